@@ -1,0 +1,553 @@
+/* cpu_engine.c -- the layer loop on the CPU, in terms of struct cpu_kernels.
+ *
+ * Bytes of all segments are gathered into batches of up to BATCH rows, so
+ * that the weights are read once for many bytes.  A batch runs inside one
+ * threads_run: every thread walks the layers, takes its part of each phase by
+ * index, and meets the others at a barrier where one phase needs what
+ * another thread wrote.  Products are split by rows of the batch when there
+ * are enough, else by rows of the matrix; the scan by channels.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu_kernels.h"
+#include "engine.h"
+#include "threads.h"
+
+/* Rows of a batch: enough to read the weights rarely, few enough for its
+ * activations to stay in the cache. */
+enum { BATCH = 128 };
+
+/* From how many rows a thread on, products are split by rows of the batch. */
+enum { MIN_ROWS_A_THREAD = 16 };
+
+struct state {
+    float *image; /* as engine_state_get describes it */
+};
+
+/* The bytes of one segment in a batch: rows [row, row + n). */
+struct piece {
+    const struct segment *segment;
+    size_t offset; /* of the first byte in the segment */
+    int row, n;
+};
+
+struct cpu_layer {
+    struct projection in_proj, x_proj, dt_proj, out_proj;
+};
+
+struct cpu_engine {
+    struct engine base;
+    const struct cpu_kernels *kernels;
+    struct threads *team;
+    struct cpu_layer *layers;   /* [n_layer]                                */
+    struct projection lm_head;
+    void *panels;               /* owned: everything repacked               */
+
+    /* One batch; row t is a byte. */
+    struct piece pieces[BATCH];
+    int n_pieces, n_rows;
+    float *scratch;             /* owned: what follows                      */
+    float *h;                   /* [t][d_model]                             */
+    float *uz;                  /* [t][2 d_inner]                           */
+    float *dtbc;                /* [t][dt_rank + 2 d_state]                 */
+    float *y;                   /* [t][d_inner]                             */
+    float *logits;              /* [t][256]                                 */
+    int8_t *scratch_q;          /* owned: the q of the following            */
+    struct quantised x;         /* of the norms                             */
+    struct quantised inner;     /* of u, then of y                          */
+    struct quantised dt;        /* of dt                                    */
+};
+
+static struct cpu_engine *self(struct engine *engine)
+{
+    return (struct cpu_engine *)engine;
+}
+
+static const struct model_config *config_of(const struct cpu_engine *e)
+{
+    return &e->base.model->config;
+}
+
+struct range {
+    int begin, end;
+};
+
+/* This thread's part of [0, n), in whole units. */
+static struct range split(const struct cpu_engine *e, int n, int unit,
+                          int thread)
+{
+    struct range r;
+    threads_split(&r.begin, &r.end, (n + unit - 1) / unit, thread,
+                  threads_count(e->team));
+    r.begin *= unit;
+    r.end = r.end * unit < n ? r.end * unit : n;
+    return r;
+}
+
+/* ---- one batch, on every thread ---------------------------------------- */
+
+/* y <- x W, this thread's part; nobody waits. */
+static void project(struct cpu_engine *e, int thread, float *y, size_t ld,
+                    const struct projection *w, const struct quantised *x,
+                    bool accumulate)
+{
+    int threads = threads_count(e->team);
+    struct range t = {0, e->n_rows};
+    struct range r = {0, w->matrix.rows};
+    if (e->n_rows >= MIN_ROWS_A_THREAD * threads)
+        t = split(e, e->n_rows, 1, thread);
+    else
+        r = split(e, w->matrix.rows, e->kernels->rows_unit, thread);
+    if (t.begin < t.end && r.begin < r.end)
+        e->kernels->matmul(y, ld, w, x, accumulate, t.begin, t.end, r.begin,
+                           r.end);
+}
+
+static struct range rows_of(const struct cpu_engine *e, int thread)
+{
+    return split(e, e->n_rows, 1, thread);
+}
+
+static void embed(struct cpu_engine *e, int thread)
+{
+    size_t d = (size_t)config_of(e)->d_model;
+    struct range mine = rows_of(e, thread);
+    for (int i = 0; i < e->n_pieces; i++) {
+        const struct piece *p = &e->pieces[i];
+        for (int t = 0; t < p->n; t++) {
+            int row = p->row + t;
+            if (row < mine.begin || row >= mine.end)
+                continue;
+            uint8_t byte = p->segment->bytes[p->offset + (size_t)t];
+            memcpy(e->h + (size_t)row * d,
+                   e->base.model->embedding + (size_t)byte * d,
+                   d * sizeof(float));
+        }
+    }
+}
+
+static void norm_quantise(struct cpu_engine *e, int thread,
+                          const float *weight, const float *bias)
+{
+    const struct model_config *c = config_of(e);
+    struct norm norm = {weight, bias, c->norm_epsilon, c->d_model};
+    struct range mine = rows_of(e, thread);
+    e->kernels->norm_quantise(&e->x, e->h, &norm, mine.begin, mine.end);
+}
+
+static void quantise(struct cpu_engine *e, int thread,
+                     const struct quantised *out, const float *x, size_t ld,
+                     int n)
+{
+    struct range mine = rows_of(e, thread);
+    e->kernels->quantise(out, x, ld, n, mine.begin, mine.end);
+}
+
+static void convolve(struct cpu_engine *e, int thread, int l)
+{
+    const struct model_config *c = config_of(e);
+    const struct layer *layer = &e->base.model->layers[l];
+    struct range mine =
+        split(e, c->d_inner, e->kernels->channels_unit, thread);
+    size_t ld = 2 * (size_t)c->d_inner;
+    for (int i = 0; i < e->n_pieces; i++) {
+        const struct piece *p = &e->pieces[i];
+        struct conv_job job = {
+            .u = e->uz + (size_t)p->row * ld,
+            .ld = ld,
+            .n_t = p->n,
+            .history = state_conv(c, p->segment->state->image, l),
+            .conv = layer->conv,
+            .bias = layer->conv_bias,
+            .d_inner = c->d_inner,
+            .d_conv = c->d_conv,
+        };
+        e->kernels->conv_silu(&job, mine.begin, mine.end);
+    }
+}
+
+static void scan(struct cpu_engine *e, int thread, int l)
+{
+    const struct model_config *c = config_of(e);
+    const struct layer *layer = &e->base.model->layers[l];
+    struct range mine =
+        split(e, c->d_inner, e->kernels->channels_unit, thread);
+    size_t ld_y = (size_t)c->d_inner, ld_uz = 2 * ld_y;
+    size_t ld_bc = (size_t)(c->dt_rank + 2 * c->d_state);
+    for (int i = 0; i < e->n_pieces; i++) {
+        const struct piece *p = &e->pieces[i];
+        size_t row = (size_t)p->row;
+        const float *b = e->dtbc + row * ld_bc + c->dt_rank;
+        struct scan_job job = {
+            .y = e->y + row * ld_y,
+            .ld_y = ld_y,
+            .u = e->uz + row * ld_uz,
+            .z = e->uz + row * ld_uz + c->d_inner,
+            .ld_uz = ld_uz,
+            .b = b,
+            .c = b + c->d_state,
+            .ld_bc = ld_bc,
+            .n_t = p->n,
+            .s = state_s(c, p->segment->state->image, l),
+            .a_log2e = layer->a_log2e,
+            .d = layer->d,
+            .dt_bias = layer->dt_bias,
+            .d_inner = c->d_inner,
+            .d_state = c->d_state,
+        };
+        e->kernels->scan(&job, mine.begin, mine.end);
+    }
+}
+
+static void run_layer(struct cpu_engine *e, int thread, int l)
+{
+    const struct model_config *c = config_of(e);
+    const struct layer *layer = &e->base.model->layers[l];
+    const struct cpu_layer *w = &e->layers[l];
+    size_t d_inner = (size_t)c->d_inner;
+    size_t ld_dtbc = (size_t)(c->dt_rank + 2 * c->d_state);
+
+    /* u | z = in_proj norm(h) */
+    norm_quantise(e, thread, layer->norm, layer->norm_bias);
+    threads_barrier(e->team);
+    project(e, thread, e->uz, 2 * d_inner, &w->in_proj, &e->x, false);
+    threads_barrier(e->team);
+
+    /* u = silu(conv(u)) */
+    convolve(e, thread, l);
+    threads_barrier(e->team);
+
+    /* dt | B | C = x_proj u */
+    quantise(e, thread, &e->inner, e->uz, 2 * d_inner, c->d_inner);
+    threads_barrier(e->team);
+    project(e, thread, e->dtbc, ld_dtbc, &w->x_proj, &e->inner, false);
+    threads_barrier(e->team);
+
+    /* delta and the recurrence; y replaces dt_proj dt */
+    quantise(e, thread, &e->dt, e->dtbc, ld_dtbc, c->dt_rank);
+    threads_barrier(e->team);
+    project(e, thread, e->y, d_inner, &w->dt_proj, &e->dt, false);
+    threads_barrier(e->team);
+    scan(e, thread, l);
+    threads_barrier(e->team);
+
+    /* h = h + out_proj y */
+    quantise(e, thread, &e->inner, e->y, d_inner, c->d_inner);
+    threads_barrier(e->team);
+    project(e, thread, e->h, (size_t)c->d_model, &w->out_proj, &e->inner,
+            true);
+    threads_barrier(e->team);
+}
+
+/* Hands the predictions of a piece to its segment and its state. */
+static void deliver(struct cpu_engine *e, const struct piece *p)
+{
+    const struct segment *s = p->segment;
+    float *prediction = state_logits(config_of(e), s->state->image);
+    const float *logits = e->logits + (size_t)p->row * N_BYTES_VOCAB;
+    for (int t = 0; t < p->n && s->bits; t++) {
+        size_t at = p->offset + (size_t)t;
+        const float *before =
+            t > 0 ? logits + (size_t)(t - 1) * N_BYTES_VOCAB : prediction;
+        s->bits[at] = odds_cost(before, s->bytes[at]);
+    }
+    size_t row = N_BYTES_VOCAB * sizeof(float);
+    memcpy(prediction, logits + (size_t)(p->n - 1) * N_BYTES_VOCAB, row);
+    if (s->logits)
+        memcpy(s->logits + p->offset * N_BYTES_VOCAB, logits,
+               (size_t)p->n * row);
+}
+
+static void run_batch(void *arg, int thread)
+{
+    struct cpu_engine *e = arg;
+    const struct model *m = e->base.model;
+
+    embed(e, thread);
+    threads_barrier(e->team);
+    for (int l = 0; l < m->config.n_layer; l++)
+        run_layer(e, thread, l);
+
+    norm_quantise(e, thread, m->norm_f, m->norm_f_bias);
+    threads_barrier(e->team);
+    project(e, thread, e->logits, N_BYTES_VOCAB, &e->lm_head, &e->x, false);
+    threads_barrier(e->team);
+    struct range mine = rows_of(e, thread);
+    for (size_t i = (size_t)mine.begin * N_BYTES_VOCAB;
+         i < (size_t)mine.end * N_BYTES_VOCAB; i++)
+        e->logits[i] = exact_logit(e->logits[i]);
+    threads_barrier(e->team);
+    for (int i = thread; i < e->n_pieces; i += threads_count(e->team))
+        deliver(e, &e->pieces[i]);
+}
+
+/* ---- engine_ops --------------------------------------------------------- */
+
+static enum status cpu_feed(struct engine *engine,
+                            const struct segment *segments, size_t n_segments)
+{
+    struct cpu_engine *e = self(engine);
+    size_t i = 0, offset = 0;
+    while (i < n_segments) {
+        e->n_pieces = 0;
+        e->n_rows = 0;
+        while (i < n_segments && e->n_rows < BATCH) {
+            size_t left = segments[i].n - offset;
+            int n = left < (size_t)(BATCH - e->n_rows) ? (int)left
+                                                       : BATCH - e->n_rows;
+            if (n > 0) {
+                struct piece p = {&segments[i], offset, e->n_rows, n};
+                e->pieces[e->n_pieces++] = p;
+            }
+            e->n_rows += n;
+            offset += (size_t)n;
+            if (offset == segments[i].n) {
+                i++;
+                offset = 0;
+            }
+        }
+        if (e->n_rows > 0)
+            threads_run(e->team, run_batch, e);
+    }
+    return OK;
+}
+
+static enum status cpu_generate(struct engine *engine, struct state *state,
+                                const struct sampler *sampler, uint64_t index,
+                                uint8_t *bytes, size_t n)
+{
+    const struct model_config *c = &engine->model->config;
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = sampler_choose(sampler, state_logits(c, state->image),
+                                  index + i);
+        struct segment one = {.state = state, .bytes = bytes + i, .n = 1};
+        TRY(cpu_feed(engine, &one, 1));
+    }
+    return OK;
+}
+
+static enum status cpu_state_new(struct engine *engine, struct state **state)
+{
+    size_t n = model_state_floats(&engine->model->config);
+    struct state *s = malloc(sizeof *s);
+    float *image = calloc(n, sizeof *image);
+    if (!s || !image) {
+        free(s);
+        free(image);
+        *state = NULL;
+        return fail_memory("a state");
+    }
+    s->image = image;
+    *state = s;
+    return OK;
+}
+
+static void cpu_state_free(struct engine *engine, struct state *state)
+{
+    (void)engine;
+    if (state)
+        free(state->image);
+    free(state);
+}
+
+static size_t image_bytes(const struct engine *engine)
+{
+    return model_state_floats(&engine->model->config) * sizeof(float);
+}
+
+static enum status cpu_state_copy(struct engine *engine, struct state *to,
+                                  const struct state *from)
+{
+    memcpy(to->image, from->image, image_bytes(engine));
+    return OK;
+}
+
+static enum status cpu_state_get(struct engine *engine,
+                                 const struct state *state, float *image)
+{
+    memcpy(image, state->image, image_bytes(engine));
+    return OK;
+}
+
+static enum status cpu_state_set(struct engine *engine, struct state *state,
+                                 const float *image)
+{
+    memcpy(state->image, image, image_bytes(engine));
+    return OK;
+}
+
+static void cpu_describe(const struct engine *engine, char text[160])
+{
+    const struct cpu_engine *e = (const struct cpu_engine *)engine;
+    int n = threads_count(e->team);
+    snprintf(text, 160, "cpu %s, %d thread%s", e->kernels->name, n,
+             n == 1 ? "" : "s");
+}
+
+static void cpu_close(struct engine *engine)
+{
+    struct cpu_engine *e = self(engine);
+    threads_close(e->team);
+    free(e->layers);
+    free(e->panels);
+    free(e->scratch);
+    free(e->scratch_q);
+    free(e);
+}
+
+static const struct engine_ops cpu_ops = {
+    .state_new = cpu_state_new,
+    .state_free = cpu_state_free,
+    .state_copy = cpu_state_copy,
+    .state_get = cpu_state_get,
+    .state_set = cpu_state_set,
+    .feed = cpu_feed,
+    .generate = cpu_generate,
+    .describe = cpu_describe,
+    .close = cpu_close,
+};
+
+/* ---- opening ------------------------------------------------------------ */
+
+/* The projections of the model, in one order; NULL past the last. */
+static struct projection *projection_at(struct cpu_engine *e, int i)
+{
+    int l = i / 4;
+    if (l == config_of(e)->n_layer)
+        return i % 4 == 0 ? &e->lm_head : NULL;
+    struct cpu_layer *w = &e->layers[l];
+    struct projection *all[] = {&w->in_proj, &w->x_proj, &w->dt_proj,
+                                &w->out_proj};
+    return all[i % 4];
+}
+
+static void bind_projections(struct cpu_engine *e)
+{
+    const struct model *m = e->base.model;
+    for (int l = 0; l < m->config.n_layer; l++) {
+        const struct layer *layer = &m->layers[l];
+        e->layers[l].in_proj.matrix = layer->in_proj;
+        e->layers[l].x_proj.matrix = layer->x_proj;
+        e->layers[l].dt_proj.matrix = layer->dt_proj;
+        e->layers[l].out_proj.matrix = layer->out_proj;
+    }
+    e->lm_head.matrix = m->lm_head;
+}
+
+/* One thread's share of the repacking. */
+static void pack_share(void *arg, int thread)
+{
+    struct cpu_engine *e = arg;
+    struct projection *p;
+    for (int i = thread; (p = projection_at(e, i)); i += threads_count(e->team))
+        e->kernels->pack(p->panels, &p->matrix);
+}
+
+static enum status repack(struct cpu_engine *e)
+{
+    struct projection *p;
+    size_t total = 0;
+    for (int i = 0; (p = projection_at(e, i)); i++)
+        total += e->kernels->panels_size(&p->matrix);
+    if (total == 0)
+        return OK;
+    e->panels = aligned_alloc(64, total);
+    if (!e->panels)
+        return fail_memory("the weights");
+    char *at = e->panels;
+    for (int i = 0; (p = projection_at(e, i)); i++) {
+        p->panels = at;
+        at += e->kernels->panels_size(&p->matrix);
+    }
+    threads_run(e->team, pack_share, e);
+    return OK;
+}
+
+static int padded(int n)
+{
+    return (n + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
+}
+
+/* Cuts the part of one quantised buffer from the two scratch areas. */
+static void cut_quantised(struct quantised *out, int n, int8_t **q,
+                          float **floats)
+{
+    out->ld = padded(n);
+    out->q = *q;
+    *q += (size_t)BATCH * (size_t)out->ld;
+    out->scale = *floats;
+    *floats += BATCH;
+    out->sum = (int32_t *)(void *)*floats;
+    *floats += BATCH;
+}
+
+static float *cut_floats(int n, float **floats)
+{
+    float *cut = *floats;
+    *floats += (size_t)BATCH * (size_t)padded(n);
+    return cut;
+}
+
+static enum status make_scratch(struct cpu_engine *e)
+{
+    const struct model_config *c = config_of(e);
+    int dtbc = c->dt_rank + 2 * c->d_state;
+    size_t row_floats = (size_t)padded(c->d_model) +
+                        (size_t)padded(2 * c->d_inner) +
+                        (size_t)padded(dtbc) + (size_t)padded(c->d_inner) +
+                        N_BYTES_VOCAB + 3 * 2;
+    size_t row_q = (size_t)padded(c->d_model) + (size_t)padded(c->d_inner) +
+                   (size_t)padded(c->dt_rank);
+    e->scratch = aligned_alloc(64, BATCH * row_floats * sizeof(float));
+    e->scratch_q = aligned_alloc(64, BATCH * row_q);
+    if (!e->scratch || !e->scratch_q)
+        return fail_memory("a batch of activations");
+
+    float *floats = e->scratch;
+    int8_t *q = e->scratch_q;
+    e->h = cut_floats(c->d_model, &floats);
+    e->uz = cut_floats(2 * c->d_inner, &floats);
+    e->dtbc = cut_floats(dtbc, &floats);
+    e->y = cut_floats(c->d_inner, &floats);
+    e->logits = cut_floats(N_BYTES_VOCAB, &floats);
+    cut_quantised(&e->x, c->d_model, &q, &floats);
+    cut_quantised(&e->inner, c->d_inner, &q, &floats);
+    cut_quantised(&e->dt, c->dt_rank, &q, &floats);
+    return OK;
+}
+
+static enum status set_up(struct cpu_engine *e,
+                          const struct engine_options *options)
+{
+    e->kernels = cpu_kernels_find(options->cpu);
+    if (!e->kernels)
+        return fail(E_USAGE, "this CPU has no level \"%s\"", options->cpu);
+    e->layers = calloc((size_t)config_of(e)->n_layer, sizeof *e->layers);
+    if (!e->layers)
+        return fail_memory("the layers");
+    TRY(threads_open(&e->team, options->n_threads));
+    bind_projections(e);
+    TRY(repack(e));
+    return make_scratch(e);
+}
+
+enum status cpu_engine_open(struct engine **engine, const struct model *model,
+                            const struct engine_options *options)
+{
+    *engine = NULL;
+    struct cpu_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return fail_memory("an engine");
+    e->base.ops = &cpu_ops;
+    e->base.model = model;
+    enum status status = set_up(e, options);
+    if (status != OK)
+        cpu_close(&e->base);
+    else
+        *engine = &e->base;
+    return status;
+}

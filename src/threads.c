@@ -1,0 +1,195 @@
+/* threads.c -- a fixed team that computes together.
+ *
+ * One barrier does everything.  The team meets at it twice a run: to begin,
+ * when the work is set, and to end.  Between runs the members wait at it for
+ * the caller.
+ *
+ * The last to arrive opens the barrier by counting the generation up.  A
+ * waiter that has spun in vain announces itself in n_asleep and then looks
+ * at the generation again; the opener counts the generation up and then
+ * looks at n_asleep.  Both are sequentially consistent, so one of the two
+ * sees the other, and nobody sleeps through an opening.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu_relax.h"
+
+/* Turns that a waiter spins, some 20 us, when each member has a core. */
+enum { N_SPINS = 1000, CACHE_LINE = 64 };
+
+/* What a member knows. */
+struct member {
+    struct threads *threads;
+    pthread_t thread;
+    int index;
+};
+
+struct threads {
+    int n;
+    int n_spins;
+    struct member *members;  /* [n]; the first is the caller              */
+    int n_started;           /* members that exist, the caller included   */
+    threads_work *work;      /* of the current run; NULL: the end         */
+    void *context;
+    pthread_mutex_t mutex;   /* with opened: for those who sleep          */
+    pthread_cond_t opened;
+
+    /* Each on a cache line of its own. */
+    _Alignas(CACHE_LINE) atomic_int n_arrived;
+    _Alignas(CACHE_LINE) atomic_uint generation;
+    atomic_int n_asleep;
+};
+
+/* How many cores this process may run on. */
+static int cores_available(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    return CPU_COUNT(&set);
+}
+
+static void barrier_open(struct threads *threads)
+{
+    atomic_store_explicit(&threads->n_arrived, 0, memory_order_relaxed);
+    atomic_fetch_add(&threads->generation, 1);
+    if (atomic_load(&threads->n_asleep) == 0)
+        return;
+    pthread_mutex_lock(&threads->mutex);
+    pthread_cond_broadcast(&threads->opened);
+    pthread_mutex_unlock(&threads->mutex);
+}
+
+static void barrier_sleep(struct threads *threads, unsigned generation)
+{
+    pthread_mutex_lock(&threads->mutex);
+    atomic_fetch_add(&threads->n_asleep, 1);
+    while (atomic_load(&threads->generation) == generation)
+        pthread_cond_wait(&threads->opened, &threads->mutex);
+    atomic_fetch_sub(&threads->n_asleep, 1);
+    pthread_mutex_unlock(&threads->mutex);
+}
+
+void threads_barrier(struct threads *threads)
+{
+    unsigned generation = atomic_load(&threads->generation);
+    if (atomic_fetch_add(&threads->n_arrived, 1) == threads->n - 1) {
+        barrier_open(threads);
+        return;
+    }
+    for (int i = 0; i < threads->n_spins; i++) {
+        if (atomic_load_explicit(&threads->generation,
+                                 memory_order_acquire) != generation)
+            return;
+        cpu_relax();
+    }
+    barrier_sleep(threads, generation);
+}
+
+void threads_run(struct threads *threads, threads_work *work, void *context)
+{
+    threads->work = work;
+    threads->context = context;
+    threads_barrier(threads);
+    work(context, 0);
+    threads_barrier(threads);
+}
+
+static void *member_main(void *argument)
+{
+    const struct member *member = argument;
+    struct threads *threads = member->threads;
+    for (;;) {
+        threads_barrier(threads);
+        if (!threads->work)
+            return NULL;
+        threads->work(threads->context, member->index);
+        threads_barrier(threads);
+    }
+}
+
+/* Starts members 1 and up; n_started counts those that could be. */
+static enum status members_start(struct threads *threads)
+{
+    for (int i = 1; i < threads->n; i++) {
+        struct member *member = &threads->members[i];
+        *member = (struct member){.threads = threads, .index = i};
+        int error = pthread_create(&member->thread, NULL, member_main, member);
+        if (error != 0)
+            return fail(E_MEMORY, "cannot start thread %d of %d: %s", i + 1,
+                        threads->n, strerror(error));
+        threads->n_started++;
+    }
+    return OK;
+}
+
+/* The same with all signals left to the caller, whose reads and writes they
+ * have to interrupt. */
+static enum status members_start_silent(struct threads *threads)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    enum status status = members_start(threads);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return status;
+}
+
+enum status threads_open(struct threads **out, int n)
+{
+    *out = NULL;
+    int n_cores = cores_available();
+    if (n <= 0)
+        n = n_cores;
+    if (n > N_THREADS_MAX)
+        n = N_THREADS_MAX;
+
+    struct threads *threads = aligned_alloc(CACHE_LINE, sizeof *threads);
+    if (!threads)
+        return fail_memory("the threads");
+    memset(threads, 0, sizeof *threads);
+    threads->n = n;
+    threads->n_spins = n <= n_cores ? N_SPINS : 0;
+    threads->n_started = 1;
+    pthread_mutex_init(&threads->mutex, NULL);
+    pthread_cond_init(&threads->opened, NULL);
+    threads->members = calloc((size_t)n, sizeof *threads->members);
+    enum status status = threads->members ? members_start_silent(threads)
+                                          : fail_memory("the threads");
+    if (status != OK) {
+        threads_close(threads);
+        return status;
+    }
+    *out = threads;
+    return OK;
+}
+
+void threads_close(struct threads *threads)
+{
+    if (!threads)
+        return;
+    /* Those that never started count as arrived. */
+    atomic_fetch_add(&threads->n_arrived, threads->n - threads->n_started);
+    threads->work = NULL;
+    threads_barrier(threads);
+    for (int i = 1; i < threads->n_started; i++)
+        pthread_join(threads->members[i].thread, NULL);
+    free(threads->members);
+    pthread_cond_destroy(&threads->opened);
+    pthread_mutex_destroy(&threads->mutex);
+    free(threads);
+}
+
+int threads_count(const struct threads *threads)
+{
+    return threads->n;
+}

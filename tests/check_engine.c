@@ -1,0 +1,297 @@
+/* check_engine.c -- the promise: one model and one byte string, one result.
+ *
+ * Every level of this CPU, every number of threads, every split of a stream
+ * into calls and every company of streams is compared with one scalar thread
+ * that reads all at once, by memcmp of logits, costs and states; and that
+ * one with the digests in golden/logits.txt.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "cpu_kernels.h"
+#include "engine.h"
+#include "tiny_model.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { LENGTH = 300, N_SPECS = 8 };
+
+/* Odd shapes first: nothing a multiple of a vector, every d_state. */
+static struct tiny_spec spec_at(int i)
+{
+    static const int shape[N_SPECS][6] = {
+        /* d_model, n_layer, d_inner, d_state, d_conv, dt_rank */
+        {64, 2, 128, 16, 4, 4},  {36, 3, 52, 8, 4, 3},
+        {100, 2, 204, 16, 3, 7}, {4, 1, 4, 4, 2, 1},
+        {132, 2, 260, 32, 4, 9}, {68, 1, 140, 64, 8, 5},
+        {512, 2, 1024, 16, 4, 32}, {96, 2, 192, 16, 4, 6},
+    };
+    struct tiny_spec spec = tiny_spec_make(64, 1, (uint64_t)i + 1);
+    spec.d_model = shape[i][0];
+    spec.n_layer = shape[i][1];
+    spec.d_inner = shape[i][2];
+    spec.d_state = shape[i][3];
+    spec.d_conv = shape[i][4];
+    spec.dt_rank = shape[i][5];
+    spec.has_norm_bias = i % 2 == 1;
+    spec.is_tied = i % 3 == 2;
+    spec.begin_byte = i == 7 ? -1 : 0;
+    return spec;
+}
+
+static struct tiny_model tiny;
+static size_t image_floats;
+static uint8_t text[LENGTH];
+
+/* What one scalar thread says of text. */
+static float want_logits[LENGTH][256], want_bits[LENGTH], *want_image;
+
+static struct engine *open_engine(const char *cpu, int n_threads)
+{
+    struct engine *engine;
+    struct engine_options options = {
+        .device = DEVICE_CPU, .n_threads = n_threads, .cpu = cpu};
+    enum status status = engine_open(&engine, tiny.model, &options);
+    ck_assert_msg(status == OK, "%s", status_message());
+    return engine;
+}
+
+static struct state *new_state(struct engine *engine)
+{
+    struct state *state;
+    ck_assert_int_eq(engine_state_new(engine, &state), OK);
+    return state;
+}
+
+static void feed(struct engine *engine, struct state *state,
+                 const uint8_t *bytes, size_t n, float *bits, float *logits)
+{
+    struct segment s = {state, bytes, n, bits, logits};
+    ck_assert_int_eq(engine_feed(engine, &s, 1), OK);
+}
+
+static void assert_image(struct engine *engine, struct state *state,
+                         const float *want)
+{
+    float *image = calloc(image_floats, sizeof *image);
+    ck_assert_int_eq(engine_state_get(engine, state, image), OK);
+    ck_assert_mem_eq(image, want, image_floats * sizeof *image);
+    free(image);
+}
+
+static void open_spec(int i)
+{
+    struct tiny_spec spec = spec_at(i);
+    enum status status = tiny_model_open(&tiny, &spec);
+    ck_assert_msg(status == OK, "%s", status_message());
+    image_floats = model_state_floats(&tiny.model->config);
+    for (int t = 0; t < LENGTH; t++)
+        text[t] = (uint8_t)(sampler_random(99, (uint64_t)t) >> 56);
+
+    struct engine *engine = open_engine("scalar", 1);
+    struct state *state = new_state(engine);
+    feed(engine, state, text, LENGTH, want_bits, want_logits[0]);
+    want_image = calloc(image_floats, sizeof *want_image);
+    ck_assert_int_eq(engine_state_get(engine, state, want_image), OK);
+    engine_state_free(engine, state);
+    engine_close(engine);
+}
+
+static void close_spec(void)
+{
+    free(want_image);
+    tiny_model_close(&tiny);
+}
+
+/* Feeds text in pieces of the sizes that next gives, and compares all. */
+static void assert_split(struct engine *engine, uint64_t seed)
+{
+    static float logits[LENGTH][256], bits[LENGTH];
+    struct state *state = new_state(engine);
+    memset(logits, 0xff, sizeof logits);
+    size_t done = 0;
+    for (uint64_t i = 0; done < LENGTH; i++) {
+        size_t n = seed == 0 ? 1 : sampler_random(seed, i) % 97;
+        n = n < LENGTH - done ? n : LENGTH - done;
+        feed(engine, state, text + done, n, bits + done, logits[done]);
+        done += n;
+    }
+    ck_assert_mem_eq(logits, want_logits, sizeof logits);
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    assert_image(engine, state, want_image);
+    engine_state_free(engine, state);
+}
+
+START_TEST(levels_threads_and_splits_agree)
+{
+    open_spec(_i);
+    const struct cpu_kernels *const *level = cpu_kernels_all();
+    for (; *level; level++) {
+        for (int threads = 1; threads <= 3; threads++) {
+            struct engine *engine = open_engine((*level)->name, threads);
+            for (uint64_t seed = 0; seed < 4; seed++)
+                assert_split(engine, seed);
+            engine_close(engine);
+        }
+    }
+    close_spec();
+}
+END_TEST
+
+/* Stream i reads text + i, of a length of its own, in company. */
+START_TEST(streams_do_not_disturb_each_other)
+{
+    enum { STREAMS = 150 };
+    open_spec(_i);
+    struct engine *together = open_engine(NULL, 2);
+    struct engine *alone = open_engine(NULL, 1);
+    struct segment segments[STREAMS];
+    for (size_t i = 0; i < STREAMS; i++) {
+        struct segment s = {new_state(together), text + i, i * 7 % 61, NULL,
+                            NULL};
+        segments[i] = s;
+    }
+    ck_assert_int_eq(engine_feed(together, segments, STREAMS), OK);
+    for (size_t i = 0; i < STREAMS; i++) {
+        struct state *state = new_state(alone);
+        feed(alone, state, segments[i].bytes, segments[i].n, NULL, NULL);
+        ck_assert_int_eq(engine_state_get(alone, state, want_image), OK);
+        assert_image(together, segments[i].state, want_image);
+        engine_state_free(alone, state);
+        engine_state_free(together, segments[i].state);
+    }
+    engine_close(alone);
+    engine_close(together);
+    close_spec();
+}
+END_TEST
+
+START_TEST(generating_is_choosing_and_reading)
+{
+    enum { N = 60 };
+    open_spec(0);
+    struct engine *engine = open_engine(NULL, 1);
+    struct sampler sampler = sampler_make(0.9f, 40, 0.95f, 0.01f, 17);
+    struct state *state = new_state(engine), *other = new_state(engine);
+    uint8_t whole[N], parts[N], byte;
+    float logits[256] = {0};
+    feed(engine, state, text, 5, NULL, NULL);
+    ck_assert_int_eq(engine_state_copy(engine, other, state), OK);
+    ck_assert_int_eq(engine_generate(engine, state, &sampler, 3, whole, N),
+                     OK);
+
+    memcpy(logits, want_logits[4], sizeof logits);
+    for (uint64_t i = 0; i < N; i++) {
+        byte = sampler_choose(&sampler, logits, 3 + i);
+        ck_assert_uint_eq(byte, whole[i]);
+        feed(engine, other, &byte, 1, NULL, logits);
+    }
+    feed(engine, state, &byte, 0, NULL, NULL);
+    ck_assert_int_eq(engine_state_get(engine, other, want_image), OK);
+    assert_image(engine, state, want_image);
+
+    ck_assert_int_eq(engine_state_begin(engine, state), OK);
+    feed(engine, state, text, 5, NULL, NULL);
+    ck_assert_int_eq(engine_generate(engine, state, &sampler, 3, parts, 11),
+                     OK);
+    ck_assert_int_eq(
+        engine_generate(engine, state, &sampler, 14, parts + 11, N - 11), OK);
+    ck_assert_mem_eq(parts, whole, N);
+    engine_state_free(engine, state);
+    engine_state_free(engine, other);
+    engine_close(engine);
+    close_spec();
+}
+END_TEST
+
+START_TEST(a_state_moves_between_engines)
+{
+    open_spec(1);
+    struct engine *a = open_engine("scalar", 1), *b = open_engine(NULL, 2);
+    struct state *from = new_state(a), *to = new_state(b);
+    feed(a, from, text, 123, NULL, NULL);
+    float *image = calloc(image_floats, sizeof *image);
+    ck_assert_int_eq(engine_state_get(a, from, image), OK);
+    ck_assert_int_eq(engine_state_set(b, to, image), OK);
+    feed(b, to, text + 123, LENGTH - 123, NULL, NULL);
+    assert_image(b, to, want_image);
+    free(image);
+    engine_state_free(a, from);
+    engine_state_free(b, to);
+    engine_close(a);
+    engine_close(b);
+    close_spec();
+}
+END_TEST
+
+START_TEST(without_begin_byte_the_first_costs_8_bits)
+{
+    open_spec(7);
+    ck_assert_int_eq(tiny.model->config.begin_byte, -1);
+    ck_assert(want_bits[0] == 8.0f);
+    close_spec();
+    open_spec(0);
+    ck_assert(want_bits[0] != 8.0f);
+    close_spec();
+}
+END_TEST
+
+START_TEST(an_unknown_level_is_refused)
+{
+    open_spec(0);
+    struct engine *engine;
+    struct engine_options options = {.device = DEVICE_CPU, .cpu = "abacus"};
+    ck_assert_int_eq(engine_open(&engine, tiny.model, &options), E_USAGE);
+    ck_assert_ptr_null(engine);
+    ck_assert_ptr_nonnull(strstr(status_message(), "abacus"));
+    close_spec();
+}
+END_TEST
+
+/* golden/logits.txt: a line "NAME DIGEST" for each spec. */
+START_TEST(logits_are_golden)
+{
+    open_spec(_i);
+    char name[64], want[64] = "", key[64], path[1024];
+    XXH64_hash_t digest = XXH3_64bits(want_logits, sizeof want_logits);
+    char got[64];
+    snprintf(name, sizeof name, "spec-%d", _i);
+    snprintf(got, sizeof got, "%016llx", (unsigned long long)digest);
+    snprintf(path, sizeof path, "%s/tests/golden/logits.txt",
+             getenv("srcdir") ? getenv("srcdir") : ".");
+    FILE *file = fopen(path, "r");
+    ck_assert_msg(file != NULL, "cannot read %s", path);
+    char value[64];
+    while (fscanf(file, "%63s %63s", key, value) == 2) {
+        if (strcmp(key, name) == 0)
+            strcpy(want, value);
+    }
+    fclose(file);
+    ck_assert_str_eq(got, want);
+    close_spec();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tcase = tcase_create("engine");
+    tcase_set_timeout(tcase, 600);
+    tcase_add_loop_test(tcase, levels_threads_and_splits_agree, 0, N_SPECS);
+    tcase_add_loop_test(tcase, streams_do_not_disturb_each_other, 0, 3);
+    tcase_add_test(tcase, generating_is_choosing_and_reading);
+    tcase_add_test(tcase, a_state_moves_between_engines);
+    tcase_add_test(tcase, without_begin_byte_the_first_costs_8_bits);
+    tcase_add_test(tcase, an_unknown_level_is_refused);
+    tcase_add_loop_test(tcase, logits_are_golden, 0, N_SPECS);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

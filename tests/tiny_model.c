@@ -1,0 +1,333 @@
+/* tiny_model.c -- makes random int8 models from a seed, of any shape.
+ *
+ * list_model() lists the tensors in the order of their data; from the list
+ * come the header and then, each from its own generator, the contents.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "tiny_model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exact.h"
+
+enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
+
+/* How the contents of a tensor are made from random numbers. */
+enum contents {
+    WEIGHTS, /* int8 from -127 to 127, all alike                            */
+    FLOATS,  /* center + amplitude * [-1, 1)                                */
+    DECAYS   /* log(1 + column)                                             */
+};
+
+struct item {
+    char name[NAME_CHARS];
+    enum contents contents;
+    int n_dims;
+    int shape[3];
+    float center, amplitude;
+};
+
+/* The tensors so far. */
+struct list {
+    struct item *items; /* [n]                                              */
+    size_t n;
+    char prefix[NAME_CHARS / 2];
+};
+
+/* ---- the list ---------------------------------------------------------- */
+
+static struct item *add(struct list *list, const char *name,
+                        enum contents contents, int rows, int cols)
+{
+    struct item *item = &list->items[list->n++];
+    snprintf(item->name, sizeof item->name, "%s%s", list->prefix, name);
+    item->contents = contents;
+    item->n_dims = cols > 0 ? 2 : 1;
+    item->shape[0] = rows;
+    item->shape[1] = cols > 0 ? cols : 1;
+    item->shape[2] = 1;
+    return item;
+}
+
+static struct item *add_floats(struct list *list, const char *name, int rows,
+                               int cols, float center, float amplitude)
+{
+    struct item *item = add(list, name, FLOATS, rows, cols);
+    item->center = center;
+    item->amplitude = amplitude;
+    return item;
+}
+
+/* A projection of inputs near 1 to outputs near gain: int8 uniform in
+ * [-127, 127] has a deviation of 73. */
+static void add_matrix(struct list *list, const char *name, int rows, int cols,
+                       float gain)
+{
+    char scale[NAME_CHARS / 2];
+    float center = gain / (73.0f * sqrtf((float)cols));
+    snprintf(scale, sizeof scale, "%s_scale", name);
+    add(list, name, WEIGHTS, rows, cols);
+    add_floats(list, scale, rows, 0, center, center * 0.5f);
+}
+
+static void add_norm(struct list *list, const struct tiny_spec *spec,
+                     const char *name)
+{
+    char part[NAME_CHARS / 2];
+    snprintf(part, sizeof part, "%s.weight", name);
+    add_floats(list, part, spec->d_model, 0, 1.0f, 0.25f);
+    if (spec->has_norm_bias) {
+        snprintf(part, sizeof part, "%s.bias", name);
+        add_floats(list, part, spec->d_model, 0, 0.0f, 0.25f);
+    }
+}
+
+static void add_layer(struct list *list, const struct tiny_spec *spec)
+{
+    int d_inner = spec->d_inner, d_state = spec->d_state;
+    add_norm(list, spec, "norm");
+    add_matrix(list, "mixer.in_proj.weight", 2 * d_inner, spec->d_model, 1.0f);
+    struct item *conv =
+        add_floats(list, "mixer.conv1d.weight", d_inner, 1, 0.25f, 0.75f);
+    conv->n_dims = 3;
+    conv->shape[2] = spec->d_conv;
+    add_floats(list, "mixer.conv1d.bias", d_inner, 0, 0.0f, 0.25f);
+    add_matrix(list, "mixer.x_proj.weight", spec->dt_rank + 2 * d_state,
+               d_inner, 1.0f);
+    add_matrix(list, "mixer.dt_proj.weight", d_inner, spec->dt_rank, 0.5f);
+    /* softplus of it, the step, goes from 0.001 to 0.1 */
+    add_floats(list, "mixer.dt_proj.bias", d_inner, 0, -4.6f, 2.3f);
+    add(list, "mixer.A_log", DECAYS, d_inner, d_state);
+    add_floats(list, "mixer.D", d_inner, 0, 1.0f, 0.5f);
+    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner, 0.5f);
+}
+
+static enum status list_model(struct list *list, const struct tiny_spec *spec)
+{
+    size_t most = (size_t)spec->n_layer * PER_LAYER + OUTSIDE_LAYERS;
+    *list = (struct list){.items = calloc(most, sizeof *list->items)};
+    if (!list->items)
+        return fail_memory("the list of a model");
+
+    add_floats(list, "backbone.embedding.weight", N_BYTES_VOCAB, spec->d_model,
+               0.0f, 1.75f);
+    for (int l = 0; l < spec->n_layer; l++) {
+        snprintf(list->prefix, sizeof list->prefix, "backbone.layers.%d.", l);
+        add_layer(list, spec);
+    }
+    list->prefix[0] = '\0';
+    add_norm(list, spec, "backbone.norm_f");
+    if (!spec->is_tied)
+        add_matrix(list, "lm_head.weight", N_BYTES_VOCAB, spec->d_model, 3.0f);
+    return OK;
+}
+
+static size_t item_elements(const struct item *item)
+{
+    return (size_t)item->shape[0] * (size_t)item->shape[1] *
+           (size_t)item->shape[2];
+}
+
+static size_t item_bytes(const struct item *item)
+{
+    return item_elements(item) * (item->contents == WEIGHTS ? 1 : 4);
+}
+
+/* ---- the header -------------------------------------------------------- */
+
+static void print_item(FILE *out, const struct item *item, size_t begin)
+{
+    fprintf(out, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", item->name,
+            item->contents == WEIGHTS ? "I8" : "F32");
+    for (int i = 0; i < item->n_dims; i++)
+        fprintf(out, "%s%d", i > 0 ? "," : "", item->shape[i]);
+    fprintf(out, "],\"data_offsets\":[%zu,%zu]}", begin,
+            begin + item_bytes(item));
+}
+
+static void print_header(FILE *out, const struct list *list,
+                         const struct tiny_spec *spec)
+{
+    fprintf(out, "{\"__metadata__\":{\"architecture\":\"mamba1\"");
+    if (spec->begin_byte >= 0)
+        fprintf(out, ",\"begin_byte\":\"%d\"", spec->begin_byte);
+    fprintf(out, ",\"norm_epsilon\":\"1e-05\"}");
+    size_t begin = 0;
+    for (size_t i = 0; i < list->n; i++) {
+        print_item(out, &list->items[i], begin);
+        begin += item_bytes(&list->items[i]);
+    }
+    fputc('}', out);
+    for (long at = ftell(out); at % ALIGNMENT != 0; at++)
+        fputc(' ', out);
+}
+
+/* *header: the JSON, the caller's to free. */
+static enum status make_header(char **header, size_t *n,
+                               const struct list *list,
+                               const struct tiny_spec *spec)
+{
+    FILE *out = open_memstream(header, n);
+    if (!out)
+        return fail_memory("a header");
+    print_header(out, list, spec);
+    return fclose(out) == 0 ? OK : fail_memory("a header");
+}
+
+/* ---- the contents ------------------------------------------------------ */
+
+/* SplitMix64: a Weyl sequence, mixed. */
+static uint64_t next_random(uint64_t *seed)
+{
+    uint64_t z = *seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void store_le32(uint8_t *p, uint32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(x >> 8 * i);
+}
+
+/* Byte b of 0..255 to (b mod 255) - 127. */
+static void fill_weights(uint8_t *p, size_t n, uint64_t seed)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < n; i++) {
+        bits = i % 8 == 0 ? next_random(&seed) : bits >> 8;
+        uint8_t b = (uint8_t)bits;
+        p[i] = (uint8_t)((b == 255 ? 0 : b) - 127);
+    }
+}
+
+static void fill_floats(uint8_t *p, const struct item *item, uint64_t seed)
+{
+    size_t n = item_elements(item);
+    for (size_t i = 0; i < n; i++) {
+        int32_t random = (int32_t)(next_random(&seed) >> 40) - (1 << 23);
+        float x = item->center + item->amplitude * ((float)random * 0x1p-23f);
+        store_le32(p + 4 * i, exact_bits(x));
+    }
+}
+
+static void fill_decays(uint8_t *p, const struct item *item)
+{
+    int d_inner = item->shape[0], d_state = item->shape[1];
+    for (int c = 0; c < d_inner; c++) {
+        for (int s = 0; s < d_state; s++) {
+            float x = exact_log2((float)(1 + s)) / EXACT_LOG2E;
+            store_le32(p, exact_bits(x));
+            p += 4;
+        }
+    }
+}
+
+static void fill(uint8_t *p, const struct item *item, uint64_t seed)
+{
+    switch (item->contents) {
+    case WEIGHTS:
+        fill_weights(p, item_elements(item), seed);
+        break;
+    case FLOATS:
+        fill_floats(p, item, seed);
+        break;
+    case DECAYS:
+        fill_decays(p, item);
+        break;
+    }
+}
+
+/* ---- the whole --------------------------------------------------------- */
+
+static enum status make_image(uint8_t **bytes, size_t *n,
+                              const struct list *list, const char *header,
+                              size_t n_header, uint64_t seed)
+{
+    *n = 8 + n_header;
+    for (size_t i = 0; i < list->n; i++)
+        *n += item_bytes(&list->items[i]);
+    uint8_t *p = *bytes = malloc(*n);
+    if (!p)
+        return fail_memory("a model");
+
+    store_le32(p, (uint32_t)n_header);
+    store_le32(p + 4, 0);
+    memcpy(p + 8, header, n_header);
+    p += 8 + n_header;
+    for (size_t i = 0; i < list->n; i++) {
+        fill(p, &list->items[i], next_random(&seed));
+        p += item_bytes(&list->items[i]);
+    }
+    return OK;
+}
+
+struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed)
+{
+    return (struct tiny_spec){
+        .d_model = d_model,
+        .n_layer = n_layer,
+        .d_inner = 2 * d_model,
+        .d_state = 16,
+        .d_conv = 4,
+        .dt_rank = (d_model + 15) / 16,
+        .seed = seed,
+    };
+}
+
+enum status tiny_model_make(const struct tiny_spec *spec, uint8_t **bytes,
+                            size_t *n)
+{
+    struct list list;
+    char *header = NULL;
+    size_t n_header = 0;
+    *bytes = NULL;
+    enum status status = list_model(&list, spec);
+    if (status == OK)
+        status = make_header(&header, &n_header, &list, spec);
+    if (status == OK)
+        status = make_image(bytes, n, &list, header, n_header, spec->seed);
+    free(header);
+    free(list.items);
+    return status;
+}
+
+enum status tiny_model_write(const struct tiny_spec *spec, const char *path)
+{
+    uint8_t *bytes;
+    size_t n;
+    TRY(tiny_model_make(spec, &bytes, &n));
+    FILE *out = fopen(path, "wb");
+    bool is_written = out && fwrite(bytes, 1, n, out) == n;
+    if (out && fclose(out) != 0)
+        is_written = false;
+    free(bytes);
+    return is_written ? OK : fail(E_IO, "%s: %s", path, strerror(errno));
+}
+
+enum status tiny_model_open(struct tiny_model *tiny,
+                            const struct tiny_spec *spec)
+{
+    size_t n;
+    *tiny = (struct tiny_model){NULL, NULL};
+    TRY(tiny_model_make(spec, &tiny->bytes, &n));
+    enum status status =
+        model_open_memory(&tiny->model, "tiny model", tiny->bytes, n);
+    if (status != OK)
+        tiny_model_close(tiny);
+    return status;
+}
+
+void tiny_model_close(struct tiny_model *tiny)
+{
+    model_close(tiny->model);
+    free(tiny->bytes);
+    *tiny = (struct tiny_model){NULL, NULL};
+}

@@ -1,0 +1,47 @@
+/* tiny_model.h -- makes random int8 models from a seed, of any shape.
+ *
+ * The same spec gives the same bytes on every machine.  Magnitudes are such
+ * that activations stay near 1, states remember, and predictions differ.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TINY_MODEL_H
+#define MAMBYTE_TINY_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model.h"
+#include "status.h"
+
+struct tiny_spec {
+    int d_model, n_layer, d_inner, d_state, d_conv, dt_rank;
+    bool has_norm_bias; /* LayerNorm                                        */
+    bool is_tied;       /* no lm_head                                       */
+    int begin_byte;     /* -1: the model has none                           */
+    uint64_t seed;
+};
+
+/* d_inner = 2 d_model, d_state 16, d_conv 4, dt_rank = d_model / 16 rounded
+ * up, RMSNorm, a head of its own, begin byte 0. */
+struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed);
+
+/* A safetensors file in memory; *bytes is the caller's to free. */
+enum status tiny_model_make(const struct tiny_spec *spec, uint8_t **bytes,
+                            size_t *n);
+
+/* The same into a file. */
+enum status tiny_model_write(const struct tiny_spec *spec, const char *path);
+
+/* An open model with the bytes that it is mapped to. */
+struct tiny_model {
+    struct model *model;
+    uint8_t *bytes;
+};
+
+enum status tiny_model_open(struct tiny_model *tiny,
+                            const struct tiny_spec *spec);
+void tiny_model_close(struct tiny_model *tiny);
+
+#endif
