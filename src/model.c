@@ -110,7 +110,7 @@ static enum status take(struct binder *b, const struct tensor **tensor,
 static enum status allocate_arena(struct binder *b)
 {
     const struct model_config *c = &b->model->config;
-    size_t n = 0;
+    size_t n = ALIGNMENT; /* never empty */
     for (size_t i = 0; i < safetensors_count(b->file); i++) {
         const struct tensor *t = safetensors_at(b->file, i);
         if (t->dtype == DTYPE_F32)

@@ -1,0 +1,373 @@
+/* check_snapshot.c -- a state survives a file; a damaged, foreign or
+ * unfinished file is refused, and a failed write leaves what was there.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "exact.h"
+#include "snapshot.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { N_FLOATS = 5, FILE_BYTES = 56 + 4 * N_FLOATS + 8 };
+
+static const struct fingerprint model = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
+
+/* 0, -0, 1.5, infinity, a NaN with a payload: all come back as they were. */
+static const uint32_t float_bits[N_FLOATS] = {0, 0x80000000u, 0x3fc00000u,
+                                              0x7f800000u, 0x7fc12345u};
+
+/* A folder of our own, where we are while a test runs. */
+static char folder[] = "check_snapshot.XXXXXX";
+
+static void enter_folder(void)
+{
+    strcpy(strrchr(folder, '.'), ".XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(chdir(folder), 0);
+}
+
+static void leave_folder(void)
+{
+    DIR *here = opendir(".");
+    for (struct dirent *entry; (entry = readdir(here));) {
+        if (entry->d_name[0] != '.')
+            ck_assert_int_eq(remove(entry->d_name), 0);
+    }
+    closedir(here);
+    ck_assert_int_eq(chdir(".."), 0);
+    ck_assert_int_eq(rmdir(folder), 0);
+}
+
+static int count_files(void)
+{
+    int n = 0;
+    DIR *here = opendir(".");
+    for (struct dirent *entry; (entry = readdir(here));)
+        n += entry->d_name[0] != '.';
+    closedir(here);
+    return n;
+}
+
+static void save(const char *path)
+{
+    float floats[N_FLOATS];
+    memcpy(floats, float_bits, sizeof floats);
+    struct snapshot snapshot = {model, 123456789012345u, N_FLOATS, floats};
+    ck_assert_msg(snapshot_save(path, &snapshot) == OK, "%s", status_message());
+}
+
+static enum status try_save(const char *path)
+{
+    float floats[N_FLOATS] = {0};
+    struct snapshot snapshot = {model, 1, N_FLOATS, floats};
+    return snapshot_save(path, &snapshot);
+}
+
+/* The bytes of a file, room for some more. */
+static size_t read_bytes(uint8_t bytes[FILE_BYTES + 8], const char *path)
+{
+    FILE *in = fopen(path, "rb");
+    ck_assert_ptr_nonnull(in);
+    size_t n = fread(bytes, 1, FILE_BYTES + 8, in);
+    fclose(in);
+    return n;
+}
+
+static void write_bytes(const char *path, const uint8_t *bytes, size_t n)
+{
+    FILE *out = fopen(path, "wb");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_uint_eq(fwrite(bytes, 1, n, out), n);
+    fclose(out);
+}
+
+static void assert_as_saved(const char *path)
+{
+    struct snapshot snapshot;
+    enum status status = snapshot_load(&snapshot, path, &model, N_FLOATS);
+    ck_assert_msg(status == OK, "%s", status_message());
+    ck_assert_mem_eq(snapshot.model.bytes, model.bytes, sizeof model.bytes);
+    ck_assert_uint_eq(snapshot.n_bytes, 123456789012345u);
+    ck_assert_uint_eq(snapshot.n_floats, N_FLOATS);
+    ck_assert_mem_eq(snapshot.floats, float_bits, sizeof float_bits);
+    snapshot_free(&snapshot);
+    ck_assert_ptr_null(snapshot.floats);
+}
+
+static void assert_refused(const char *path, const char *sentence)
+{
+    struct snapshot snapshot;
+    ck_assert_int_eq(snapshot_load(&snapshot, path, &model, N_FLOATS),
+                     E_FORMAT);
+    ck_assert_ptr_null(snapshot.floats);
+    ck_assert_int_eq(strncmp(status_message(), path, strlen(path)), 0);
+    ck_assert_str_eq(status_message() + strlen(path), sentence);
+}
+
+static const char *data_path(char path[4096], const char *name)
+{
+    const char *top = getenv("srcdir");
+    snprintf(path, 4096, "%s/tests/data/%s", top ? top : ".", name);
+    return path;
+}
+
+/* ---- round trips ------------------------------------------------------- */
+
+START_TEST(a_state_comes_back_bit_for_bit)
+{
+    save("s");
+    assert_as_saved("s");
+    ck_assert_int_eq(count_files(), 1);
+    save("s");
+    assert_as_saved("s");
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(the_bytes_are_as_specified)
+{
+    uint8_t bytes[FILE_BYTES + 8];
+    static const uint8_t begin[16] = {'M', 'B', 'Y', 'T', 'S',
+                                      'T', 'A', 'T', 1};
+    static const uint8_t counts[16] = {0x79, 0xdf, 0x0d, 0x86,    0x48,
+                                       0x70, 0,    0,    N_FLOATS};
+    save("s");
+    ck_assert_uint_eq(read_bytes(bytes, "s"), FILE_BYTES);
+    ck_assert_mem_eq(bytes, begin, 16);
+    ck_assert_mem_eq(bytes + 16, model.bytes, 16);
+    ck_assert_mem_eq(bytes + 32, counts, 16);
+    static const uint8_t floats[12] = {0, 0,    0, 0, 0,    0,
+                                       0, 0x80, 0, 0, 0xc0, 0x3f};
+    ck_assert_mem_eq(bytes + 56, floats, 12);
+}
+END_TEST
+
+/* What version 1 wrote is read by every later version. */
+START_TEST(the_golden_file_is_read)
+{
+    char path[4096];
+    assert_as_saved(data_path(path, "good-v1.state"));
+}
+END_TEST
+
+START_TEST(a_large_state_comes_back)
+{
+    enum { N = 1000003 };
+    float *floats = malloc(N * sizeof *floats);
+    for (uint32_t i = 0; i < N; i++)
+        floats[i] = exact_float(i * 2654435761u);
+    struct snapshot snapshot = {model, UINT64_MAX, N, floats}, back;
+    ck_assert_int_eq(snapshot_save("s", &snapshot), OK);
+    ck_assert_int_eq(snapshot_load(&back, "s", &model, N), OK);
+    ck_assert_uint_eq(back.n_bytes, UINT64_MAX);
+    ck_assert_mem_eq(back.floats, floats, N * sizeof *floats);
+    snapshot_free(&back);
+    free(floats);
+}
+END_TEST
+
+/* ---- what is refused ---------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    const char *sentence;
+} bad_files[] = {
+    {"bad-empty.state", ": not a state snapshot"},
+    {"bad-magic.state", ": not a state snapshot"},
+    {"bad-truncated.state", ": state snapshot is truncated: 83 bytes, "
+                            "expected 84"},
+    {"bad-truncated-header.state", ": state snapshot is truncated: 55 bytes"},
+    {"bad-trailing.state", ": state snapshot is followed by other bytes"},
+    {"bad-version.state", ": state snapshot has version 2 of the format, "
+                          "newer than this program's, 1"},
+    {"bad-flipped-header.state",
+     ": state snapshot is damaged: checksum of the header differs"},
+    {"bad-flipped-float.state", ": state snapshot is damaged: checksum "
+                                "differs"},
+};
+
+START_TEST(a_bad_file_is_refused)
+{
+    char path[4096];
+    assert_refused(data_path(path, bad_files[_i].name), bad_files[_i].sentence);
+}
+END_TEST
+
+START_TEST(another_model_is_refused)
+{
+    struct snapshot snapshot;
+    struct fingerprint other = model;
+    other.bytes[15] ^= 1;
+    save("s");
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, N_FLOATS), E_FORMAT);
+    ck_assert_str_eq(status_message(),
+                     "s: state snapshot was made by another model");
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, 2), E_FORMAT);
+    ck_assert_str_eq(status_message(),
+                     "s: state snapshot was made by another model");
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &model, 4), E_FORMAT);
+    ck_assert_str_eq(status_message(), "s: state snapshot holds 5 numbers, "
+                                       "the model's state has 4");
+}
+END_TEST
+
+START_TEST(every_truncation_is_refused)
+{
+    uint8_t bytes[FILE_BYTES + 8];
+    struct snapshot snapshot;
+    save("s");
+    ck_assert_uint_eq(read_bytes(bytes, "s"), FILE_BYTES);
+    for (size_t n = 0; n < FILE_BYTES; n++) {
+        write_bytes("t", bytes, n);
+        ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS),
+                         E_FORMAT);
+    }
+}
+END_TEST
+
+START_TEST(every_flipped_bit_is_refused)
+{
+    uint8_t bytes[FILE_BYTES + 8];
+    struct snapshot snapshot;
+    save("s");
+    ck_assert_uint_eq(read_bytes(bytes, "s"), FILE_BYTES);
+    for (size_t i = 0; i < 8 * FILE_BYTES; i++) {
+        bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+        ck_assert_int_eq(
+            snapshot_parse(&snapshot, bytes, FILE_BYTES, &model, N_FLOATS),
+            E_FORMAT);
+        bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+    }
+}
+END_TEST
+
+START_TEST(what_is_no_file_is_refused)
+{
+    struct snapshot snapshot;
+    ck_assert_int_eq(snapshot_load(&snapshot, "none", &model, N_FLOATS), E_IO);
+    ck_assert_str_eq(status_message(), "none: No such file or directory");
+    ck_assert_int_eq(snapshot_load(&snapshot, ".", &model, N_FLOATS), E_IO);
+    ck_assert_str_eq(status_message(), ".: Is a directory");
+    assert_refused("/dev/null", ": not a state snapshot");
+    assert_refused("/dev/zero", ": not a state snapshot");
+}
+END_TEST
+
+/* ---- writing ------------------------------------------------------------ */
+
+START_TEST(a_failed_write_says_why)
+{
+    ck_assert_int_eq(try_save("no/folder"), E_IO);
+    ck_assert_str_eq(status_message(), "no/folder: No such file or directory");
+    ck_assert_int_eq(try_save("."), E_IO);
+    ck_assert_str_eq(status_message(), ".: Is a directory");
+    ck_assert_int_eq(try_save("/dev/full"), E_IO);
+    ck_assert_str_eq(status_message(), "/dev/full: No space left on device");
+    ck_assert_int_eq(count_files(), 0);
+}
+END_TEST
+
+START_TEST(a_failed_write_leaves_the_old_file)
+{
+    save("s");
+    struct rlimit was, small = {40, RLIM_INFINITY};
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+    small.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    enum status status = try_save("s");
+    setrlimit(RLIMIT_FSIZE, &was);
+    signal(SIGXFSZ, SIG_DFL);
+    ck_assert_int_eq(status, E_IO);
+    ck_assert_str_eq(status_message(), "s: File too large");
+    assert_as_saved("s");
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(links_and_modes_stay)
+{
+    struct stat info;
+    ck_assert_int_eq(mkdir("there", 0700), 0);
+    ck_assert_int_eq(symlink("there/s", "link"), 0);
+    write_bytes("there/s", model.bytes, 1);
+    ck_assert_int_eq(chmod("there/s", 0640), 0);
+    save("link");
+    assert_as_saved("there/s");
+    ck_assert_int_eq(lstat("link", &info), 0);
+    ck_assert(S_ISLNK(info.st_mode));
+    ck_assert_int_eq(stat("there/s", &info), 0);
+    ck_assert_uint_eq(info.st_mode & 07777, 0640);
+    ck_assert_int_eq(remove("there/s"), 0);
+}
+END_TEST
+
+START_TEST(a_pipe_is_written_directly)
+{
+    int ends[2];
+    char path[64];
+    uint8_t bytes[FILE_BYTES + 1];
+    ck_assert_int_eq(pipe(ends), 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[1]);
+    save(path);
+    close(ends[1]);
+    ck_assert_int_eq(read(ends[0], bytes, sizeof bytes), FILE_BYTES);
+    close(ends[0]);
+    write_bytes("s", bytes, FILE_BYTES);
+    assert_as_saved("s");
+}
+END_TEST
+
+static Suite *snapshot_suite(void)
+{
+    Suite *suite = suite_create("snapshot");
+    TCase *round_trip = tcase_create("round trip");
+    tcase_add_checked_fixture(round_trip, enter_folder, leave_folder);
+    tcase_add_test(round_trip, a_state_comes_back_bit_for_bit);
+    tcase_add_test(round_trip, the_bytes_are_as_specified);
+    tcase_add_test(round_trip, a_large_state_comes_back);
+    suite_add_tcase(suite, round_trip);
+
+    TCase *golden = tcase_create("files");
+    tcase_add_test(golden, the_golden_file_is_read);
+    tcase_add_loop_test(golden, a_bad_file_is_refused, 0,
+                        sizeof bad_files / sizeof bad_files[0]);
+    suite_add_tcase(suite, golden);
+
+    TCase *refused = tcase_create("refused");
+    tcase_add_checked_fixture(refused, enter_folder, leave_folder);
+    tcase_add_test(refused, another_model_is_refused);
+    tcase_add_test(refused, every_truncation_is_refused);
+    tcase_add_test(refused, every_flipped_bit_is_refused);
+    tcase_add_test(refused, what_is_no_file_is_refused);
+    suite_add_tcase(suite, refused);
+
+    TCase *writing = tcase_create("writing");
+    tcase_add_checked_fixture(writing, enter_folder, leave_folder);
+    tcase_add_test(writing, a_failed_write_says_why);
+    tcase_add_test(writing, a_failed_write_leaves_the_old_file);
+    tcase_add_test(writing, links_and_modes_stay);
+    tcase_add_test(writing, a_pipe_is_written_directly);
+    suite_add_tcase(suite, writing);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(snapshot_suite());
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,120 @@
+/* make_model.c -- writes a random model, for tests and benchmarks.
+ *
+ *     make_model --d-model=64 --n-layer=2 [OPTION]... OUT
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tiny_model.h"
+
+enum {
+    D_MODEL = 1,
+    N_LAYER,
+    D_INNER,
+    D_STATE,
+    D_CONV,
+    DT_RANK,
+    NORM_BIAS,
+    TIED,
+    BEGIN_BYTE,
+    SEED
+};
+
+static const struct option options[] = {
+    {"d-model", required_argument, NULL, D_MODEL},
+    {"n-layer", required_argument, NULL, N_LAYER},
+    {"d-inner", required_argument, NULL, D_INNER},
+    {"d-state", required_argument, NULL, D_STATE},
+    {"d-conv", required_argument, NULL, D_CONV},
+    {"dt-rank", required_argument, NULL, DT_RANK},
+    {"norm-bias", no_argument, NULL, NORM_BIAS},
+    {"tied", no_argument, NULL, TIED},
+    {"begin-byte", required_argument, NULL, BEGIN_BYTE},
+    {"seed", required_argument, NULL, SEED},
+    {NULL, 0, NULL, 0},
+};
+
+static int usage(void)
+{
+    fputs("usage: make_model --d-model=N --n-layer=N [--d-inner=N] "
+          "[--d-state=N] [--d-conv=N]\n                  [--dt-rank=N] "
+          "[--norm-bias] [--tied] [--begin-byte=N] [--seed=N] OUT\n",
+          stderr);
+    return 2;
+}
+
+/* Every number fits int and is at least -1. */
+static int number(const char *text)
+{
+    char *end;
+    errno = 0;
+    long n = strtol(text, &end, 10);
+    if (errno != 0 || *end != '\0' || end == text || n < -1 || n > INT_MAX)
+        exit(usage());
+    return (int)n;
+}
+
+/* The sizes that follow from others are kept at 0 until all is read. */
+static void read_option(struct tiny_spec *spec, int option)
+{
+    switch (option) {
+    case D_MODEL:
+        spec->d_model = number(optarg);
+        break;
+    case N_LAYER:
+        spec->n_layer = number(optarg);
+        break;
+    case D_INNER:
+        spec->d_inner = number(optarg);
+        break;
+    case D_STATE:
+        spec->d_state = number(optarg);
+        break;
+    case D_CONV:
+        spec->d_conv = number(optarg);
+        break;
+    case DT_RANK:
+        spec->dt_rank = number(optarg);
+        break;
+    case NORM_BIAS:
+        spec->has_norm_bias = true;
+        break;
+    case TIED:
+        spec->is_tied = true;
+        break;
+    case BEGIN_BYTE:
+        spec->begin_byte = number(optarg);
+        break;
+    case SEED:
+        spec->seed = (uint64_t)number(optarg);
+        break;
+    default:
+        exit(usage());
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct tiny_spec spec = {.d_state = 16, .d_conv = 4};
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        read_option(&spec, option);
+    if (optind + 1 != argc || spec.d_model < 1 || spec.n_layer < 1)
+        return usage();
+
+    struct tiny_spec usual = tiny_spec_make(spec.d_model, spec.n_layer, 0);
+    if (spec.d_inner == 0)
+        spec.d_inner = usual.d_inner;
+    if (spec.dt_rank == 0)
+        spec.dt_rank = usual.dt_rank;
+    if (tiny_model_write(&spec, argv[optind]) != OK) {
+        fprintf(stderr, "make_model: %s\n", status_message());
+        return 1;
+    }
+    return 0;
+}
