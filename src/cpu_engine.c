@@ -4,14 +4,21 @@
  * that the weights are read once for many bytes.  A batch runs inside one
  * threads_run: every thread walks the layers, takes its part of each phase by
  * index, and meets the others at a barrier where one phase needs what
- * another thread wrote.  Products are split by rows of the batch when there
- * are enough, else by rows of the matrix; the scan by channels.
+ * another thread wrote.  Convolution and scan are split by channels, the
+ * rest in one of two ways:
+ *
+ *     a long batch    by its rows: from quantising to the last product, a
+ *                     thread needs nothing of the others
+ *     a short batch   by the rows of the matrices: every thread quantises
+ *                     all rows of the batch for itself, which is cheaper
+ *                     than to wait for another that does
  *
  * SPDX-License-Identifier: MIT
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cpu_kernels.h"
 #include "engine.h"
@@ -19,10 +26,17 @@
 
 /* Rows of a batch: enough to read the weights rarely, few enough for its
  * activations to stay in the cache. */
-enum { BATCH = 128 };
+enum { BATCH = 96 };
 
-/* From how many rows a thread on, products are split by rows of the batch. */
+/* From how many rows a thread on a batch is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
+
+/* Between rows of floats: without it, rows of a power of two floats would
+ * all meet in a few sets of the cache where a loop walks along time. */
+enum { ROW_GAP = 16 };
+
+/* Large pages, where the system has them, are read a third faster. */
+enum { LARGE_PAGE = 2 << 20 };
 
 struct state {
     float *image; /* as engine_state_get describes it */
@@ -39,6 +53,13 @@ struct cpu_layer {
     struct projection in_proj, x_proj, dt_proj, out_proj;
 };
 
+/* What a thread quantises, [t][..]. */
+struct cpu_inputs {
+    struct quantised x;         /* of the norms                             */
+    struct quantised inner;     /* of u, then of y                          */
+    struct quantised dt;        /* of dt                                    */
+};
+
 struct cpu_engine {
     struct engine base;
     const struct cpu_kernels *kernels;
@@ -50,16 +71,16 @@ struct cpu_engine {
     /* One batch; row t is a byte. */
     struct piece pieces[BATCH];
     int n_pieces, n_rows;
-    float *scratch;             /* owned: what follows                      */
+    bool is_long;
+    float *scratch;             /* owned: the floats of what follows        */
     float *h;                   /* [t][d_model]                             */
-    float *uz;                  /* [t][2 d_inner]                           */
+    float *uz;                  /* [t][ld_uz], 2 d_inner of them used       */
     float *dtbc;                /* [t][dt_rank + 2 d_state]                 */
-    float *y;                   /* [t][d_inner]                             */
+    float *y;                   /* [t][ld_y], d_inner of them used          */
     float *logits;              /* [t][256]                                 */
-    int8_t *scratch_q;          /* owned: the q of the following            */
-    struct quantised x;         /* of the norms                             */
-    struct quantised inner;     /* of u, then of y                          */
-    struct quantised dt;        /* of dt                                    */
+    size_t ld_uz, ld_y;
+    int8_t *scratch_q;          /* owned: the q of the inputs               */
+    struct cpu_inputs *inputs;  /* [threads]                                */
 };
 
 static struct cpu_engine *self(struct engine *engine)
@@ -90,32 +111,42 @@ static struct range split(const struct cpu_engine *e, int n, int unit,
 
 /* ---- one batch, on every thread ---------------------------------------- */
 
+/* The rows of the batch that this thread quantises and projects. */
+static struct range rows_of(const struct cpu_engine *e, int thread)
+{
+    struct range all = {0, e->n_rows};
+    return e->is_long ? split(e, e->n_rows, 1, thread) : all;
+}
+
+/* The channels that this thread convolves and scans, and the rows of a
+ * matrix that it multiplies in a short batch.  Of n = d_inner both are the
+ * same, whatever the units of the level. */
+static struct range channels_of(const struct cpu_engine *e, int n, int thread)
+{
+    const struct cpu_kernels *k = e->kernels;
+    int unit = k->rows_unit > k->channels_unit ? k->rows_unit
+                                               : k->channels_unit;
+    return split(e, n, unit, thread);
+}
+
 /* y <- x W, this thread's part; nobody waits. */
 static void project(struct cpu_engine *e, int thread, float *y, size_t ld,
                     const struct projection *w, const struct quantised *x,
                     bool accumulate)
 {
-    int threads = threads_count(e->team);
-    struct range t = {0, e->n_rows};
+    struct range t = rows_of(e, thread);
     struct range r = {0, w->matrix.rows};
-    if (e->n_rows >= MIN_ROWS_A_THREAD * threads)
-        t = split(e, e->n_rows, 1, thread);
-    else
-        r = split(e, w->matrix.rows, e->kernels->rows_unit, thread);
+    if (!e->is_long)
+        r = channels_of(e, w->matrix.rows, thread);
     if (t.begin < t.end && r.begin < r.end)
         e->kernels->matmul(y, ld, w, x, accumulate, t.begin, t.end, r.begin,
                            r.end);
 }
 
-static struct range rows_of(const struct cpu_engine *e, int thread)
-{
-    return split(e, e->n_rows, 1, thread);
-}
-
 static void embed(struct cpu_engine *e, int thread)
 {
     size_t d = (size_t)config_of(e)->d_model;
-    struct range mine = rows_of(e, thread);
+    struct range mine = split(e, e->n_rows, 1, thread);
     for (int i = 0; i < e->n_pieces; i++) {
         const struct piece *p = &e->pieces[i];
         for (int t = 0; t < p->n; t++) {
@@ -136,7 +167,8 @@ static void norm_quantise(struct cpu_engine *e, int thread,
     const struct model_config *c = config_of(e);
     struct norm norm = {weight, bias, c->norm_epsilon, c->d_model};
     struct range mine = rows_of(e, thread);
-    e->kernels->norm_quantise(&e->x, e->h, &norm, mine.begin, mine.end);
+    e->kernels->norm_quantise(&e->inputs[thread].x, e->h, &norm, mine.begin,
+                              mine.end);
 }
 
 static void quantise(struct cpu_engine *e, int thread,
@@ -151,14 +183,12 @@ static void convolve(struct cpu_engine *e, int thread, int l)
 {
     const struct model_config *c = config_of(e);
     const struct layer *layer = &e->base.model->layers[l];
-    struct range mine =
-        split(e, c->d_inner, e->kernels->channels_unit, thread);
-    size_t ld = 2 * (size_t)c->d_inner;
+    struct range mine = channels_of(e, c->d_inner, thread);
     for (int i = 0; i < e->n_pieces; i++) {
         const struct piece *p = &e->pieces[i];
         struct conv_job job = {
-            .u = e->uz + (size_t)p->row * ld,
-            .ld = ld,
+            .u = e->uz + (size_t)p->row * e->ld_uz,
+            .ld = e->ld_uz,
             .n_t = p->n,
             .history = state_conv(c, p->segment->state->image, l),
             .conv = layer->conv,
@@ -174,20 +204,18 @@ static void scan(struct cpu_engine *e, int thread, int l)
 {
     const struct model_config *c = config_of(e);
     const struct layer *layer = &e->base.model->layers[l];
-    struct range mine =
-        split(e, c->d_inner, e->kernels->channels_unit, thread);
-    size_t ld_y = (size_t)c->d_inner, ld_uz = 2 * ld_y;
+    struct range mine = channels_of(e, c->d_inner, thread);
     size_t ld_bc = (size_t)(c->dt_rank + 2 * c->d_state);
     for (int i = 0; i < e->n_pieces; i++) {
         const struct piece *p = &e->pieces[i];
         size_t row = (size_t)p->row;
         const float *b = e->dtbc + row * ld_bc + c->dt_rank;
         struct scan_job job = {
-            .y = e->y + row * ld_y,
-            .ld_y = ld_y,
-            .u = e->uz + row * ld_uz,
-            .z = e->uz + row * ld_uz + c->d_inner,
-            .ld_uz = ld_uz,
+            .y = e->y + row * e->ld_y,
+            .ld_y = e->ld_y,
+            .u = e->uz + row * e->ld_uz,
+            .z = e->uz + row * e->ld_uz + c->d_inner,
+            .ld_uz = e->ld_uz,
             .b = b,
             .c = b + c->d_state,
             .ld_bc = ld_bc,
@@ -203,18 +231,25 @@ static void scan(struct cpu_engine *e, int thread, int l)
     }
 }
 
+/* Where the next phase of this thread needs what others wrote in this one,
+ * if the batch is a long one, or if it is a short one. */
+static void meet_if(struct cpu_engine *e, bool has_to)
+{
+    if (has_to)
+        threads_barrier(e->team);
+}
+
 static void run_layer(struct cpu_engine *e, int thread, int l)
 {
     const struct model_config *c = config_of(e);
     const struct layer *layer = &e->base.model->layers[l];
     const struct cpu_layer *w = &e->layers[l];
-    size_t d_inner = (size_t)c->d_inner;
+    struct cpu_inputs *in = &e->inputs[thread];
     size_t ld_dtbc = (size_t)(c->dt_rank + 2 * c->d_state);
 
     /* u | z = in_proj norm(h) */
     norm_quantise(e, thread, layer->norm, layer->norm_bias);
-    threads_barrier(e->team);
-    project(e, thread, e->uz, 2 * d_inner, &w->in_proj, &e->x, false);
+    project(e, thread, e->uz, e->ld_uz, &w->in_proj, &in->x, false);
     threads_barrier(e->team);
 
     /* u = silu(conv(u)) */
@@ -222,25 +257,22 @@ static void run_layer(struct cpu_engine *e, int thread, int l)
     threads_barrier(e->team);
 
     /* dt | B | C = x_proj u */
-    quantise(e, thread, &e->inner, e->uz, 2 * d_inner, c->d_inner);
-    threads_barrier(e->team);
-    project(e, thread, e->dtbc, ld_dtbc, &w->x_proj, &e->inner, false);
-    threads_barrier(e->team);
+    quantise(e, thread, &in->inner, e->uz, e->ld_uz, c->d_inner);
+    project(e, thread, e->dtbc, ld_dtbc, &w->x_proj, &in->inner, false);
+    meet_if(e, !e->is_long);
 
     /* delta and the recurrence; y replaces dt_proj dt */
-    quantise(e, thread, &e->dt, e->dtbc, ld_dtbc, c->dt_rank);
-    threads_barrier(e->team);
-    project(e, thread, e->y, d_inner, &w->dt_proj, &e->dt, false);
-    threads_barrier(e->team);
+    quantise(e, thread, &in->dt, e->dtbc, ld_dtbc, c->dt_rank);
+    project(e, thread, e->y, e->ld_y, &w->dt_proj, &in->dt, false);
+    meet_if(e, e->is_long);
     scan(e, thread, l);
     threads_barrier(e->team);
 
     /* h = h + out_proj y */
-    quantise(e, thread, &e->inner, e->y, d_inner, c->d_inner);
-    threads_barrier(e->team);
-    project(e, thread, e->h, (size_t)c->d_model, &w->out_proj, &e->inner,
+    quantise(e, thread, &in->inner, e->y, e->ld_y, c->d_inner);
+    project(e, thread, e->h, (size_t)c->d_model, &w->out_proj, &in->inner,
             true);
-    threads_barrier(e->team);
+    meet_if(e, !e->is_long);
 }
 
 /* Hands the predictions of a piece to its segment and its state. */
@@ -273,10 +305,10 @@ static void run_batch(void *arg, int thread)
         run_layer(e, thread, l);
 
     norm_quantise(e, thread, m->norm_f, m->norm_f_bias);
+    project(e, thread, e->logits, N_BYTES_VOCAB, &e->lm_head,
+            &e->inputs[thread].x, false);
     threads_barrier(e->team);
-    project(e, thread, e->logits, N_BYTES_VOCAB, &e->lm_head, &e->x, false);
-    threads_barrier(e->team);
-    struct range mine = rows_of(e, thread);
+    struct range mine = split(e, e->n_rows, 1, thread);
     for (size_t i = (size_t)mine.begin * N_BYTES_VOCAB;
          i < (size_t)mine.end * N_BYTES_VOCAB; i++)
         e->logits[i] = exact_logit(e->logits[i]);
@@ -310,6 +342,8 @@ static enum status cpu_feed(struct engine *engine,
                 offset = 0;
             }
         }
+        int threads = threads_count(e->team);
+        e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads;
         if (e->n_rows > 0)
             threads_run(e->team, run_batch, e);
     }
@@ -396,6 +430,7 @@ static void cpu_close(struct engine *engine)
     free(e->panels);
     free(e->scratch);
     free(e->scratch_q);
+    free(e->inputs);
     free(e);
 }
 
@@ -455,9 +490,11 @@ static enum status repack(struct cpu_engine *e)
         total += e->kernels->panels_size(&p->matrix);
     if (total == 0)
         return OK;
-    e->panels = aligned_alloc(64, total);
+    total = (total + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    e->panels = aligned_alloc(LARGE_PAGE, total);
     if (!e->panels)
         return fail_memory("the weights");
+    madvise(e->panels, total, MADV_HUGEPAGE); /* or they stay small */
     char *at = e->panels;
     for (int i = 0; (p = projection_at(e, i)); i++) {
         p->panels = at;
@@ -485,38 +522,45 @@ static void cut_quantised(struct quantised *out, int n, int8_t **q,
     *floats += BATCH;
 }
 
-static float *cut_floats(int n, float **floats)
+static float *cut_floats(size_t row, float **floats)
 {
     float *cut = *floats;
-    *floats += (size_t)BATCH * (size_t)padded(n);
+    *floats += BATCH * row;
     return cut;
 }
 
 static enum status make_scratch(struct cpu_engine *e)
 {
     const struct model_config *c = config_of(e);
-    int dtbc = c->dt_rank + 2 * c->d_state;
-    size_t row_floats = (size_t)padded(c->d_model) +
-                        (size_t)padded(2 * c->d_inner) +
-                        (size_t)padded(dtbc) + (size_t)padded(c->d_inner) +
-                        N_BYTES_VOCAB + 3 * 2;
+    size_t threads = (size_t)threads_count(e->team);
+    size_t ld_h = (size_t)padded(c->d_model);
+    size_t ld_dtbc = (size_t)padded(c->dt_rank + 2 * c->d_state);
+    e->ld_uz = (size_t)padded(2 * c->d_inner) + ROW_GAP;
+    e->ld_y = (size_t)padded(c->d_inner) + ROW_GAP;
+
+    /* An input has a scale and a sum a row. */
+    size_t row_floats = ld_h + e->ld_uz + ld_dtbc + e->ld_y + N_BYTES_VOCAB +
+                        threads * 3 * 2;
     size_t row_q = (size_t)padded(c->d_model) + (size_t)padded(c->d_inner) +
                    (size_t)padded(c->dt_rank);
     e->scratch = aligned_alloc(64, BATCH * row_floats * sizeof(float));
-    e->scratch_q = aligned_alloc(64, BATCH * row_q);
-    if (!e->scratch || !e->scratch_q)
+    e->scratch_q = aligned_alloc(64, BATCH * threads * row_q);
+    e->inputs = calloc(threads, sizeof *e->inputs);
+    if (!e->scratch || !e->scratch_q || !e->inputs)
         return fail_memory("a batch of activations");
 
     float *floats = e->scratch;
     int8_t *q = e->scratch_q;
-    e->h = cut_floats(c->d_model, &floats);
-    e->uz = cut_floats(2 * c->d_inner, &floats);
-    e->dtbc = cut_floats(dtbc, &floats);
-    e->y = cut_floats(c->d_inner, &floats);
+    e->h = cut_floats(ld_h, &floats);
+    e->uz = cut_floats(e->ld_uz, &floats);
+    e->dtbc = cut_floats(ld_dtbc, &floats);
+    e->y = cut_floats(e->ld_y, &floats);
     e->logits = cut_floats(N_BYTES_VOCAB, &floats);
-    cut_quantised(&e->x, c->d_model, &q, &floats);
-    cut_quantised(&e->inner, c->d_inner, &q, &floats);
-    cut_quantised(&e->dt, c->dt_rank, &q, &floats);
+    for (size_t i = 0; i < threads; i++) {
+        cut_quantised(&e->inputs[i].x, c->d_model, &q, &floats);
+        cut_quantised(&e->inputs[i].inner, c->d_inner, &q, &floats);
+        cut_quantised(&e->inputs[i].dt, c->dt_rank, &q, &floats);
+    }
     return OK;
 }
 

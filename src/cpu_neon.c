@@ -1,0 +1,120 @@
+/* cpu_neon.c -- the kernels in NEON with the int8 dot product of Armv8.2.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <arm_neon.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { V_LANES = 4, V_TILE = 4 };
+#define V_WEIGHT_FLIP 0u
+
+typedef float32x4_t vfloat;
+typedef int32x4_t vint;
+
+static inline vfloat v_load(const float *p)
+{
+    return vld1q_f32(p);
+}
+
+static inline void v_store(float *p, vfloat x)
+{
+    vst1q_f32(p, x);
+}
+
+static inline vfloat v_set1(float x)
+{
+    return vdupq_n_f32(x);
+}
+
+static inline vfloat v_fma(vfloat a, vfloat b, vfloat c)
+{
+    return vfmaq_f32(c, a, b);
+}
+
+static inline vfloat v_max(vfloat a, vfloat b)
+{
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+
+static inline vfloat v_min(vfloat a, vfloat b)
+{
+    return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+
+static inline vint v_int_max(vint a, vint b)
+{
+    return vmaxq_s32(a, b);
+}
+
+static inline void v_store_bytes(int8_t *p, vint x)
+{
+    int16x4_t halves = vmovn_s32(x);
+    int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
+    memcpy(p, &bytes, V_LANES);
+}
+
+#include "cpu_vector.h"
+
+enum { QUARTERS = PANEL_ROWS / 4 };
+
+/* Sixteen columns, four groups, of n_t rows of activations, a constant. */
+static inline __attribute__((always_inline)) void
+add_groups(int32x4_t sum[V_TILE][QUARTERS], const struct tile *tile,
+           const uint8_t *panel, int g, const int n_t)
+{
+    int8x16_t x[V_TILE];
+    for (int t = 0; t < n_t; t++)
+        x[t] = vld1q_s8(tile->x + (size_t)t * tile->ld +
+                        (size_t)g * PANEL_GROUP);
+    const int8_t *w = (const int8_t *)panel + (size_t)g * PANEL_GROUP_SIZE;
+#pragma GCC unroll 4
+    for (int i = 0; i < QUARTERS; i++) {
+        int8x16_t w0 = vld1q_s8(w + 16 * i);
+        int8x16_t w1 = vld1q_s8(w + 16 * i + PANEL_GROUP_SIZE);
+        int8x16_t w2 = vld1q_s8(w + 16 * i + 2 * PANEL_GROUP_SIZE);
+        int8x16_t w3 = vld1q_s8(w + 16 * i + 3 * PANEL_GROUP_SIZE);
+#pragma GCC unroll 4
+        for (int t = 0; t < n_t; t++) {
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w0, x[t], 0);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w1, x[t], 1);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w2, x[t], 2);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w3, x[t], 3);
+        }
+    }
+}
+
+/* Panel p, n_t rows of activations, a constant. */
+static inline __attribute__((always_inline)) void
+product_rows(int32_t sums[][2][PANEL_ROWS], const struct tile *tile, int p,
+             const int n_t)
+{
+    int32x4_t sum[V_TILE][QUARTERS] = {{{0}}};
+    for (int g = 0; g < tile->n_groups; g += 4)
+        add_groups(sum, tile, tile->panel[p], g, n_t);
+#pragma GCC unroll 4
+    for (int t = 0; t < n_t; t++)
+        memcpy(sums[t][p], sum[t], sizeof sum[t]);
+}
+
+static void product(int32_t sums[V_TILE][2][PANEL_ROWS],
+                    const struct tile *tile)
+{
+    for (int p = 0; p < 2; p++) {
+        switch (tile->n_t) {
+        case 4:
+            product_rows(sums, tile, p, 4);
+            break;
+        case 3:
+            product_rows(sums, tile, p, 3);
+            break;
+        case 2:
+            product_rows(sums, tile, p, 2);
+            break;
+        default:
+            product_rows(sums, tile, p, 1);
+        }
+    }
+}
+
+const struct cpu_kernels cpu_neon = {.name = "neon", V_KERNELS};
