@@ -1,0 +1,30 @@
+/* json.h -- writes JSON Lines: an object a line, its keys in a fixed order.
+ *
+ *     json_begin(sink);
+ *     json_string(sink, "file", name, strlen(name));
+ *     json_number(sink, "bits", bits);
+ *     json_end(sink);
+ *
+ * Strings are UTF-8: bytes that are not become U+FFFD, one each.  A number
+ * that is not finite is null.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_JSON_H
+#define MAMBYTE_JSON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "byteio.h"
+
+enum status json_begin(struct sink *sink);
+enum status json_string(struct sink *sink, const char *key, const void *bytes,
+                        size_t n);
+enum status json_integer(struct sink *sink, const char *key, uint64_t value);
+
+/* As sink_number writes it. */
+enum status json_number(struct sink *sink, const char *key, double value);
+enum status json_end(struct sink *sink);
+
+#endif

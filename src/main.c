@@ -1,0 +1,133 @@
+/* main.c -- the filter: understands the command, opens what it needs, runs
+ * one task, and turns what came of it into a sentence and an exit status.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "byteio.h"
+#include "catalog.h"
+#include "engine.h"
+#include "message.h"
+#include "model.h"
+#include "options.h"
+#include "pace.h"
+#include "signals.h"
+#include "task.h"
+
+enum { EXIT_USAGE = 2 };
+
+static struct sink output;
+
+static enum status run_task(struct task *task)
+{
+    switch (task->options->mode) {
+    case MODE_PERPLEXITY:
+        return task_perplexity(task);
+    case MODE_SCORE:
+        return task_score(task);
+    case MODE_SURPRISAL:
+        return task_surprisal(task);
+    case MODE_COLOR:
+        return task_color(task);
+    default:
+        return task_generate(task);
+    }
+}
+
+static void note_engine(const struct task *task)
+{
+    char text[160];
+    engine_describe(task->engine, text);
+    message_note("model %s, %.1f M parameters",
+                 safetensors_path(task->model->file),
+                 1e-6 * (double)task->model->n_parameters);
+    message_note("device %s", text);
+}
+
+static void note_speed(const struct task *task, double seconds)
+{
+    char speed[16];
+    uint64_t n = task->n_read + task->n_written;
+    message_size(speed, seconds > 0 ? (double)n / seconds : 0);
+    message_note("%llu bytes read, %llu generated in %.2f s, %s/s",
+                 (unsigned long long)task->n_read,
+                 (unsigned long long)task->n_written, seconds, speed);
+}
+
+static enum status with_engine(struct task *task)
+{
+    TRY(engine_open(&task->engine, task->model, &task->options->engine));
+    note_engine(task);
+    double started = pace_now();
+    enum status status = run_task(task);
+    if (status == OK)
+        note_speed(task, pace_now() - started);
+    engine_close(task->engine);
+    return status;
+}
+
+static enum status with_model(const struct options *options, const char *path)
+{
+    struct model *model;
+    signals_guard_mapping(path);
+    TRY(model_open(&model, path));
+    struct task task = {.options = options, .model = model, .out = &output};
+    enum status status =
+        options->mode == MODE_INFO ? task_info(&task) : with_engine(&task);
+    model_close(model);
+    if (status == OK && task.has_failed)
+        return fail(E_IO, "%s", ""); /* said already */
+    return status;
+}
+
+static enum status run(int argc, char **argv)
+{
+    static struct options options;
+    TRY(options_parse(&options, argc, argv));
+    message_set(options.verbosity, options.progress);
+    switch (options.mode) {
+    case MODE_HELP:
+        return options_print_help(&output);
+    case MODE_VERSION:
+        return options_print_version(&output);
+    case MODE_LIST_MODELS:
+        return task_list_models(&output);
+    default:
+        break;
+    }
+    char *path;
+    TRY(catalog_find(&path, options.model));
+    enum status status = with_model(&options, path);
+    free(path);
+    return status;
+}
+
+/* The exit status; the sentence is on stderr then. */
+static int conclude(enum status status)
+{
+    message_progress_end();
+    signals_exit();
+    if (status == OK)
+        return EXIT_SUCCESS;
+    if (status != E_CLOSED && *status_message())
+        message_error("%s", status_message());
+    if (status != E_USAGE)
+        return EXIT_FAILURE;
+    message_try_help();
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    byteio_guard_standard();
+    message_init(argv[0]);
+    sink_init(&output, STDOUT_FILENO);
+    enum status status = signals_init();
+    if (status == OK)
+        status = run(argc, argv);
+    enum status closed = sink_close(&output);
+    return conclude(status == OK ? closed : status);
+}

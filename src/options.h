@@ -1,0 +1,76 @@
+/* options.h -- the command line, understood.
+ *
+ * One table in options.c gives the parser, --help, and which options go with
+ * which mode.  The environment is read here and nowhere else.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_OPTIONS_H
+#define MAMBYTE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "byteio.h"
+#include "engine.h"
+#include "message.h"
+#include "status.h"
+
+enum mode {
+    MODE_GENERATE, /* the default */
+    MODE_PERPLEXITY,
+    MODE_SCORE,
+    MODE_SURPRISAL,
+    MODE_COLOR,
+    MODE_INFO,
+    MODE_LIST_MODELS,
+    MODE_HELP,
+    MODE_VERSION
+};
+
+enum { STOPS_MAX = 32, STOP_BYTES_MAX = 4096 };
+
+struct options {
+    enum mode mode;
+    const char *const *files; /* [n_files], at least "-" */
+    int n_files;
+
+    /* generate */
+    uint64_t n_bytes;
+    const char *stops[STOPS_MAX];
+    int n_stops;
+    bool echo;
+    bool utf8;
+    double temperature;
+    uint64_t top_k;
+    double top_p;
+    double min_p;
+    uint64_t seed;
+    bool is_seed_random; /* seed is to be chosen */
+
+    /* score, perplexity, surprisal */
+    bool is_null_terminated; /* records, in and out */
+    bool resets_context;     /* after each record */
+    double threshold;        /* bits; 0 passes all */
+    bool words;
+    bool json;
+
+    /* state */
+    const char *load_state; /* NULL: none */
+    const char *save_state;
+
+    /* model and machine */
+    const char *model; /* NULL: the default */
+    struct engine_options engine;
+    enum verbosity verbosity;
+    bool progress;
+};
+
+/* E_USAGE with the sentence when the line is wrong.  The options point into
+ * argv, whose operands may be reordered, and into the environment. */
+enum status options_parse(struct options *options, int argc, char **argv);
+
+enum status options_print_help(struct sink *sink);
+enum status options_print_version(struct sink *sink);
+
+#endif

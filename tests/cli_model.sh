@@ -1,0 +1,96 @@
+#!/bin/sh
+# cli_model.sh -- finding models, describing them, choosing the machine.
+#
+# SPDX-License-Identifier: MIT
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+real=$MAMBYTE_MODEL
+unset MAMBYTE_MODEL
+printf 'text\n' >text
+
+run "$MAMBYTE" --info -m "$real"
+same "status" 0 "$status"
+value()
+{
+	sed -n "s/^$1  *//p" out
+}
+same "model" "$real" "$(value model)"
+same "parameters" 27386368 "$(value parameters)"
+same "layers" 16 "$(value layers)"
+same "d_model" 512 "$(value d_model)"
+same "fingerprint" 32 "$(value fingerprint | tr -d '\n' | wc -c | xargs)"
+"$MAMBYTE" --info -m "$tiny" >tiny.info
+same "another fingerprint" 2 \
+	"$(cat out tiny.info | grep ^fingerprint | sort -u | wc -l | xargs)"
+
+# A file, by option before the environment.
+MAMBYTE_MODEL="$real" "$MAMBYTE" --info -m "$tiny" | cmp - tiny.info ||
+	bad "--model comes before MAMBYTE_MODEL"
+MAMBYTE_MODEL="$tiny" "$MAMBYTE" --info | cmp - tiny.info ||
+	bad "MAMBYTE_MODEL"
+
+# Names: an installation that was moved, and a build tree.
+mkdir -p usr/bin usr/share/mambyte/weights
+cp "$MAMBYTE" usr/bin/mambyte || exit 99
+"$MAKE_MODEL" --d-model=32 --n-layer=1 usr/share/mambyte/weights/b.safetensors
+"$MAKE_MODEL" --d-model=64 --n-layer=1 usr/share/mambyte/weights/zz.safetensors
+here=$(pwd -P)
+weights=$here/usr/bin/../share/mambyte/weights
+run usr/bin/mambyte --list-models
+same "--list-models" \
+	"b${TAB}$(wc -c <"$weights/b.safetensors" | xargs)${TAB}$weights/b.safetensors
+zz${TAB}$(wc -c <"$weights/zz.safetensors" | xargs)${TAB}$weights/zz.safetensors" \
+	"$(grep "$here" out)"
+run usr/bin/mambyte --info -m zz
+same "by name" "$weights/zz.safetensors" "$(value model)"
+MAMBYTE_MODEL=zz usr/bin/mambyte --info | cmp - out || bad "by name in MAMBYTE_MODEL"
+refuses 1 "there is no model named 'nobody'; see --list-models" \
+	usr/bin/mambyte -m nobody text
+if test "$("$MAMBYTE" --list-models | wc -l)" -eq 0; then
+	same "the default is the first" "$weights/b.safetensors" \
+		"$(usr/bin/mambyte --info | sed -n 's/^model  *//p')"
+	cp "$tiny" "$weights/mambyte-27m.safetensors"
+	same "but mambyte-27m comes first" "$weights/mambyte-27m.safetensors" \
+		"$(usr/bin/mambyte --info | sed -n 's/^model  *//p')"
+	mkdir alone
+	cp "$MAMBYTE" alone/mambyte
+	refuses 1 "no model is installed; name a weight file with --model or MAMBYTE_MODEL" \
+		alone/mambyte text
+fi
+
+# The machine: the same result everywhere.
+export MAMBYTE_MODEL="$tiny"
+expected=$("$MAMBYTE" --perplexity text)
+for options in --device=cpu --device=auto "-T 1" --threads=3 "-T 0"; do
+	# shellcheck disable=SC2086
+	same "$options" "$expected" "$("$MAMBYTE" $options --perplexity text)"
+done
+same "MAMBYTE_CPU=scalar" "$expected" \
+	"$(MAMBYTE_CPU=scalar "$MAMBYTE" --device=cpu --perplexity text)"
+MAMBYTE_CPU=abacus run "$MAMBYTE" --device=cpu --perplexity text
+same "an unknown level" "2 2" "$status $(wc -l <err | xargs)"
+
+# --device=cuda works, or says why it does not.
+run "$MAMBYTE" --device=cuda --perplexity text
+case $status in
+0) same "cuda" "$expected" "$(cat out)" ;;
+1) same "one sentence" "1 0" "$(wc -l <err | xargs) $(wc -c <out | xargs)" ;;
+*) bad "--device=cuda: status $status" ;;
+esac
+
+# -v tells, -q and nothing do not.
+run "$MAMBYTE" -v --device=cpu -T 1 --perplexity text
+same "-v" "mambyte: model $tiny, mambyte: device cpu 1 thread mambyte: 5 bytes read" \
+	"$(sed 's/, [0-9.]* M parameters/,/; s/cpu [a-z0-9]*,/cpu/; s/, 0 gen.*//' \
+		err | xargs)"
+run "$MAMBYTE" -q --perplexity text
+same "-q" "$expected" "$(cat out err)"
+run "$MAMBYTE" --quiet --verbose --quiet --perplexity text
+same "the last of them wins" "$expected" "$(cat out err)"
+
+# Progress: lines where stderr is no terminal, only when asked for.
+head -c 400000 /dev/zero >zeros
+run "$MAMBYTE" -q --progress --perplexity zeros
+same "-q --progress" "" "$(cat err)"
+
+finish

@@ -1,0 +1,97 @@
+#!/bin/sh
+# cli_signals.sh -- how it ends when it is told to.
+#
+# SPDX-License-Identifier: MIT
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+export MAMBYTE_MODEL="$tiny"
+printf 'text\n' >text
+
+# In the background a shell has SIGINT ignored, which we respect: env gives
+# the default back where it can.
+if env --default-signal=INT true 2>/dev/null; then
+	default="env --default-signal=INT"
+else
+	default=
+fi
+
+# ends_by SIGNAL STATUS COMMAND... -- sends it once there is output.
+ends_by()
+{
+	signal=$1 expected=$2
+	shift 2
+	: >out
+	$default "$@" >out 2>err &
+	pid=$!
+	wait_for test -s out
+	kill -s "$signal" $pid
+	status=0
+	wait $pid || status=$?
+	same "status of $* after SIG$signal" "$expected" "$status"
+	same "silence of $* after SIG$signal" "" "$(cat err)"
+}
+
+# While it writes.
+ends_by TERM 143 "$MAMBYTE" -n 1G text
+ends_by HUP 129 "$MAMBYTE" -n 1G text
+
+# While it waits for input that does not come.
+mkfifo pipe
+sleep 60 >pipe &
+sleep_pid=$!
+: >out
+"$MAMBYTE" --score pipe >out 2>err &
+pid=$!
+sleep 0.5
+kill -s TERM $pid
+status=0
+wait $pid || status=$?
+same "status after SIGTERM while waiting" 143 "$status"
+kill $sleep_pid
+
+if test -n "$default"; then
+	ends_by INT 130 "$MAMBYTE" -n 1G text
+
+	# The colour is taken back.
+	head -c 1000000 /dev/zero >zeros
+	ends_by INT 130 "$MAMBYTE" --color zeros
+	same "the end" "$(printf '\033[0m')" "$(tail -c 4 out)"
+
+	# Nothing is saved by half.
+	ends_by INT 130 "$MAMBYTE" -n 1G --save-state=cut.state text
+	test -e cut.state && bad "a state was saved after SIGINT"
+fi
+
+# A signal that the caller ignores stays ignored.
+: >out
+(
+	trap '' TERM
+	exec "$MAMBYTE" -n 20000 text
+) >out &
+pid=$!
+wait_for test -s out
+kill -s TERM $pid
+status=0
+wait $pid || status=$?
+same "an ignored SIGTERM" "0 20000" "$status $(wc -c <out | xargs)"
+
+# The reader leaves: silence, and the status of SIGPIPE.
+(
+	status=0
+	"$MAMBYTE" -n 1G text 2>err || status=$?
+	echo $status >status
+) | head -c 5 >out
+wait_for test -s status
+same "SIGPIPE" "141 5" "$(cat status) $(wc -c <out | xargs)"
+same "silence" "" "$(cat err)"
+(
+	trap '' PIPE
+	status=0
+	"$MAMBYTE" -n 1G text 2>err || status=$?
+	echo $status >status.ignored
+) | head -c 5 >out
+wait_for test -s status.ignored
+same "an ignored SIGPIPE" 1 "$(cat status.ignored)"
+same "silence" "" "$(cat err)"
+
+finish
