@@ -1,0 +1,110 @@
+# local.mk -- the tests: unit tests, replayed fuzz inputs, command lines.
+#
+# SPDX-License-Identifier: MIT
+
+# The model that a test uses when a tiny one will not do.
+model = $(abs_top_srcdir)/weights/mambyte-27m.safetensors
+
+unit_tests = \
+  tests/check_byteio \
+  tests/check_cuda \
+  tests/check_engine \
+  tests/check_exact \
+  tests/check_kernels \
+  tests/check_model \
+  tests/check_options \
+  tests/check_safetensors \
+  tests/check_sampler \
+  tests/check_snapshot \
+  tests/check_threads
+# Those that touch memory in ways worth a slow look.
+valgrind_tests = \
+  tests/check_byteio \
+  tests/check_engine \
+  tests/check_model \
+  tests/check_options \
+  tests/check_safetensors \
+  tests/check_snapshot
+fuzz_programs = \
+  tests/fuzz_options \
+  tests/fuzz_safetensors \
+  tests/fuzz_snapshot
+cli_tests = \
+  tests/cli_errors.sh \
+  tests/cli_figures.sh \
+  tests/cli_figures.sh \
+  tests/cli_generate.sh \
+  tests/cli_model.sh \
+  tests/cli_perplexity.sh \
+  tests/cli_score.sh \
+  tests/cli_signals.sh \
+  tests/cli_state.sh \
+  tests/man_examples.sh \
+  tests/usage_sync.sh
+bench_programs = tests/bench_engine
+
+check_PROGRAMS = tests/make_model $(fuzz_programs)
+EXTRA_PROGRAMS = $(bench_programs)
+TESTS = $(fuzz_programs) $(cli_tests)
+if HAVE_CHECK
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
+endif
+if HAVE_CUDA
+bench_programs += tests/bench_cuda
+endif
+
+# What several tests share.
+check_LIBRARIES = tests/libtest.a tests/libreplay.a
+tests_libtest_a_SOURCES = tests/tiny_model.c tests/tiny_model.h
+tests_libreplay_a_SOURCES = tests/fuzz_replay.c
+kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
+test_libs = tests/libtest.a $(LDADD)
+
+tests_make_model_LDADD = $(test_libs)
+tests_bench_engine_LDADD = $(test_libs)
+tests_bench_cuda_LDADD = $(test_libs)
+
+AM_TESTS_ENVIRONMENT = \
+  MAMBYTE='$(abs_top_builddir)/mambyte$(EXEEXT)'; export MAMBYTE; \
+  MAMBYTE_MODEL='$(model)'; export MAMBYTE_MODEL; \
+  MAKE_MODEL='$(abs_top_builddir)/tests/make_model$(EXEEXT)'; \
+  export MAKE_MODEL; \
+  srcdir='$(abs_top_srcdir)'; export srcdir; \
+  LC_ALL=C; export LC_ALL;
+TEST_EXTENSIONS = .sh
+SH_LOG_COMPILER = $(SHELL)
+
+EXTRA_DIST += \
+  $(cli_tests) \
+  tests/cli.sh \
+  tests/data \
+  tests/fuzz_corpus \
+  tests/golden \
+  tests/kernels_selftest.c \
+  tests/text
+
+# Unit tests, each of one file.
+unit_libs = $(test_libs) $(CHECK_LIBS)
+tests_check_byteio_LDADD = $(unit_libs)
+tests_check_cuda_LDADD = $(unit_libs)
+tests_check_engine_LDADD = $(unit_libs)
+tests_check_exact_LDADD = $(unit_libs)
+tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
+tests_check_kernels_LDADD = $(unit_libs)
+tests_check_model_LDADD = $(unit_libs)
+tests_check_options_LDADD = $(unit_libs)
+tests_check_safetensors_LDADD = $(unit_libs)
+tests_check_sampler_LDADD = $(unit_libs)
+tests_check_snapshot_LDADD = $(unit_libs)
+tests_check_threads_LDADD = $(unit_libs)
+
+# Fuzz targets: with FUZZ_ENGINE=-fsanitize=fuzzer they search (make fuzz),
+# else they replay tests/fuzz_corpus.
+FUZZ_ENGINE = tests/libreplay.a
+tests_fuzz_options_LDADD = $(FUZZ_ENGINE) $(LDADD)
+tests_fuzz_options_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
+tests_fuzz_safetensors_LDADD = $(FUZZ_ENGINE) $(LDADD)
+tests_fuzz_safetensors_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
+tests_fuzz_snapshot_LDADD = $(FUZZ_ENGINE) $(LDADD)
+tests_fuzz_snapshot_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
