@@ -82,11 +82,19 @@ enum status stream_save(const struct stream *stream, struct task *task)
 
 /* ---- reading ------------------------------------------------------------ */
 
+/* Whether output goes to a terminal while the input is being read. */
+static bool writes_to_terminal(const struct task *task)
+{
+    bool writes = task->options->mode != MODE_GENERATE || task->options->echo;
+    return writes && byteio_is_terminal(task->out->fd);
+}
+
 enum status reader_init(struct reader *reader, struct task *task)
 {
     *reader = (struct reader){
         .task = task,
         .source.fd = -1,
+        .is_quiet = writes_to_terminal(task),
         .pace = pace_make(PIECE_FIRST, PIECE_BYTES, READ_SECONDS),
         .bytes = malloc(PIECE_BYTES),
         .bits = malloc(PIECE_BYTES * sizeof *reader->bits),
@@ -112,7 +120,7 @@ enum status reader_next(struct reader *reader, size_t *n)
     TRY(signals_check());
     enum status status = source_read(source, reader->bytes, reader->pace.n, n);
     reader->has_failed = status == E_IO;
-    if (status == OK && *n > 0)
+    if (status == OK && *n > 0 && !reader->is_quiet)
         message_progress(source->name, source->n_read - *n, source->size);
     else
         message_progress_end();

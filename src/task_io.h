@@ -43,6 +43,7 @@ struct reader {
     struct task *task;
     struct source source;
     bool has_failed; /* the source, not the engine nor the sink */
+    bool is_quiet;   /* no progress: it would spoil what is written */
     struct pace pace;
     uint8_t *bytes; /* [PIECE_BYTES], the piece */
     float *bits;    /* [PIECE_BYTES], what each byte cost: see engine.h */

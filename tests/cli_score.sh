@@ -132,6 +132,19 @@ run "$MAMBYTE" -m ./nano.safetensors --score huge
 same "bytes of a huge record" 300000 "$(cut -f 2 out)"
 same "text of a huge record" 262145 "$(cut -f 4 out | wc -c | xargs)"
 
+# Memory does not grow with the input, nor with a record.
+if test "${MAMBYTE_SLOW:-0}" = 1 && test -z "${MAMBYTE_SANITIZED:-}"; then
+	head -c 50000000 /dev/zero >large
+	for mode in --perplexity --score; do
+		(
+			ulimit -v 300000
+			"$MAMBYTE" --device=cpu -T 1 -m ./nano.safetensors $mode <large
+		) >out
+		same "bytes of 50 MB, $mode" 50000000 \
+			"$(cut -f 2 out | tr -d '\000')"
+	done
+fi
+
 # Colours: the text is unchanged, nothing commands the terminal, and the
 # colour is taken back.
 printf 'caf\303\251\t\033[2J\302\233\000\377\303' >colours
