@@ -88,9 +88,26 @@ static inline __m256i add_products(__m256i sum, __m256i w, __m256i magnitude,
     return _mm256_add_epi32(sum, fours);
 }
 
+static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
+                               const int8_t *x, int32_t x_sum, int n_groups)
+{
+    (void)x_sum;
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (int g = 0; g < n_groups; g++) {
+        __m256i four = broadcast_group(x, g);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            __m256i w = load_half(panel, g, half);
+            sum[half] = add_products(sum[half], w, _mm256_abs_epi8(w), four);
+        }
+    }
+    sums[0] = (vint)sum[0];
+    sums[1] = (vint)sum[1];
+}
+
 /* Half of panel p, n_t rows of activations from t on; n_t is a constant. */
 static inline __attribute__((always_inline)) void
-product_half(int32_t sums[V_TILE][2][PANEL_ROWS], const struct tile *tile,
+product_half(vint sums[V_TILE][2][PANEL_VECTORS], const struct tile *tile,
              int p, int half, int t, const int n_t)
 {
     const int8_t *x = tile->x + (size_t)t * tile->ld;
@@ -109,10 +126,10 @@ product_half(int32_t sums[V_TILE][2][PANEL_ROWS], const struct tile *tile,
     }
 #pragma GCC unroll 8
     for (int i = 0; i < n_t; i++)
-        memcpy(sums[t + i][p] + half * HALF, &sum[i], sizeof sum[i]);
+        memcpy(&sums[t + i][p][half], &sum[i], sizeof sum[i]);
 }
 
-static void product_halves(int32_t sums[V_TILE][2][PANEL_ROWS],
+static void product_halves(vint sums[V_TILE][2][PANEL_VECTORS],
                            const struct tile *tile, int p, int half)
 {
     int t = 0;
@@ -126,30 +143,10 @@ static void product_halves(int32_t sums[V_TILE][2][PANEL_ROWS],
         product_half(sums, tile, p, half, t, 1);
 }
 
-/* One row of activations; reads the weights in their order. */
-static void product_panel(int32_t sums[PANEL_ROWS], const struct tile *tile,
-                          const uint8_t *panel)
-{
-    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    for (int g = 0; g < tile->n_groups; g++) {
-        __m256i x = broadcast_group(tile->x, g);
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            __m256i w = load_half(panel, g, half);
-            sum[half] = add_products(sum[half], w, _mm256_abs_epi8(w), x);
-        }
-    }
-    memcpy(sums, sum, sizeof sum);
-}
-
-static void product(int32_t sums[V_TILE][2][PANEL_ROWS],
+static void product(vint sums[V_TILE][2][PANEL_VECTORS],
                     const struct tile *tile)
 {
     for (int p = 0; p < 2; p++) {
-        if (tile->n_t == 1) {
-            product_panel(sums[0][p], tile, tile->panel[p]);
-            continue;
-        }
         product_halves(sums, tile, p, 0);
         product_halves(sums, tile, p, 1);
     }

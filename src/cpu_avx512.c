@@ -70,81 +70,70 @@ static inline __m512i broadcast_group(const int8_t *x, int g)
     return _mm512_set1_epi32(four);
 }
 
-/* n_t rows of activations, a constant. */
-static inline __attribute__((always_inline)) void
-product_rows(int32_t sums[][2][PANEL_ROWS], const struct tile *tile,
-             const int8_t *x, const int32_t *x_sum, const int n_t)
+/* Four chains hide the latency. */
+static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
+                               const int8_t *x, int32_t x_sum, int n_groups)
 {
+    __m512i sum[4] = {_mm512_set1_epi32(-128 * x_sum)};
+    for (int g = 0; g < n_groups; g += 4) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            sum[k] = _mm512_dpbusd_epi32(sum[k], load_group(panel, g + k),
+                                         broadcast_group(x, g + k));
+    }
+    sums[0] = ((vint)sum[0] + (vint)sum[1]) + ((vint)sum[2] + (vint)sum[3]);
+}
+
+/* n_t rows of activations from t on; n_t is a constant. */
+static inline __attribute__((always_inline)) void
+product_rows(vint sums[V_TILE][2][PANEL_VECTORS], const struct tile *tile,
+             int t, const int n_t)
+{
+    const int8_t *x = tile->x + (size_t)t * tile->ld;
     __m512i sum[V_TILE][2];
 #pragma GCC unroll 12
-    for (int t = 0; t < n_t; t++)
-        sum[t][0] = sum[t][1] = _mm512_set1_epi32(-128 * x_sum[t]);
+    for (int i = 0; i < n_t; i++)
+        sum[i][0] = sum[i][1] = _mm512_set1_epi32(-128 * tile->x_sum[t + i]);
 
     for (int g = 0; g < tile->n_groups; g++) {
         __m512i w0 = load_group(tile->panel[0], g);
         __m512i w1 = load_group(tile->panel[1], g);
 #pragma GCC unroll 12
-        for (int t = 0; t < n_t; t++) {
-            __m512i v = broadcast_group(x + (size_t)t * tile->ld, g);
-            sum[t][0] = _mm512_dpbusd_epi32(sum[t][0], w0, v);
-            sum[t][1] = _mm512_dpbusd_epi32(sum[t][1], w1, v);
+        for (int i = 0; i < n_t; i++) {
+            __m512i four = broadcast_group(x + (size_t)i * tile->ld, g);
+            sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], w0, four);
+            sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], w1, four);
         }
     }
 #pragma GCC unroll 12
-    for (int t = 0; t < n_t; t++) {
-        _mm512_storeu_si512(sums[t][0], sum[t][0]);
-        _mm512_storeu_si512(sums[t][1], sum[t][1]);
+    for (int i = 0; i < n_t; i++) {
+        _mm512_storeu_si512(&sums[t + i][0][0], sum[i][0]);
+        _mm512_storeu_si512(&sums[t + i][1][0], sum[i][1]);
     }
 }
 
-/* One row of activations and one panel after the other, which reads the
- * weights in their order; four chains hide the latency. */
-static void product_panel(int32_t sums[PANEL_ROWS], const struct tile *tile,
-                          const uint8_t *panel)
-{
-    __m512i sum[4] = {_mm512_set1_epi32(-128 * tile->x_sum[0])};
-    for (int g = 0; g < tile->n_groups; g += 4) {
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++)
-            sum[k] = _mm512_dpbusd_epi32(sum[k], load_group(panel, g + k),
-                                         broadcast_group(tile->x, g + k));
-    }
-    __m512i low = _mm512_add_epi32(sum[0], sum[1]);
-    __m512i high = _mm512_add_epi32(sum[2], sum[3]);
-    _mm512_storeu_si512(sums, _mm512_add_epi32(low, high));
-}
-
-static void product(int32_t sums[V_TILE][2][PANEL_ROWS],
+static void product(vint sums[V_TILE][2][PANEL_VECTORS],
                     const struct tile *tile)
 {
-    if (tile->n_t == 1) {
-        product_panel(sums[0][0], tile, tile->panel[0]);
-        product_panel(sums[0][1], tile, tile->panel[1]);
+    int t = 0;
+    if (tile->n_t == 12) {
+        product_rows(sums, tile, t, 12);
         return;
     }
-    static const int sizes[] = {12, 8, 4, 2, 1};
-    const int *size = sizes;
-    for (int t = 0; t < tile->n_t; t += *size) {
-        const int8_t *x = tile->x + (size_t)t * tile->ld;
-        while (*size > tile->n_t - t)
-            size++;
-        switch (*size) {
-        case 12:
-            product_rows(sums + t, tile, x, tile->x_sum + t, 12);
-            break;
-        case 8:
-            product_rows(sums + t, tile, x, tile->x_sum + t, 8);
-            break;
-        case 4:
-            product_rows(sums + t, tile, x, tile->x_sum + t, 4);
-            break;
-        case 2:
-            product_rows(sums + t, tile, x, tile->x_sum + t, 2);
-            break;
-        default:
-            product_rows(sums + t, tile, x, tile->x_sum + t, 1);
-        }
+    if (tile->n_t & 8) {
+        product_rows(sums, tile, t, 8);
+        t += 8;
     }
+    if (tile->n_t & 4) {
+        product_rows(sums, tile, t, 4);
+        t += 4;
+    }
+    if (tile->n_t & 2) {
+        product_rows(sums, tile, t, 2);
+        t += 2;
+    }
+    if (tile->n_t & 1)
+        product_rows(sums, tile, t, 1);
 }
 
 const struct cpu_kernels cpu_avx512 = {.name = "avx512vnni", V_KERNELS};

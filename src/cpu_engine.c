@@ -451,9 +451,9 @@ static const struct engine_ops cpu_ops = {
 /* The projections of the model, in one order; NULL past the last. */
 static struct projection *projection_at(struct cpu_engine *e, int i)
 {
-    int l = i / 4;
-    if (l == config_of(e)->n_layer)
-        return i % 4 == 0 ? &e->lm_head : NULL;
+    int l = i / 4, n_layer = config_of(e)->n_layer;
+    if (l >= n_layer)
+        return i == 4 * n_layer ? &e->lm_head : NULL;
     struct cpu_layer *w = &e->layers[l];
     struct projection *all[] = {&w->in_proj, &w->x_proj, &w->dt_proj,
                                 &w->out_proj};

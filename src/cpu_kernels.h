@@ -25,10 +25,10 @@
 #define CPU_PAD 64
 
 struct quantised {
-    int8_t *q;     /* [t][ld]                                               */
-    int ld;        /* a multiple of CPU_PAD                                 */
-    float *scale;  /* [t]                                                   */
-    int32_t *sum;  /* [t]: the sum of the row's q, for unsigned products    */
+    int8_t *q;    /* [t][ld] */
+    int ld;       /* a multiple of CPU_PAD */
+    float *scale; /* [t] */
+    int32_t *sum; /* [t]: the sum of the row's q, for unsigned products */
 };
 
 /* A matrix and what a level has repacked it to; panels is NULL for a level
@@ -39,44 +39,44 @@ struct projection {
 };
 
 struct norm {
-    const float *weight;    /* [d]                                          */
-    const float *bias;      /* [d], LayerNorm; NULL: RMSNorm                */
+    const float *weight; /* [d] */
+    const float *bias;   /* [d], LayerNorm; NULL: RMSNorm */
     float epsilon;
     int d;
 };
 
 /* The convolution of one segment: bytes t in [0, n_t) of one stream. */
 struct conv_job {
-    float *u;               /* [t][ld]: in the inputs, out silu(conv)       */
+    float *u; /* [t][ld]: in the inputs, out silu(conv) */
     size_t ld;
     int n_t;
-    float *history;         /* [d_conv - 1][d_inner], updated               */
-    const float *conv;      /* [d_conv][d_inner]                            */
-    const float *bias;      /* [d_inner]                                    */
+    float *history;    /* [d_conv - 1][d_inner], updated */
+    const float *conv; /* [d_conv][d_inner] */
+    const float *bias; /* [d_inner] */
     int d_inner, d_conv;
 };
 
 /* The selective scan of one segment. */
 struct scan_job {
-    float *y;               /* [t][ld_y]: in dt_proj's product, out the
-                             * gated output                                 */
+    float *y; /* [t][ld_y]: in dt_proj's product, out the
+               * gated output */
     size_t ld_y;
-    const float *u, *z;     /* [t][ld_uz]                                   */
+    const float *u, *z; /* [t][ld_uz] */
     size_t ld_uz;
-    const float *b, *c;     /* [t][ld_bc], d_state floats each              */
+    const float *b, *c; /* [t][ld_bc], d_state floats each */
     size_t ld_bc;
     int n_t;
-    float *s;               /* [d_state][d_inner], updated                  */
-    const float *a_log2e;   /* [d_state][d_inner]                           */
-    const float *d;         /* [d_inner]                                    */
-    const float *dt_bias;   /* [d_inner]                                    */
+    float *s;             /* [d_state][d_inner], updated */
+    const float *a_log2e; /* [d_state][d_inner] */
+    const float *d;       /* [d_inner] */
+    const float *dt_bias; /* [d_inner] */
     int d_inner, d_state;
 };
 
 struct cpu_kernels {
-    const char *name;       /* "scalar", "avx2", "avx512vnni", "neon"       */
-    int rows_unit;          /* ranges of rows begin at a multiple of it     */
-    int channels_unit;      /* and ranges of channels at one of this        */
+    const char *name;  /* "scalar", "avx2", "avx512vnni", "neon" */
+    int rows_unit;     /* ranges of rows begin at a multiple of it */
+    int channels_unit; /* and ranges of channels at one of this */
 
     /* Bytes that panels takes, a multiple of 64; 0: no repacking. */
     size_t (*panels_size)(const struct matrix *matrix);

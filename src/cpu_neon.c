@@ -56,48 +56,56 @@ static inline void v_store_bytes(int8_t *p, vint x)
 
 #include "cpu_vector.h"
 
-enum { QUARTERS = PANEL_ROWS / 4 };
-
-/* Sixteen columns, four groups, of n_t rows of activations, a constant. */
+/* Sixteen columns, four groups from g on, of n_t rows of activations, a
+ * constant. */
 static inline __attribute__((always_inline)) void
-add_groups(int32x4_t sum[V_TILE][QUARTERS], const struct tile *tile,
-           const uint8_t *panel, int g, const int n_t)
+add_groups(vint sum[][PANEL_VECTORS], const uint8_t *panel, const int8_t *x,
+           size_t ld, int g, const int n_t)
 {
-    int8x16_t x[V_TILE];
+    int8x16_t four[V_TILE];
     for (int t = 0; t < n_t; t++)
-        x[t] = vld1q_s8(tile->x + (size_t)t * tile->ld +
-                        (size_t)g * PANEL_GROUP);
+        four[t] = vld1q_s8(x + (size_t)t * ld + (size_t)g * PANEL_GROUP);
     const int8_t *w = (const int8_t *)panel + (size_t)g * PANEL_GROUP_SIZE;
 #pragma GCC unroll 4
-    for (int i = 0; i < QUARTERS; i++) {
-        int8x16_t w0 = vld1q_s8(w + 16 * i);
-        int8x16_t w1 = vld1q_s8(w + 16 * i + PANEL_GROUP_SIZE);
-        int8x16_t w2 = vld1q_s8(w + 16 * i + 2 * PANEL_GROUP_SIZE);
-        int8x16_t w3 = vld1q_s8(w + 16 * i + 3 * PANEL_GROUP_SIZE);
+    for (int i = 0; i < PANEL_VECTORS; i++, w += 16) {
+        int8x16_t w0 = vld1q_s8(w);
+        int8x16_t w1 = vld1q_s8(w + PANEL_GROUP_SIZE);
+        int8x16_t w2 = vld1q_s8(w + 2 * PANEL_GROUP_SIZE);
+        int8x16_t w3 = vld1q_s8(w + 3 * PANEL_GROUP_SIZE);
 #pragma GCC unroll 4
         for (int t = 0; t < n_t; t++) {
-            sum[t][i] = vdotq_laneq_s32(sum[t][i], w0, x[t], 0);
-            sum[t][i] = vdotq_laneq_s32(sum[t][i], w1, x[t], 1);
-            sum[t][i] = vdotq_laneq_s32(sum[t][i], w2, x[t], 2);
-            sum[t][i] = vdotq_laneq_s32(sum[t][i], w3, x[t], 3);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w0, four[t], 0);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w1, four[t], 1);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w2, four[t], 2);
+            sum[t][i] = vdotq_laneq_s32(sum[t][i], w3, four[t], 3);
         }
     }
 }
 
+static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
+                               const int8_t *x, int32_t x_sum, int n_groups)
+{
+    (void)x_sum;
+    vint sum[1][PANEL_VECTORS] = {{{0}}};
+    for (int g = 0; g < n_groups; g += 4)
+        add_groups(sum, panel, x, 0, g, 1);
+    memcpy(sums, sum, sizeof sum);
+}
+
 /* Panel p, n_t rows of activations, a constant. */
 static inline __attribute__((always_inline)) void
-product_rows(int32_t sums[][2][PANEL_ROWS], const struct tile *tile, int p,
-             const int n_t)
+product_rows(vint sums[V_TILE][2][PANEL_VECTORS], const struct tile *tile,
+             int p, const int n_t)
 {
-    int32x4_t sum[V_TILE][QUARTERS] = {{{0}}};
+    vint sum[V_TILE][PANEL_VECTORS] = {{{0}}};
     for (int g = 0; g < tile->n_groups; g += 4)
-        add_groups(sum, tile, tile->panel[p], g, n_t);
+        add_groups(sum, tile->panel[p], tile->x, tile->ld, g, n_t);
 #pragma GCC unroll 4
     for (int t = 0; t < n_t; t++)
         memcpy(sums[t][p], sum[t], sizeof sum[t]);
 }
 
-static void product(int32_t sums[V_TILE][2][PANEL_ROWS],
+static void product(vint sums[V_TILE][2][PANEL_VECTORS],
                     const struct tile *tile)
 {
     for (int p = 0; p < 2; p++) {

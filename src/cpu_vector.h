@@ -11,8 +11,9 @@
  *     v_int_max
  *     v_store_bytes            the low byte of each lane
  *     V_WEIGHT_FLIP            what a packed weight is xor-ed with
- *     V_TILE                   rows of activations that it takes at a time
- *     product                  sums of products over two panels; see below
+ *     V_TILE                   rows of activations of a product at a time
+ *
+ * and before they define product_row and product, as declared below.
  *
  * Vectors lie along channels, rows or elements, never along a sum whose order
  * matters; hence each lane does what cpu_scalar.c does.  What remains beyond
@@ -120,8 +121,8 @@ static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
     vint sums = {0};
     int i = 0;
     for (; i + V_LANES <= n; i += V_LANES) {
-        vint rounded = (vint)v_fma(v_load(x + i), v_set1(inverse),
-                                   v_set1(EXACT_ROUND));
+        vint rounded =
+            (vint)v_fma(v_load(x + i), v_set1(inverse), v_set1(EXACT_ROUND));
         v_store_bytes(q + i, rounded);
         sums += rounded - (vint)v_set1(EXACT_ROUND);
     }
@@ -245,21 +246,28 @@ enum {
     PANEL_GROUP = 4,
     PANEL_GROUP_SIZE = PANEL_ROWS * PANEL_GROUP,
     PANEL_HEAD_SIZE = PANEL_ROWS * (int)sizeof(float),
-    PANEL_COLS_UNIT = 16       /* columns are filled up to a multiple         */
+    PANEL_COLS_UNIT = 16 /* columns are filled up to a multiple */
 };
 
 /* The operands of a tile: two panels, n_t rows of activations. */
 struct tile {
-    const uint8_t *panel[2];   /* [n_groups][PANEL_ROWS][4]                   */
-    const int8_t *x;           /* [n_t][ld]                                   */
+    const uint8_t *panel[2]; /* [n_groups][PANEL_ROWS][4] */
+    const int8_t *x;         /* [n_t][ld] */
     size_t ld;
-    const int32_t *x_sum;      /* [n_t]                                       */
-    int n_groups;              /* a multiple of 4                             */
-    int n_t;                   /* 1 to V_TILE                                 */
+    const int32_t *x_sum; /* [n_t] */
+    int n_groups;         /* a multiple of 4 */
+    int n_t;              /* 1 to V_TILE */
 };
 
-/* sums[t][p][r] <- x[t] . row r of panel p; given by the level. */
-static void product(int32_t sums[V_TILE][2][PANEL_ROWS],
+/* The sums of the rows of a panel. */
+enum { PANEL_VECTORS = PANEL_ROWS / V_LANES };
+
+/* sums <- x . rows of the panel, x_sum the sum of x; given by the level. */
+static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
+                               const int8_t *x, int32_t x_sum, int n_groups);
+
+/* sums[t][p] <- x[t] . rows of panel p; given by the level. */
+static void product(vint sums[V_TILE][2][PANEL_VECTORS],
                     const struct tile *tile);
 
 static int n_groups_of(const struct matrix *matrix)
@@ -284,8 +292,7 @@ static void pack_row(uint8_t *panel, const struct matrix *matrix, int r)
 {
     const int8_t *q = matrix->q + (size_t)r * (size_t)matrix->cols;
     int i = r % PANEL_ROWS;
-    memcpy(panel + (size_t)i * sizeof(float), &matrix->scale[r],
-           sizeof(float));
+    memcpy(panel + (size_t)i * sizeof(float), &matrix->scale[r], sizeof(float));
     uint8_t *out = panel + PANEL_HEAD_SIZE + i * PANEL_GROUP;
     int col = 0;
     for (; col + PANEL_GROUP <= matrix->cols; col += PANEL_GROUP) {
@@ -308,23 +315,62 @@ static void pack(void *panels, const struct matrix *matrix)
     }
 }
 
-/* y[r] <- sums[r] in units of scale * row_scale[r], r in [0, n). */
-static void put_outputs(float *y, const int32_t sums[PANEL_ROWS], float scale,
-                        const uint8_t *head, bool accumulate, int n)
+/* The first n < PANEL_ROWS of put_outputs. */
+static void put_some(float *y, const vint sums[PANEL_VECTORS], float scale,
+                     const uint8_t *head, bool accumulate, int n)
 {
+    int32_t sum[PANEL_ROWS];
     float row_scale[PANEL_ROWS];
+    memcpy(sum, sums, sizeof sum);
     memcpy(row_scale, head, sizeof row_scale);
-    int r = 0;
-    for (; r + V_LANES <= n; r += V_LANES) {
-        vint sum;
-        memcpy(&sum, sums + r, sizeof sum);
-        vfloat v = __builtin_convertvector(sum, vfloat) *
-                   (v_set1(scale) * v_load(row_scale + r));
-        v_store(y + r, accumulate ? v_load(y + r) + v : v);
-    }
-    for (; r < n; r++) {
-        float v = exact_dequantise(sums[r], scale, row_scale[r]);
+    for (int r = 0; r < n; r++) {
+        float v = exact_dequantise(sum[r], scale, row_scale[r]);
         y[r] = accumulate ? y[r] + v : v;
+    }
+}
+
+/* y[r] <- sums[r] in units of scale * row_scale[r], r in [0, n) of the panel
+ * that begins at head. */
+static inline void put_outputs(float *y, const vint sums[PANEL_VECTORS],
+                               float scale, const uint8_t *head,
+                               bool accumulate, int n)
+{
+    if (n < PANEL_ROWS) {
+        put_some(y, sums, scale, head, accumulate, n);
+        return;
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < PANEL_VECTORS; i++) {
+        vfloat row_scale;
+        memcpy(&row_scale, head + (size_t)i * sizeof row_scale,
+               sizeof row_scale);
+        vfloat v = __builtin_convertvector(sums[i], vfloat) *
+                   (v_set1(scale) * row_scale);
+        float *out = y + i * V_LANES;
+        v_store(out, accumulate ? v_load(out) + v : v);
+    }
+}
+
+static const uint8_t *panel_of(const struct projection *w, int r)
+{
+    return (const uint8_t *)w->panels +
+           (size_t)(r / PANEL_ROWS) * panel_size(&w->matrix);
+}
+
+/* Rows [r0, r1) of one byte: the weights are read in their order in memory,
+ * and nothing comes between them. */
+static void matmul_one(float *y, const struct projection *w,
+                       const struct quantised *x, bool accumulate, int t,
+                       int r0, int r1)
+{
+    const int8_t *q = x->q + (size_t)t * (size_t)x->ld;
+    const uint8_t *head = panel_of(w, r0);
+    size_t size = panel_size(&w->matrix);
+    int n_groups = n_groups_of(&w->matrix);
+    for (int r = r0; r < r1; r += PANEL_ROWS, head += size) {
+        vint sums[PANEL_VECTORS];
+        product_row(sums, head + PANEL_HEAD_SIZE, q, x->sum[t], n_groups);
+        put_outputs(y + r, sums, x->scale[t], head, accumulate, r1 - r);
     }
 }
 
@@ -333,30 +379,27 @@ static void matmul_panels(float *y, size_t ld, const struct projection *w,
                           const struct quantised *x, bool accumulate, int t0,
                           int t1, int r0, int r1)
 {
-    const uint8_t *head[2];
-    head[0] = (const uint8_t *)w->panels +
-              (size_t)(r0 / PANEL_ROWS) * panel_size(&w->matrix);
     bool is_pair = r1 - r0 > PANEL_ROWS;
-    head[1] = head[0] + (is_pair ? panel_size(&w->matrix) : 0);
-
+    const uint8_t *head[2] = {panel_of(w, r0),
+                              panel_of(w, is_pair ? r0 + PANEL_ROWS : r0)};
+    int n = is_pair ? PANEL_ROWS : r1 - r0;
     struct tile tile = {
         .panel = {head[0] + PANEL_HEAD_SIZE, head[1] + PANEL_HEAD_SIZE},
         .ld = (size_t)x->ld,
         .n_groups = n_groups_of(&w->matrix),
     };
     for (int t = t0; t < t1; t += tile.n_t) {
-        int32_t sums[V_TILE][2][PANEL_ROWS];
+        vint sums[V_TILE][2][PANEL_VECTORS];
         tile.x = x->q + (size_t)t * tile.ld;
         tile.x_sum = x->sum + t;
         tile.n_t = t1 - t < V_TILE ? t1 - t : V_TILE;
         product(sums, &tile);
         for (int i = 0; i < tile.n_t; i++) {
             float *out = y + (size_t)(t + i) * ld + r0;
-            int n = is_pair ? PANEL_ROWS : r1 - r0;
-            put_outputs(out, sums[i][0], x->scale[t + i], head[0], accumulate,
-                        n);
-            put_outputs(out + n, sums[i][1], x->scale[t + i], head[1],
-                        accumulate, r1 - r0 - n);
+            float scale = x->scale[t + i];
+            put_outputs(out, sums[i][0], scale, head[0], accumulate, n);
+            put_outputs(out + n, sums[i][1], scale, head[1], accumulate,
+                        r1 - r0 - n);
         }
     }
 }
@@ -365,6 +408,10 @@ static void matmul(float *y, size_t ld, const struct projection *w,
                    const struct quantised *x, bool accumulate, int t0, int t1,
                    int r0, int r1)
 {
+    if (t1 - t0 == 1) {
+        matmul_one(y + (size_t)t0 * ld, w, x, accumulate, t0, r0, r1);
+        return;
+    }
     for (int r = r0; r < r1; r += 2 * PANEL_ROWS) {
         int end = r1 - r < 2 * PANEL_ROWS ? r1 : r + 2 * PANEL_ROWS;
         matmul_panels(y, ld, w, x, accumulate, t0, t1, r, end);
@@ -422,8 +469,8 @@ static void conv_silu(const struct conv_job *job, int c0, int c1)
 enum { SCAN_TILE = 32, N_GROUPS_MAX = D_STATE_MAX / EXACT_GROUP };
 
 /* Neighbours are added pairwise until one is left. */
-static inline __attribute__((always_inline)) vfloat
-pairwise_sum(vfloat *p, int n)
+static inline __attribute__((always_inline)) vfloat pairwise_sum(vfloat *p,
+                                                                 int n)
 {
 #pragma GCC unroll 4
     for (; n > 1; n /= 2) {
@@ -457,9 +504,9 @@ read_out(const float *c, const vfloat *s, const int d_state)
 struct scan_tile {
     int c, n_v;
     int t0, n_t;
-    vfloat delta[SCAN_TILE];  /* [n_v][n_t] softplus(dt + dt_bias)           */
-    vfloat du[SCAN_TILE];     /* [n_v][n_t] delta * u                        */
-    vfloat sum[SCAN_TILE];    /* [n_v][n_t] sum over n of C * s              */
+    vfloat delta[SCAN_TILE]; /* [n_v][n_t] softplus(dt + dt_bias) */
+    vfloat du[SCAN_TILE];    /* [n_v][n_t] delta * u */
+    vfloat sum[SCAN_TILE];   /* [n_v][n_t] sum over n of C * s */
 };
 
 static void scan_before(struct scan_tile *tile, const struct scan_job *job)
@@ -476,40 +523,33 @@ static void scan_before(struct scan_tile *tile, const struct scan_job *job)
     }
 }
 
-/* Group j of the states of a vector of channels, over one byte; returns the
- * group's part of the sum. */
-static inline vfloat scan_group(const struct scan_job *job, int c, int t,
-                                int j, vfloat delta, vfloat du)
-{
-    const float *b = job->b + (size_t)t * job->ld_bc;
-    const float *read = job->c + (size_t)t * job->ld_bc;
-    vfloat p = {0};
-#pragma GCC unroll 4
-    for (int k = 0; k < EXACT_GROUP; k++) {
-        int n = j * EXACT_GROUP + k;
-        size_t at = (size_t)n * (size_t)job->d_inner + (size_t)c;
-        vfloat decay = v_exp2_neg(delta * v_load(job->a_log2e + at));
-        vfloat s = v_fma(decay, v_load(job->s + at), du * v_set1(b[n]));
-        v_store(job->s + at, s);
-        p = k == 0 ? v_set1(read[n]) * s : v_fma(v_set1(read[n]), s, p);
-    }
-    return p;
-}
-
 /* A tile of one byte: the states are walked in their order in memory. */
-static void scan_states_wide(struct scan_tile *tile,
-                             const struct scan_job *job)
+static void scan_states_wide(struct scan_tile *tile, const struct scan_job *job)
 {
-    vfloat p[SCAN_TILE * N_GROUPS_MAX]; /* [n_v][n_groups] */
-    int n_groups = job->d_state / EXACT_GROUP;
-    for (int j = 0; j < n_groups; j++) {
-        for (int v = 0; v < tile->n_v; v++)
-            p[v * n_groups + j] =
-                scan_group(job, tile->c + v * V_LANES, tile->t0, j,
-                           tile->delta[v], tile->du[v]);
+    vfloat sum[N_GROUPS_MAX][SCAN_TILE];
+    size_t d_inner = (size_t)job->d_inner;
+    size_t row = (size_t)tile->t0 * job->ld_bc;
+    for (int n = 0; n < job->d_state; n++) {
+        float *s = job->s + (size_t)n * d_inner + tile->c;
+        const float *a = job->a_log2e + (size_t)n * d_inner + tile->c;
+        vfloat b = v_set1(job->b[row + (size_t)n]);
+        vfloat c = v_set1(job->c[row + (size_t)n]);
+        vfloat *group = sum[n / EXACT_GROUP];
+        bool is_first = n % EXACT_GROUP == 0;
+        for (int v = 0; v < tile->n_v; v++, s += V_LANES, a += V_LANES) {
+            vfloat decay = v_exp2_neg(tile->delta[v] * v_load(a));
+            vfloat state = v_fma(decay, v_load(s), tile->du[v] * b);
+            v_store(s, state);
+            group[v] = is_first ? c * state : v_fma(c, state, group[v]);
+        }
     }
-    for (int v = 0; v < tile->n_v; v++)
-        tile->sum[v] = pairwise_sum(p + v * n_groups, n_groups);
+    for (int v = 0; v < tile->n_v; v++) {
+        vfloat p[N_GROUPS_MAX];
+        int n_groups = job->d_state / EXACT_GROUP;
+        for (int j = 0; j < n_groups; j++)
+            p[j] = sum[j][v];
+        tile->sum[v] = pairwise_sum(p, n_groups);
+    }
 }
 
 /* d_state is the job's, a constant where the states of a vector are to stay
@@ -532,8 +572,7 @@ scan_states(struct scan_tile *tile, const struct scan_job *job,
             vfloat delta = tile->delta[i], du = tile->du[i];
 #pragma GCC unroll 16
             for (int n = 0; n < d_state; n++)
-                s[n] = v_fma(v_exp2_neg(delta * a[n]), s[n],
-                             du * v_set1(b[n]));
+                s[n] = v_fma(v_exp2_neg(delta * a[n]), s[n], du * v_set1(b[n]));
             tile->sum[i] =
                 read_out(job->c + (size_t)t * job->ld_bc, s, d_state);
         }
@@ -578,8 +617,8 @@ static void scan(const struct scan_job *job, int c0, int c1)
     struct scan_tile tile = {.c = c0};
     for (int v = 0; v < n_vectors; v += tile.n_v) {
         tile.c = c0 + v * V_LANES;
-        tile.n_v = n_vectors - v < SCAN_TILE / n_t ? n_vectors - v
-                                                   : SCAN_TILE / n_t;
+        tile.n_v =
+            n_vectors - v < SCAN_TILE / n_t ? n_vectors - v : SCAN_TILE / n_t;
         for (int t = 0; t < job->n_t; t += n_t) {
             tile.t0 = t;
             tile.n_t = job->n_t - t < n_t ? job->n_t - t : n_t;
@@ -593,5 +632,5 @@ static void scan(const struct scan_job *job, int c0, int c1)
 #define V_KERNELS                                                              \
     .rows_unit = PANEL_ROWS, .channels_unit = V_LANES,                         \
     .panels_size = panels_size, .pack = pack, .quantise = quantise,            \
-    .norm_quantise = norm_quantise, .matmul = matmul,                          \
-    .conv_silu = conv_silu, .scan = scan
+    .norm_quantise = norm_quantise, .matmul = matmul, .conv_silu = conv_silu,  \
+    .scan = scan

@@ -38,11 +38,11 @@ struct member {
 struct threads {
     int n;
     int n_spins;
-    struct member *members;  /* [n]; the first is the caller              */
-    int n_started;           /* members that exist, the caller included   */
-    threads_work *work;      /* of the current run; NULL: the end         */
+    struct member *members; /* [n]; the first is the caller */
+    int n_started;          /* members that exist, the caller included */
+    threads_work *work;     /* of the current run; NULL: the end */
     void *context;
-    pthread_mutex_t mutex;   /* with opened: for those who sleep          */
+    pthread_mutex_t mutex; /* with opened: for those who sleep */
     pthread_cond_t opened;
 
     /* Each on a cache line of its own. */
@@ -89,8 +89,8 @@ void threads_barrier(struct threads *threads)
         return;
     }
     for (int i = 1; i <= threads->n_spins; i++) {
-        if (atomic_load_explicit(&threads->generation,
-                                 memory_order_acquire) != generation)
+        if (atomic_load_explicit(&threads->generation, memory_order_acquire) !=
+            generation)
             return;
         cpu_relax();
         if (i % N_SPINS_A_YIELD == 0)

@@ -11,8 +11,8 @@
  * Decode is held against reading all int8 weights once a byte from a buffer
  * of their size, the others against the int8 products of a byte at the peak
  * rate of the level's dot product instructions.  Limits and speeds are
- * measured in turns, each the median of its turns, so that what else the
- * machine does meets both.
+ * measured in turns, so that what else the machine does meets both, and each
+ * is the median of its turns.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,11 +28,12 @@
 #include "threads.h"
 
 enum {
-    N_TURNS = 7,
+    N_TURNS = 15,
     N_STREAMS = 16,
-    PREFILL_BYTES = 1536,
-    DECODE_BYTES = 96,
-    DOT_ROUNDS = 1 << 20,
+    PREFILL_BYTES = 768,
+    DECODE_BYTES = 32,
+    STREAMS_BYTES = 16,
+    DOT_ROUNDS = 1 << 22,
     LARGE_PAGE = 2 << 20
 };
 
@@ -140,8 +141,8 @@ static void read_neon(const char *bytes, size_t n)
     for (size_t i = 0; i + 64 <= n; i += 64) {
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
-            any[k] = vorrq_u8(any[k], vld1q_u8((const uint8_t *)bytes + i +
-                                               16 * (size_t)k));
+            any[k] = vorrq_u8(
+                any[k], vld1q_u8((const uint8_t *)bytes + i + 16 * (size_t)k));
     }
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++)
@@ -174,15 +175,15 @@ static const struct limits *limits_of(const char *level)
 
 struct bench {
     const struct model *model;
-    const char *cpu;             /* the name of the processor              */
+    const char *cpu; /* the name of the processor */
     const struct cpu_kernels *level;
     const struct limits *limits;
-    struct threads *team;        /* for the limits                         */
+    struct threads *team; /* for the limits */
     struct engine *engine;
     struct state *states[N_STREAMS];
-    char *memory;                /* [n_weights]                            */
-    size_t n_weights;            /* int8 weights, hence products a byte    */
-    uint8_t *text;               /* [PREFILL_BYTES]                        */
+    char *memory;     /* [n_weights] */
+    size_t n_weights; /* int8 weights, hence products a byte */
+    uint8_t *text;    /* [PREFILL_BYTES] */
 };
 
 static double seconds_now(void)
@@ -232,7 +233,7 @@ static void dot_share(void *context, int index)
 /* Times a second that the weights could be read; 0 when not known. */
 static double turn_read(struct bench *b)
 {
-    enum { N_READS = 8 };
+    enum { N_READS = 32 };
     if (!b->limits)
         return 0.0;
     double begin = seconds_now();
@@ -249,14 +250,13 @@ static double turn_dot(struct bench *b)
     double begin = seconds_now();
     threads_run(b->team, dot_share, b);
     double seconds = seconds_now() - begin;
-    double macs = (double)b->limits->macs_a_round * DOT_ROUNDS *
-                  threads_count(b->team);
+    double macs =
+        (double)b->limits->macs_a_round * DOT_ROUNDS * threads_count(b->team);
     return macs / seconds / (double)b->n_weights;
 }
 
 /* Bytes a second of so many streams, each fed n bytes in pieces of step. */
-static double turn_engine(struct bench *b, int n_streams, size_t n,
-                          size_t step)
+static double turn_engine(struct bench *b, int n_streams, size_t n, size_t step)
 {
     struct segment segments[N_STREAMS];
     double begin = seconds_now();
@@ -299,12 +299,12 @@ static void measure(struct bench *b)
 {
     double reads[N_TURNS], dots[N_TURNS];
     double decode[N_TURNS], streams[N_TURNS], prefill[N_TURNS];
-    turn_engine(b, 1, DECODE_BYTES / 4, 1); /* warms caches and clocks */
+    turn_engine(b, 1, DECODE_BYTES, 1); /* warms caches and clocks */
     for (int i = 0; i < N_TURNS; i++) {
         reads[i] = turn_read(b);
         decode[i] = turn_engine(b, 1, DECODE_BYTES, 1);
         dots[i] = turn_dot(b);
-        streams[i] = turn_engine(b, N_STREAMS, DECODE_BYTES / 4, 1);
+        streams[i] = turn_engine(b, N_STREAMS, STREAMS_BYTES, 1);
         prefill[i] = turn_engine(b, 1, PREFILL_BYTES, PREFILL_BYTES);
     }
     double peak = median(dots, N_TURNS);
@@ -375,7 +375,7 @@ int main(int argc, char **argv)
 {
     const char *path = argc > 1 ? argv[1] : getenv("MAMBYTE_MODEL");
     char cpu[64];
-    struct model *model;
+    struct model *model = NULL;
     must(path ? model_open(&model, path)
               : fail(E_USAGE, "usage: bench_engine MODEL [LEVEL]"));
     cpu_name(cpu);

@@ -14,9 +14,9 @@ enum { TEAM_MAX = 5, N_ROUNDS = 2000, TIMEOUT_S = 120 };
 /* What a test shares with its team. */
 struct work {
     struct threads *team;
-    int n_calls[TEAM_MAX];      /* of each member                          */
-    int turn[TEAM_MAX];         /* the round that a member is in           */
-    int n_behind;               /* members seen in an earlier round        */
+    int n_calls[TEAM_MAX]; /* of each member */
+    int turn[TEAM_MAX];    /* the round that a member is in */
+    int n_behind;          /* members seen in an earlier round */
 };
 
 static void open_team(struct work *work, int n)

@@ -269,8 +269,8 @@ static bool compare_conv(const struct cpu_kernels *level, struct source *s)
     float *conv = draw_floats(s, (size_t)d_conv * channels);
     float *bias = draw_floats(s, channels);
 
-    struct conv_job job = {u.a, ld, n_t, history.a, conv, bias, d_inner,
-                           d_conv};
+    struct conv_job job = {u.a,  ld,   n_t,     history.a,
+                           conv, bias, d_inner, d_conv};
     cpu_scalar.conv_silu(&job, c0, c1);
     job.u = u.b;
     job.history = history.b;
@@ -314,12 +314,21 @@ static bool compare_recurrence(const struct cpu_kernels *level,
         a_log2e[i] = -fabsf(a_log2e[i]);
 
     struct scan_job job = {
-        .y = y.a, .ld_y = ld_y,
-        .u = uz, .z = uz + channels, .ld_uz = ld_uz,
-        .b = bc, .c = bc + d_state, .ld_bc = ld_bc,
-        .n_t = n_t, .s = state.a,
-        .a_log2e = a_log2e, .d = d, .dt_bias = dt_bias,
-        .d_inner = d_inner, .d_state = d_state,
+        .y = y.a,
+        .ld_y = ld_y,
+        .u = uz,
+        .z = uz + channels,
+        .ld_uz = ld_uz,
+        .b = bc,
+        .c = bc + d_state,
+        .ld_bc = ld_bc,
+        .n_t = n_t,
+        .s = state.a,
+        .a_log2e = a_log2e,
+        .d = d,
+        .dt_bias = dt_bias,
+        .d_inner = d_inner,
+        .d_state = d_state,
     };
     cpu_scalar.scan(&job, c0, c1);
     job.y = y.b;
