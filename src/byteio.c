@@ -92,6 +92,23 @@ enum status source_read(struct source *source, uint8_t *bytes, size_t n,
     }
 }
 
+enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
+                             size_t *got)
+{
+    size_t part = 1;
+    for (*got = 0; *got < n && part > 0; *got += part)
+        TRY(source_read(source, bytes + *got, n - *got, &part));
+    return OK;
+}
+
+enum status source_seek(struct source *source, uint64_t offset)
+{
+    if (lseek(source->fd, (off_t)offset, SEEK_SET) < 0)
+        return read_failed(source);
+    source->n_read = offset;
+    return OK;
+}
+
 void source_close(struct source *source)
 {
     if (source->fd > STDIN_FILENO)

@@ -39,6 +39,13 @@ enum status source_open(struct source *source, const char *path);
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,
                         size_t *got);
 
+/* Reads n bytes, or as many as there are. */
+enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
+                             size_t *got);
+
+/* Goes to an offset of a regular file. */
+enum status source_seek(struct source *source, uint64_t offset);
+
 /* Standard input stays open.  A closed source is accepted. */
 void source_close(struct source *source);
 

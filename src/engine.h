@@ -60,6 +60,7 @@ struct engine_ops {
 struct engine {
     const struct engine_ops *ops;
     const struct model *model;
+    int n_streams; /* that keep it busy when stepped together; 0: some dozens */
 };
 
 enum device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };

@@ -17,7 +17,7 @@
 #include "signals.h"
 #include "task.h"
 
-enum { EXIT_USAGE = 2 };
+enum { EXIT_USAGE = 2, EXIT_SKIPPED = 2 };
 
 static struct sink output;
 
@@ -32,6 +32,10 @@ static enum status run_task(struct task *task)
         return task_surprisal(task);
     case MODE_COLOR:
         return task_color(task);
+    case MODE_COMPRESS:
+    case MODE_DECOMPRESS:
+    case MODE_TEST:
+        return task_compress(task);
     default:
         return task_generate(task);
     }
@@ -57,6 +61,14 @@ static void note_speed(const struct task *task, double seconds)
                  (unsigned long long)task->n_written, seconds, speed);
 }
 
+/* What became of the files, each of which was reported. */
+static enum status verdict(const struct task *task)
+{
+    if (task->has_failed)
+        return fail(E_IO, "%s", "");
+    return task->has_skipped ? fail(E_SKIPPED, "%s", "") : OK;
+}
+
 static enum status with_engine(struct task *task)
 {
     TRY(engine_open(&task->engine, task->model, &task->options->engine));
@@ -78,9 +90,14 @@ static enum status with_model(const struct options *options, const char *path)
     enum status status =
         options->mode == MODE_INFO ? task_info(&task) : with_engine(&task);
     model_close(model);
-    if (status == OK && task.has_failed)
-        return fail(E_IO, "%s", ""); /* said already */
-    return status;
+    return status == OK ? verdict(&task) : status;
+}
+
+static enum status list(const struct options *options)
+{
+    struct task task = {.options = options, .out = &output};
+    TRY(task_list(&task));
+    return verdict(&task);
 }
 
 static enum status run(int argc, char **argv)
@@ -95,6 +112,8 @@ static enum status run(int argc, char **argv)
         return options_print_version(&output);
     case MODE_LIST_MODELS:
         return task_list_models(&output);
+    case MODE_LIST:
+        return list(&options);
     default:
         break;
     }
@@ -114,6 +133,8 @@ static int conclude(enum status status)
         return EXIT_SUCCESS;
     if (status != E_CLOSED && *status_message())
         message_error("%s", status_message());
+    if (status == E_SKIPPED)
+        return EXIT_SKIPPED;
     if (status != E_USAGE)
         return EXIT_FAILURE;
     message_try_help();

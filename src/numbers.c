@@ -36,8 +36,8 @@ uint64_t numbers_code(struct numbers *numbers, struct range_coder *coder,
 {
     int length = length_of(value), node = 1;
     for (int i = NUMBER_LENGTH_BITS - 1; i >= 0; i--)
-        node = 2 * node +
-               code_adaptive(&numbers->p[node], coder, length >> i & 1);
+        node =
+            2 * node + code_adaptive(&numbers->p[node], coder, length >> i & 1);
     length = node - (1 << NUMBER_LENGTH_BITS);
     if (length == 0)
         return 0;

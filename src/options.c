@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block.h"
 #include "config.h"
 
 struct row {
@@ -39,6 +40,10 @@ struct row {
 #define PERPLEXITY BIT(MODE_PERPLEXITY)
 #define TABLES     (PERPLEXITY | SCORE | BIT(MODE_SURPRISAL))
 #define READERS    (GENERATE | TABLES | BIT(MODE_COLOR))
+#define COMPRESS   BIT(MODE_COMPRESS)
+#define DECOMPRESS BIT(MODE_DECOMPRESS)
+#define UNPACKERS  (DECOMPRESS | BIT(MODE_TEST) | BIT(MODE_LIST))
+#define CONVERTERS (COMPRESS | DECOMPRESS | BIT(MODE_TEST))
 #define AT(member) offsetof(struct options, member)
 
 /* ---- taking values in --------------------------------------------------- */
@@ -206,6 +211,24 @@ static enum status take_threads(struct options *options, const struct row *row,
     return OK;
 }
 
+static enum status take_range(struct options *options, const struct row *row,
+                              const char *value)
+{
+    char offset[32];
+    size_t n = strcspn(value, ":");
+    if (value[n] == ':' && n < sizeof offset) {
+        memcpy(offset, value, n);
+        offset[n] = '\0';
+        options->has_range =
+            parse_integer(offset, &options->range_offset) &&
+            parse_integer(value + n + 1, &options->range_length);
+        if (options->has_range)
+            return OK;
+    }
+    return fail(E_USAGE, "--%s: '%s' is not OFFSET:LENGTH in bytes", row->name,
+                value);
+}
+
 static enum status take_verbosity(struct options *options,
                                   const struct row *row, const char *value)
 {
@@ -228,6 +251,14 @@ static const struct row table[] = {
      "a line a byte: offset, byte, bits"},
     {0, "color", NULL, ANY, take_mode, MODE_COLOR, 0, 0,
      "the text itself, coloured by surprisal"},
+    {'z', "compress", NULL, ANY, take_mode, MODE_COMPRESS, 0, 0,
+     "FILE to FILE.mbz, or standard input to output"},
+    {'d', "decompress", NULL, ANY, take_mode, MODE_DECOMPRESS, 0, 0,
+     "FILE.mbz to FILE, or standard input to output"},
+    {'t', "test", NULL, ANY, take_mode, MODE_TEST, 0, 0,
+     "decompress to nowhere"},
+    {'l', "list", NULL, ANY, take_mode, MODE_LIST, 0, 0,
+     "sizes of compressed files"},
     {0, "info", NULL, ANY, take_mode, MODE_INFO, 0, 0,
      "shape, size and provenance of the model"},
     {0, "list-models", NULL, ANY, take_mode, MODE_LIST_MODELS, 0, 0,
@@ -270,6 +301,18 @@ static const struct row table[] = {
     {0, "json", NULL, TABLES, take_true, AT(json), 0, 0,
      "JSON Lines in place of columns"},
 
+    {.help = "Compression"},
+    {'c', "stdout", NULL, COMPRESS | UNPACKERS, take_true, AT(to_stdout), 0, 0,
+     "write to standard output, keep FILE"},
+    {'k', "keep", NULL, COMPRESS | UNPACKERS, take_true, AT(keep), 0, 0,
+     "keep FILE"},
+    {'f', "force", NULL, COMPRESS | UNPACKERS, take_true, AT(force), 0, 0,
+     "replace files, follow links, use the terminal"},
+    {'B', "blocks", "SIZE", COMPRESS | UNPACKERS, take_integer, AT(block_bytes),
+     BLOCK_MIN, BLOCK_MAX, "bytes of an independent block (16M)"},
+    {0, "range", "OFFSET:LENGTH", DECOMPRESS, take_range, 0, 0, 0,
+     "only these bytes, to standard output"},
+
     {.help = "State"},
     {0, "load-state", "FILE", READERS, take_text, AT(load_state), 0, 0,
      "begin where FILE was saved"},
@@ -287,7 +330,7 @@ static const struct row table[] = {
      "no progress, no notes"},
     {'v', "verbose", NULL, ANY, take_verbosity, VERBOSE, 0, 0,
      "say model, device, seed and speed on stderr"},
-    {0, "progress", NULL, READERS, take_true, AT(progress), 0, 0,
+    {0, "progress", NULL, READERS | CONVERTERS, take_true, AT(progress), 0, 0,
      "show progress even if stderr is no terminal"},
 };
 
@@ -351,6 +394,16 @@ static enum status missing_argument(void)
     return fail(E_USAGE, "--%s needs %s", row->name, row->argument);
 }
 
+/* A mode that a row goes with. */
+static const char *needed_mode(const struct row *row)
+{
+    if (row->modes & COMPRESS)
+        return "compress";
+    if (row->modes & DECOMPRESS)
+        return "decompress";
+    return row->modes & PERPLEXITY ? "perplexity" : "score";
+}
+
 /* given: a bit for each row. */
 static enum status check_modes(const struct options *options, uint64_t given)
 {
@@ -367,7 +420,7 @@ static enum status check_modes(const struct options *options, uint64_t given)
             return fail(E_USAGE, "--%s does not go with --%s", table[i].name,
                         mode);
         return fail(E_USAGE, "--%s needs a mode such as --%s", table[i].name,
-                    table[i].modes & PERPLEXITY ? "perplexity" : "score");
+                    needed_mode(&table[i]));
     }
     return OK;
 }
@@ -375,7 +428,7 @@ static enum status check_modes(const struct options *options, uint64_t given)
 static enum status take_operands(struct options *options, int n, char **words)
 {
     static const char *const standard_input[] = {"-"};
-    bool reads = BIT(options->mode) & READERS;
+    bool reads = BIT(options->mode) & (READERS | COMPRESS | UNPACKERS);
     if (n > 0 && !reads)
         return fail(E_USAGE, "there is nothing to do with '%s'", words[0]);
     options->files = n > 0 ? (const char *const *)words : standard_input;
@@ -396,6 +449,7 @@ static void set_defaults(struct options *options)
         .temperature = 0.8,
         .top_k = 256,
         .top_p = 1,
+        .block_bytes = 1 << 24,
         .model = environment("MAMBYTE_MODEL"),
         .engine.cpu = environment("MAMBYTE_CPU"),
         .verbosity = NORMAL,
@@ -461,7 +515,8 @@ enum status options_print_help(struct sink *sink)
                     message_program()));
     TRY(sink_text(sink,
                   "Read bytes with a byte-level Mamba model: continue them, "
-                  "score them.\n"
+                  "score them,\n"
+                  "compress them.\n"
                   "Without FILE, or where FILE is -, standard input is "
                   "read.\n"));
     for (int i = 0; i < N_ROWS; i++) {

@@ -22,6 +22,10 @@ enum mode {
     MODE_SCORE,
     MODE_SURPRISAL,
     MODE_COLOR,
+    MODE_COMPRESS,
+    MODE_DECOMPRESS,
+    MODE_TEST,
+    MODE_LIST,
     MODE_INFO,
     MODE_LIST_MODELS,
     MODE_HELP,
@@ -58,6 +62,15 @@ struct options {
     /* state */
     const char *load_state; /* NULL: none */
     const char *save_state;
+
+    /* compress, decompress */
+    bool to_stdout;
+    bool keep;
+    bool force;
+    uint64_t block_bytes;
+    bool has_range;
+    uint64_t range_offset;
+    uint64_t range_length;
 
     /* model and machine */
     const char *model; /* NULL: the default */

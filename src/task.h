@@ -25,6 +25,7 @@ struct task {
     struct sink *out;
     uint64_t n_read, n_written; /* by the model, for the note at the end */
     bool has_failed;            /* a file was left out */
+    bool has_skipped;           /* a file, with a warning: exit status 2 */
 };
 
 enum status task_generate(struct task *task);
@@ -32,6 +33,8 @@ enum status task_perplexity(struct task *task);
 enum status task_score(struct task *task);
 enum status task_surprisal(struct task *task);
 enum status task_color(struct task *task);
+enum status task_compress(struct task *task); /* and --decompress, --test */
+enum status task_list(struct task *task);     /* needs no model */
 enum status task_info(struct task *task);
 enum status task_list_models(struct sink *out); /* needs no model */
 

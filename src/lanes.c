@@ -1,0 +1,457 @@
+/* lanes.c -- bytes to and from a code, many places at a time.
+ *
+ * Groups are worked on in waves.  The work of a wave is the same in both
+ * directions, a chunk of every lane at a time:
+ *
+ *     encoder    the engine reads the chunk, predicting what follows each
+ *                byte of it; then the threads code it, a group each
+ *     decoder    the threads decode one byte of every lane, a group each;
+ *                then the engine reads it, predicting what follows
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "lanes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "predictor.h"
+#include "threads.h"
+
+enum {
+    CHUNK_MIN = 64,         /* bytes of a lane that an encoder takes at a   */
+    CHUNK_ROWS = 1024,      /* time; of all lanes, if they are few          */
+    GIVE_UP_BYTES = 1 << 16 /* after which a code has to be worth it        */
+};
+
+struct lane {
+    struct state *state;
+    struct predictor_lane history;
+    struct range_coder coder;
+    uint8_t *bytes; /* [length]                                             */
+    uint32_t length;
+    float *logits; /* [chunk + 1][256]: of the next byte, and those after  */
+};
+
+struct group {
+    struct predictor *predictor;
+    struct lane *lanes; /* [n_lanes] */
+    uint32_t n_lanes;
+};
+
+/* How n bytes are cut.  The last lane, and group, may be shorter. */
+struct cut {
+    uint8_t *bytes;
+    size_t n;
+    uint32_t lane_bytes, n_lanes;
+    uint32_t group_lanes, n_groups;
+};
+
+struct lanes {
+    struct engine *engine;
+    struct threads *team; /* NULL until there are two groups           */
+    int n_threads;
+    lanes_tick *tick;
+    void *context;
+    struct state *fresh; /* at the begin of a stream                  */
+    float fresh_logits[256];
+
+    struct lane *lanes;       /* [n_lanes_made]                            */
+    struct segment *segments; /* [n_lanes_made]                            */
+    uint32_t n_lanes_made;
+    struct group *groups; /* [n_groups_made]                           */
+    uint32_t n_groups_made;
+    float *logits; /* of all lanes                              */
+
+    /* The wave. */
+    uint32_t n_lanes, n_groups;
+    bool is_decoder;
+    bool is_hopeless;  /* an encoder's code, see lanes_encode()     */
+    uint32_t t, chunk; /* bytes of each lane done, under way        */
+};
+
+/* ---- cutting ------------------------------------------------------------ */
+
+static size_t ceil_div(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static struct cut make_cut(uint8_t *bytes, size_t n)
+{
+    size_t n_lanes = n < LANE_BYTES ? 1 : n / LANE_BYTES;
+    size_t lane_bytes = ceil_div(n, n_lanes);
+    n_lanes = ceil_div(n, lane_bytes);
+    size_t group_lanes = ceil_div(n_lanes, ceil_div(n_lanes, GROUP_LANES));
+    return (struct cut){
+        .bytes = bytes,
+        .n = n,
+        .lane_bytes = (uint32_t)lane_bytes,
+        .n_lanes = (uint32_t)n_lanes,
+        .group_lanes = (uint32_t)group_lanes,
+        .n_groups = (uint32_t)ceil_div(n_lanes, group_lanes),
+    };
+}
+
+/* Where lane i begins, the end of all for i = n_lanes. */
+static size_t lane_begin(const struct cut *cut, uint32_t i)
+{
+    return least((size_t)i * cut->lane_bytes, cut->n);
+}
+
+/* ---- opening and closing ------------------------------------------------ */
+
+static enum status make_fresh(struct lanes *lanes)
+{
+    const struct model_config *config = &lanes->engine->model->config;
+    TRY(engine_state_new(lanes->engine, &lanes->fresh));
+    float *image = malloc(model_state_floats(config) * sizeof *image);
+    if (!image)
+        return fail_memory("a state");
+    enum status status = engine_state_get(lanes->engine, lanes->fresh, image);
+    memcpy(lanes->fresh_logits, state_logits(config, image),
+           sizeof lanes->fresh_logits);
+    free(image);
+    return status;
+}
+
+enum status lanes_open(struct lanes **lanes, struct engine *engine,
+                       int n_threads, lanes_tick *tick, void *context)
+{
+    struct lanes *l = *lanes = calloc(1, sizeof *l);
+    if (!l)
+        return fail_memory("the lanes");
+    l->engine = engine;
+    l->n_threads = n_threads;
+    l->tick = tick;
+    l->context = context;
+    enum status status = make_fresh(l);
+    if (status != OK) {
+        lanes_close(l);
+        *lanes = NULL;
+    }
+    return status;
+}
+
+/* Frees what a wave leaves behind, however it ended. */
+static void clear_wave(struct lanes *l)
+{
+    for (uint32_t i = 0; i < l->n_lanes; i++)
+        range_free(&l->lanes[i].coder);
+    for (uint32_t i = 0; i < l->n_groups; i++)
+        predictor_free(l->groups[i].predictor);
+    l->n_lanes = l->n_groups = 0;
+}
+
+void lanes_close(struct lanes *lanes)
+{
+    if (!lanes)
+        return;
+    clear_wave(lanes);
+    for (uint32_t i = 0; i < lanes->n_lanes_made; i++)
+        engine_state_free(lanes->engine, lanes->lanes[i].state);
+    engine_state_free(lanes->engine, lanes->fresh);
+    threads_close(lanes->team);
+    free(lanes->lanes);
+    free(lanes->segments);
+    free(lanes->groups);
+    free(lanes->logits);
+    free(lanes);
+}
+
+/* ---- a wave ------------------------------------------------------------- */
+
+static enum status make_lanes(struct lanes *l, uint32_t n)
+{
+    if (n <= l->n_lanes_made)
+        return OK;
+    struct lane *lanes = realloc(l->lanes, n * sizeof *lanes);
+    if (lanes)
+        l->lanes = lanes;
+    struct segment *segments = realloc(l->segments, n * sizeof *segments);
+    if (segments)
+        l->segments = segments;
+    if (!lanes || !segments)
+        return fail_memory("the lanes");
+    for (; l->n_lanes_made < n; l->n_lanes_made++) {
+        struct lane *lane = &lanes[l->n_lanes_made];
+        *lane = (struct lane){.state = NULL};
+        TRY(engine_state_new(l->engine, &lane->state));
+    }
+    return OK;
+}
+
+static enum status make_groups(struct lanes *l, uint32_t n)
+{
+    if (n > 1 && !l->team)
+        TRY(threads_open(&l->team, l->n_threads));
+    if (n <= l->n_groups_made)
+        return OK;
+    struct group *groups = realloc(l->groups, n * sizeof *groups);
+    if (!groups)
+        return fail_memory("the lanes");
+    l->groups = groups;
+    l->n_groups_made = n;
+    return OK;
+}
+
+static enum status make_logits(struct lanes *l, uint32_t n_lanes)
+{
+    size_t rows = l->chunk + (size_t)1;
+    free(l->logits);
+    l->logits = malloc(n_lanes * rows * sizeof l->fresh_logits);
+    if (!l->logits)
+        return fail_memory("the lanes");
+    for (uint32_t i = 0; i < n_lanes; i++)
+        l->lanes[i].logits = l->logits + i * rows * 256;
+    return OK;
+}
+
+static enum status begin_lane(struct lanes *l, struct lane *lane,
+                              const struct cut *cut, uint32_t i)
+{
+    size_t begin = lane_begin(cut, i);
+    lane->bytes = cut->bytes + begin;
+    lane->length = (uint32_t)(lane_begin(cut, i + 1) - begin);
+    lane->history = (struct predictor_lane){
+        .start = i % cut->group_lanes * cut->lane_bytes,
+    };
+    lane->coder = range_encoder();
+    memcpy(lane->logits, l->fresh_logits, sizeof l->fresh_logits);
+    return engine_state_copy(l->engine, lane->state, l->fresh);
+}
+
+static enum status begin_group(struct lanes *l, const struct cut *cut,
+                               uint32_t i, uint32_t first_lane)
+{
+    struct group *group = &l->groups[l->n_groups];
+    uint32_t end = (uint32_t)least(first_lane + cut->group_lanes, cut->n_lanes);
+    size_t begin = lane_begin(cut, first_lane);
+    group->lanes = &l->lanes[l->n_lanes];
+    group->n_lanes = end - first_lane;
+    TRY(predictor_new(&group->predictor, cut->bytes + begin,
+                      (uint32_t)(lane_begin(cut, end) - begin),
+                      cut->lane_bytes));
+    l->n_groups = i + 1;
+    for (uint32_t k = first_lane; k < end; k++)
+        TRY(begin_lane(l, &l->lanes[l->n_lanes++], cut, k));
+    return OK;
+}
+
+/* How many groups are worked on together. */
+static uint32_t wave_groups(const struct lanes *l, const struct cut *cut)
+{
+    uint32_t n = (uint32_t)l->engine->n_streams / cut->group_lanes;
+    return n < 1 ? 1 : (uint32_t)least(n, cut->n_groups);
+}
+
+/* The wave that begins with a lane; encoders are ready then. */
+static enum status begin_wave(struct lanes *l, const struct cut *cut,
+                              uint32_t first_lane)
+{
+    clear_wave(l);
+    uint32_t n_groups = wave_groups(l, cut);
+    uint32_t n_lanes = (uint32_t)least((size_t)n_groups * cut->group_lanes,
+                                       cut->n_lanes - first_lane);
+    n_groups = (uint32_t)ceil_div(n_lanes, cut->group_lanes);
+    l->chunk = 1;
+    if (!l->is_decoder)
+        l->chunk =
+            n_lanes * CHUNK_MIN < CHUNK_ROWS ? CHUNK_ROWS / n_lanes : CHUNK_MIN;
+    l->t = 0;
+    TRY(make_lanes(l, n_lanes));
+    TRY(make_groups(l, n_groups));
+    TRY(make_logits(l, n_lanes));
+    for (uint32_t i = 0; i < n_groups; i++)
+        TRY(begin_group(l, cut, i, first_lane + i * cut->group_lanes));
+    return OK;
+}
+
+/* Bytes of the chunk that a lane has. */
+static uint32_t chunk_bytes(const struct lanes *l, const struct lane *lane)
+{
+    return lane->length <= l->t
+               ? 0
+               : (uint32_t)least(l->chunk, lane->length - l->t);
+}
+
+/* The engine reads the chunk; a decoder's last byte needs no more. */
+static enum status feed(struct lanes *l)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < l->n_lanes; i++) {
+        struct lane *lane = &l->lanes[i];
+        uint32_t k = chunk_bytes(l, lane);
+        bool is_over = l->is_decoder && l->t + k == lane->length;
+        if (k == 0 || is_over)
+            continue;
+        l->segments[n] = (struct segment){
+            .state = lane->state,
+            .bytes = lane->bytes + l->t,
+            .n = k,
+            .logits = lane->logits + 256,
+        };
+        n++;
+    }
+    return n > 0 ? engine_feed(l->engine, l->segments, n) : OK;
+}
+
+/* Codes the chunk of a group: a byte of each lane in turns. */
+static void code_group(const struct lanes *l, struct group *group)
+{
+    for (uint32_t k = 0; k < l->chunk; k++) {
+        for (uint32_t i = 0; i < group->n_lanes; i++) {
+            struct lane *lane = &group->lanes[i];
+            if (k < chunk_bytes(l, lane))
+                predictor_code(group->predictor, &lane->history, &lane->coder,
+                               lane->logits + 256 * k);
+        }
+    }
+}
+
+static void code_share(void *context, int index)
+{
+    struct lanes *l = context;
+    int begin, end;
+    threads_split(&begin, &end, (int)l->n_groups, index,
+                  threads_count(l->team));
+    for (int i = begin; i < end; i++)
+        code_group(l, &l->groups[i]);
+}
+
+static void code(struct lanes *l)
+{
+    if (l->n_groups > 1)
+        threads_run(l->team, code_share, l);
+    else
+        code_group(l, &l->groups[0]);
+}
+
+/* To the next chunk: the last prediction of each lane becomes the first. */
+static enum status advance(struct lanes *l)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < l->n_lanes; i++) {
+        struct lane *lane = &l->lanes[i];
+        uint32_t k = chunk_bytes(l, lane);
+        if (k > 0)
+            memcpy(lane->logits, lane->logits + 256 * k,
+                   sizeof l->fresh_logits);
+        n += k;
+    }
+    l->t += l->chunk;
+    return l->tick(l->context, n);
+}
+
+/* Bytes of the code of a wave so far. */
+static size_t code_bytes(const struct lanes *l)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < l->n_lanes; i++)
+        n += l->lanes[i].coder.n;
+    return n;
+}
+
+static enum status run_wave(struct lanes *l, size_t room)
+{
+    while (l->t < l->lanes[0].length && !l->is_hopeless) {
+        if (!l->is_decoder)
+            TRY(feed(l));
+        code(l);
+        if (l->is_decoder)
+            TRY(feed(l));
+        TRY(advance(l));
+        if (!l->is_decoder) {
+            size_t n = code_bytes(l), coded = (size_t)l->t * l->n_lanes;
+            l->is_hopeless = n > room || (coded >= GIVE_UP_BYTES && n >= coded);
+        }
+    }
+    return OK;
+}
+
+/* ---- encoding ----------------------------------------------------------- */
+
+/* Appends the codes of a wave. */
+static enum status collect(struct lanes *l, struct numbers *lengths,
+                           struct range_coder *side, uint8_t *code, size_t room,
+                           size_t *n_code)
+{
+    for (uint32_t i = 0; i < l->n_lanes; i++) {
+        struct range_coder *coder = &l->lanes[i].coder;
+        TRY(range_finish(coder));
+        numbers_code(lengths, side, coder->n);
+        if (coder->n <= room - *n_code && coder->n > 0)
+            memcpy(code + *n_code, coder->code, coder->n);
+        l->is_hopeless |= coder->n > room - *n_code;
+        if (l->is_hopeless)
+            return OK;
+        *n_code += coder->n;
+    }
+    return OK;
+}
+
+enum status lanes_encode(struct lanes *lanes, uint8_t *bytes, size_t n,
+                         struct range_coder *side, uint8_t *code, size_t room,
+                         size_t *n_code)
+{
+    struct lanes *l = lanes;
+    struct cut cut = make_cut(bytes, n);
+    struct numbers lengths;
+    numbers_init(&lengths);
+    l->is_decoder = l->is_hopeless = false;
+    *n_code = 0;
+    for (uint32_t i = 0; i < cut.n_lanes; i += l->n_lanes) {
+        TRY(begin_wave(l, &cut, i));
+        TRY(run_wave(l, room - *n_code));
+        if (!l->is_hopeless)
+            TRY(collect(l, &lengths, side, code, room, n_code));
+        if (l->is_hopeless) {
+            *n_code = room + 1;
+            return OK;
+        }
+    }
+    return OK;
+}
+
+/* ---- decoding ----------------------------------------------------------- */
+
+/* Gives the lanes of a wave their codes. */
+static enum status distribute(struct lanes *l, struct numbers *lengths,
+                              struct range_coder *side, const uint8_t **code,
+                              const uint8_t *end)
+{
+    for (uint32_t i = 0; i < l->n_lanes; i++) {
+        uint64_t n = numbers_code(lengths, side, 0);
+        if (n > (uint64_t)(end - *code))
+            return fail(E_FORMAT, "a lane does not fit its block");
+        l->lanes[i].coder = range_decoder(*code, (size_t)n);
+        *code += n;
+    }
+    return OK;
+}
+
+enum status lanes_decode(struct lanes *lanes, uint8_t *bytes, size_t n,
+                         struct range_coder *side, const uint8_t *code,
+                         size_t n_code)
+{
+    struct lanes *l = lanes;
+    struct cut cut = make_cut(bytes, n);
+    const uint8_t *end = code + n_code;
+    struct numbers lengths;
+    numbers_init(&lengths);
+    l->is_decoder = true;
+    l->is_hopeless = false;
+    for (uint32_t i = 0; i < cut.n_lanes; i += l->n_lanes) {
+        TRY(begin_wave(l, &cut, i));
+        TRY(distribute(l, &lengths, side, &code, end));
+        TRY(run_wave(l, 0));
+    }
+    if (code != end)
+        return fail(E_FORMAT, "a block is longer than its lanes");
+    return OK;
+}

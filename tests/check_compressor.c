@@ -1,0 +1,440 @@
+/* check_compressor.c -- everything comes back; nothing wrong comes out.
+ *
+ * Whole streams with a tiny random model: round trips, ranges, listing,
+ * damage at every place, and the same bytes however the engine is used.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "compressor.h"
+#include "dedupe.h"
+#include "tiny_model.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { TIMEOUT_S = 600, BIG = 1 << 24 };
+
+static struct tiny_model tiny;
+static struct engine *engine;
+static struct compressor *compressor;
+
+static void open_all(void)
+{
+    struct tiny_spec spec = tiny_spec_make(8, 1, 5);
+    struct engine_options options = {.device = DEVICE_CPU, .n_threads = 2};
+    ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
+    ck_assert_int_eq(engine_open(&engine, tiny.model, &options), OK);
+    ck_assert_int_eq(compressor_open(&compressor, engine, "tiny", 2), OK);
+}
+
+static void close_all(void)
+{
+    compressor_close(compressor);
+    engine_close(engine);
+    tiny_model_close(&tiny);
+}
+
+/* ---- bytes as files ----------------------------------------------------- */
+
+struct blob {
+    uint8_t *bytes; /* [n], owned */
+    size_t n;
+};
+
+static struct source open_blob(const struct blob *blob)
+{
+    struct source source = {
+        .path = "blob", .name = "blob", .fd = memfd_create("blob", 0)};
+    ck_assert_int_ge(source.fd, 0);
+    ck_assert_int_eq(write(source.fd, blob->bytes, blob->n), (ssize_t)blob->n);
+    ck_assert_int_eq(source_seek(&source, 0), OK);
+    source.size = blob->n;
+    return source;
+}
+
+static struct blob take_output(struct sink *sink)
+{
+    ck_assert_int_eq(sink_flush(sink), OK);
+    off_t end = lseek(sink->fd, 0, SEEK_END);
+    ck_assert(end >= 0);
+    struct blob blob = {malloc((size_t)end + 1), (size_t)end};
+    ck_assert_int_eq(pread(sink->fd, blob.bytes, blob.n, 0), end);
+    close(sink->fd);
+    return blob;
+}
+
+static struct blob compressed(const struct blob *plain, size_t block_bytes)
+{
+    static struct sink sink;
+    struct source source = open_blob(plain);
+    sink_init(&sink, memfd_create("out", 0));
+    ck_assert_int_eq(compress(compressor, &source, &sink, block_bytes), OK);
+    source_close(&source);
+    return take_output(&sink);
+}
+
+static enum status decompressed(struct blob *plain, const struct blob *packed)
+{
+    static struct sink sink;
+    struct source source = open_blob(packed);
+    sink_init(&sink, memfd_create("out", 0));
+    enum status status = decompress(compressor, &source, &sink);
+    source_close(&source);
+    *plain = take_output(&sink);
+    return status;
+}
+
+static void check_same(const struct blob *a, const struct blob *b)
+{
+    ck_assert_uint_eq(a->n, b->n);
+    ck_assert(a->n == 0 || memcmp(a->bytes, b->bytes, a->n) == 0);
+}
+
+static void check_decompresses(const struct blob *packed,
+                               const struct blob *plain)
+{
+    struct blob back;
+    ck_assert_int_eq(decompressed(&back, packed), OK);
+    check_same(&back, plain);
+    free(back.bytes);
+}
+
+/* ---- what to compress --------------------------------------------------- */
+
+static uint8_t text_byte(size_t i)
+{
+    static const char words[] = "to be or not that is the question whether ";
+    uint64_t word = sampler_random(1, i / 7);
+    return (uint8_t)words[(word + i % 7) % (sizeof words - 1)];
+}
+
+static uint8_t random_byte(size_t i)
+{
+    return (uint8_t)sampler_random(2, i);
+}
+
+static uint8_t zero_byte(size_t i)
+{
+    (void)i;
+    return 0;
+}
+
+static uint8_t twice_byte(size_t i)
+{
+    return random_byte(i % 3000);
+}
+
+static uint8_t mixed_byte(size_t i)
+{
+    return i / 10000 % 2 ? random_byte(i) : text_byte(i % 25000);
+}
+
+typedef uint8_t byte_at(size_t i);
+static byte_at *const kinds[] = {text_byte, random_byte, zero_byte, twice_byte,
+                                 mixed_byte};
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+static struct blob make(byte_at *at, size_t n)
+{
+    struct blob blob = {malloc(n + 1), n};
+    for (size_t i = 0; i < n; i++)
+        blob.bytes[i] = at(i);
+    return blob;
+}
+
+static const size_t sizes[] = {0, 1, 2, 100, 4096, 32767, 32768, 70001};
+enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+
+START_TEST(everything_comes_back)
+{
+    for (size_t i = 0; i < N_SIZES; i++) {
+        for (size_t block = 4096; block <= BIG; block *= 64) {
+            struct blob plain = make(kinds[_i], sizes[i]);
+            struct blob packed = compressed(&plain, block);
+            size_t n_blocks = (plain.n + block - 1) / block;
+            ck_assert_uint_le(packed.n, plain.n + 61 + 33 * n_blocks);
+            check_decompresses(&packed, &plain);
+            free(plain.bytes);
+            free(packed.bytes);
+        }
+    }
+}
+END_TEST
+
+START_TEST(what_repeats_costs_nothing)
+{
+    struct blob once = make(random_byte, 50000);
+    struct blob twice = make(random_byte, 100000);
+    memcpy(twice.bytes + 50000, once.bytes, 50000);
+    struct blob packed_once = compressed(&once, BIG);
+    struct blob packed_twice = compressed(&twice, BIG);
+    ck_assert_uint_le(packed_twice.n, packed_once.n + 200);
+    check_decompresses(&packed_twice, &twice);
+    free(once.bytes);
+    free(twice.bytes);
+    free(packed_once.bytes);
+    free(packed_twice.bytes);
+}
+END_TEST
+
+/* More lanes than one group has, in waves of one group, of all, and by a
+ * compressor with another number of threads. */
+START_TEST(the_bytes_do_not_depend_on_who_makes_them)
+{
+    static const int streams[] = {0, 1, 40, 1000};
+    struct blob plain = make(text_byte, 66 * 16384 + 5);
+    for (size_t i = 0; i < plain.n; i += 250) /* nothing to copy */
+        plain.bytes[i] = random_byte(i);
+    struct blob first = compressed(&plain, BIG);
+    for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
+        engine->n_streams = streams[i];
+        struct blob other = compressed(&plain, BIG);
+        check_same(&other, &first);
+        free(other.bytes);
+    }
+    check_decompresses(&first, &plain);
+    engine->n_streams = 0;
+    check_decompresses(&first, &plain);
+    free(first.bytes);
+    free(plain.bytes);
+}
+END_TEST
+
+/* ---- streams ------------------------------------------------------------ */
+
+/* Streams of 0, 9000 and 5000 bytes in blocks of 4096. */
+static struct blob make_streams(struct blob *plain)
+{
+    static const size_t parts[] = {0, 9000, 5000, 0};
+    *plain = make(mixed_byte, 14000);
+    struct blob all = {malloc(100000), 0};
+    size_t at = 0;
+    for (size_t i = 0; i < 4; i++) {
+        struct blob part = {plain->bytes + at, parts[i]};
+        struct blob packed = compressed(&part, 4096);
+        memcpy(all.bytes + all.n, packed.bytes, packed.n);
+        all.n += packed.n;
+        at += parts[i];
+        free(packed.bytes);
+    }
+    return all;
+}
+
+START_TEST(streams_one_after_another_are_one)
+{
+    struct blob plain, packed = make_streams(&plain);
+    check_decompresses(&packed, &plain);
+    struct source source = open_blob(&packed);
+    struct listing listing;
+    ck_assert_int_eq(compressed_list(&listing, &source), OK);
+    ck_assert_uint_eq(listing.n_streams, 4);
+    ck_assert_uint_eq(listing.n_blocks, 5);
+    ck_assert_uint_eq(listing.traffic.n_plain, plain.n);
+    ck_assert_uint_eq(listing.traffic.n_packed, packed.n);
+    ck_assert_str_eq(listing.header.model_name, "tiny");
+    source_close(&source);
+    free(plain.bytes);
+    free(packed.bytes);
+}
+END_TEST
+
+START_TEST(a_range_is_that_part)
+{
+    static const uint64_t ranges[][2] = {
+        {0, 14000}, {0, 0},     {0, 1},        {4095, 2}, {8999, 2},
+        {13999, 1}, {14000, 5}, {1u << 31, 1}, {5000, 1}, {1, UINT64_MAX}};
+    struct blob plain, packed = make_streams(&plain);
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        static struct sink sink;
+        struct source source = open_blob(&packed);
+        uint64_t offset = ranges[i][0], length = ranges[i][1];
+        sink_init(&sink, memfd_create("out", 0));
+        ck_assert_int_eq(
+            decompress_range(compressor, &source, &sink, offset, length), OK);
+        source_close(&source);
+        struct blob part = take_output(&sink);
+        uint64_t left = offset < plain.n ? plain.n - offset : 0;
+        ck_assert_uint_eq(part.n, length < left ? length : left);
+        if (part.n > 0)
+            ck_assert_mem_eq(part.bytes, plain.bytes + offset, part.n);
+        free(part.bytes);
+    }
+    free(plain.bytes);
+    free(packed.bytes);
+}
+END_TEST
+
+START_TEST(another_model_is_named)
+{
+    struct blob plain = make(text_byte, 1000), back;
+    struct blob packed = compressed(&plain, BIG);
+    close_all();
+    struct tiny_spec spec = tiny_spec_make(8, 1, 6);
+    struct engine_options options = {.device = DEVICE_CPU, .n_threads = 1};
+    ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
+    ck_assert_int_eq(engine_open(&engine, tiny.model, &options), OK);
+    ck_assert_int_eq(compressor_open(&compressor, engine, "other", 1), OK);
+    ck_assert_int_eq(decompressed(&back, &packed), E_MODEL);
+    ck_assert_ptr_nonnull(strstr(status_message(), "'tiny'"));
+    ck_assert_uint_eq(back.n, 0);
+    free(plain.bytes);
+    free(packed.bytes);
+    free(back.bytes);
+}
+END_TEST
+
+/* ---- damage ------------------------------------------------------------- */
+
+/* What comes out of damaged bytes is a failure, and a begin of the truth. */
+static void check_refused(const struct blob *damaged, const struct blob *plain)
+{
+    struct blob back;
+    ck_assert_int_eq(decompressed(&back, damaged), E_FORMAT);
+    ck_assert_uint_le(back.n, plain->n);
+    ck_assert(memcmp(back.bytes, plain->bytes, back.n) == 0);
+    free(back.bytes);
+}
+
+/* A block of each kind, and a second stream. */
+static struct blob make_victim(struct blob *plain)
+{
+    *plain = make(text_byte, 5000);
+    memcpy(plain->bytes + 4096, "\1\2\3", 3);
+    struct blob packed = compressed(plain, 4096);
+    struct blob victim = {malloc(2 * packed.n), 2 * packed.n};
+    memcpy(victim.bytes, packed.bytes, packed.n);
+    memcpy(victim.bytes + packed.n, packed.bytes, packed.n);
+    plain->bytes = realloc(plain->bytes, 10000);
+    memcpy(plain->bytes + 5000, plain->bytes, 5000);
+    plain->n = 10000;
+    free(packed.bytes);
+    return victim;
+}
+
+START_TEST(every_truncation_is_noticed)
+{
+    struct blob plain, victim = make_victim(&plain);
+    check_decompresses(&victim, &plain);
+    for (size_t n = 0; n < victim.n; n++) {
+        struct blob part = {victim.bytes, n};
+        if (2 * n != victim.n) /* one stream of the two is whole */
+            check_refused(&part, &plain);
+    }
+    free(victim.bytes);
+    free(plain.bytes);
+}
+END_TEST
+
+START_TEST(ten_thousand_flipped_bits_are_noticed)
+{
+    struct blob plain, victim = make_victim(&plain);
+    for (uint64_t i = 0; i < 10000; i++) {
+        uint64_t bit = sampler_random(7, i) % (8 * victim.n);
+        victim.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        check_refused(&victim, &plain);
+        victim.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    check_decompresses(&victim, &plain);
+    free(victim.bytes);
+    free(plain.bytes);
+}
+END_TEST
+
+START_TEST(what_follows_is_noticed)
+{
+    struct blob plain = make(text_byte, 100);
+    struct blob packed = compressed(&plain, BIG);
+    for (size_t n = 1; n < 100; n++) {
+        struct blob more = {calloc(packed.n + n, 1), packed.n + n};
+        memcpy(more.bytes, packed.bytes, packed.n);
+        check_refused(&more, &plain);
+        free(more.bytes);
+    }
+    free(plain.bytes);
+    free(packed.bytes);
+}
+END_TEST
+
+/* ---- repeats ------------------------------------------------------------ */
+
+START_TEST(copies_make_what_they_replaced)
+{
+    for (size_t i = 0; i < N_SIZES; i++) {
+        struct blob plain = make(kinds[_i], sizes[i]);
+        struct blob literals = {malloc(plain.n + 1), 0};
+        struct blob back = {malloc(plain.n + 1), plain.n};
+        struct copies copies, coded = {.n = 0};
+        ck_assert_int_eq(dedupe_find(&copies, plain.bytes, plain.n), OK);
+        dedupe_take(&copies, literals.bytes, plain.bytes, plain.n);
+        struct range_coder encoder = range_encoder();
+        ck_assert_int_eq(dedupe_code(&copies, &encoder, plain.n), OK);
+        ck_assert_int_eq(range_finish(&encoder), OK);
+        struct range_coder decoder = range_decoder(encoder.code, encoder.n);
+        ck_assert_int_eq(dedupe_code(&coded, &decoder, plain.n), OK);
+        ck_assert_uint_eq(coded.n, copies.n);
+        ck_assert_uint_eq(coded.n_copied, copies.n_copied);
+        dedupe_put(&coded, literals.bytes, back.bytes, back.n);
+        check_same(&back, &plain);
+        range_free(&encoder);
+        dedupe_free(&copies);
+        dedupe_free(&coded);
+        free(plain.bytes);
+        free(literals.bytes);
+        free(back.bytes);
+    }
+}
+END_TEST
+
+START_TEST(copies_that_do_not_fit_are_refused)
+{
+    static const struct copy bad[] = {
+        {0, 300, 1}, {5, 300, 6}, {900, 300, 1}, {1001, 300, 1}, {1, 1000, 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct copy copy = bad[i];
+        struct copies copies = {.all = &copy, .n = 1}, coded = {.n = 0};
+        struct range_coder encoder = range_encoder();
+        ck_assert_int_eq(dedupe_code(&copies, &encoder, 1000), OK);
+        ck_assert_int_eq(range_finish(&encoder), OK);
+        struct range_coder decoder = range_decoder(encoder.code, encoder.n);
+        ck_assert_int_eq(dedupe_code(&coded, &decoder, 1000), E_FORMAT);
+        range_free(&encoder);
+        dedupe_free(&coded);
+    }
+}
+END_TEST
+
+static Suite *compressor_suite(void)
+{
+    Suite *suite = suite_create("compressor");
+    TCase *streams = tcase_create("streams");
+    tcase_set_timeout(streams, TIMEOUT_S);
+    tcase_add_checked_fixture(streams, open_all, close_all);
+    tcase_add_loop_test(streams, everything_comes_back, 0, N_KINDS);
+    tcase_add_test(streams, what_repeats_costs_nothing);
+    tcase_add_test(streams, the_bytes_do_not_depend_on_who_makes_them);
+    tcase_add_test(streams, streams_one_after_another_are_one);
+    tcase_add_test(streams, a_range_is_that_part);
+    tcase_add_test(streams, another_model_is_named);
+    tcase_add_test(streams, every_truncation_is_noticed);
+    tcase_add_test(streams, ten_thousand_flipped_bits_are_noticed);
+    tcase_add_test(streams, what_follows_is_noticed);
+    suite_add_tcase(suite, streams);
+    TCase *copies = tcase_create("copies");
+    tcase_add_loop_test(copies, copies_make_what_they_replaced, 0, N_KINDS);
+    tcase_add_test(copies, copies_that_do_not_fit_are_refused);
+    suite_add_tcase(suite, copies);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(compressor_suite());
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

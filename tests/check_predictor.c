@@ -1,0 +1,212 @@
+/* check_predictor.c -- log-odds are what they say; lanes that share a
+ * predictor decode as they were encoded; it learns.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "predictor.h"
+#include "sampler.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+/* ---- log-odds ----------------------------------------------------------- */
+
+START_TEST(stretch_is_the_logarithm_of_the_odds)
+{
+    logistic_init();
+    for (uint32_t one = 1; one < 1u << 31; one += one / 7 + 1) {
+        for (uint32_t zero = 1; zero < 1u << 31; zero += zero / 5 + 1) {
+            double exact = log2((double)one / zero) * STRETCH_ONE;
+            ck_assert_double_le(fabs(stretch(one, zero) - exact), 1.5);
+            ck_assert_int_eq(stretch(one, zero), -stretch(zero, one));
+        }
+    }
+}
+END_TEST
+
+START_TEST(squash_is_its_inverse)
+{
+    logistic_init();
+    uint32_t last = 0;
+    for (int x = -2 * STRETCH_MAX; x <= 2 * STRETCH_MAX; x++) {
+        uint32_t p = squash(x);
+        ck_assert_uint_gt(p, 0);
+        ck_assert_uint_lt(p, PROBABILITY_ONE);
+        ck_assert_uint_ge(p, last);
+        ck_assert_uint_eq(p, PROBABILITY_ONE - squash(-x));
+        last = p;
+        if (abs(x) > STRETCH_MAX)
+            continue;
+        double exact = PROBABILITY_ONE / (1 + exp2(-(double)x / STRETCH_ONE));
+        double rare = fmin(exact, PROBABILITY_ONE - exact);
+        ck_assert_double_le(fabs(p - exact), 2 + 1e-4 * rare);
+    }
+}
+END_TEST
+
+static void check_tree(const float logits[256])
+{
+    struct odds_tree tree;
+    odds_tree_make(&tree, logits);
+    for (int i = 1; i < 256; i++) {
+        ck_assert_uint_ge(tree.weight[2 * i], 1);
+        ck_assert_uint_eq(tree.weight[i],
+                          tree.weight[2 * i] + tree.weight[2 * i + 1]);
+    }
+}
+
+START_TEST(a_tree_holds_the_odds_of_the_bytes)
+{
+    float logits[256];
+    struct odds_tree tree;
+    logistic_init();
+    for (int i = 0; i < 256; i++)
+        logits[i] = (float)(sampler_random(2, (uint64_t)i) >> 40) * 0x1p-21f;
+    odds_tree_make(&tree, logits);
+    check_tree(logits);
+    for (int i = 1; i < 256; i++) {
+        double odds = exp((double)logits[i] - (double)logits[0]);
+        double made = (double)tree.weight[256 + i] / tree.weight[256];
+        ck_assert_double_le(fabs(made / odds - 1), 2e-3);
+    }
+    for (int i = 0; i < 256; i++)
+        logits[i] = 0; /* the sum is the largest there is */
+    check_tree(logits);
+    logits[3] = INFINITY;
+    logits[4] = -INFINITY;
+    logits[5] = NAN;
+    logits[6] = 3e38f;
+    logits[7] = -3e38f;
+    check_tree(logits);
+}
+END_TEST
+
+/* ---- lanes -------------------------------------------------------------- */
+
+enum { LANES_MAX = 5, STRIDE = 700 };
+
+struct group {
+    uint8_t *bytes;
+    uint32_t n;
+    int n_lanes;
+    struct predictor *predictor;
+    struct predictor_lane lanes[LANES_MAX];
+    struct range_coder coders[LANES_MAX];
+};
+
+/* Predictions that both sides make up from what they know. */
+static void make_logits(float logits[256], uint64_t seed)
+{
+    for (int i = 0; i < 256; i++)
+        logits[i] = (float)(sampler_random(seed, (uint64_t)i) >> 40) * 0x1p-23f;
+}
+
+static void group_open(struct group *group, uint8_t *bytes, uint32_t n)
+{
+    *group = (struct group){.bytes = bytes, .n = n};
+    group->n_lanes = (int)((n + STRIDE - 1) / STRIDE);
+    ck_assert_int_eq(predictor_new(&group->predictor, bytes, n, STRIDE), OK);
+    for (int i = 0; i < group->n_lanes; i++)
+        group->lanes[i].start = (uint32_t)i * STRIDE;
+}
+
+static void group_run(struct group *group)
+{
+    float logits[256];
+    for (uint32_t t = 0; t < STRIDE; t++) {
+        for (int i = 0; i < group->n_lanes; i++) {
+            struct predictor_lane *lane = &group->lanes[i];
+            if (lane->start + t >= group->n)
+                continue;
+            make_logits(logits, lane->last + t);
+            predictor_code(group->predictor, lane, &group->coders[i], logits);
+        }
+    }
+}
+
+/* What a decoder may not know is not zero, so that looking at it shows. */
+static size_t check_round_trip(const uint8_t *bytes, uint32_t n)
+{
+    static uint8_t plain[LANES_MAX * STRIDE], decoded[LANES_MAX * STRIDE];
+    struct group encoder, decoder;
+    size_t n_code = 0;
+    memcpy(plain, bytes, n);
+    memset(decoded, 0xa5, n);
+    group_open(&encoder, plain, n);
+    group_open(&decoder, decoded, n);
+    for (int i = 0; i < encoder.n_lanes; i++)
+        encoder.coders[i] = range_encoder();
+    group_run(&encoder);
+    for (int i = 0; i < encoder.n_lanes; i++) {
+        ck_assert_int_eq(range_finish(&encoder.coders[i]), OK);
+        n_code += encoder.coders[i].n;
+        decoder.coders[i] =
+            range_decoder(encoder.coders[i].code, encoder.coders[i].n);
+    }
+    group_run(&decoder);
+    ck_assert_mem_eq(decoded, bytes, n);
+    ck_assert_mem_eq(plain, bytes, n);
+    for (int i = 0; i < encoder.n_lanes; i++)
+        range_free(&encoder.coders[i]);
+    predictor_free(encoder.predictor);
+    predictor_free(decoder.predictor);
+    return n_code;
+}
+
+static const uint32_t sizes[] = {1,          5,          6,
+                                 31,         STRIDE - 1, STRIDE,
+                                 STRIDE + 1, 3 * STRIDE, LANES_MAX *STRIDE - 3};
+
+enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+
+START_TEST(random_bytes_come_back)
+{
+    uint8_t bytes[LANES_MAX * STRIDE] = {0};
+    uint32_t n = sizes[_i];
+    for (uint32_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)sampler_random(3, i);
+    ck_assert_uint_le(check_round_trip(bytes, n), n + n / 4 + 30);
+}
+END_TEST
+
+/* The same sentence everywhere: lanes learn from one another. */
+START_TEST(what_repeats_becomes_cheap)
+{
+    static const char sentence[] = "The quick brown fox, once more, jumps. ";
+    uint8_t bytes[LANES_MAX * STRIDE] = {0};
+    uint32_t n = sizes[_i];
+    for (uint32_t i = 0; i < n; i++)
+        bytes[i] = (uint8_t)sentence[i % (sizeof sentence - 1)];
+    size_t n_code = check_round_trip(bytes, n);
+    if (n >= 3 * STRIDE)
+        ck_assert_uint_le(n_code, n / 8);
+}
+END_TEST
+
+static Suite *predictor_suite(void)
+{
+    Suite *suite = suite_create("predictor");
+    TCase *odds = tcase_create("odds");
+    tcase_add_test(odds, stretch_is_the_logarithm_of_the_odds);
+    tcase_add_test(odds, squash_is_its_inverse);
+    tcase_add_test(odds, a_tree_holds_the_odds_of_the_bytes);
+    suite_add_tcase(suite, odds);
+    TCase *lanes = tcase_create("lanes");
+    tcase_set_timeout(lanes, 60);
+    tcase_add_loop_test(lanes, random_bytes_come_back, 0, N_SIZES);
+    tcase_add_loop_test(lanes, what_repeats_becomes_cheap, 0, N_SIZES);
+    suite_add_tcase(suite, lanes);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(predictor_suite());
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,188 @@
+/* check_range_coder.c -- bits and numbers come back, at their ideal price.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "numbers.h"
+#include "range_coder.h"
+#include "sampler.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { N_BITS = 200000, N_SHORT = 40, N_ROUNDS = 3000 };
+
+static uint64_t counter;
+
+static uint64_t draw(void)
+{
+    return sampler_random(1, counter++);
+}
+
+/* How probabilities are drawn, a loop test each. */
+enum { EVEN, EXTREME, ONES, ZEROS, MIXED, N_KINDS };
+
+static uint32_t draw_probability(int kind)
+{
+    uint32_t top = PROBABILITY_ONE - 1;
+    switch (kind) {
+    case EVEN:
+        return PROBABILITY_ONE / 2;
+    case EXTREME:
+        return draw() % 2 ? 1 : top;
+    case ONES:
+        return top;
+    case ZEROS:
+        return 1;
+    default:
+        return 1 + (uint32_t)((draw() >> 40) >> draw() % 24) % top;
+    }
+}
+
+/* As likely as p says; but the unlikely ones of EXTREME happen, too. */
+static int draw_bit(int kind, uint32_t p)
+{
+    if (kind == EXTREME && draw() % 64 == 0)
+        return p == 1;
+    return (draw() >> 40) < p;
+}
+
+struct bits {
+    int n;
+    uint32_t p[N_BITS];
+    uint8_t bit[N_BITS];
+};
+
+static void draw_bits(struct bits *bits, int n, int kind)
+{
+    bits->n = n;
+    for (int i = 0; i < n; i++) {
+        bits->p[i] = draw_probability(kind);
+        bits->bit[i] = (uint8_t)draw_bit(kind, bits->p[i]);
+    }
+}
+
+static double ideal_bits(const struct bits *bits)
+{
+    double sum = 0;
+    for (int i = 0; i < bits->n; i++) {
+        double p = (double)bits->p[i] / PROBABILITY_ONE;
+        sum -= log2(bits->bit[i] ? p : 1 - p);
+    }
+    return sum;
+}
+
+static struct range_coder encode(const struct bits *bits)
+{
+    struct range_coder coder = range_encoder();
+    for (int i = 0; i < bits->n; i++)
+        ck_assert_int_eq(range_code(&coder, bits->bit[i], bits->p[i]),
+                         bits->bit[i]);
+    ck_assert_int_eq(range_finish(&coder), OK);
+    return coder;
+}
+
+static void check_decodes(const struct bits *bits,
+                          const struct range_coder *encoder)
+{
+    struct range_coder coder = range_decoder(encoder->code, encoder->n);
+    for (int i = 0; i < bits->n; i++)
+        ck_assert_int_eq(range_code(&coder, 2, bits->p[i]), bits->bit[i]);
+}
+
+static struct bits bits;
+
+START_TEST(bits_come_back_at_their_price)
+{
+    draw_bits(&bits, N_BITS, _i);
+    struct range_coder coder = encode(&bits);
+    check_decodes(&bits, &coder);
+    double ideal = ideal_bits(&bits);
+    ck_assert_double_le(8.0 * (double)coder.n, ideal * 1.0001 + 16);
+    range_free(&coder);
+}
+END_TEST
+
+/* Every length, so that codes end in all ways there are. */
+START_TEST(short_codes_come_back)
+{
+    for (int round = 0; round < N_ROUNDS; round++) {
+        draw_bits(&bits, round % N_SHORT, _i);
+        struct range_coder coder = encode(&bits);
+        check_decodes(&bits, &coder);
+        ck_assert_double_le(8.0 * (double)coder.n, ideal_bits(&bits) + 9);
+        range_free(&coder);
+    }
+}
+END_TEST
+
+START_TEST(no_bits_need_no_code)
+{
+    struct range_coder coder = range_encoder();
+    ck_assert_int_eq(range_finish(&coder), OK);
+    ck_assert_uint_eq(coder.n, 0);
+    range_free(&coder);
+}
+END_TEST
+
+/* A decoder of anything gives bits, without end. */
+START_TEST(any_bytes_decode_to_something)
+{
+    uint8_t code[9];
+    for (int round = 0; round < N_ROUNDS; round++) {
+        for (size_t i = 0; i < sizeof code; i++)
+            code[i] = round % 3 == 0 ? 255 : (uint8_t)draw();
+        struct range_coder coder = range_decoder(code, (size_t)round % 10);
+        for (int i = 0; i < 300; i++)
+            ck_assert_int_lt(range_code(&coder, 0, draw_probability(_i)), 2);
+    }
+}
+END_TEST
+
+START_TEST(numbers_come_back)
+{
+    static const uint64_t special[] = {
+        0, 1, 2, 3, 255, 256, 1u << 31, UINT32_MAX, (1ull << 63) - 1};
+    enum { N_SPECIAL = sizeof special / sizeof special[0], N = 5000 };
+    static uint64_t values[N];
+    struct numbers numbers;
+    struct range_coder encoder = range_encoder();
+    numbers_init(&numbers);
+    for (int i = 0; i < N; i++) {
+        values[i] = i < N_SPECIAL ? special[i] : draw() >> (1 + draw() % 63);
+        ck_assert_uint_eq(numbers_code(&numbers, &encoder, values[i]),
+                          values[i]);
+    }
+    ck_assert_int_eq(range_finish(&encoder), OK);
+    struct range_coder decoder = range_decoder(encoder.code, encoder.n);
+    numbers_init(&numbers);
+    for (int i = 0; i < N; i++)
+        ck_assert_uint_eq(numbers_code(&numbers, &decoder, 7), values[i]);
+    range_free(&encoder);
+}
+END_TEST
+
+static Suite *range_coder_suite(void)
+{
+    Suite *suite = suite_create("range_coder");
+    TCase *coder = tcase_create("coder");
+    tcase_set_timeout(coder, 60);
+    tcase_add_loop_test(coder, bits_come_back_at_their_price, 0, N_KINDS);
+    tcase_add_loop_test(coder, short_codes_come_back, 0, N_KINDS);
+    tcase_add_test(coder, no_bits_need_no_code);
+    tcase_add_loop_test(coder, any_bytes_decode_to_something, 0, N_KINDS);
+    tcase_add_test(coder, numbers_come_back);
+    suite_add_tcase(suite, coder);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(range_coder_suite());
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,217 @@
+#!/bin/sh
+# cli_compress.sh -- -z, -d, -t and -l, with the manners of xz.
+#
+# SPDX-License-Identifier: MIT
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+real=$MAMBYTE_MODEL
+export MAMBYTE_MODEL="$tiny"
+
+head -c 9000 "$MAMBYTE" >program
+cat "$srcdir/tests/text/books" "$srcdir/tests/text/code" >text
+head -c 5000 /dev/urandom >random
+head -c 1000000 /dev/zero >zeros
+printf x >one
+: >empty
+
+# Through a pipe.
+for file in program text random zeros one empty; do
+	"$MAMBYTE" -z <$file >packed || bad "-z <$file"
+	"$MAMBYTE" -d <packed >out || bad "-d of $file"
+	same_files "$file and back" $file out
+	"$MAMBYTE" -t <packed >out || bad "-t of $file"
+	same "output of -t" "" "$(cat out)"
+	test "$(wc -c <packed)" -le $(($(wc -c <$file) * 1001 / 1000 + 100)) ||
+		bad "$file grew to $(wc -c <packed)"
+done
+"$MAMBYTE" -z <text >text.packed
+
+# The same bytes from every machine: levels, threads, pieces of input.
+for level in scalar avx2 avx512vnni neon; do
+	MAMBYTE_CPU=$level "$MAMBYTE" --version >out 2>err || continue
+	MAMBYTE_CPU=$level "$MAMBYTE" -z <text >out 2>err || continue
+	same_files "compressed by $level" text.packed out
+done
+for threads in 1 2 3; do
+	"$MAMBYTE" --compress -T $threads <text >out
+	same_files "compressed by $threads threads" text.packed out
+done
+(head -c 5 text && sleep 0.3 && tail -c +6 text) | "$MAMBYTE" -z >out
+same_files "compressed from a slow pipe" text.packed out
+
+# Blocks are independent; a range needs only its own.
+"$MAMBYTE" -z -B 4K <text >blocks
+"$MAMBYTE" -z --blocks=4096 <text >out
+same_files "--blocks and -B" blocks out
+"$MAMBYTE" -d <blocks >out
+same_files "blocks and back" text out
+for range in 0:10 4090:20 5:0 16000:9999 1K:4K 99999:1; do
+	offset=${range%:*} length=${range#*:}
+	case $range in 1K:4K) offset=1024 length=4096 ;; esac
+	"$MAMBYTE" -d --range=$range blocks >out || bad "--range=$range"
+	tail -c +$((offset + 1)) text | head -c "$length" >expected
+	same_files "--range=$range" expected out
+done
+test -f blocks || bad "--range removed its file"
+refuses 2 "--range: '5' is not OFFSET:LENGTH in bytes" \
+	"$MAMBYTE" -d --range=5 blocks
+# shellcheck disable=SC2016
+refuses 1 "standard input: is no regular file, or empty" \
+	sh -c 'cat blocks | "$0" -d --range=0:5' "$MAMBYTE"
+refuses 2 "--blocks: 1K is not between 4096 and 268435456" \
+	"$MAMBYTE" -z --blocks=1K text
+
+# Streams one after another are one.
+cat blocks text.packed >both
+cat text text >expected
+"$MAMBYTE" -d <both >out
+same_files "two streams" expected out
+
+# Files become files; the source goes only without -k.
+cp text file
+touch -d '2001-02-03 04:05:06' file
+chmod 640 file
+"$MAMBYTE" -z file || bad "-z file"
+test ! -e file || bad "-z left its source"
+same_files "file.mbz" text.packed file.mbz
+same "mode" 640 "$(stat -c %a file.mbz)"
+same "time" "$(date -d '2001-02-03 04:05:06' +%s)" "$(stat -c %Y file.mbz)"
+"$MAMBYTE" --decompress --keep file.mbz || bad "-d file.mbz"
+same_files "file" text file
+test -f file.mbz || bad "-k removed its source"
+same "mode" 640 "$(stat -c %a file)"
+"$MAMBYTE" -dc file.mbz >out
+same_files "-c" text out
+"$MAMBYTE" --stdout --decompress file.mbz file.mbz >out
+same_files "-c of two files" expected out
+"$MAMBYTE" --test file.mbz blocks || bad "--test"
+"$MAMBYTE" -zv -k one 2>err
+grep -q '^mambyte: one: 1 B plain, ' err || bad "-v: $(cat err)"
+"$MAMBYTE" -z --progress <text 2>err >out
+same_files "with --progress" text.packed out
+
+# What is left alone, with a warning and status 2, or forced.
+warns()
+{
+	run "$MAMBYTE" "$@"
+	same "status of $*" 2 "$status"
+	run "$MAMBYTE" -q "$@"
+	same "status of -q $*" 2 "$status"
+	same "stderr of -q $*" "" "$(cat err)"
+}
+warns -z file.mbz
+warns -z file
+grep -q . file.mbz || bad "an existing target was touched"
+warns -d text
+warns -d file.mbz
+warns -z .
+ln -s text link
+warns -z link
+ln text hard
+warns -z hard
+rm hard
+warns -z link one.mbz
+same "sentence" "mambyte: one.mbz: has the suffix .mbz already, skipped" \
+	"$("$MAMBYTE" -z one.mbz 2>&1)"
+"$MAMBYTE" -zf file || bad "-f over an existing target"
+"$MAMBYTE" -z --force --keep link || bad "-f on a link"
+same_files "link.mbz" text.packed link.mbz
+
+# What fails: status 1, and everything as it was.
+refuses 1 "missing: No such file or directory" "$MAMBYTE" -z missing
+refuses 1 "empty: is empty, not compressed by mambyte" "$MAMBYTE" -dc empty
+refuses 1 "text: not compressed by mambyte" "$MAMBYTE" -dc text
+refuses 1 "text: not compressed by mambyte" "$MAMBYTE" -t text
+head -c 3000 text.packed >short.mbz
+refuses 1 "short.mbz: truncated: the end is missing" "$MAMBYTE" -d short.mbz
+test -f short.mbz -a ! -e short || bad "a truncated file"
+run "$MAMBYTE" -dk short.mbz file.mbz
+same "status, one of two files being bad" 1 "$status"
+same_files "the other file" text file
+"$MAKE_MODEL" --d-model=64 --n-layer=2 --seed=9 other.safetensors
+refuses 1 "file.mbz: compressed with another model, by name 'tiny': give it \
+with --model" "$MAMBYTE" -m ./other.safetensors -dc file.mbz
+if test -c /dev/full; then
+	run sh -c '"$0" -z <text >/dev/full' "$MAMBYTE"
+	same "status of /dev/full" 1 "$status"
+fi
+rm -f file
+mkdir full
+cp text full/file
+chmod 500 full
+if ! touch full/probe 2>err; then
+	run "$MAMBYTE" -z full/file
+	same "status in a folder that cannot be written" 1 "$status"
+	same_files "the source" text full/file
+fi
+chmod 700 full
+for file in *.mbz.*; do
+	test ! -e "$file" || bad "$file was left behind"
+done
+
+# A limit on the size of files is a full disk: the source stays, nothing else.
+run sh -c 'trap "" XFSZ; ulimit -f 1; exec "$0" -z random' "$MAMBYTE"
+same "status on a full disk" 1 "$status"
+same "files on a full disk" "random" "$(ls -d random*)"
+
+# Killed at any time, the source or a whole result is there.
+for delay in 0.01 0.05 0.1 0.15 0.2 0.3 0.4; do
+	cp text killed
+	"$MAMBYTE" -z killed &
+	sleep $delay
+	kill -9 $! 2>err
+	wait $! 2>err
+	if test -f killed; then
+		same_files "a source after kill -9" text killed
+	else
+		"$MAMBYTE" -dc killed.mbz >out
+		same_files "a result after kill -9" text out
+	fi
+	rm -f killed killed.*
+done
+
+# Listing needs no model.
+MAMBYTE_MODEL=./none.safetensors "$MAMBYTE" -l blocks text.packed >out ||
+	bad "-l"
+same "list" "streams${TAB}blocks${TAB}packed${TAB}plain${TAB}ratio${TAB}model\
+${TAB}file
+1${TAB}4${TAB}16384${TAB}tiny${TAB}blocks
+1${TAB}1${TAB}16384${TAB}tiny${TAB}text.packed
+2${TAB}5${TAB}32768${TAB}-${TAB}total" "$(cut -f 1,2,4,6- out | sed 1d |
+	sed "1i\\
+$(head -n 1 out)")"
+"$MAMBYTE" --list both >out
+same "streams of two" 2 "$(sed 1d out | cut -f 1)"
+refuses_list()
+{
+	run "$MAMBYTE" -l "$1"
+	same "status of -l $1" 1 "$status"
+}
+refuses_list short.mbz
+refuses_list text
+refuses_list missing
+
+# tar runs us both ways.
+if tar --version 2>err | grep -q GNU; then
+	tar -c -I "$MAMBYTE -z" -f text.tar.mbz text program || bad "tar -c"
+	mkdir untarred
+	tar -x -I "$MAMBYTE -z" -f text.tar.mbz -C untarred || bad "tar -x"
+	same_files "text from tar" text untarred/text
+	same_files "program from tar" program untarred/program
+fi
+
+# The model that ships: a short message, and files of earlier versions.
+export MAMBYTE_MODEL="$real"
+head -c 1000 "$srcdir/tests/text/books" >message
+"$MAMBYTE" -z <message >packed
+test "$(wc -c <packed)" -le 400 || bad "1000 bytes became $(wc -c <packed)"
+for file in "$srcdir"/tests/golden/*.mbz; do
+	case $file in
+	*/tiny-*) export MAMBYTE_MODEL="$tiny" ;;
+	*) export MAMBYTE_MODEL="$real" ;;
+	esac
+	"$MAMBYTE" -dc "$file" >out || bad "$file"
+	same_files "$file" "${file%.mbz}" out
+done
+
+finish
