@@ -12,8 +12,9 @@
 
 #include "pace.h"
 
-#define PROGRESS_DELAY    1.0 /* seconds before the line first appears */
-#define PROGRESS_INTERVAL 0.2 /* and between two of them on a terminal */
+#define PROGRESS_DELAY    1.0  /* seconds before the line first appears */
+#define PROGRESS_INTERVAL 0.2  /* and between two of them on a terminal */
+#define STATUS_INTERVAL   10.0 /* and of a status elsewhere */
 #define CLEAR_LINE        "\r\033[K"
 
 static const char *program = "mambyte";
@@ -143,6 +144,23 @@ void message_progress(const char *name, uint64_t done, uint64_t size)
         show_progress(name, done, size);
         progress.printed = now + (progress.is_terminal ? 0 : PROGRESS_DELAY);
     }
+}
+
+void message_status(const char *format, ...)
+{
+    double interval =
+        progress.is_terminal ? PROGRESS_INTERVAL : STATUS_INTERVAL;
+    if (!progress.is_wanted || pace_now() < progress.printed + interval)
+        return;
+    va_list args;
+    va_start(args, format);
+    fputs(progress.is_terminal ? CLEAR_LINE : "", stderr);
+    vfprintf(stderr, format, args);
+    fputs(progress.is_terminal ? "" : "\n", stderr);
+    fflush(stderr);
+    va_end(args);
+    progress.is_shown = true;
+    progress.printed = pace_now();
 }
 
 void message_progress_end(void)

@@ -37,6 +37,11 @@ void message_try_help(void);
  * is not known.  Call it often; it prints when it is time. */
 void message_progress(const char *name, uint64_t done, uint64_t size);
 
+/* Shows how far any other work is, in place of the line before.  Call it
+ * often; it prints when it is time. */
+void message_status(const char *format, ...)
+    __attribute__((format(printf, 1, 2)));
+
 /* Removes the line.  Call it before other output to the terminal, and
  * between one piece of work and the next. */
 void message_progress_end(void);

@@ -1,0 +1,22 @@
+/* adamw.h -- the optimiser of everything that Muon does not take.
+ *
+ * m  = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+ * w -= rate (weight_decay w + (m / (1 - beta1^n))
+ *                             / (sqrt(v / (1 - beta2^n)) + epsilon))
+ *
+ * (Loshchilov and Hutter, arXiv 1711.05101.)
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_ADAMW_H
+#define MAMBYTE_ADAMW_H
+
+#include "parameters.h"
+#include "trainer.h"
+
+/* Updates one tensor and its moments from its gradient; update->n is the
+ * number n of the update, from 1.  Arrays: [n_floats] */
+void adamw_update(const struct parameter *parameter, float *weights, float *m,
+                  float *v, const float *gradient, const struct update *update);
+
+#endif

@@ -1,0 +1,34 @@
+/* muon.h -- momentum, orthogonalised: the optimiser of the large projections.
+ *
+ * m  = momentum m + g;  g' = g + momentum m              (Nesterov)
+ * O  = nearest to an orthogonal matrix of g', by five Newton-Schulz steps
+ * w -= rate (weight_decay w + 0.2 sqrt(larger side) O)
+ *
+ * (Jordan 2024; the scale by the larger side makes updates as large as those
+ * of AdamW: Liu et al., arXiv 2502.16982.)
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_MUON_H
+#define MAMBYTE_MUON_H
+
+#include "parameters.h"
+#include "status.h"
+#include "threads.h"
+#include "trainer.h"
+
+#define MUON_MOMENTUM 0.95f
+
+struct muon;
+
+/* For the matrices of parameters that have muon_parts. */
+enum status muon_open(struct muon **muon, const struct parameters *parameters,
+                      struct threads *team);
+void muon_close(struct muon *muon); /* NULL is accepted */
+
+/* Updates one such matrix and its momentum, from its gradient. */
+void muon_update(struct muon *muon, const struct parameter *parameter,
+                 float *weights, float *momentum, const float *gradient,
+                 const struct update *update);
+
+#endif

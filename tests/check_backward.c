@@ -1,0 +1,409 @@
+/* check_backward.c -- gradients are right, and the forward pass is the
+ * engine's.
+ *
+ * Against: recorded gradients of an independent implementation in float64
+ * (data/train/README), finite differences for odd shapes, the engine bit for
+ * bit, and themselves with other numbers of threads and levels of the CPU.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backward.h"
+#include "engine.h"
+#include "exact.h"
+#include "export.h"
+#include "sampler.h"
+#include "train_kernels.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+/* ---- a model in training ------------------------------------------------ */
+
+/* One shape, with room for everything. */
+struct bench {
+    struct parameters parameters;
+    struct threads *team;
+    struct backward *backward;
+    float *weights, *gradient; /* [n_floats]          */
+    uint8_t *bytes;            /* [windows][n_t + 1]  */
+    bool *begins;              /* [windows]           */
+    struct windows windows;
+};
+
+static float *floats(size_t n)
+{
+    float *x = calloc(n, sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    return x;
+}
+
+static void open_bench(struct bench *b, const struct model_config *config,
+                       const struct backward_options *options, int n_threads)
+{
+    size_t n_windows = (size_t)options->n_windows;
+    ck_assert_int_eq(parameters_open(&b->parameters, config), OK);
+    ck_assert_int_eq(threads_open(&b->team, n_threads), OK);
+    ck_assert_int_eq(
+        backward_open(&b->backward, &b->parameters, options, b->team), OK);
+    b->weights = floats(b->parameters.n_floats);
+    b->gradient = floats(b->parameters.n_floats);
+    b->bytes = calloc(n_windows, (size_t)options->n_t + 1);
+    b->begins = calloc(n_windows, sizeof *b->begins);
+    for (size_t i = 0; i < n_windows; i++)
+        b->begins[i] = true;
+    b->windows =
+        (struct windows){options->n_windows, options->n_t, b->bytes, b->begins};
+}
+
+static void close_bench(struct bench *b)
+{
+    backward_close(b->backward);
+    threads_close(b->team);
+    parameters_close(&b->parameters);
+    free(b->weights);
+    free(b->gradient);
+    free(b->bytes);
+    free(b->begins);
+}
+
+static double run(struct bench *b)
+{
+    return backward_run(b->backward, b->gradient, b->weights, &b->windows);
+}
+
+/* Bytes of a small alphabet: each is seen several times. */
+static void random_bytes(struct bench *b, uint64_t seed)
+{
+    size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
+    for (size_t i = 0; i < n; i++)
+        b->bytes[i] = (uint8_t)(sampler_random(seed, i) % 23);
+}
+
+/* ---- the reference ------------------------------------------------------ */
+
+enum { WINDOWS = 4, BYTES = 96 };
+
+static const struct model_config reference_shape = {
+    .d_model = 32,
+    .n_layer = 2,
+    .d_inner = 64,
+    .d_state = 16,
+    .d_conv = 4,
+    .dt_rank = 2,
+    .begin_byte = -1,
+    .norm_epsilon = 1e-5f,
+};
+
+static struct safetensors *open_reference(const char *name)
+{
+    char path[512];
+    const char *srcdir = getenv("srcdir");
+    struct safetensors *file;
+    snprintf(path, sizeof path, "%s/tests/data/train/%s", srcdir ? srcdir : ".",
+             name);
+    ck_assert_msg(safetensors_open(&file, path) == OK, "%s", status_message());
+    return file;
+}
+
+static void load_reference(const struct parameters *p, float *x,
+                           const char *name)
+{
+    struct safetensors *file = open_reference(name);
+    ck_assert_msg(parameters_load(p, x, file, "") == OK, "%s",
+                  status_message());
+    safetensors_close(file);
+}
+
+static void load_batch(uint8_t *bytes)
+{
+    char path[512];
+    const char *srcdir = getenv("srcdir");
+    snprintf(path, sizeof path, "%s/tests/data/train/batches.bin",
+             srcdir ? srcdir : ".");
+    FILE *in = fopen(path, "rb");
+    ck_assert_ptr_nonnull(in);
+    ck_assert_uint_eq(fread(bytes, BYTES + 1, WINDOWS, in), WINDOWS);
+    fclose(in);
+}
+
+/* |a - b| / |b| */
+static double distance(const float *a, const float *b, size_t n)
+{
+    double sum = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        sum += d * d;
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(sum / (size + 1e-30));
+}
+
+static void compare_gradients(bool imitates, const char *name, double loss,
+                              double tolerance)
+{
+    struct bench b;
+    struct backward_options options = {WINDOWS, BYTES, imitates, NULL};
+    open_bench(&b, &reference_shape, &options, 2);
+    load_reference(&b.parameters, b.weights, "init.safetensors");
+    load_batch(b.bytes);
+    ck_assert_double_eq_tol(run(&b), loss, 1e-5);
+
+    float *expected = floats(b.parameters.n_floats);
+    load_reference(&b.parameters, expected, name);
+    for (size_t i = 0; i < b.parameters.n; i++) {
+        const struct parameter *p = &b.parameters.list[i];
+        double d = distance(b.gradient + p->offset, expected + p->offset, p->n);
+        ck_assert_msg(d < tolerance, "%s: %s is off by %.2e", name, p->name, d);
+    }
+    free(expected);
+    close_bench(&b);
+}
+
+START_TEST(gradients_are_those_of_the_reference)
+{
+    compare_gradients(false, "grads-float.safetensors", 5.5073092128, 2e-5);
+}
+END_TEST
+
+/* A number that is rounded the other way moves all that follows. */
+START_TEST(imitated_gradients_are_those_of_the_reference)
+{
+    compare_gradients(true, "grads-int8.safetensors", 5.5067117055, 2e-2);
+}
+END_TEST
+
+/* ---- finite differences ------------------------------------------------- */
+
+static const struct model_config odd_shapes[] = {
+    {.d_model = 12,
+     .n_layer = 2,
+     .d_inner = 20,
+     .d_state = 4,
+     .d_conv = 2,
+     .dt_rank = 1,
+     .begin_byte = -1,
+     .norm_epsilon = 1e-5f},
+    {.d_model = 20,
+     .n_layer = 1,
+     .d_inner = 36,
+     .d_state = 8,
+     .d_conv = 3,
+     .dt_rank = 5,
+     .has_norm_bias = true,
+     .begin_byte = 0,
+     .norm_epsilon = 1e-5f},
+    {.d_model = 68,
+     .n_layer = 2,
+     .d_inner = 44,
+     .d_state = 32,
+     .d_conv = 8,
+     .dt_rank = 7,
+     .is_tied = true,
+     .begin_byte = 0,
+     .norm_epsilon = 1e-3f},
+};
+
+/* Far from where gradients vanish or are alike. */
+static void random_weights(const struct parameters *p, float *weights)
+{
+    parameters_init(p, weights, 7);
+    for (size_t i = 0; i < p->n_floats; i++)
+        weights[i] +=
+            0.05f * ((float)(sampler_random(3, i) >> 40) * 0x1p-23f - 1.0f);
+}
+
+/* The slope of the loss along the gradient of one tensor, by the difference
+ * of two losses, is the size of the gradient. */
+static void check_slope(struct bench *b, const struct parameter *p,
+                        const float *states)
+{
+    size_t n = p->n, n_states = (size_t)b->windows.n *
+                                trainer_state_floats(&b->parameters.config);
+    float *gradient = floats(n), *weights = floats(n);
+    memcpy(weights, b->weights + p->offset, n * sizeof(float));
+    memcpy(backward_states(b->backward), states, n_states * sizeof(float));
+    run(b);
+    memcpy(gradient, b->gradient + p->offset, n * sizeof(float));
+
+    double size = 0, loss[2], step = 0.02;
+    for (size_t i = 0; i < n; i++)
+        size += (double)gradient[i] * (double)gradient[i];
+    size = sqrt(size);
+    for (int side = 0; side < 2; side++) {
+        double along = (side == 0 ? step : -step) / (size + 1e-30);
+        for (size_t i = 0; i < n; i++)
+            b->weights[p->offset + i] =
+                weights[i] + (float)(along * (double)gradient[i]);
+        memcpy(backward_states(b->backward), states, n_states * sizeof(float));
+        loss[side] = run(b);
+    }
+    memcpy(b->weights + p->offset, weights, n * sizeof(float));
+    double slope = (loss[0] - loss[1]) / (2 * step);
+    ck_assert_msg(fabs(slope - size) < 0.01 * size + 2e-5,
+                  "%s: slope %.6f, gradient %.6f", p->name, slope, size);
+    free(gradient);
+    free(weights);
+}
+
+START_TEST(gradients_are_finite_differences)
+{
+    struct bench b;
+    struct backward_options options = {3, 37, false, NULL};
+    const struct model_config *config = &odd_shapes[_i];
+    open_bench(&b, config, &options, 2);
+    random_weights(&b.parameters, b.weights);
+    random_bytes(&b, 5);
+    /* the second and third window go on from a state */
+    run(&b);
+    b.begins[1] = b.begins[2] = false;
+    size_t n = 3 * trainer_state_floats(config);
+    float *states = floats(n);
+    memcpy(states, backward_states(b.backward), n * sizeof(float));
+    for (size_t i = 0; i < b.parameters.n; i++) {
+        if (b.parameters.list[i].n > 0)
+            check_slope(&b, &b.parameters.list[i], states);
+    }
+    free(states);
+    close_bench(&b);
+}
+END_TEST
+
+/* ---- the engine --------------------------------------------------------- */
+
+/* An engine with the finished model of a bench. */
+struct finished {
+    uint8_t *bytes;
+    struct model *model;
+    struct engine *engine;
+    struct state *state; /* all zero: before any begin byte */
+    float *image;
+};
+
+static void open_finished(struct finished *f, const struct bench *b)
+{
+    struct provenance none = {NULL, 0};
+    struct engine_options cpu = {.device = DEVICE_CPU, .n_threads = 1};
+    size_t n;
+    ck_assert_int_eq(
+        export_memory(&f->bytes, &n, &b->parameters, b->weights, &none), OK);
+    ck_assert_msg(model_open_memory(&f->model, "finished", f->bytes, n) == OK,
+                  "%s", status_message());
+    ck_assert_int_eq(engine_open(&f->engine, f->model, &cpu), OK);
+    ck_assert_int_eq(f->engine->ops->state_new(f->engine, &f->state), OK);
+    f->image = floats(model_state_floats(&f->model->config));
+    ck_assert_int_eq(engine_state_set(f->engine, f->state, f->image), OK);
+}
+
+static void close_finished(struct finished *f)
+{
+    engine_state_free(f->engine, f->state);
+    engine_close(f->engine);
+    model_close(f->model);
+    free(f->image);
+    free(f->bytes);
+}
+
+/* The engine reads window 1 of the batch; its mean cost, in nats. */
+static double read_window(struct finished *f, const struct bench *b)
+{
+    size_t n_t = (size_t)b->windows.n_t;
+    const uint8_t *bytes = b->bytes + n_t + 1;
+    float *bits = floats(n_t + 1);
+    struct segment window = {
+        .state = f->state, .bytes = bytes, .n = n_t, .bits = bits};
+    ck_assert_int_eq(engine_feed(f->engine, &window, 1), OK);
+    ck_assert_int_eq(engine_state_get(f->engine, f->state, f->image), OK);
+    double sum = (double)odds_cost(state_logits(&f->model->config, f->image),
+                                   bytes[n_t]);
+    for (size_t i = 1; i < n_t; i++)
+        sum += (double)bits[i];
+    free(bits);
+    return sum / (double)n_t / (double)EXACT_LOG2E;
+}
+
+/* Both windows of the batch are alike, so that its loss is that of one; the
+ * next batch goes on from the states. */
+START_TEST(states_are_those_of_the_engine)
+{
+    struct bench b;
+    struct finished f;
+    struct backward_options options = {2, 50, true, NULL};
+    const struct model_config *config = &odd_shapes[_i];
+    open_bench(&b, config, &options, 2);
+    random_weights(&b.parameters, b.weights);
+    open_finished(&f, &b);
+    size_t n = trainer_state_floats(config);
+    for (uint64_t round = 0; round < 3; round++) {
+        random_bytes(&b, round);
+        memcpy(b.bytes, b.bytes + 51, 51);
+        double loss = run(&b);
+        ck_assert_double_eq_tol(loss, read_window(&f, &b), 1e-5);
+        ck_assert_mem_eq(backward_states(b.backward) + n, f.image,
+                         n * sizeof(float));
+        b.begins[0] = b.begins[1] = false;
+    }
+    close_finished(&f);
+    close_bench(&b);
+}
+END_TEST
+
+/* ---- threads and levels ------------------------------------------------- */
+
+/* The gradient, and the loss before it. */
+static float *gradient_with(const struct backward_options *options,
+                            int n_threads, size_t *n)
+{
+    struct bench b;
+    open_bench(&b, &odd_shapes[1], options, n_threads);
+    random_weights(&b.parameters, b.weights);
+    random_bytes(&b, 5);
+    run(&b);
+    b.begins[0] = false;
+    *n = b.parameters.n_floats + 1;
+    float *all = floats(*n);
+    all[0] = (float)run(&b);
+    memcpy(all + 1, b.gradient, b.parameters.n_floats * sizeof(float));
+    close_bench(&b);
+    return all;
+}
+
+START_TEST(threads_and_levels_change_no_bit)
+{
+    struct backward_options options = {2, 41, _i == 1, NULL};
+    size_t n;
+    float *expected = gradient_with(&options, 1, &n);
+    for (const struct train_kernels *const *level = train_kernels_all(); *level;
+         level++) {
+        options.kernels = *level;
+        for (int threads = 1; threads <= 5; threads += 2) {
+            float *actual = gradient_with(&options, threads, &n);
+            ck_assert_msg(memcmp(actual, expected, n * sizeof *actual) == 0,
+                          "%s, %d threads", (*level)->name, threads);
+            free(actual);
+        }
+    }
+    free(expected);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("backward");
+    TCase *gradients = tcase_create("gradients");
+    tcase_set_timeout(gradients, 120);
+    tcase_add_test(gradients, gradients_are_those_of_the_reference);
+    tcase_add_test(gradients, imitated_gradients_are_those_of_the_reference);
+    tcase_add_loop_test(gradients, gradients_are_finite_differences, 0, 3);
+    tcase_add_loop_test(gradients, states_are_those_of_the_engine, 0, 3);
+    tcase_add_loop_test(gradients, threads_and_levels_change_no_bit, 0, 2);
+    suite_add_tcase(suite, gradients);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed > 0;
+}

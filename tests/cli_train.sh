@@ -1,0 +1,148 @@
+#!/bin/sh
+# cli_train.sh -- mambyte-train: a run, its log, its model, and going on after
+# an interruption.
+#
+# SPDX-License-Identifier: MIT
+#
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+: "${MAMBYTE_TRAIN:?}"
+
+# A text that is quickly learnt.
+i=0
+while [ $i -lt 400 ]; do
+	i=$((i + 1))
+	echo "In the beginning was the byte, and the byte was read, verse $i."
+done >verses
+mkdir folder
+cp "$srcdir/tests/text/code" folder/code
+head -c 8000 verses >folder/verses
+
+# A small model, quickly: some options may be given again.
+small="--d-model=32 --n-layer=1 --windows=4 --length=64 --carry=4 --rate=0.01
+	--warmup=5 --seed=7"
+train()
+{
+	# shellcheck disable=SC2086
+	"$MAMBYTE_TRAIN" $small "$@"
+}
+
+# train_behind ARGUMENT... -- in the background; not through train, so that
+# $! is the program.
+train_behind()
+{
+	# shellcheck disable=SC2086
+	"$MAMBYTE_TRAIN" $small "$@" >out 2>err &
+	pid=$!
+}
+
+# ---- a run
+
+run train --steps=40 --valid-every=20 --log=log -o model verses=3 folder
+same "a run" "0 " "$status $(cat err)"
+same "sources" "verses
+folder
+total" "$(cut -f 1 out)"
+same "header of the log" \
+	"step bytes bits_per_byte gradient_norm learning_rate seconds valid:verses valid:folder" \
+	"$(head -n 1 log | tr '\t' ' ')"
+same "rows of the log" "41 40 10240" \
+	"$(wc -l <log | xargs) $(tail -n 1 log | cut -f 1,2 | tr '\t' ' ')"
+same "validated at" "20 40" "$(sed 1d log | awk -F '\t' '$7 != "" { print $1 }' | xargs)"
+awk -F '\t' 'NR == 2 { first = $3 } END { exit !($3 < first - 2) }' log ||
+	bad "nothing was learnt: $(cut -f 3 log | xargs)"
+
+# The bits are those of the model that was written: of a tenth of so short a
+# text, to which a NUL at the end belongs.
+n=$((($(wc -c <verses) + 1) / 10))
+{
+	tail -c $((n - 1)) verses
+	printf '\0'
+} >held-out
+run "$MAMBYTE" -m ./model --perplexity held-out
+expected=$(cut -f 2-4 out)
+run train --steps=40 -o again verses=3 folder
+same "bits of the model" "$expected" "$(sed -n 1p out | cut -f 2-4)"
+same_files "the same run again" model again
+run train --steps=40 -T 3 -o threads verses=3 folder
+same_files "with three threads" model threads
+same "what was trained" "40 10240" \
+	"$("$MAMBYTE" --info -m ./model |
+		sed -n 's/.* trained_[sb][ty][et][a-z]* = //p' | xargs)"
+
+# ---- lengths
+
+run train --bytes=1000 -o short verses --log=bytes.log
+same "--bytes" 4 "$(tail -n 1 bytes.log | cut -f 1)"
+run train --minutes=0.02 -o short verses --log=minutes.log
+same "--minutes" 0 "$status"
+awk -F '\t' 'END { exit !($6 > 0.8 && $6 < 30) }' minutes.log ||
+	bad "--minutes: $(tail -n 1 minutes.log)"
+head -c 20000 verses | train -o short --log=once.log - >out 2>err
+same "standard input, every byte once" 71 "$(tail -n 1 once.log | cut -f 1)"
+
+# ---- other shapes and ways
+
+run train --steps=2 -o odd --d-model=20 --expand=3 --d-state=8 --d-conv=3 \
+	--dt-rank=5 --n-layer=2 --tied --imitate=none --decay=0.5 \
+	--weight-decay=0 --clip=0.5 --carry=1 --valid=folder --valid-bytes=2K \
+	-q --device=cpu verses
+same "an odd shape" "0 folder 2048" "$status $(cut -f 1,2 out | tr '\t' ' ')"
+run "$MAMBYTE" -n 5 -m ./odd verses
+same "the odd model runs" "0 5" "$status $(wc -c <out | xargs)"
+
+# Fine-tuning begins where the model is.
+run train --init=./model --steps=3 --log=tuned.log -o tuned --rate=0.001 verses
+same "fine-tuning" 0 "$status"
+awk -F '\t' 'NR == 2 { exit !($3 < 5) }' tuned.log ||
+	bad "fine-tuning began at $(sed -n 2p tuned.log)"
+
+# ---- interruptions
+
+sed 1d log | cut -f 1-5 >expected
+rm -f cut cut.checkpoint
+train_behind --steps=40 --valid-every=20 --log=cut.log --checkpoint-minutes=0 \
+	--progress -o cut verses=3 folder
+wait_for test -s cut.checkpoint
+kill -KILL $pid
+wait $pid 2>/dev/null
+test -e cut && bad "a model of a run that was killed"
+run train --steps=40 --valid-every=20 --log=cut.log --resume -v \
+	-o cut verses=3 folder
+same "after a kill" 0 "$status"
+grep -q 'going on from step' err || bad "--resume began anew: $(cat err)"
+sed 1d cut.log | cut -f 1-5 >actual
+same_files "losses after a kill" expected actual
+same_files "the model after a kill" model cut
+
+for signal in TERM HUP; do
+	rm -f cut.checkpoint cut.log
+	train_behind --steps=100000 --log=cut.log -o cut verses=3 folder
+	wait_for grep -qs '^3	' cut.log
+	kill -$signal $pid
+	status=0
+	wait $pid 2>/dev/null || status=$?
+	test $status -gt 128 || bad "$signal ended it with status $status"
+	grep -q 'kept in cut.checkpoint: --resume goes on' err ||
+		bad "after $signal: $(cat err)"
+	test -s cut.checkpoint || bad "no checkpoint after $signal"
+done
+
+# A run that is over is not trained again, but may be made longer.
+cp model.checkpoint longer.checkpoint
+run train --steps=40 --resume --verbose -o longer verses=3 folder
+grep -q '40 steps of 256 bytes' err || bad "--verbose: $(cat err)"
+same_files "a run that is over" model longer
+run train --steps=42 --resume --output=longer --log=longer.log --quiet \
+	--threads=2 verses=3 folder
+same "a longer run" "41 42" "$(cut -f 1 longer.log | sed 1d | xargs)"
+
+# ---- the plot
+
+if command -v gnuplot >/dev/null; then
+	run train --steps=3 --log=p.log --plot=p.svg -o p verses
+	same "--plot" 0 "$status"
+	grep -q '<svg' p.svg || bad "no plot"
+fi
+
+finish
