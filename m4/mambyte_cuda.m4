@@ -34,7 +34,8 @@ AS_CASE([$with_cuda],
 AS_IF([test "x$with_cuda" != xno],
   [_MAMBYTE_CUDA_TOOLKIT
    AS_IF([test "$mb_cuda" = no && test "x$with_cuda" != xauto],
-     [AC_MSG_ERROR([--with-cuda was asked for: $mb_cuda_why; see config.log])])])
+     [AC_MSG_ERROR([--with-cuda was asked for: $mb_cuda_why; see
+                    config.log])])])
 
 AS_IF([test "$mb_cuda" = yes],
   [AC_DEFINE([HAVE_CUDA], [1], [Define to 1 if the GPU engine is built.])
@@ -57,7 +58,8 @@ AS_IF([test "x$NVCC" = x],
   [mb_cuda_why="(nvcc not found)"],
   [_MAMBYTE_CUDA_ARCH
    AS_IF([test "x$NVCC_GENCODE" = x && test "x$with_cuda_arch" != xauto],
-     [AC_MSG_ERROR([nvcc does not compile for $with_cuda_arch: see config.log])],
+     [AC_MSG_ERROR([nvcc does not compile for $with_cuda_arch; see
+                    config.log])],
      [test "x$NVCC_GENCODE" = x], [mb_cuda_why="(nvcc does not compile)"],
      [_MAMBYTE_CUDA_RUNTIME])])
 ])

@@ -12,7 +12,7 @@ AC_ARG_ENABLE([werror],
 WARN_CFLAGS=
 mb_save_CFLAGS=$CFLAGS
 for mb_flag in -Wall -Wextra -Wshadow -Wstrict-prototypes \
-               -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla; do
+               -Wmissing-prototypes -Wpointer-arith -Wvla; do
   AS_VAR_PUSHDEF([mb_cv], [mb_cv_cc_$mb_flag])
   AC_CACHE_CHECK([whether $CC takes $mb_flag], [mb_cv], [
     CFLAGS="$mb_save_CFLAGS -Werror $mb_flag"

@@ -174,7 +174,7 @@ EXACT_FN float exact_log2(float x)
 #define EXACT_INF_BITS 0x7f800000u
 
 struct exact_scale {
-    float scale;   /* what one step of q is worth; 0 when not finite  */
+    float scale;   /* what one step of q is worth; 0 when not finite */
     float inverse; /* what x is multiplied with before it is rounded */
 };
 
@@ -234,8 +234,7 @@ EXACT_FN float exact_logit(float x)
 }
 
 /* difference = logit - m <= 0, inverse_temperature > 0 and finite. */
-EXACT_FN uint32_t exact_odds_weight(float difference,
-                                    float inverse_temperature)
+EXACT_FN uint32_t exact_odds_weight(float difference, float inverse_temperature)
 {
     float e = exact_exp(difference * inverse_temperature);
     return (uint32_t)(e * 536870912.0f + 0.5f);

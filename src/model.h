@@ -22,58 +22,58 @@
 #include "status.h"
 
 enum {
-    N_BYTES_VOCAB = 256,   /* the vocabulary: id = byte                     */
-    D_MODEL_MAX = 16384,   /* so that K * 127 * 127 stays below 2^31        */
+    N_BYTES_VOCAB = 256, /* the vocabulary: id = byte */
+    D_MODEL_MAX = 16384, /* so that K * 127 * 127 stays below 2^31 */
     D_INNER_MAX = 65536,
     N_LAYER_MAX = 1024,
     D_CONV_MAX = 8,
-    D_STATE_MAX = 64       /* a power of two from 4 up                      */
+    D_STATE_MAX = 64 /* a power of two from 4 up */
 };
 
 struct model_config {
-    int d_model;           /* width of the residual stream                  */
+    int d_model; /* width of the residual stream */
     int n_layer;
-    int d_inner;           /* expand * d_model; any multiple of 4 here      */
-    int d_state;           /* N                                             */
-    int d_conv;            /* taps of the causal convolution                */
+    int d_inner; /* expand * d_model; any multiple of 4 here */
+    int d_state; /* N */
+    int d_conv;  /* taps of the causal convolution */
     int dt_rank;
-    bool has_norm_bias;    /* LayerNorm with bias in place of RMSNorm       */
-    bool is_tied;          /* lm_head is the embedding                      */
-    int begin_byte;        /* fed first; -1 when the model has none         */
+    bool has_norm_bias; /* LayerNorm with bias in place of RMSNorm */
+    bool is_tied;       /* lm_head is the embedding */
+    int begin_byte;     /* fed first; -1 when the model has none */
     float norm_epsilon;
 };
 
 /* A quantised projection y = W x. */
 struct matrix {
-    int rows, cols;        /* outputs, inputs                               */
-    const int8_t *q;       /* [rows][cols], mapped, or owned when tied      */
-    const float *scale;    /* [rows]                                        */
+    int rows, cols;     /* outputs, inputs */
+    const int8_t *q;    /* [rows][cols], mapped, or owned when tied */
+    const float *scale; /* [rows] */
 };
 
 struct layer {
-    const float *norm;       /* [d_model]                                   */
-    const float *norm_bias;  /* [d_model] or NULL                           */
-    struct matrix in_proj;   /* [2 d_inner][d_model], u first, then z       */
-    const float *conv;       /* [d_conv][d_inner], oldest tap first         */
-    const float *conv_bias;  /* [d_inner]                                   */
-    struct matrix x_proj;    /* [dt_rank + 2 d_state][d_inner]: dt, B, C    */
-    struct matrix dt_proj;   /* [d_inner][dt_rank]                          */
-    const float *dt_bias;    /* [d_inner]                                   */
-    const float *a_log2e;    /* [d_state][d_inner]: -exp(A_log) log2(e)     */
-    const float *d;          /* [d_inner]                                   */
-    struct matrix out_proj;  /* [d_model][d_inner]                          */
+    const float *norm;      /* [d_model] */
+    const float *norm_bias; /* [d_model] or NULL */
+    struct matrix in_proj;  /* [2 d_inner][d_model], u first, then z */
+    const float *conv;      /* [d_conv][d_inner], oldest tap first */
+    const float *conv_bias; /* [d_inner] */
+    struct matrix x_proj;   /* [dt_rank + 2 d_state][d_inner]: dt, B, C */
+    struct matrix dt_proj;  /* [d_inner][dt_rank] */
+    const float *dt_bias;   /* [d_inner] */
+    const float *a_log2e;   /* [d_state][d_inner]: -exp(A_log) log2(e) */
+    const float *d;         /* [d_inner] */
+    struct matrix out_proj; /* [d_model][d_inner] */
 };
 
 struct model {
     struct model_config config;
-    const float *embedding;  /* [256][d_model]                              */
-    struct layer *layers;    /* [n_layer]                                   */
-    const float *norm_f;     /* [d_model]                                   */
-    const float *norm_f_bias;/* [d_model] or NULL                           */
-    struct matrix lm_head;   /* [256][d_model]                              */
+    const float *embedding;   /* [256][d_model] */
+    struct layer *layers;     /* [n_layer] */
+    const float *norm_f;      /* [d_model] */
+    const float *norm_f_bias; /* [d_model] or NULL */
+    struct matrix lm_head;    /* [256][d_model] */
     uint64_t n_parameters;
-    struct safetensors *file;/* owned; for path, size and metadata          */
-    void *arena;             /* owned: all floats, and a tied lm_head       */
+    struct safetensors *file; /* owned; for path, size and metadata */
+    void *arena;              /* owned: all floats, and a tied lm_head */
 };
 
 /* Opens and validates; on failure *model is NULL and the sentence names path,

@@ -21,20 +21,30 @@
 
 #include "status.h"
 
-enum dtype { DTYPE_I8, DTYPE_U8, DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_F64,
-             DTYPE_I16, DTYPE_I32, DTYPE_I64, DTYPE_BOOL };
+enum dtype {
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_BF16,
+    DTYPE_F16,
+    DTYPE_F32,
+    DTYPE_F64,
+    DTYPE_I16,
+    DTYPE_I32,
+    DTYPE_I64,
+    DTYPE_BOOL
+};
 
 #define TENSOR_MAX_DIMS 8
 
 struct tensor {
     const char *name;
     enum dtype dtype;
-    int n_dims;                    /* 0 for a scalar                       */
+    int n_dims; /* 0 for a scalar */
     uint64_t shape[TENSOR_MAX_DIMS];
-    uint64_t n_elements;           /* the product of shape                 */
+    uint64_t n_elements; /* the product of shape */
     uint64_t n_bytes;
-    const void *data;              /* little-endian; as aligned as the file
-                                    * has it, so not at all              */
+    const void *data; /* little-endian; as aligned as the file
+                       * has it, so not at all */
 };
 
 struct safetensors; /* private; owns the mapping, names and tensors */
@@ -45,9 +55,8 @@ enum status safetensors_open(struct safetensors **file, const char *path);
 
 /* The same on n bytes that the caller keeps until the close; name is used in
  * messages.  For fuzzing and tests. */
-enum status safetensors_open_memory(struct safetensors **file,
-                                    const char *name, const void *bytes,
-                                    size_t n);
+enum status safetensors_open_memory(struct safetensors **file, const char *name,
+                                    const void *bytes, size_t n);
 
 /* NULL is accepted.  Pointers into the file die here. */
 void safetensors_close(struct safetensors *file);

@@ -13,7 +13,8 @@ struct sampler sampler_make(float temperature, int top_k, float top_p,
                             float min_p, uint64_t seed)
 {
     struct sampler s = {
-        .inverse_temperature = temperature >= SMALLEST_TEMPERATURE ? 1.0f / temperature : 0.0f,
+        .inverse_temperature =
+            temperature >= SMALLEST_TEMPERATURE ? 1.0f / temperature : 0.0f,
         .top_k = (uint32_t)top_k,
         .top_p = (uint32_t)(top_p * (float)EXACT_TOTAL),
         .min_p = (uint32_t)(min_p * (float)EXACT_TOTAL),
@@ -95,10 +96,10 @@ static void truncate_tail(const struct sampler *s, uint32_t frequency[256])
                 before += frequency[j];
             }
         }
-        int is_kept = rank == 0 ||
-                      (rank < s->top_k && before < s->top_p &&
-                       (uint64_t)frequency[i] << EXACT_TOTAL_BITS >=
-                           (uint64_t)s->min_p * largest);
+        int is_kept =
+            rank == 0 || (rank < s->top_k && before < s->top_p &&
+                          (uint64_t)frequency[i] << EXACT_TOTAL_BITS >=
+                              (uint64_t)s->min_p * largest);
         kept[i] = is_kept ? frequency[i] : 0;
     }
     memcpy(frequency, kept, sizeof kept);

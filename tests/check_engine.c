@@ -25,9 +25,9 @@ static struct tiny_spec spec_at(int i)
 {
     static const int shape[N_SPECS][6] = {
         /* d_model, n_layer, d_inner, d_state, d_conv, dt_rank */
-        {64, 2, 128, 16, 4, 4},  {36, 3, 52, 8, 4, 3},
-        {100, 2, 204, 16, 3, 7}, {4, 1, 4, 4, 2, 1},
-        {132, 2, 260, 32, 4, 9}, {68, 1, 140, 64, 8, 5},
+        {64, 2, 128, 16, 4, 4},    {36, 3, 52, 8, 4, 3},
+        {100, 2, 204, 16, 3, 7},   {4, 1, 4, 4, 2, 1},
+        {132, 2, 260, 32, 4, 9},   {68, 1, 140, 64, 8, 5},
         {512, 2, 1024, 16, 4, 32}, {96, 2, 192, 16, 4, 6},
     };
     struct tiny_spec spec = tiny_spec_make(64, 1, (uint64_t)i + 1);
@@ -181,8 +181,7 @@ START_TEST(generating_is_choosing_and_reading)
     float logits[256] = {0};
     feed(engine, state, text, 5, NULL, NULL);
     ck_assert_int_eq(engine_state_copy(engine, other, state), OK);
-    ck_assert_int_eq(engine_generate(engine, state, &sampler, 3, whole, N),
-                     OK);
+    ck_assert_int_eq(engine_generate(engine, state, &sampler, 3, whole, N), OK);
 
     memcpy(logits, want_logits[4], sizeof logits);
     for (uint64_t i = 0; i < N; i++) {

@@ -19,9 +19,9 @@ struct function {
     const char *name;
     float (*ours)(float);
     double (*truth)(double);
-    float from, to;   /* the range in which max_ulp holds */
+    float from, to; /* the range in which max_ulp holds */
     double max_ulp;
-    uint64_t digest;  /* of the bits of the results, in steps of STRIDE */
+    uint64_t digest; /* of the bits of the results, in steps of STRIDE */
 };
 
 static double silu_truth(double x)
@@ -36,12 +36,15 @@ static double softplus_truth(double x)
 
 /* The bounds are the largest errors over all inputs, rounded up. */
 static const struct function functions[] = {
-    {"exp2_neg", exact_exp2_neg, exp2, -126.0f, 0.0f, 4.47, UINT64_C(0x3901629fbf4ffe65)},
+    {"exp2_neg", exact_exp2_neg, exp2, -126.0f, 0.0f, 4.47,
+     UINT64_C(0x3901629fbf4ffe65)},
     {"exp", exact_exp, exp, -87.0f, 88.0f, 4.69, UINT64_C(0xaa9b9627df2c5ca0)},
-    {"silu", exact_silu, silu_truth, -80.0f, 3e38f, 6.57, UINT64_C(0x6baa6406c8b8db4a)},
+    {"silu", exact_silu, silu_truth, -80.0f, 3e38f, 6.57,
+     UINT64_C(0x6baa6406c8b8db4a)},
     {"softplus", exact_softplus, softplus_truth, -87.0f, 3e38f, 5.76,
      UINT64_C(0xa99c4265ed5ce03f)},
-    {"log2", exact_log2, log2, 0x1p-126f, 3e38f, 1.70, UINT64_C(0xbe94348c0c49b34a)},
+    {"log2", exact_log2, log2, 0x1p-126f, 3e38f, 1.70,
+     UINT64_C(0xbe94348c0c49b34a)},
 };
 
 static double ulps(float got, double want)

@@ -6,32 +6,43 @@
 model = $(abs_top_srcdir)/weights/mambyte-27m.safetensors
 
 unit_tests = \
+  tests/check_backward \
   tests/check_byteio \
+  tests/check_checkpoint \
+  tests/check_compressor \
+  tests/check_container \
   tests/check_cuda \
   tests/check_engine \
   tests/check_exact \
   tests/check_kernels \
+  tests/check_loader \
   tests/check_model \
   tests/check_options \
+  tests/check_outlet \
+  tests/check_predictor \
+  tests/check_range_coder \
   tests/check_safetensors \
   tests/check_sampler \
   tests/check_snapshot \
-  tests/check_threads
+  tests/check_threads \
+  tests/check_trainer
 # Those that touch memory in ways worth a slow look.
 valgrind_tests = \
   tests/check_byteio \
-  tests/check_engine \
+  tests/check_checkpoint \
+  tests/check_loader \
   tests/check_model \
   tests/check_options \
   tests/check_safetensors \
   tests/check_snapshot
 fuzz_programs = \
+  tests/fuzz_container \
   tests/fuzz_options \
   tests/fuzz_safetensors \
   tests/fuzz_snapshot
 cli_tests = \
+  tests/cli_compress.sh \
   tests/cli_errors.sh \
-  tests/cli_figures.sh \
   tests/cli_figures.sh \
   tests/cli_generate.sh \
   tests/cli_model.sh \
@@ -39,7 +50,10 @@ cli_tests = \
   tests/cli_score.sh \
   tests/cli_signals.sh \
   tests/cli_state.sh \
+  tests/cli_train.sh \
+  tests/cli_train_errors.sh \
   tests/man_examples.sh \
+  tests/man_train.sh \
   tests/usage_sync.sh
 bench_programs = tests/bench_engine
 
@@ -67,6 +81,8 @@ tests_bench_cuda_LDADD = $(test_libs)
 
 AM_TESTS_ENVIRONMENT = \
   MAMBYTE='$(abs_top_builddir)/mambyte$(EXEEXT)'; export MAMBYTE; \
+  MAMBYTE_TRAIN='$(abs_top_builddir)/mambyte-train$(EXEEXT)'; \
+  export MAMBYTE_TRAIN; \
   MAMBYTE_MODEL='$(model)'; export MAMBYTE_MODEL; \
   MAKE_MODEL='$(abs_top_builddir)/tests/make_model$(EXEEXT)'; \
   export MAKE_MODEL; \
@@ -86,25 +102,38 @@ EXTRA_DIST += \
 
 # Unit tests, each of one file.
 unit_libs = $(test_libs) $(CHECK_LIBS)
+tests_check_backward_LDADD = $(unit_libs)
 tests_check_byteio_LDADD = $(unit_libs)
+tests_check_checkpoint_LDADD = $(unit_libs)
+tests_check_compressor_LDADD = $(unit_libs)
+tests_check_container_LDADD = $(unit_libs)
 tests_check_cuda_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
 tests_check_kernels_LDADD = $(unit_libs)
+tests_check_loader_LDADD = $(unit_libs)
 tests_check_model_LDADD = $(unit_libs)
 tests_check_options_LDADD = $(unit_libs)
+tests_check_outlet_LDADD = $(unit_libs)
+tests_check_predictor_LDADD = $(unit_libs)
+tests_check_range_coder_LDADD = $(unit_libs)
 tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
+tests_check_trainer_LDADD = $(unit_libs)
 
 # Fuzz targets: with FUZZ_ENGINE=-fsanitize=fuzzer they search (make fuzz),
 # else they replay tests/fuzz_corpus.
 FUZZ_ENGINE = tests/libreplay.a
-tests_fuzz_options_LDADD = $(FUZZ_ENGINE) $(LDADD)
-tests_fuzz_options_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
-tests_fuzz_safetensors_LDADD = $(FUZZ_ENGINE) $(LDADD)
-tests_fuzz_safetensors_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
-tests_fuzz_snapshot_LDADD = $(FUZZ_ENGINE) $(LDADD)
-tests_fuzz_snapshot_DEPENDENCIES = $(check_LIBRARIES) libmambyte.a
+fuzz_libs = $(FUZZ_ENGINE) $(test_libs)
+fuzz_dependencies = $(check_LIBRARIES) libmambyte.a
+tests_fuzz_container_LDADD = $(fuzz_libs)
+tests_fuzz_container_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_options_LDADD = $(fuzz_libs)
+tests_fuzz_options_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_safetensors_LDADD = $(fuzz_libs)
+tests_fuzz_safetensors_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_snapshot_LDADD = $(fuzz_libs)
+tests_fuzz_snapshot_DEPENDENCIES = $(fuzz_dependencies)
