@@ -1,0 +1,536 @@
+/* prefill.cu -- schedules the batched path: waves of rows through layers.
+ *
+ * In step k layer l works on wave k - l (kernels.cuh).  The layers are cut
+ * into groups, each with a stream of its own, so that the products of one
+ * group run beside the scan of another.  Group g needs in step k what group
+ * g - 1 made in step k - 1: one event a group says so.
+ *
+ * The host builds a wave, sends it, and stays RESULTS waves ahead of the
+ * results it has taken; memory does not depend on the length of the input.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "prefill.cuh"
+
+#include "kernels.cuh"
+#include "source.cuh"
+
+enum {
+    GROUPS = 2,        /* of layers, each with a stream                    */
+    RESULTS = 4,       /* waves whose results may wait for the host      */
+    ROW_LAYERS = 16384 /* rows under way in all layers together          */
+};
+
+struct group {
+    cudaStream_t stream;
+    cudaEvent_t done; /* its last step                                     */
+    int first, end;   /* layers                                            */
+};
+
+/* The results of a wave on the way to the host. */
+struct result {
+    cudaEvent_t done;
+    bool is_pending;
+    float *bits;   /* pinned [rows]                                       */
+    float *logits; /* pinned [rows][256]                                  */
+    struct part parts[ROWS_MAX];
+    int n_parts;
+};
+
+/* All launches of a single wave, recorded; for waves of the same form. */
+struct recording {
+    int rows, pieces, spans;
+    bool is_wanted;         /* the form has come once: record the next     */
+    bool is_refused;        /* by the driver: never again                  */
+    cudaGraphExec_t launch; /* NULL: not recorded                          */
+};
+
+struct prefill {
+    struct batch batch;
+    bool overlaps;
+    void *memory;       /* owned, device: the arrays of batch       */
+    void *pinned;       /* owned, host: bits and logits             */
+    struct wave *waves; /* owned, pinned [n_slots]                  */
+    struct group groups[GROUPS];
+    cudaStream_t head;
+    cudaStream_t copies; /* of waves, beside the work                */
+    cudaEvent_t copied;
+    struct recording recording;
+    struct result results[RESULTS];
+    struct source source;
+    struct part (*parts)[ROWS_MAX]; /* owned [n_slots]                     */
+};
+
+/* ---- waves --------------------------------------------------------------- */
+
+/* Makes wave number k from the source; false when the source is empty. */
+static bool build_wave(struct prefill *p, int k)
+{
+    struct source *s = &p->source;
+    if (s->n_active == 0)
+        return false;
+    int slot = k % p->batch.n_slots;
+    struct wave *w = &p->waves[slot];
+    w->n_rows = 0;
+    w->n_spans = 0;
+    w->n_pieces = share_rows(s);
+    for (int i = 0; i < w->n_pieces; i++) {
+        struct part *a = &s->active[i];
+        a->row = w->n_rows;
+        p->parts[slot][i] = *a;
+        w->pieces[i].image = a->segment->state->image;
+        w->pieces[i].row = a->row;
+        w->pieces[i].n = a->n;
+        memcpy(w->bytes + a->row, a->segment->bytes + a->offset, a->n);
+        add_spans(w, i);
+        w->n_rows += a->n;
+    }
+    source_advance(s, w->n_pieces);
+    return true;
+}
+
+/* Waves go ahead of the work, on a stream of their own; `stream` waits. */
+static enum status send_wave(struct prefill *p, int k, cudaStream_t stream)
+{
+    int slot = k % p->batch.n_slots;
+    const struct wave *w = &p->waves[slot];
+    size_t size =
+        offsetof(struct wave, spans) + w->n_spans * sizeof w->spans[0];
+    CUDA_TRY(cudaMemcpyAsync((void *)(p->batch.waves + slot), w, size,
+                             cudaMemcpyHostToDevice, p->copies),
+             "sending bytes");
+    CUDA_TRY(cudaEventRecord(p->copied, p->copies), "sending bytes");
+    CUDA_TRY(cudaStreamWaitEvent(stream, p->copied, 0), "sending bytes");
+    return OK;
+}
+
+/* ---- results ------------------------------------------------------------ */
+
+/* Waits for the results in slot i, and hands them out. */
+static enum status take_result(struct prefill *p, int i)
+{
+    struct result *r = &p->results[i];
+    if (!r->is_pending)
+        return OK;
+    r->is_pending = false;
+    CUDA_TRY(cudaEventSynchronize(r->done), "reading bytes");
+    for (int j = 0; j < r->n_parts; j++) {
+        const struct part *a = &r->parts[j];
+        const struct segment *s = a->segment;
+        if (s->bits)
+            memcpy(s->bits + a->offset, r->bits + a->row,
+                   a->n * sizeof *s->bits);
+        if (s->logits)
+            memcpy(s->logits + a->offset * N_BYTES_VOCAB,
+                   r->logits + (size_t)a->row * N_BYTES_VOCAB,
+                   a->n * N_BYTES_VOCAB * sizeof *s->logits);
+    }
+    return OK;
+}
+
+/* Starts the results of wave number v on their way, after stream. */
+static enum status send_result(struct prefill *p, cudaStream_t stream, int v)
+{
+    struct result *r = &p->results[v % RESULTS];
+    int slot = v % p->batch.n_slots;
+    const struct wave *w = &p->waves[slot];
+    bool wants_bits = false, wants_logits = false;
+    TRY(take_result(p, v % RESULTS));
+    r->n_parts = w->n_pieces;
+    for (int i = 0; i < w->n_pieces; i++) {
+        r->parts[i] = p->parts[slot][i];
+        wants_bits |= r->parts[i].segment->bits != NULL;
+        wants_logits |= r->parts[i].segment->logits != NULL;
+    }
+    if (wants_bits)
+        CUDA_TRY(cudaMemcpyAsync(r->bits, p->batch.bits,
+                                 w->n_rows * sizeof *r->bits,
+                                 cudaMemcpyDeviceToHost, stream),
+                 "fetching costs");
+    if (wants_logits)
+        CUDA_TRY(cudaMemcpyAsync(r->logits, p->batch.logits,
+                                 (size_t)w->n_rows * N_BYTES_VOCAB *
+                                     sizeof *r->logits,
+                                 cudaMemcpyDeviceToHost, stream),
+                 "fetching logits");
+    CUDA_TRY(cudaEventRecord(r->done, stream), "reading bytes");
+    r->is_pending = true;
+    return OK;
+}
+
+/* ---- steps -------------------------------------------------------------- */
+
+/* The layers of group g that have a wave in step k, when n_waves are known. */
+static struct step step_of(const struct prefill *p, const struct group *g,
+                           int k, int n_waves)
+{
+    struct step s = {k, g->first, 0, 0, 0, 0};
+    int end = k + 1 < g->end ? k + 1 : g->end;
+    if (s.first < k - n_waves + 1)
+        s.first = k - n_waves + 1;
+    s.count = end > s.first ? end - s.first : 0;
+    for (int l = s.first; l < end; l++) {
+        const struct wave *w = &p->waves[(k - l) % p->batch.n_slots];
+        s.rows = w->n_rows > s.rows ? w->n_rows : s.rows;
+        s.pieces = w->n_pieces > s.pieces ? w->n_pieces : s.pieces;
+        s.spans = w->n_spans > s.spans ? w->n_spans : s.spans;
+    }
+    return s;
+}
+
+static enum status run_layers(struct queue q, const struct batch *b,
+                              struct step s)
+{
+    TRY(launch_norm(q, b, s));
+    TRY(launch_product(q, b, s, PRODUCT_IN));
+    TRY(launch_conv(q, b, s));
+    TRY(launch_product(q, b, s, PRODUCT_X));
+    TRY(launch_scan(q, b, s));
+    TRY(launch_quantise(q, b, s));
+    return launch_product(q, b, s, PRODUCT_OUT);
+}
+
+/* The head counts as a layer past the last, which follows in the same step. */
+static enum status run_head(struct queue q, const struct batch *b,
+                            struct step s)
+{
+    s.first = b->n_layer;
+    s.count = 1;
+    TRY(launch_norm(q, b, s));
+    TRY(launch_product(q, b, s, PRODUCT_HEAD));
+    return launch_deliver(q, b, s);
+}
+
+static enum status wait_for(cudaStream_t stream, const struct group *group)
+{
+    CUDA_TRY(cudaStreamWaitEvent(stream, group->done, 0), "reading bytes");
+    return OK;
+}
+
+/* Group g in step k, and the head after the last layer. */
+static enum status run_group(struct prefill *p, int g, int k, int n_waves)
+{
+    struct group *group = &p->groups[g];
+    struct step s = step_of(p, group, k, n_waves);
+    struct queue q = {group->stream, p->overlaps && GROUPS == 1};
+    if (s.count == 0)
+        return OK;
+    if (g > 0)
+        TRY(wait_for(q.stream, &p->groups[g - 1]));
+    TRY(run_layers(q, &p->batch, s));
+    CUDA_TRY(cudaEventRecord(group->done, q.stream), "reading bytes");
+    if (s.first + s.count < p->batch.n_layer)
+        return OK;
+
+    q.stream = p->head;
+    TRY(wait_for(q.stream, group));
+    TRY(run_head(q, &p->batch, s));
+    return send_result(p, q.stream, k - (p->batch.n_layer - 1));
+}
+
+/* Groups run from the last to the first: each waits for what the one before
+ * it did in the step before. */
+static enum status run_steps(struct prefill *p)
+{
+    int n_waves = 0;
+    bool is_empty = false;
+    for (int k = 0; !is_empty || k < n_waves + p->batch.n_layer - 1; k++) {
+        if (!is_empty && build_wave(p, k)) {
+            n_waves++;
+            TRY(send_wave(p, k, p->groups[0].stream));
+        } else {
+            is_empty = true;
+        }
+        for (int g = GROUPS - 1; g >= 0; g--)
+            TRY(run_group(p, g, k, n_waves));
+    }
+    for (int i = 0; i < RESULTS; i++)
+        TRY(take_result(p, (n_waves + i) % RESULTS));
+    return OK;
+}
+
+/* ---- a single wave ------------------------------------------------------
+ *
+ * It has nothing to run beside: one stream takes it, and the next kernel is
+ * on its way while one ends.  Many streams that are stepped together make
+ * the same launches again and again, which a recording gives cheaply.
+ */
+static enum status run_all_layers(struct prefill *p, cudaStream_t stream)
+{
+    struct queue q = {stream, p->overlaps};
+    const struct wave *w = &p->waves[0];
+    struct step s = {0, 0, 1, w->n_rows, w->n_pieces, w->n_spans};
+    for (; s.first < p->batch.n_layer; s.first++, s.number++)
+        TRY(run_layers(q, &p->batch, s));
+    s.number--;
+    return run_head(q, &p->batch, s);
+}
+
+static void forget(struct recording *r)
+{
+    if (r->launch)
+        cudaGraphExecDestroy(r->launch);
+    r->launch = NULL;
+    r->is_wanted = false;
+}
+
+/* Leaves r->launch NULL where the driver cannot. */
+static void record(struct prefill *p, cudaStream_t stream)
+{
+    struct recording *r = &p->recording;
+    cudaGraph_t graph = NULL;
+    if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) !=
+        cudaSuccess)
+        return;
+    enum status status = run_all_layers(p, stream);
+    if (cudaStreamEndCapture(stream, &graph) != cudaSuccess || status != OK ||
+        cudaGraphInstantiate(&r->launch, graph, 0) != cudaSuccess)
+        r->launch = NULL;
+    if (graph)
+        cudaGraphDestroy(graph);
+    cudaGetLastError(); /* it is no failure: the launches can be made */
+}
+
+/* Whether there is a recording of the form of w; it is made when the form
+ * comes a second time. */
+static bool is_recorded(struct prefill *p, const struct wave *w,
+                        cudaStream_t stream)
+{
+    struct recording *r = &p->recording;
+    if (r->rows != w->n_rows || r->pieces != w->n_pieces ||
+        r->spans != w->n_spans)
+        forget(r);
+    r->rows = w->n_rows;
+    r->pieces = w->n_pieces;
+    r->spans = w->n_spans;
+    if (r->is_wanted && !r->launch && !r->is_refused) {
+        record(p, stream);
+        r->is_refused = r->launch == NULL;
+    }
+    r->is_wanted = true;
+    return r->launch != NULL;
+}
+
+static enum status run_single(struct prefill *p)
+{
+    cudaStream_t stream = p->groups[0].stream;
+    TRY(send_wave(p, 0, stream));
+    if (is_recorded(p, &p->waves[0], stream))
+        CUDA_TRY(cudaGraphLaunch(p->recording.launch, stream), "reading bytes");
+    else
+        TRY(run_all_layers(p, stream));
+    TRY(send_result(p, stream, 0));
+    return take_result(p, 0);
+}
+
+enum status prefill_feed(struct prefill *p, const struct segment *segments,
+                         size_t n)
+{
+    struct source *source = &p->source;
+    source_open(source, &p->batch, segments, n);
+    if (source->left == 0)
+        return OK;
+    enum status status =
+        source->left <= (size_t)source->rows && build_wave(p, 0) ? run_single(p)
+                                                                 : run_steps(p);
+    if (status != OK) { /* nothing may still write to the caller's memory */
+        for (int i = 0; i < RESULTS; i++)
+            p->results[i].is_pending = false;
+        cudaDeviceSynchronize();
+    }
+    return status;
+}
+
+/* ---- opening ------------------------------------------------------------ */
+
+/* Gives out parts of one allocation; with base NULL it only counts. */
+struct carver {
+    char *base;
+    size_t used;
+};
+
+static void *carve(struct carver *c, size_t size)
+{
+    void *p = c->base ? c->base + c->used : NULL;
+    c->used += (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    return p;
+}
+
+static void carve_batch(struct carver *c, struct batch *b)
+{
+    size_t rows = b->rows, all = (b->n_layer + 1) * rows;
+    b->waves = (struct wave *)carve(c, b->n_slots * sizeof *b->waves);
+    b->h = (float *)carve(c, b->n_slots * rows * b->d_model * sizeof(float));
+    b->x = (int8_t *)carve(c, all * b->x_stride);
+    b->x_scale = (float *)carve(c, all * sizeof(float));
+    b->uz = (float *)carve(c, all * 2 * b->d_inner * sizeof(float));
+    b->u = (float *)carve(c, all * b->d_inner * sizeof(float));
+    b->u_q = (int8_t *)carve(c, all * b->u_stride);
+    b->u_scale = (float *)carve(c, all * sizeof(float));
+    b->dtbc = (float *)carve(c, all * b->dtbc_stride * sizeof(float));
+    b->dt_amax = (uint32_t *)carve(c, all * sizeof(uint32_t));
+    b->y_amax = (uint32_t *)carve(c, all * sizeof(uint32_t));
+    b->logits = (float *)carve(c, rows * N_BYTES_VOCAB * sizeof(float));
+    b->bits = (float *)carve(c, rows * sizeof(float));
+}
+
+static void describe_batch(struct batch *b, const struct cuda_model *m)
+{
+    const struct model_config *c = &m->config;
+    b->d_model = c->d_model;
+    b->d_inner = c->d_inner;
+    b->d_state = c->d_state;
+    b->d_conv = c->d_conv;
+    b->dt_rank = c->dt_rank;
+    b->n_layer = c->n_layer;
+    b->has_norm_bias = c->has_norm_bias;
+    b->epsilon = c->norm_epsilon;
+    b->image = m->image;
+    b->embedding = m->embedding;
+    b->layers = m->device_layers;
+    b->n_slots = c->n_layer + RESULTS;
+    b->x_stride = round_up(c->d_model, ROW_ALIGN);
+    b->u_stride = round_up(c->d_inner, ROW_ALIGN);
+    b->dt_room = round_up(c->dt_rank, 4);
+    b->dtbc_stride = b->dt_room + 2 * c->d_state;
+    b->rows = round_up(ROW_LAYERS / c->n_layer, ROWS_UNIT);
+    b->rows = b->rows < ROWS_MAX ? b->rows : ROWS_MAX;
+}
+
+/* Fewer rows are slower, but a small device can still run. */
+static enum status allocate_batch(struct prefill *p)
+{
+    struct batch *b = &p->batch;
+    for (;;) {
+        struct carver c = {NULL, 0};
+        carve_batch(&c, b);
+        cudaError_t error = cudaMalloc(&p->memory, c.used);
+        if (error == cudaErrorMemoryAllocation && b->rows > ROWS_UNIT) {
+            cudaGetLastError();
+            b->rows = round_up(b->rows / 2, ROWS_UNIT);
+            continue;
+        }
+        CUDA_TRY(error, "memory for activations");
+        CUDA_TRY(cudaMemset(p->memory, 0, c.used), "clearing activations");
+        c.base = (char *)p->memory;
+        c.used = 0;
+        carve_batch(&c, b);
+        return OK;
+    }
+}
+
+static enum status allocate_host(struct prefill *p)
+{
+    const struct batch *b = &p->batch;
+    size_t bits = b->rows * sizeof(float);
+    size_t logits = (size_t)b->rows * N_BYTES_VOCAB * sizeof(float);
+    CUDA_TRY(cudaMallocHost(&p->pinned, RESULTS * (bits + logits)),
+             "memory for results");
+    CUDA_TRY(cudaMallocHost(&p->waves, b->n_slots * sizeof *p->waves),
+             "memory for waves");
+    char *next = (char *)p->pinned;
+    for (int i = 0; i < RESULTS; i++) {
+        p->results[i].logits = (float *)next;
+        p->results[i].bits = (float *)(next + logits);
+        next += logits + bits;
+    }
+    p->parts = (struct part(*)[ROWS_MAX])malloc(b->n_slots * sizeof *p->parts);
+    return p->parts ? OK : fail_memory("waves");
+}
+
+static enum status create_groups(struct prefill *p)
+{
+    int layers = p->batch.n_layer;
+    for (int i = 0; i < GROUPS; i++) {
+        struct group *g = &p->groups[i];
+        g->first = ceil_div(layers * i, GROUPS);
+        g->end = ceil_div(layers * (i + 1), GROUPS);
+        CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking),
+                 "a stream");
+        CUDA_TRY(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming),
+                 "an event");
+    }
+    CUDA_TRY(cudaStreamCreateWithFlags(&p->head, cudaStreamNonBlocking),
+             "a stream");
+    CUDA_TRY(cudaStreamCreateWithFlags(&p->copies, cudaStreamNonBlocking),
+             "a stream");
+    CUDA_TRY(cudaEventCreateWithFlags(&p->copied, cudaEventDisableTiming),
+             "an event");
+    for (int i = 0; i < RESULTS; i++)
+        CUDA_TRY(cudaEventCreateWithFlags(&p->results[i].done,
+                                          cudaEventDisableTiming |
+                                              cudaEventBlockingSync),
+                 "an event");
+    return OK;
+}
+
+static enum status ask_device(struct batch *b)
+{
+    int device;
+    CUDA_TRY(cudaGetDevice(&device), "asking for the device");
+    CUDA_TRY(cudaDeviceGetAttribute(&b->max_shared,
+                                    cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                    device),
+             "asking for the device's properties");
+    CUDA_TRY(cudaDeviceGetAttribute(&b->n_processors,
+                                    cudaDevAttrMultiProcessorCount, device),
+             "asking for the device's properties");
+    return OK;
+}
+
+static enum status set_up(struct prefill *p, const struct cuda_model *model)
+{
+    describe_batch(&p->batch, model);
+    TRY(ask_device(&p->batch));
+    TRY(products_prepare(&p->batch));
+    TRY(scan_prepare(&p->batch));
+    TRY(create_groups(p));
+    TRY(allocate_batch(p));
+    TRY(allocate_host(p));
+    CUDA_TRY(cudaDeviceSynchronize(), "preparing the device");
+    return OK;
+}
+
+enum status prefill_open(struct prefill **prefill,
+                         const struct cuda_model *model, bool overlaps)
+{
+    *prefill = NULL;
+    struct prefill *p = (struct prefill *)calloc(1, sizeof *p);
+    if (!p)
+        return fail_memory("the GPU engine");
+    p->overlaps = overlaps;
+    enum status status = set_up(p, model);
+    if (status != OK)
+        prefill_close(p);
+    else
+        *prefill = p;
+    return status;
+}
+
+void prefill_close(struct prefill *p)
+{
+    if (!p)
+        return;
+    forget(&p->recording);
+    for (int i = 0; i < GROUPS; i++) {
+        if (p->groups[i].done)
+            cudaEventDestroy(p->groups[i].done);
+        if (p->groups[i].stream)
+            cudaStreamDestroy(p->groups[i].stream);
+    }
+    if (p->head)
+        cudaStreamDestroy(p->head);
+    if (p->copies)
+        cudaStreamDestroy(p->copies);
+    if (p->copied)
+        cudaEventDestroy(p->copied);
+    for (int i = 0; i < RESULTS; i++) {
+        if (p->results[i].done)
+            cudaEventDestroy(p->results[i].done);
+    }
+    cudaFree(p->memory);
+    cudaFreeHost(p->pinned);
+    cudaFreeHost(p->waves);
+    free(p->parts);
+    free(p);
+}

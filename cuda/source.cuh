@@ -1,0 +1,125 @@
+/* source.cuh -- the segments of a call, dealt out to waves.
+ *
+ * Every segment under way gets an equal share of the rows of a wave, and the
+ * first that have more get what is left, so that streams of all lengths keep
+ * the waves full.  Part of prefill.cu.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_SOURCE_CUH
+#define MAMBYTE_SOURCE_CUH
+
+#include "kernels.cuh"
+
+enum {
+    MIN_ROWS = 64,     /* of a wave: fewer leave the products idle         */
+    MIN_ROWS_EACH = 32 /* of a stream in a wave, where it has them         */
+};
+
+/* Bytes of one segment in a wave, for the host. */
+struct part {
+    const struct segment *segment;
+    size_t offset;
+    int row, n;
+};
+
+/* What has been asked for and is not in a wave yet. */
+struct source {
+    const struct segment *segments;
+    size_t n, next;
+    struct part active[ROWS_MAX]; /* segments that have begun              */
+    int n_active;
+    size_t left; /* bytes in no wave                      */
+    int rows;    /* of a wave                             */
+};
+
+/* Fills the list of active segments; empty ones are passed over. */
+static void source_refill(struct source *s)
+{
+    for (; s->n_active < ROWS_MAX && s->next < s->n; s->next++) {
+        struct part p = {&s->segments[s->next], 0, 0, 0};
+        if (p.segment->n > 0)
+            s->active[s->n_active++] = p;
+    }
+}
+
+/* How many rows a wave should have: enough to fill the chip, yet so few that
+ * a short input still makes as many waves as there are layers. */
+static int wave_rows(const struct source *s, const struct batch *b)
+{
+    size_t want = s->left / (2 * (size_t)b->n_layer);
+    size_t each = (size_t)s->n_active * MIN_ROWS_EACH;
+    if (want < each)
+        want = each;
+    if (want < MIN_ROWS)
+        want = MIN_ROWS;
+    return want < (size_t)b->rows ? (int)want : b->rows;
+}
+
+static void source_open(struct source *s, const struct batch *b,
+                        const struct segment *segments, size_t n)
+{
+    s->segments = segments;
+    s->n = n;
+    s->next = 0;
+    s->n_active = 0;
+    s->left = 0;
+    for (size_t i = 0; i < n; i++)
+        s->left += segments[i].n;
+    source_refill(s);
+    s->rows = wave_rows(s, b);
+}
+
+static int rest_of(const struct part *p, int limit)
+{
+    size_t rest = p->segment->n - p->offset - p->n;
+    return rest < (size_t)limit ? (int)rest : limit;
+}
+
+/* Gives each active segment its share, then what is left to the first that
+ * have more. */
+static int share_rows(struct source *s)
+{
+    int rows = s->rows, left = rows;
+    int n = s->n_active < rows ? s->n_active : rows;
+    for (int i = 0; i < n; i++) {
+        s->active[i].n = rest_of(&s->active[i], rows / n);
+        left -= s->active[i].n;
+    }
+    for (int i = 0; i < n && left > 0; i++) {
+        int more = rest_of(&s->active[i], left);
+        s->active[i].n += more;
+        left -= more;
+    }
+    return n;
+}
+
+/* Drops the finished segments among the first n active ones. */
+static void source_advance(struct source *s, int n)
+{
+    int kept = 0;
+    for (int i = 0; i < s->n_active; i++) {
+        struct part *a = &s->active[i];
+        if (i < n) {
+            a->offset += a->n;
+            s->left -= a->n;
+            a->n = 0;
+        }
+        if (a->offset < a->segment->n)
+            s->active[kept++] = *a;
+    }
+    s->n_active = kept;
+    source_refill(s);
+}
+
+static void add_spans(struct wave *w, int piece)
+{
+    const struct piece *p = &w->pieces[piece];
+    for (int t = 0; t < p->n; t += SPAN) {
+        struct span span = {piece, p->row + t, p->n - t};
+        span.n = span.n < SPAN ? span.n : SPAN;
+        w->spans[w->n_spans++] = span;
+    }
+}
+
+#endif

@@ -1,0 +1,441 @@
+/* check_cuda.c -- the GPU against the CPU: the same bits.
+ *
+ * Logits, costs, states and drawn bytes of the GPU engine are compared by
+ * memcmp with those of the CPU engine, which check_engine.c holds to the
+ * scalar definition: odd shapes, all chunk lengths, random splits, hundreds
+ * of streams, states that change the engine in the middle, and the shipped
+ * model ($MAMBYTE_MODEL).  With MAMBYTE_SLOW=1 also a megabyte, and a soak
+ * of MAMBYTE_SOAK seconds.
+ *
+ * CK_RUN_CASE=few runs what compute-sanitizer can bear.
+ * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  Tests do not
+ * fork: a CUDA context does not survive it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine.h"
+#include "tiny_model.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { LENGTH = 700, N_SPECS = 10, TIMEOUT_S = 1800 };
+
+/* Nothing a multiple of a tile first; every d_state, both norms. */
+static struct tiny_spec spec_at(int i)
+{
+    static const int shape[N_SPECS][6] = {
+        /* d_model, n_layer, d_inner, d_state, d_conv, dt_rank */
+        {64, 2, 128, 16, 4, 4},      {36, 3, 52, 8, 4, 3},
+        {100, 5, 204, 16, 3, 7},     {4, 1, 4, 4, 2, 1},
+        {132, 2, 260, 32, 4, 9},     {68, 1, 140, 64, 8, 5},
+        {512, 3, 1024, 16, 4, 32},   {96, 7, 192, 16, 4, 6},
+        {1792, 2, 3584, 16, 4, 112}, {2048, 1, 4096, 8, 4, 127},
+    };
+    struct tiny_spec spec = tiny_spec_make(64, 1, (uint64_t)i + 1);
+    spec.d_model = shape[i][0];
+    spec.n_layer = shape[i][1];
+    spec.d_inner = shape[i][2];
+    spec.d_state = shape[i][3];
+    spec.d_conv = shape[i][4];
+    spec.dt_rank = shape[i][5];
+    spec.has_norm_bias = i % 2 == 1;
+    spec.is_tied = i % 3 == 2;
+    spec.begin_byte = i == 7 ? -1 : 0;
+    return spec;
+}
+
+static struct tiny_model tiny;
+static const struct model *model;
+static struct engine *cpu, *gpu;
+static size_t image_floats;
+static uint8_t text[LENGTH];
+
+/* What the CPU says of text, read at once. */
+static float want_logits[LENGTH][256], want_bits[LENGTH], *want_image;
+
+static void assert_ok(enum status status)
+{
+    ck_assert_msg(status == OK, "%s", status_message());
+}
+
+static struct state *new_state(struct engine *engine)
+{
+    struct state *state;
+    assert_ok(engine_state_new(engine, &state));
+    return state;
+}
+
+static void feed(struct engine *engine, struct state *state,
+                 const uint8_t *bytes, size_t n, float *bits, float *logits)
+{
+    struct segment s = {state, bytes, n, bits, logits};
+    assert_ok(engine_feed(engine, &s, 1));
+}
+
+static float *image_of(struct engine *engine, struct state *state)
+{
+    float *image = calloc(image_floats, sizeof *image);
+    assert_ok(engine_state_get(engine, state, image));
+    return image;
+}
+
+static void assert_image(struct engine *engine, struct state *state,
+                         const float *want)
+{
+    float *image = image_of(engine, state);
+    ck_assert_mem_eq(image, want, image_floats * sizeof *image);
+    free(image);
+}
+
+static void open_engines(const struct model *m)
+{
+    struct engine_options on_cpu = {.device = DEVICE_CPU};
+    struct engine_options on_gpu = {.device = DEVICE_CUDA};
+    model = m;
+    image_floats = model_state_floats(&m->config);
+    assert_ok(engine_open(&cpu, m, &on_cpu));
+    assert_ok(engine_open(&gpu, m, &on_gpu));
+
+    for (int t = 0; t < LENGTH; t++)
+        text[t] = (uint8_t)(sampler_random(99, (uint64_t)t) >> 56);
+    struct state *state = new_state(cpu);
+    feed(cpu, state, text, LENGTH, want_bits, want_logits[0]);
+    want_image = image_of(cpu, state);
+    engine_state_free(cpu, state);
+}
+
+static void close_engines(void)
+{
+    free(want_image);
+    engine_close(gpu);
+    engine_close(cpu);
+}
+
+static void open_spec(int i)
+{
+    struct tiny_spec spec = spec_at(i);
+    assert_ok(tiny_model_open(&tiny, &spec));
+    open_engines(tiny.model);
+}
+
+static void close_spec(void)
+{
+    close_engines();
+    tiny_model_close(&tiny);
+}
+
+/* Reads text in calls of the lengths that next gives, and compares all. */
+static void assert_calls(size_t (*next)(uint64_t seed, uint64_t i),
+                         uint64_t seed)
+{
+    static float logits[LENGTH][256], bits[LENGTH];
+    struct state *state = new_state(gpu);
+    memset(logits, 0xff, sizeof logits);
+    size_t done = 0;
+    for (uint64_t i = 0; done < LENGTH; i++) {
+        size_t n = next(seed, i);
+        n = n < LENGTH - done ? n : LENGTH - done;
+        feed(gpu, state, text + done, n, bits + done, logits[done]);
+        done += n;
+    }
+    ck_assert_mem_eq(logits, want_logits, sizeof logits);
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    assert_image(gpu, state, want_image);
+    engine_state_free(gpu, state);
+}
+
+static size_t constant(uint64_t seed, uint64_t i)
+{
+    (void)i;
+    return seed;
+}
+
+static size_t random_length(uint64_t seed, uint64_t i)
+{
+    return sampler_random(seed, i) % 97;
+}
+
+static void assert_splits(void)
+{
+    assert_calls(constant, LENGTH);
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        assert_calls(random_length, seed);
+    assert_calls(constant, 1);
+}
+
+START_TEST(splits_agree)
+{
+    open_spec(_i);
+    assert_splits();
+    close_spec();
+}
+END_TEST
+
+START_TEST(chunks_of_all_lengths_agree)
+{
+    open_spec(1);
+    for (uint64_t n = 1; n <= 130; n++)
+        assert_calls(constant, n);
+    close_spec();
+}
+END_TEST
+
+/* Stream i reads text + i % 8, of a length of its own, in company. */
+static void assert_streams(size_t n, size_t longest)
+{
+    struct segment *of_gpu = calloc(n, sizeof *of_gpu);
+    struct segment *of_cpu = calloc(n, sizeof *of_cpu);
+    float *bits = calloc(2 * n * LENGTH, sizeof *bits);
+    for (size_t i = 0; i < n; i++) {
+        struct segment s = {new_state(gpu), text + i % 8,
+                            sampler_random(n, i) % (longest + 1),
+                            i % 3 == 0 ? NULL : bits + i * LENGTH, NULL};
+        of_gpu[i] = of_cpu[i] = s;
+        of_cpu[i].state = new_state(cpu);
+        of_cpu[i].bits = s.bits ? s.bits + n * LENGTH : NULL;
+    }
+    assert_ok(engine_feed(gpu, of_gpu, n));
+    assert_ok(engine_feed(cpu, of_cpu, n));
+    ck_assert_mem_eq(bits, bits + n * LENGTH, n * LENGTH * sizeof *bits);
+    for (size_t i = 0; i < n; i++) {
+        float *want = image_of(cpu, of_cpu[i].state);
+        assert_image(gpu, of_gpu[i].state, want);
+        free(want);
+        engine_state_free(gpu, of_gpu[i].state);
+        engine_state_free(cpu, of_cpu[i].state);
+    }
+    free(bits);
+    free(of_cpu);
+    free(of_gpu);
+}
+
+/* Little enough for tools that slow the device down a thousandfold. */
+START_TEST(a_little_agrees)
+{
+    open_spec(_i);
+    assert_calls(constant, LENGTH);
+    assert_streams(5, 20);
+    close_spec();
+}
+END_TEST
+
+START_TEST(streams_do_not_disturb_each_other)
+{
+    static const size_t counts[] = {1, 2, 3, 16, 17, 64, 129, 300};
+    open_spec(_i);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        assert_streams(counts[i], 60);
+    assert_streams(1100, 3);
+    assert_streams(300, 1);
+    assert_streams(5, LENGTH - 8);
+    close_spec();
+}
+END_TEST
+
+/* The same draws on both, from states that have read the same. */
+static void assert_generates(const struct sampler *sampler, size_t n)
+{
+    uint8_t *of_gpu = calloc(n, 2), *of_cpu = of_gpu + n;
+    struct state *on_gpu = new_state(gpu), *on_cpu = new_state(cpu);
+    feed(gpu, on_gpu, text, 50, NULL, NULL);
+    feed(cpu, on_cpu, text, 50, NULL, NULL);
+    assert_ok(engine_generate(gpu, on_gpu, sampler, 3, of_gpu, n / 2));
+    assert_ok(engine_generate(gpu, on_gpu, sampler, 3 + n / 2, of_gpu + n / 2,
+                              n - n / 2));
+    assert_ok(engine_generate(cpu, on_cpu, sampler, 3, of_cpu, n));
+    ck_assert_mem_eq(of_gpu, of_cpu, n);
+    float *want = image_of(cpu, on_cpu);
+    assert_image(gpu, on_gpu, want);
+    free(want);
+    free(of_gpu);
+    engine_state_free(gpu, on_gpu);
+    engine_state_free(cpu, on_cpu);
+}
+
+START_TEST(draws_agree)
+{
+    struct sampler samplers[] = {
+        sampler_make(1.0f, 256, 1.0f, 0.0f, 1),
+        sampler_make(0.0f, 256, 1.0f, 0.0f, 2),
+        sampler_make(0.8f, 40, 1.0f, 0.0f, 3),
+        sampler_make(1.2f, 256, 0.9f, 0.0f, 4),
+        sampler_make(0.9f, 100, 0.95f, 0.02f, 5),
+    };
+    open_spec(_i);
+    for (size_t i = 0; i < sizeof samplers / sizeof samplers[0]; i++)
+        assert_generates(&samplers[i], 101);
+    close_spec();
+}
+END_TEST
+
+/* Half of text here, half there. */
+START_TEST(states_change_engines)
+{
+    open_spec(_i);
+    struct engine *order[] = {gpu, cpu, gpu};
+    for (int i = 0; i < 2; i++) {
+        struct state *first = new_state(order[i]);
+        struct state *second = new_state(order[i + 1]);
+        feed(order[i], first, text, 333, NULL, NULL);
+        float *image = image_of(order[i], first);
+        assert_ok(engine_state_set(order[i + 1], second, image));
+        feed(order[i + 1], second, text + 333, LENGTH - 333, NULL, NULL);
+        assert_image(order[i + 1], second, want_image);
+        free(image);
+        engine_state_free(order[i], first);
+        engine_state_free(order[i + 1], second);
+    }
+    close_spec();
+}
+END_TEST
+
+START_TEST(copies_and_begins_agree)
+{
+    open_spec(0);
+    struct state *a = new_state(gpu), *b = new_state(gpu);
+    feed(gpu, a, text, 100, NULL, NULL);
+    assert_ok(engine_state_copy(gpu, b, a));
+    feed(gpu, b, text + 100, LENGTH - 100, NULL, NULL);
+    assert_image(gpu, b, want_image);
+    assert_ok(engine_state_begin(gpu, a));
+    feed(gpu, a, text, LENGTH, NULL, NULL);
+    assert_image(gpu, a, want_image);
+    engine_state_free(gpu, a);
+    engine_state_free(gpu, b);
+    close_spec();
+}
+END_TEST
+
+START_TEST(the_shipped_model_agrees)
+{
+    struct model *shipped;
+    const char *path = getenv("MAMBYTE_MODEL");
+    if (!path)
+        return;
+    assert_ok(model_open(&shipped, path));
+    open_engines(shipped);
+    assert_splits();
+    assert_streams(33, 80);
+    struct sampler sampler = sampler_make(0.9f, 60, 0.98f, 0.0f, 7);
+    assert_generates(&sampler, 300);
+    close_engines();
+    model_close(shipped);
+}
+END_TEST
+
+START_TEST(a_device_that_is_not_there_is_refused)
+{
+    struct tiny_spec spec = spec_at(0);
+    struct engine_options options = {.device = DEVICE_CUDA, .cuda_index = 1000};
+    assert_ok(tiny_model_open(&tiny, &spec));
+    ck_assert_int_eq(engine_open(&gpu, tiny.model, &options), E_DEVICE);
+    ck_assert_ptr_null(gpu);
+    ck_assert_ptr_nonnull(strstr(status_message(), "no GPU 1000"));
+    tiny_model_close(&tiny);
+}
+END_TEST
+
+/* A megabyte in random pieces equals the megabyte at once, on both. */
+START_TEST(a_megabyte_agrees)
+{
+    enum { N = 1 << 20 };
+    uint8_t *bytes = malloc(N);
+    float *bits = malloc(3 * N * sizeof *bits);
+    for (int t = 0; t < N; t++)
+        bytes[t] = (uint8_t)(sampler_random(5, (uint64_t)t) >> 59);
+    open_spec(0);
+    struct state *a = new_state(gpu), *b = new_state(gpu), *c = new_state(cpu);
+    feed(gpu, a, bytes, N, bits, NULL);
+    feed(cpu, c, bytes, N, bits + N, NULL);
+    for (size_t i = 0, done = 0; done < N; i++) {
+        size_t n = sampler_random(6, i) % 9973;
+        n = n < N - done ? n : N - done;
+        feed(gpu, b, bytes + done, n, bits + 2 * N + done, NULL);
+        done += n;
+    }
+    ck_assert_mem_eq(bits, bits + N, N * sizeof *bits);
+    ck_assert_mem_eq(bits, bits + 2 * N, N * sizeof *bits);
+    float *want = image_of(cpu, c);
+    assert_image(gpu, a, want);
+    assert_image(gpu, b, want);
+    free(want);
+    engine_state_free(gpu, a);
+    engine_state_free(gpu, b);
+    engine_state_free(cpu, c);
+    close_spec();
+    free(bits);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_soak_keeps_agreeing)
+{
+    time_t end = time(NULL) + atoi(getenv("MAMBYTE_SOAK"));
+    int rounds = 0;
+    open_spec(7);
+    for (; time(NULL) < end; rounds++) {
+        assert_splits();
+        assert_streams(40, 200);
+    }
+    close_spec();
+    printf("%d rounds\n", rounds);
+}
+END_TEST
+
+static Suite *cuda_suite(void)
+{
+    Suite *suite = suite_create("cuda");
+    TCase *few = tcase_create("few");
+    tcase_set_timeout(few, TIMEOUT_S);
+    tcase_add_test(few, a_little_agrees);
+    suite_add_tcase(suite, few);
+
+    TCase *tests = tcase_create("bits");
+    tcase_set_timeout(tests, TIMEOUT_S);
+    tcase_add_test(tests, a_device_that_is_not_there_is_refused);
+    tcase_add_loop_test(tests, splits_agree, 0, N_SPECS);
+    tcase_add_test(tests, chunks_of_all_lengths_agree);
+    tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0, 3);
+    tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
+    tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
+    tcase_add_test(tests, copies_and_begins_agree);
+    tcase_add_test(tests, the_shipped_model_agrees);
+    if (getenv("MAMBYTE_SLOW"))
+        tcase_add_test(tests, a_megabyte_agrees);
+    if (getenv("MAMBYTE_SOAK"))
+        tcase_add_test(tests, a_soak_keeps_agreeing);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
+
+/* Whether a GPU engine opens at all; if not, the sentence says why. */
+static bool has_gpu(void)
+{
+    struct tiny_spec spec = spec_at(3);
+    struct engine_options options = {.device = DEVICE_CUDA};
+    if (tiny_model_open(&tiny, &spec) != OK)
+        return false;
+    bool has = engine_open(&gpu, tiny.model, &options) == OK;
+    engine_close(gpu);
+    tiny_model_close(&tiny);
+    return has;
+}
+
+int main(void)
+{
+    if (!has_gpu()) {
+        fprintf(stderr, "check_cuda: %s\n", status_message());
+        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
+    }
+    SRunner *runner = srunner_create(cuda_suite());
+    srunner_set_fork_status(runner, CK_NOFORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? 0 : 1;
+}
