@@ -68,13 +68,14 @@ AS_IF([test "x$NVCC" = x],
 # ------------------
 # NVCC_GENCODE: code for each capability, and PTX of the last, so that a
 # newer GPU can still run us.  By default one of each major version: what is
-# compiled for 8.0 runs on 8.6 and 8.9 too.
+# compiled for 8.0 runs on 8.6 and 8.9 too; 9.0a has the products of a
+# warpgroup that 9.0 has not, and runs on all of 9.0.
 AC_DEFUN([_MAMBYTE_CUDA_ARCH], [
 AC_CACHE_CHECK([what $NVCC compiles for], [mb_cv_cuda_arch], [
   mb_cv_cuda_arch=
   mb_save_IFS=$IFS; IFS=,
   AS_IF([test "x$with_cuda_arch" = xauto],
-    [set x 75,80,90,100,120], [set x "$with_cuda_arch"])
+    [set x 75,80,90a,100,120], [set x "$with_cuda_arch"])
   shift
   for mb_sm in $[1]; do
     IFS=$mb_save_IFS
@@ -93,6 +94,7 @@ AS_IF([test "x$mb_cv_cuda_arch" != x && test "x$mb_cv_cuda_arch" != xno], [
     AS_VAR_APPEND([NVCC_GENCODE],
       [" -gencode=arch=compute_$mb_sm,code=sm_$mb_sm"])
   done
+  mb_sm=${mb_sm%a}
   AS_VAR_APPEND([NVCC_GENCODE],
     [" -gencode=arch=compute_$mb_sm,code=compute_$mb_sm"])])
 ])

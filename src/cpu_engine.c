@@ -55,32 +55,32 @@ struct cpu_layer {
 
 /* What a thread quantises, [t][..]. */
 struct cpu_inputs {
-    struct quantised x;         /* of the norms                             */
-    struct quantised inner;     /* of u, then of y                          */
-    struct quantised dt;        /* of dt                                    */
+    struct quantised x;     /* of the norms */
+    struct quantised inner; /* of u, then of y */
+    struct quantised dt;    /* of dt */
 };
 
 struct cpu_engine {
     struct engine base;
     const struct cpu_kernels *kernels;
     struct threads *team;
-    struct cpu_layer *layers;   /* [n_layer]                                */
+    struct cpu_layer *layers; /* [n_layer] */
     struct projection lm_head;
-    void *panels;               /* owned: everything repacked               */
+    void *panels; /* owned: everything repacked */
 
     /* One batch; row t is a byte. */
     struct piece pieces[BATCH];
     int n_pieces, n_rows;
     bool is_long;
-    float *scratch;             /* owned: the floats of what follows        */
-    float *h;                   /* [t][d_model]                             */
-    float *uz;                  /* [t][ld_uz], 2 d_inner of them used       */
-    float *dtbc;                /* [t][dt_rank + 2 d_state]                 */
-    float *y;                   /* [t][ld_y], d_inner of them used          */
-    float *logits;              /* [t][256]                                 */
+    float *scratch; /* owned: the floats of what follows */
+    float *h;       /* [t][d_model] */
+    float *uz;      /* [t][ld_uz], 2 d_inner of them used */
+    float *dtbc;    /* [t][dt_rank + 2 d_state] */
+    float *y;       /* [t][ld_y], d_inner of them used */
+    float *logits;  /* [t][256] */
     size_t ld_uz, ld_y;
-    int8_t *scratch_q;          /* owned: the q of the inputs               */
-    struct cpu_inputs *inputs;  /* [threads]                                */
+    int8_t *scratch_q;         /* owned: the q of the inputs */
+    struct cpu_inputs *inputs; /* [threads] */
 };
 
 static struct cpu_engine *self(struct engine *engine)
@@ -124,8 +124,8 @@ static struct range rows_of(const struct cpu_engine *e, int thread)
 static struct range channels_of(const struct cpu_engine *e, int n, int thread)
 {
     const struct cpu_kernels *k = e->kernels;
-    int unit = k->rows_unit > k->channels_unit ? k->rows_unit
-                                               : k->channels_unit;
+    int unit =
+        k->rows_unit > k->channels_unit ? k->rows_unit : k->channels_unit;
     return split(e, n, unit, thread);
 }
 
@@ -161,8 +161,8 @@ static void embed(struct cpu_engine *e, int thread)
     }
 }
 
-static void norm_quantise(struct cpu_engine *e, int thread,
-                          const float *weight, const float *bias)
+static void norm_quantise(struct cpu_engine *e, int thread, const float *weight,
+                          const float *bias)
 {
     const struct model_config *c = config_of(e);
     struct norm norm = {weight, bias, c->norm_epsilon, c->d_model};
@@ -356,8 +356,8 @@ static enum status cpu_generate(struct engine *engine, struct state *state,
 {
     const struct model_config *c = &engine->model->config;
     for (size_t i = 0; i < n; i++) {
-        bytes[i] = sampler_choose(sampler, state_logits(c, state->image),
-                                  index + i);
+        bytes[i] =
+            sampler_choose(sampler, state_logits(c, state->image), index + i);
         struct segment one = {.state = state, .bytes = bytes + i, .n = 1};
         TRY(cpu_feed(engine, &one, 1));
     }
@@ -539,8 +539,8 @@ static enum status make_scratch(struct cpu_engine *e)
     e->ld_y = (size_t)padded(c->d_inner) + ROW_GAP;
 
     /* An input has a scale and a sum a row. */
-    size_t row_floats = ld_h + e->ld_uz + ld_dtbc + e->ld_y + N_BYTES_VOCAB +
-                        threads * 3 * 2;
+    size_t row_floats =
+        ld_h + e->ld_uz + ld_dtbc + e->ld_y + N_BYTES_VOCAB + threads * 3 * 2;
     size_t row_q = (size_t)padded(c->d_model) + (size_t)padded(c->d_inner) +
                    (size_t)padded(c->dt_rank);
     e->scratch = aligned_alloc(64, BATCH * row_floats * sizeof(float));

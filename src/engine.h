@@ -29,12 +29,12 @@ struct state;
 /* n bytes that one stream reads.  No two segments of a call share a state. */
 struct segment {
     struct state *state;
-    const uint8_t *bytes; /* [n]                                            */
-    size_t n;             /* may be 0                                       */
+    const uint8_t *bytes; /* [n] */
+    size_t n;             /* may be 0 */
     float *bits;          /* [n] or NULL: what byte t cost under the
-                           * prediction before it (odds_cost)               */
+                           * prediction before it (odds_cost) */
     float *logits;        /* [n][256] or NULL: natural-log units, the
-                           * prediction after byte t                        */
+                           * prediction after byte t */
 };
 
 /* What the hardware has to give.  engine.c fills the table by device. */
@@ -67,13 +67,13 @@ enum device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 
 struct engine_options {
     enum device device;
-    int cuda_index;   /* which GPU                                          */
-    int n_threads;    /* of the CPU; 0: one a core that we may run on       */
-    const char *cpu;  /* "scalar", "avx2", ..: a named level; NULL: the best */
+    int cuda_index;  /* which GPU */
+    int n_threads;   /* of the CPU; 0: one a core that we may run on */
+    const char *cpu; /* "scalar", "avx2", ..: a named level; NULL: the best */
 };
 
 /* The model stays the caller's and must outlive the engine.  E_DEVICE with
- * the reason when DEVICE_CUDA cannot be had; DEVICE_AUTO falls back. */
+ * the reason when DEVICE_CUDA cannot be had; DEVICE_AUTO is the CPU for now. */
 enum status engine_open(struct engine **engine, const struct model *model,
                         const struct engine_options *options);
 void engine_close(struct engine *engine); /* NULL is accepted */
@@ -137,8 +137,7 @@ void engine_describe(const struct engine *engine, char text[160]);
 /* For the engines: cpu_engine.c, cuda/cuda_engine.cu. */
 enum status cpu_engine_open(struct engine **engine, const struct model *model,
                             const struct engine_options *options);
-enum status cuda_engine_open(struct engine **engine,
-                             const struct model *model,
+enum status cuda_engine_open(struct engine **engine, const struct model *model,
                              const struct engine_options *options);
 
 #endif

@@ -142,6 +142,25 @@ START_TEST(levels_threads_and_splits_agree)
 }
 END_TEST
 
+/* More threads than the model has projections to repack, or rows to split. */
+START_TEST(many_threads_agree)
+{
+    enum { N = 20 };
+    open_spec(_i);
+    float logits[N][256], bits[N];
+    for (int threads = 4; threads <= 16; threads += 3) {
+        struct engine *engine = open_engine(NULL, threads);
+        struct state *state = new_state(engine);
+        feed(engine, state, text, N, bits, logits[0]);
+        ck_assert_mem_eq(logits, want_logits, sizeof logits);
+        ck_assert_mem_eq(bits, want_bits, sizeof bits);
+        engine_state_free(engine, state);
+        engine_close(engine);
+    }
+    close_spec();
+}
+END_TEST
+
 /* Stream i reads text + i, of a length of its own, in company. */
 START_TEST(streams_do_not_disturb_each_other)
 {
@@ -281,6 +300,7 @@ int main(void)
     TCase *tcase = tcase_create("engine");
     tcase_set_timeout(tcase, 600);
     tcase_add_loop_test(tcase, levels_threads_and_splits_agree, 0, N_SPECS);
+    tcase_add_loop_test(tcase, many_threads_agree, 0, N_SPECS);
     tcase_add_loop_test(tcase, streams_do_not_disturb_each_other, 0, 3);
     tcase_add_test(tcase, generating_is_choosing_and_reading);
     tcase_add_test(tcase, a_state_moves_between_engines);
