@@ -21,6 +21,7 @@
 #include <xxhash.h>
 
 #include "exact.h"
+#include "quantise.h"
 
 enum { ALIGNMENT = 64, NAME_CHARS = 128 };
 
@@ -291,19 +292,6 @@ static enum status bind_layer(struct binder *b, struct layer *layer)
 }
 
 /* ---- the head ------------------------------------------------------------ */
-
-static void quantise_row(int8_t *q, float *scale, const float *x, int n)
-{
-    uint32_t amax = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
-        amax = magnitude > amax ? magnitude : amax;
-    }
-    struct exact_scale s = exact_scale_of(amax);
-    for (int i = 0; i < n; i++)
-        q[i] = exact_quantise(x[i], s.inverse);
-    *scale = s.scale;
-}
 
 static void tie_head(struct binder *b)
 {
