@@ -24,7 +24,8 @@ struct cuda_engine {
     int index; /* of the device                             */
     struct cudaDeviceProp device;
     cudaStream_t stream;     /* of everything but prefill                 */
-    struct decoder *decoder; /* NULL until needed                         */
+    struct decoder *decoder; /* NULL until needed, or where it cannot run */
+    bool has_decoder;        /* decoder is what it will be                */
     struct prefill *prefill; /* NULL until needed                         */
     struct state *free_states;
 };
@@ -218,10 +219,17 @@ static enum status copy_image(const struct engine *engine, void *to,
     return finish(e, "copying a state");
 }
 
+/* Nobody waits for it: what follows on the stream comes after it, and waves
+ * begin when the stream has ended. */
 static enum status cuda_state_copy(struct engine *engine, struct state *to,
                                    const struct state *from)
 {
-    return copy_image(engine, to->image, from->image, cudaMemcpyDeviceToDevice);
+    struct cuda_engine *e = self(engine);
+    TRY(enter(e));
+    CUDA_TRY(cudaMemcpyAsync(to->image, from->image, image_bytes(engine),
+                             cudaMemcpyDeviceToDevice, e->stream),
+             "copying a state");
+    return OK;
 }
 
 static enum status cuda_state_get(struct engine *engine,
@@ -240,7 +248,10 @@ static enum status cuda_state_set(struct engine *engine, struct state *state,
 
 static enum status need_decoder(struct cuda_engine *e)
 {
-    return e->decoder ? OK : decoder_open(&e->decoder, &e->model, e->stream);
+    if (!e->has_decoder)
+        TRY(decoder_open(&e->decoder, &e->model, e->stream));
+    e->has_decoder = true;
+    return OK;
 }
 
 static enum status need_prefill(struct cuda_engine *e)
@@ -271,13 +282,33 @@ static enum status cuda_feed(struct engine *engine,
     struct cuda_engine *e = self(engine);
     const struct segment *one = only_segment(segments, n_segments);
     TRY(enter(e));
-    if (!one || one->n > DECODE_MAX) {
-        TRY(need_prefill(e));
-        return prefill_feed(e->prefill, segments, n_segments);
+    if (one && one->n <= DECODE_MAX) {
+        TRY(need_decoder(e));
+        if (e->decoder)
+            return decoder_feed(e->decoder, one->state->image, one->bytes,
+                                one->n, one->bits, one->logits);
     }
-    TRY(need_decoder(e));
-    return decoder_feed(e->decoder, one->state->image, one->bytes, one->n,
-                        one->bits, one->logits);
+    TRY(need_prefill(e));
+    TRY(finish(e, "copying a state"));
+    return prefill_feed(e->prefill, segments, n_segments);
+}
+
+/* The host draws, and the waves read, where the decoder cannot run. */
+static enum status generate_by_waves(struct engine *engine, struct state *state,
+                                     const struct sampler *sampler,
+                                     uint64_t index, uint8_t *bytes, size_t n)
+{
+    struct cuda_engine *e = self(engine);
+    float logits[N_BYTES_VOCAB];
+    CUDA_TRY(cudaMemcpy(logits, state->image + e->model.image.logits,
+                        sizeof logits, cudaMemcpyDeviceToHost),
+             "fetching logits");
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = sampler_choose(sampler, logits, index + i);
+        struct segment one = {state, bytes + i, 1, NULL, logits};
+        TRY(cuda_feed(engine, &one, 1));
+    }
+    return OK;
 }
 
 static enum status cuda_generate(struct engine *engine, struct state *state,
@@ -287,6 +318,8 @@ static enum status cuda_generate(struct engine *engine, struct state *state,
     struct cuda_engine *e = self(engine);
     TRY(enter(e));
     TRY(need_decoder(e));
+    if (!e->decoder)
+        return generate_by_waves(engine, state, sampler, index, bytes, n);
     return decoder_generate(e->decoder, state->image, sampler, index, bytes, n);
 }
 

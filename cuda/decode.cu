@@ -494,25 +494,21 @@ enum status decoder_open(struct decoder **decoder,
     *decoder = NULL;
     decode_function *kernel = choose_kernel(&model->config);
     TRY(find_limits(&limits, model, kernel));
+    struct decode_plan plan;
+    if (limits.n_blocks == 0 || !decode_plan_make(&plan, model, &limits))
+        return OK;
     struct decoder *d = (struct decoder *)calloc(1, sizeof *d);
     if (d == NULL)
         return fail_memory("the decoder");
+    d->plan = plan;
     d->stream = stream;
     d->kernel = kernel;
-    enum status status = OK;
-    if (limits.n_blocks == 0 || !decode_plan_make(&d->plan, model, &limits))
-        status = fail(E_DEVICE,
-                      "this GPU is too small to step a model of "
-                      "d_model %d, d_inner %d",
-                      model->config.d_model, model->config.d_inner);
-    else
-        status = allocate(d, model);
-    if (status != OK) {
+    enum status status = allocate(d, model);
+    if (status != OK)
         decoder_close(d);
-        return status;
-    }
-    *decoder = d;
-    return OK;
+    else
+        *decoder = d;
+    return status;
 }
 
 void decoder_close(struct decoder *d)

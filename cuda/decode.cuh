@@ -10,8 +10,8 @@
 struct decoder; /* private: what the kernel needs beside the model */
 
 /* Chooses the grid, places the weights: a second copy of the model, in the
- * order of use.  E_DEVICE when the shape does not fit the GPU.  The model
- * outlives the decoder; all its work is ordered on stream. */
+ * order of use.  *decoder is NULL where the shape does not fit the GPU.  The
+ * model outlives the decoder; all its work is ordered on stream. */
 enum status decoder_open(struct decoder **decoder,
                          const struct cuda_model *model, cudaStream_t stream);
 void decoder_close(struct decoder *decoder); /* NULL is accepted */

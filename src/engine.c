@@ -18,20 +18,36 @@ enum status cuda_engine_open(struct engine **engine, const struct model *model,
 }
 #endif
 
+static enum status open_cuda(struct engine **engine, const struct model *model,
+                             const struct engine_options *options)
+{
+    *engine = NULL;
+    if (model->config.is_float)
+        return fail(E_DEVICE,
+                    "the GPU runs int8 models, and %s has float "
+                    "weights: use --device=cpu, or mambyte-import "
+                    "--quantize=int8",
+                    safetensors_path(model->file));
+    return cuda_engine_open(engine, model, options);
+}
+
 enum status engine_open(struct engine **engine, const struct model *model,
                         const struct engine_options *options)
 {
-    if (options->device == DEVICE_CUDA)
-        return cuda_engine_open(engine, model, options);
-    /* DEVICE_AUTO is the CPU until the GPU engine, as it is now, has passed
-     * its tests on a GPU: see README. */
+    if (options->device != DEVICE_CPU) {
+        enum status status = open_cuda(engine, model, options);
+        if (status == OK || options->device == DEVICE_CUDA)
+            return status;
+    }
     return cpu_engine_open(engine, model, options);
 }
 
 void engine_close(struct engine *engine)
 {
-    if (engine)
-        engine->ops->close(engine);
+    if (!engine)
+        return;
+    engine_state_free(engine, engine->begun);
+    engine->ops->close(engine);
 }
 
 enum status engine_state_new(struct engine *engine, struct state **state)
@@ -51,7 +67,7 @@ void engine_state_free(struct engine *engine, struct state *state)
         engine->ops->state_free(engine, state);
 }
 
-enum status engine_state_begin(struct engine *engine, struct state *state)
+static enum status begin(struct engine *engine, struct state *state)
 {
     const struct model_config *config = &engine->model->config;
     float *zeros = calloc(model_state_floats(config), sizeof *zeros);
@@ -64,6 +80,22 @@ enum status engine_state_begin(struct engine *engine, struct state *state)
     uint8_t byte = (uint8_t)config->begin_byte;
     struct segment begin = {.state = state, .bytes = &byte, .n = 1};
     return engine_feed(engine, &begin, 1);
+}
+
+/* Only the first stream reads the begin byte. */
+enum status engine_state_begin(struct engine *engine, struct state *state)
+{
+    if (!engine->begun) {
+        struct state *begun;
+        TRY(engine->ops->state_new(engine, &begun));
+        enum status status = begin(engine, begun);
+        if (status != OK) {
+            engine_state_free(engine, begun);
+            return status;
+        }
+        engine->begun = begun;
+    }
+    return engine->ops->state_copy(engine, state, engine->begun);
 }
 
 enum status engine_state_copy(struct engine *engine, struct state *to,

@@ -61,6 +61,7 @@ struct engine {
     const struct engine_ops *ops;
     const struct model *model;
     int n_streams; /* that keep it busy when stepped together; 0: some dozens */
+    struct state *begun; /* a stream's begin, once one was wanted: engine.c */
 };
 
 enum device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
@@ -73,7 +74,8 @@ struct engine_options {
 };
 
 /* The model stays the caller's and must outlive the engine.  E_DEVICE with
- * the reason when DEVICE_CUDA cannot be had; DEVICE_AUTO is the CPU for now. */
+ * the reason when DEVICE_CUDA cannot be had; DEVICE_AUTO is a GPU where one
+ * can be had, else the CPU. */
 enum status engine_open(struct engine **engine, const struct model *model,
                         const struct engine_options *options);
 void engine_close(struct engine *engine); /* NULL is accepted */
