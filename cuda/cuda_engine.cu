@@ -15,8 +15,9 @@
 /* Up to so many bytes of one stream a persistent kernel is faster. */
 enum { DECODE_MAX = 8 };
 
-/* So many streams, stepped together, keep the device busy. */
-enum { BUSY_STREAMS = 256 };
+/* So many streams, stepped together, keep the device busy, and as many are
+ * asked for as half of its free memory can hold. */
+enum { BUSY_STREAMS = 1024 };
 
 struct cuda_engine {
     struct engine base;
@@ -385,6 +386,15 @@ static enum status find_device(int index)
     return OK;
 }
 
+static enum status count_streams(struct cuda_engine *e)
+{
+    size_t free_bytes, all_bytes;
+    CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
+    size_t n = free_bytes / 2 / image_bytes(&e->base);
+    e->base.n_streams = n < BUSY_STREAMS ? (int)n : BUSY_STREAMS;
+    return OK;
+}
+
 static enum status set_up(struct cuda_engine *e, const struct model *model)
 {
     CUDA_TRY(cudaInitDevice(e->index, cudaDeviceScheduleBlockingSync,
@@ -395,7 +405,8 @@ static enum status set_up(struct cuda_engine *e, const struct model *model)
              "asking for the device's properties");
     CUDA_TRY(cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking),
              "a stream");
-    return open_model(&e->model, model);
+    TRY(open_model(&e->model, model));
+    return count_streams(e);
 }
 
 extern "C" enum status cuda_engine_open(struct engine **engine,
@@ -409,7 +420,7 @@ extern "C" enum status cuda_engine_open(struct engine **engine,
         return fail_memory("the GPU engine");
     e->base.ops = &cuda_ops;
     e->base.model = model;
-    e->base.n_streams = BUSY_STREAMS;
+    e->base.is_apart = true;
     e->index = options->cuda_index;
     enum status status = set_up(e, model);
     if (status != OK)

@@ -2,8 +2,9 @@
  *
  * In step k layer l works on wave k - l (kernels.cuh).  The layers are cut
  * into groups, each with a stream of its own, so that the products of one
- * group run beside the scan of another.  Group g needs in step k what group
- * g - 1 made in step k - 1: one event a group says so.
+ * group run beside the scan of another; but for few streams, whose scans do
+ * better all at once.  Group g needs in step k what group g - 1 made in step
+ * k - 1: one event a group says so.
  *
  * The host builds a wave, sends it, and stays RESULTS waves ahead of the
  * results it has taken; memory does not depend on the length of the input.
@@ -16,7 +17,8 @@
 #include "source.cuh"
 
 enum {
-    GROUPS = 2,        /* of layers, each with a stream                    */
+    GROUPS = 2,        /* of layers, each with a stream, at most           */
+    FEW_STREAMS = 8,   /* fewer are read with a single group               */
     RESULTS = 4,       /* waves whose results may wait for the host      */
     ROW_LAYERS = 16384 /* rows under way in all layers together          */
 };
@@ -52,6 +54,7 @@ struct prefill {
     void *pinned;       /* owned, host: bits and logits             */
     struct wave *waves; /* owned, pinned [n_slots]                  */
     struct group groups[GROUPS];
+    int n_groups; /* of this call                                   */
     cudaStream_t head;
     cudaStream_t copies; /* of waves, beside the work                */
     cudaEvent_t copied;
@@ -212,7 +215,7 @@ static enum status run_group(struct prefill *p, int g, int k, int n_waves)
 {
     struct group *group = &p->groups[g];
     struct step s = step_of(p, group, k, n_waves);
-    struct queue q = {group->stream, p->overlaps && GROUPS == 1};
+    struct queue q = {group->stream, p->overlaps && p->n_groups == 1};
     if (s.count == 0)
         return OK;
     if (g > 0)
@@ -228,12 +231,24 @@ static enum status run_group(struct prefill *p, int g, int k, int n_waves)
     return send_result(p, q.stream, k - (p->batch.n_layer - 1));
 }
 
+/* Nothing is under way. */
+static void share_layers(struct prefill *p, int n_groups)
+{
+    int layers = p->batch.n_layer;
+    p->n_groups = n_groups;
+    for (int i = 0; i < n_groups; i++) {
+        p->groups[i].first = ceil_div(layers * i, n_groups);
+        p->groups[i].end = ceil_div(layers * (i + 1), n_groups);
+    }
+}
+
 /* Groups run from the last to the first: each waits for what the one before
  * it did in the step before. */
 static enum status run_steps(struct prefill *p)
 {
     int n_waves = 0;
     bool is_empty = false;
+    share_layers(p, p->source.n_active < FEW_STREAMS ? 1 : GROUPS);
     for (int k = 0; !is_empty || k < n_waves + p->batch.n_layer - 1; k++) {
         if (!is_empty && build_wave(p, k)) {
             n_waves++;
@@ -241,7 +256,7 @@ static enum status run_steps(struct prefill *p)
         } else {
             is_empty = true;
         }
-        for (int g = GROUPS - 1; g >= 0; g--)
+        for (int g = p->n_groups - 1; g >= 0; g--)
             TRY(run_group(p, g, k, n_waves));
     }
     for (int i = 0; i < RESULTS; i++)
@@ -440,11 +455,8 @@ static enum status allocate_host(struct prefill *p)
 
 static enum status create_groups(struct prefill *p)
 {
-    int layers = p->batch.n_layer;
     for (int i = 0; i < GROUPS; i++) {
         struct group *g = &p->groups[i];
-        g->first = ceil_div(layers * i, GROUPS);
-        g->end = ceil_div(layers * (i + 1), GROUPS);
         CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking),
                  "a stream");
         CUDA_TRY(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming),

@@ -1,6 +1,7 @@
 /* source.cuh -- the segments of a call, dealt out to waves.
  *
- * Every segment under way gets an equal share of the rows of a wave, and the
+ * Every segment under way gets an equal share of the rows of a wave, but not
+ * too few: a row alone is no work for the trouble of fetching a state.  The
  * first that have more get what is left, so that streams of all lengths keep
  * the waves full.  Part of prefill.cu.
  *
@@ -76,15 +77,16 @@ static int rest_of(const struct part *p, int limit)
     return rest < (size_t)limit ? (int)rest : limit;
 }
 
-/* Gives each active segment its share, then what is left to the first that
- * have more. */
+/* Gives the active segments their shares while there are rows, then what is
+ * left to the first that have more; how many got any. */
 static int share_rows(struct source *s)
 {
-    int rows = s->rows, left = rows;
-    int n = s->n_active < rows ? s->n_active : rows;
-    for (int i = 0; i < n; i++) {
-        s->active[i].n = rest_of(&s->active[i], rows / n);
-        left -= s->active[i].n;
+    int left = s->rows, each = s->rows / s->n_active, n = 0;
+    if (each < MIN_ROWS_EACH)
+        each = MIN_ROWS_EACH;
+    for (; n < s->n_active && left > 0; n++) {
+        s->active[n].n = rest_of(&s->active[n], each < left ? each : left);
+        left -= s->active[n].n;
     }
     for (int i = 0; i < n && left > 0; i++) {
         int more = rest_of(&s->active[i], left);

@@ -61,6 +61,7 @@ struct engine {
     const struct engine_ops *ops;
     const struct model *model;
     int n_streams; /* that keep it busy when stepped together; 0: some dozens */
+    bool is_apart; /* it computes without the cores of the machine       */
     struct state *begun; /* a stream's begin, once one was wanted: engine.c */
 };
 

@@ -8,6 +8,9 @@
  *     decoder    the threads decode one byte of every lane, a group each;
  *                then the engine reads it, predicting what follows
  *
+ * An encoder whose engine leaves the cores alone has its wave in two halves:
+ * one is read while the other is coded.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include "lanes.h"
@@ -20,7 +23,8 @@
 
 enum {
     CHUNK_MIN = 64,         /* bytes of a lane that an encoder takes at a   */
-    CHUNK_ROWS = 1024,      /* time; of all lanes, if they are few          */
+    CHUNK_APART = 128,      /* time; with an engine apart;                  */
+    CHUNK_ROWS = 1024,      /* of all lanes, if they are few                */
     GIVE_UP_BYTES = 1 << 16 /* after which a code has to be worth it        */
 };
 
@@ -37,6 +41,14 @@ struct group {
     struct predictor *predictor;
     struct lane *lanes; /* [n_lanes] */
     uint32_t n_lanes;
+};
+
+/* What is read, or coded, at a time: of the groups and lanes of the wave, from
+ * the first to before the end.  The second half may be empty. */
+struct half {
+    uint32_t group, end_group;
+    uint32_t lane, end_lane;
+    uint32_t t; /* bytes of each lane done */
 };
 
 /* How n bytes are cut.  The last lane, and group, may be shorter. */
@@ -65,9 +77,13 @@ struct lanes {
 
     /* The wave. */
     uint32_t n_lanes, n_groups;
+    struct half halves[2];
+    uint32_t chunk; /* bytes of each lane under way              */
     bool is_decoder;
-    bool is_hopeless;  /* an encoder's code, see lanes_encode()     */
-    uint32_t t, chunk; /* bytes of each lane done, under way        */
+    bool is_hopeless;           /* an encoder's code, see lanes_encode()     */
+    const struct half *reading; /* now, by the engine                        */
+    const struct half *coding;  /* now, by the threads                       */
+    enum status status;         /* of the reading                            */
 };
 
 /* ---- cutting ------------------------------------------------------------ */
@@ -250,6 +266,28 @@ static uint32_t wave_groups(const struct lanes *l, const struct cut *cut)
     return n < 1 ? 1 : (uint32_t)least(n, cut->n_groups);
 }
 
+static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
+{
+    uint32_t least_bytes = l->engine->is_apart ? CHUNK_APART : CHUNK_MIN;
+    if (l->is_decoder)
+        return 1;
+    return n_lanes * least_bytes < CHUNK_ROWS ? CHUNK_ROWS / n_lanes
+                                              : least_bytes;
+}
+
+/* Where the groups of the wave have begun. */
+static void make_halves(struct lanes *l)
+{
+    uint32_t n = l->n_groups, first = n;
+    if (!l->is_decoder && l->engine->is_apart && n > 1 &&
+        threads_count(l->team) > 1)
+        first = (n + 1) / 2;
+    uint32_t lane =
+        first < n ? (uint32_t)(l->groups[first].lanes - l->lanes) : l->n_lanes;
+    l->halves[0] = (struct half){.end_group = first, .end_lane = lane};
+    l->halves[1] = (struct half){first, n, lane, l->n_lanes, 0};
+}
+
 /* The wave that begins with a lane; encoders are ready then. */
 static enum status begin_wave(struct lanes *l, const struct cut *cut,
                               uint32_t first_lane)
@@ -259,40 +297,36 @@ static enum status begin_wave(struct lanes *l, const struct cut *cut,
     uint32_t n_lanes = (uint32_t)least((size_t)n_groups * cut->group_lanes,
                                        cut->n_lanes - first_lane);
     n_groups = (uint32_t)ceil_div(n_lanes, cut->group_lanes);
-    l->chunk = 1;
-    if (!l->is_decoder)
-        l->chunk =
-            n_lanes * CHUNK_MIN < CHUNK_ROWS ? CHUNK_ROWS / n_lanes : CHUNK_MIN;
-    l->t = 0;
+    l->chunk = choose_chunk(l, n_lanes);
     TRY(make_lanes(l, n_lanes));
     TRY(make_groups(l, n_groups));
     TRY(make_logits(l, n_lanes));
     for (uint32_t i = 0; i < n_groups; i++)
         TRY(begin_group(l, cut, i, first_lane + i * cut->group_lanes));
+    make_halves(l);
     return OK;
 }
 
-/* Bytes of the chunk that a lane has. */
-static uint32_t chunk_bytes(const struct lanes *l, const struct lane *lane)
+/* Bytes of the chunk at t that a lane has. */
+static uint32_t chunk_bytes(const struct lanes *l, const struct lane *lane,
+                            uint32_t t)
 {
-    return lane->length <= l->t
-               ? 0
-               : (uint32_t)least(l->chunk, lane->length - l->t);
+    return lane->length <= t ? 0 : (uint32_t)least(l->chunk, lane->length - t);
 }
 
 /* The engine reads the chunk; a decoder's last byte needs no more. */
-static enum status feed(struct lanes *l)
+static enum status feed(struct lanes *l, const struct half *half)
 {
     size_t n = 0;
-    for (uint32_t i = 0; i < l->n_lanes; i++) {
+    for (uint32_t i = half->lane; i < half->end_lane; i++) {
         struct lane *lane = &l->lanes[i];
-        uint32_t k = chunk_bytes(l, lane);
-        bool is_over = l->is_decoder && l->t + k == lane->length;
+        uint32_t k = chunk_bytes(l, lane, half->t);
+        bool is_over = l->is_decoder && half->t + k == lane->length;
         if (k == 0 || is_over)
             continue;
         l->segments[n] = (struct segment){
             .state = lane->state,
-            .bytes = lane->bytes + l->t,
+            .bytes = lane->bytes + half->t,
             .n = k,
             .logits = lane->logits + 256,
         };
@@ -301,50 +335,77 @@ static enum status feed(struct lanes *l)
     return n > 0 ? engine_feed(l->engine, l->segments, n) : OK;
 }
 
-/* Codes the chunk of a group: a byte of each lane in turns. */
-static void code_group(const struct lanes *l, struct group *group)
+/* Codes the chunk of a group at t: a byte of each lane in turns. */
+static void code_group(const struct lanes *l, struct group *group, uint32_t t)
 {
     for (uint32_t k = 0; k < l->chunk; k++) {
         for (uint32_t i = 0; i < group->n_lanes; i++) {
             struct lane *lane = &group->lanes[i];
-            if (k < chunk_bytes(l, lane))
+            if (k < chunk_bytes(l, lane, t))
                 predictor_code(group->predictor, &lane->history, &lane->coder,
                                lane->logits + 256 * k);
         }
     }
 }
 
-static void code_share(void *context, int index)
+/* Member index of n codes its share. */
+static void code_share(const struct lanes *l, int index, int n)
 {
-    struct lanes *l = context;
+    const struct half *half = l->coding;
     int begin, end;
-    threads_split(&begin, &end, (int)l->n_groups, index,
-                  threads_count(l->team));
+    threads_split(&begin, &end, (int)(half->end_group - half->group), index, n);
     for (int i = begin; i < end; i++)
-        code_group(l, &l->groups[i]);
+        code_group(l, &l->groups[half->group + (uint32_t)i], half->t);
 }
 
-static void code(struct lanes *l)
+static void code_together(void *context, int index)
 {
-    if (l->n_groups > 1)
-        threads_run(l->team, code_share, l);
+    struct lanes *l = context;
+    code_share(l, index, threads_count(l->team));
+}
+
+/* The caller has the engine to itself: no other thread uses it. */
+static void read_and_code(void *context, int index)
+{
+    struct lanes *l = context;
+    if (index == 0)
+        l->status = feed(l, l->reading);
     else
-        code_group(l, &l->groups[0]);
+        code_share(l, index - 1, threads_count(l->team) - 1);
+}
+
+/* Reads one half and codes the other; either may be NULL. */
+static enum status work(struct lanes *l, const struct half *reading,
+                        const struct half *coding)
+{
+    l->reading = reading;
+    l->coding = coding;
+    if (reading && coding) {
+        threads_run(l->team, read_and_code, l);
+        return l->status;
+    }
+    if (reading)
+        return feed(l, reading);
+    if (coding && coding->end_group - coding->group > 1)
+        threads_run(l->team, code_together, l);
+    else if (coding)
+        code_share(l, 0, 1);
+    return OK;
 }
 
 /* To the next chunk: the last prediction of each lane becomes the first. */
-static enum status advance(struct lanes *l)
+static enum status advance(struct lanes *l, struct half *half)
 {
     size_t n = 0;
-    for (uint32_t i = 0; i < l->n_lanes; i++) {
+    for (uint32_t i = half->lane; i < half->end_lane; i++) {
         struct lane *lane = &l->lanes[i];
-        uint32_t k = chunk_bytes(l, lane);
+        uint32_t k = chunk_bytes(l, lane, half->t);
         if (k > 0)
             memcpy(lane->logits, lane->logits + 256 * k,
                    sizeof l->fresh_logits);
         n += k;
     }
-    l->t += l->chunk;
+    half->t += l->chunk;
     return l->tick(l->context, n);
 }
 
@@ -357,19 +418,35 @@ static size_t code_bytes(const struct lanes *l)
     return n;
 }
 
+/* An encoder gives up when its code does not fit, or is no gain. */
+static bool is_hopeless(const struct lanes *l, size_t room)
+{
+    size_t n = code_bytes(l), coded = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct half *half = &l->halves[i];
+        coded += (size_t)half->t * (half->end_lane - half->lane);
+    }
+    return !l->is_decoder &&
+           (n > room || (coded >= GIVE_UP_BYTES && n >= coded));
+}
+
+/* A half takes two steps a chunk, the first while the other takes its
+ * second. */
 static enum status run_wave(struct lanes *l, size_t room)
 {
-    while (l->t < l->lanes[0].length && !l->is_hopeless) {
-        if (!l->is_decoder)
-            TRY(feed(l));
-        code(l);
-        if (l->is_decoder)
-            TRY(feed(l));
-        TRY(advance(l));
-        if (!l->is_decoder) {
-            size_t n = code_bytes(l), coded = (size_t)l->t * l->n_lanes;
-            l->is_hopeless = n > room || (coded >= GIVE_UP_BYTES && n >= coded);
-        }
+    uint32_t n_chunks = (uint32_t)ceil_div(l->lanes[0].length, l->chunk);
+    for (uint32_t step = 0; step <= 2 * n_chunks && !l->is_hopeless; step++) {
+        struct half *first = &l->halves[step % 2];
+        struct half *second = &l->halves[(step + 1) % 2];
+        if (step == 2 * n_chunks || first->lane == first->end_lane)
+            first = NULL;
+        if (step == 0 || second->lane == second->end_lane)
+            second = NULL;
+        TRY(work(l, l->is_decoder ? second : first,
+                 l->is_decoder ? first : second));
+        if (second)
+            TRY(advance(l, second));
+        l->is_hopeless = is_hopeless(l, room);
     }
     return OK;
 }

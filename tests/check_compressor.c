@@ -181,23 +181,25 @@ START_TEST(what_repeats_costs_nothing)
 }
 END_TEST
 
-/* More lanes than one group has, in waves of one group, of all, and by a
- * compressor with another number of threads. */
+/* More lanes than one group has, in waves of one group, of all, and in halves
+ * for an engine apart. */
 START_TEST(the_bytes_do_not_depend_on_who_makes_them)
 {
-    static const int streams[] = {0, 1, 40, 1000};
+    static const int streams[] = {0, 1, 40, 1000, 1000};
     struct blob plain = make(text_byte, 66 * 16384 + 5);
     for (size_t i = 0; i < plain.n; i += 250) /* nothing to copy */
         plain.bytes[i] = random_byte(i);
     struct blob first = compressed(&plain, BIG);
     for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
         engine->n_streams = streams[i];
+        engine->is_apart = i == 4;
         struct blob other = compressed(&plain, BIG);
         check_same(&other, &first);
         free(other.bytes);
     }
     check_decompresses(&first, &plain);
     engine->n_streams = 0;
+    engine->is_apart = false;
     check_decompresses(&first, &plain);
     free(first.bytes);
     free(plain.bytes);
