@@ -18,15 +18,22 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu_relax.h"
 
-/* Turns that a waiter spins, some 40 us, when each member has a core; and
- * after how many it offers the core to another member, which may have been
- * put on the same one. */
-enum { N_SPINS = 2048, N_SPINS_A_YIELD = 64, CACHE_LINE = 64 };
+/* Turns that a waiter spins when each member has a core: some 40 us for the
+ * next run, which may be far off, and a millisecond for the others in a run,
+ * as waking many costs more than most waits; and after how many turns it
+ * offers the core to another member, which may have been put on the same. */
+enum {
+    N_SPINS = 2048,
+    N_SPINS_IN_RUN = 32 * N_SPINS,
+    N_SPINS_A_YIELD = 64,
+    CACHE_LINE = 64
+};
 
 /* What a member knows. */
 struct member {
@@ -37,7 +44,7 @@ struct member {
 
 struct threads {
     int n;
-    int n_spins;
+    bool spins;             /* each member has a core */
     struct member *members; /* [n]; the first is the caller */
     int n_started;          /* members that exist, the caller included */
     threads_work *work;     /* of the current run; NULL: the end */
@@ -81,14 +88,14 @@ static void barrier_sleep(struct threads *threads, unsigned generation)
     pthread_mutex_unlock(&threads->mutex);
 }
 
-void threads_barrier(struct threads *threads)
+static void barrier(struct threads *threads, int n_spins)
 {
     unsigned generation = atomic_load(&threads->generation);
     if (atomic_fetch_add(&threads->n_arrived, 1) == threads->n - 1) {
         barrier_open(threads);
         return;
     }
-    for (int i = 1; i <= threads->n_spins; i++) {
+    for (int i = 1; threads->spins && i <= n_spins; i++) {
         if (atomic_load_explicit(&threads->generation, memory_order_acquire) !=
             generation)
             return;
@@ -99,13 +106,18 @@ void threads_barrier(struct threads *threads)
     barrier_sleep(threads, generation);
 }
 
+void threads_barrier(struct threads *threads)
+{
+    barrier(threads, N_SPINS_IN_RUN);
+}
+
 void threads_run(struct threads *threads, threads_work *work, void *context)
 {
     threads->work = work;
     threads->context = context;
-    threads_barrier(threads);
+    barrier(threads, N_SPINS);
     work(context, 0);
-    threads_barrier(threads);
+    barrier(threads, N_SPINS_IN_RUN);
 }
 
 static void *member_main(void *argument)
@@ -113,11 +125,11 @@ static void *member_main(void *argument)
     const struct member *member = argument;
     struct threads *threads = member->threads;
     for (;;) {
-        threads_barrier(threads);
+        barrier(threads, N_SPINS);
         if (!threads->work)
             return NULL;
         threads->work(threads->context, member->index);
-        threads_barrier(threads);
+        barrier(threads, N_SPINS_IN_RUN);
     }
 }
 
@@ -162,7 +174,7 @@ enum status threads_open(struct threads **out, int n)
         return fail_memory("the threads");
     memset(threads, 0, sizeof *threads);
     threads->n = n;
-    threads->n_spins = n <= n_cores ? N_SPINS : 0;
+    threads->spins = n <= n_cores;
     threads->n_started = 1;
     pthread_mutex_init(&threads->mutex, NULL);
     pthread_cond_init(&threads->opened, NULL);
@@ -184,7 +196,7 @@ void threads_close(struct threads *threads)
     /* Those that never started count as arrived. */
     atomic_fetch_add(&threads->n_arrived, threads->n - threads->n_started);
     threads->work = NULL;
-    threads_barrier(threads);
+    barrier(threads, N_SPINS);
     for (int i = 1; i < threads->n_started; i++)
         pthread_join(threads->members[i].thread, NULL);
     free(threads->members);
