@@ -11,6 +11,7 @@
 
 #include "dedupe.h"
 #include "lanes.h"
+#include "little_endian.h"
 
 enum {
     LZMA_ALWAYS = 1 << 20, /* bytes of a block that are quick to try on    */
@@ -65,19 +66,6 @@ void block_coder_close(struct block_coder *coder)
  *           lanes' codes (lanes_encode), in one range code
  *           the lanes' codes, or the literals
  */
-static void store_length(uint8_t *p, size_t length)
-{
-    for (int i = 0; i < SIDE_LENGTH_BYTES; i++)
-        p[i] = (uint8_t)(length >> 8 * i);
-}
-
-static size_t load_length(const uint8_t *p)
-{
-    size_t length = 0;
-    for (int i = SIDE_LENGTH_BYTES - 1; i >= 0; i--)
-        length = length << 8 | p[i];
-    return length;
-}
 
 /* Whether bytes occur nearly alike often: compressed, or random. */
 static bool looks_random(const uint8_t *bytes, size_t n)
@@ -110,7 +98,7 @@ static size_t assemble(uint8_t *packed, size_t room,
     size_t head = SIDE_LENGTH_BYTES + side->n;
     if (head > room || packing->n_code > room - head)
         return SIZE_MAX;
-    store_length(packed, side->n);
+    store_le(packed, side->n, SIDE_LENGTH_BYTES);
     if (side->n > 0)
         memcpy(packed + SIDE_LENGTH_BYTES, side->code, side->n);
     memcpy(packed + head, packing->code, packing->n_code);
@@ -197,9 +185,9 @@ static enum status unpack_parts(struct block_coder *coder,
                                 size_t n_packed, enum block_kind kind)
 {
     if (n_packed < SIDE_LENGTH_BYTES ||
-        load_length(packed) > n_packed - SIDE_LENGTH_BYTES)
+        load_le(packed, SIDE_LENGTH_BYTES) > n_packed - SIDE_LENGTH_BYTES)
         return fail(E_FORMAT, "a block is shorter than its head");
-    size_t n_side = load_length(packed);
+    size_t n_side = (size_t)load_le(packed, SIDE_LENGTH_BYTES);
     const uint8_t *code = packed + SIDE_LENGTH_BYTES + n_side;
     struct range_coder side = range_decoder(packed + SIDE_LENGTH_BYTES, n_side);
     TRY(dedupe_code(&unpacking->copies, &side, n));

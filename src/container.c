@@ -21,25 +21,12 @@
 #include <xxhash.h>
 
 #include "exact.h"
+#include "little_endian.h"
 
 enum { VERSION = 1, MAGIC_BYTES = 6, MARK_BYTES = 4 };
 
 static const uint8_t magic[MAGIC_BYTES] = {0xf5, 'm', 'b', 'z', '\r', '\n'};
 static const uint8_t end_mark[MARK_BYTES] = {'z', 'b', 'm', 0xf5};
-
-static void store_le(uint8_t *p, uint64_t x, int n_bytes)
-{
-    for (int i = 0; i < n_bytes; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
-}
-
-static uint64_t load_le(const uint8_t *p, int n_bytes)
-{
-    uint64_t x = 0;
-    for (int i = n_bytes - 1; i >= 0; i--)
-        x = x << 8 | p[i];
-    return x;
-}
 
 static uint32_t load32(const uint8_t *p)
 {

@@ -29,6 +29,7 @@
 #include <xxhash.h>
 
 #include "exact.h"
+#include "little_endian.h"
 
 #define MAGIC "MBYTSTAT"
 
@@ -53,20 +54,6 @@ static enum status system_error(void)
 static size_t file_bytes(size_t n_floats)
 {
     return HEADER_BYTES + 4 * n_floats + CHECKSUM_BYTES;
-}
-
-static void store_le(uint8_t *p, uint64_t x, int n_bytes)
-{
-    for (int i = 0; i < n_bytes; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
-}
-
-static uint64_t load_le(const uint8_t *p, int n_bytes)
-{
-    uint64_t x = 0;
-    for (int i = n_bytes - 1; i >= 0; i--)
-        x = x << 8 | p[i];
-    return x;
 }
 
 /* ---- reading ---------------------------------------------------------- */
