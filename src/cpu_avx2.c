@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { V_LANES = 8, V_TILE = 8 };
+enum { V_LANES = 8, V_TILE = 8, V_FLOAT_ROWS = 2, V_FLOAT_TILE = 3 };
 #define V_WEIGHT_FLIP 0u
 
 typedef float vfloat __attribute__((vector_size(32)));
@@ -59,6 +59,11 @@ static inline void v_store_bytes(int8_t *p, vint x)
     int32_t high = _mm256_extract_epi32(fours, 4);
     memcpy(p, &low, sizeof low);
     memcpy(p + sizeof low, &high, sizeof high);
+}
+
+static inline vint v_load_halves(const uint8_t *p)
+{
+    return (vint)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
 #include "cpu_vector.h"

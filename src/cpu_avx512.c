@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { V_LANES = 16, V_TILE = 12 };
+enum { V_LANES = 16, V_TILE = 12, V_FLOAT_ROWS = 4, V_FLOAT_TILE = 6 };
 #define V_WEIGHT_FLIP 0x80u
 
 typedef float vfloat __attribute__((vector_size(64)));
@@ -54,6 +54,11 @@ static inline vint v_int_max(vint a, vint b)
 static inline void v_store_bytes(int8_t *p, vint x)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)x));
+}
+
+static inline vint v_load_halves(const uint8_t *p)
+{
+    return (vint)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
 #include "cpu_vector.h"

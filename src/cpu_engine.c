@@ -53,16 +53,25 @@ struct cpu_layer {
     struct projection in_proj, x_proj, dt_proj, out_proj;
 };
 
-/* What a thread quantises, [t][..]. */
+/* What a projection multiplies: vectors in int8, or as they are in a model of
+ * floats. */
+struct cpu_input {
+    struct quantised q;
+    struct float_rows floats;
+};
+
+/* The inputs of one thread, [t][..]. */
 struct cpu_inputs {
-    struct quantised x;     /* of the norms */
-    struct quantised inner; /* of u, then of y */
-    struct quantised dt;    /* of dt */
+    struct cpu_input x;     /* of the norms */
+    struct cpu_input inner; /* of u, then of y */
+    struct cpu_input dt;    /* of dt */
+    float *normed;          /* [t][d_model], what x.floats shows */
 };
 
 struct cpu_engine {
     struct engine base;
     const struct cpu_kernels *kernels;
+    const struct probe *probe; /* or NULL */
     struct threads *team;
     struct cpu_layer *layers; /* [n_layer] */
     struct projection lm_head;
@@ -131,16 +140,21 @@ static struct range channels_of(const struct cpu_engine *e, int n, int thread)
 
 /* y <- x W, this thread's part; nobody waits. */
 static void project(struct cpu_engine *e, int thread, float *y, size_t ld,
-                    const struct projection *w, const struct quantised *x,
+                    const struct projection *w, const struct cpu_input *x,
                     bool accumulate)
 {
+    const struct cpu_kernels *k = e->kernels;
     struct range t = rows_of(e, thread);
     struct range r = {0, w->matrix.rows};
     if (!e->is_long)
         r = channels_of(e, w->matrix.rows, thread);
-    if (t.begin < t.end && r.begin < r.end)
-        e->kernels->matmul(y, ld, w, x, accumulate, t.begin, t.end, r.begin,
-                           r.end);
+    if (t.begin == t.end || r.begin == r.end)
+        return;
+    if (w->matrix.q)
+        k->matmul(y, ld, w, &x->q, accumulate, t.begin, t.end, r.begin, r.end);
+    else
+        k->float_matmul(y, ld, &w->matrix, &x->floats, accumulate, t.begin,
+                        t.end, r.begin, r.end);
 }
 
 static void embed(struct cpu_engine *e, int thread)
@@ -161,22 +175,40 @@ static void embed(struct cpu_engine *e, int thread)
     }
 }
 
-static void norm_quantise(struct cpu_engine *e, int thread, const float *weight,
-                          const float *bias)
+/* Shows the last row of what a projection multiplies. */
+static void show(const struct cpu_engine *e, int l, enum projection_place place,
+                 const struct cpu_input *input, int n)
+{
+    const struct float_rows *rows = &input->floats;
+    if (e->probe)
+        e->probe->see(e->probe->arg, l, place,
+                      rows->x + (size_t)(e->n_rows - 1) * rows->ld, n);
+}
+
+/* The norm of h, as the input of a projection. */
+static void take_norm(struct cpu_engine *e, int thread, const float *weight,
+                      const float *bias)
 {
     const struct model_config *c = config_of(e);
     struct norm norm = {weight, bias, c->norm_epsilon, c->d_model};
+    struct cpu_inputs *in = &e->inputs[thread];
     struct range mine = rows_of(e, thread);
-    e->kernels->norm_quantise(&e->inputs[thread].x, e->h, &norm, mine.begin,
-                              mine.end);
+    in->x.floats = (struct float_rows){in->normed, (size_t)c->d_model};
+    if (c->is_float)
+        e->kernels->norm(in->normed, e->h, &norm, mine.begin, mine.end);
+    else
+        e->kernels->norm_quantise(&in->x.q, e->h, &norm, mine.begin, mine.end);
 }
 
-static void quantise(struct cpu_engine *e, int thread,
-                     const struct quantised *out, const float *x, size_t ld,
-                     int n)
+/* n floats of each row, as the input of a projection. */
+static void take_input(struct cpu_engine *e, int thread,
+                       struct cpu_input *input, const float *x, size_t ld,
+                       int n)
 {
     struct range mine = rows_of(e, thread);
-    e->kernels->quantise(out, x, ld, n, mine.begin, mine.end);
+    input->floats = (struct float_rows){x, ld};
+    if (!config_of(e)->is_float)
+        e->kernels->quantise(&input->q, x, ld, n, mine.begin, mine.end);
 }
 
 static void convolve(struct cpu_engine *e, int thread, int l)
@@ -197,6 +229,22 @@ static void convolve(struct cpu_engine *e, int thread, int l)
             .d_conv = c->d_conv,
         };
         e->kernels->conv_silu(&job, mine.begin, mine.end);
+    }
+}
+
+/* Adds y of a piece, channels [c0, c1), to the sums of its segment. */
+static void add_to_sums(const struct cpu_engine *e, const struct piece *p,
+                        int l, int c0, int c1)
+{
+    const struct model_config *c = config_of(e);
+    int at = sums_find(c, l);
+    if (at < 0 || !p->segment->sums)
+        return;
+    float *sums = p->segment->sums + (size_t)at * (size_t)c->d_inner;
+    for (int t = p->row; t < p->row + p->n; t++) {
+        const float *y = e->y + (size_t)t * e->ld_y;
+        for (int i = c0; i < c1; i++)
+            sums[i] += y[i];
     }
 }
 
@@ -228,6 +276,7 @@ static void scan(struct cpu_engine *e, int thread, int l)
             .d_state = c->d_state,
         };
         e->kernels->scan(&job, mine.begin, mine.end);
+        add_to_sums(e, p, l, mine.begin, mine.end);
     }
 }
 
@@ -248,7 +297,8 @@ static void run_layer(struct cpu_engine *e, int thread, int l)
     size_t ld_dtbc = (size_t)(c->dt_rank + 2 * c->d_state);
 
     /* u | z = in_proj norm(h) */
-    norm_quantise(e, thread, layer->norm, layer->norm_bias);
+    take_norm(e, thread, layer->norm, layer->norm_bias);
+    show(e, l, IN_PROJ, &in->x, c->d_model);
     project(e, thread, e->uz, e->ld_uz, &w->in_proj, &in->x, false);
     threads_barrier(e->team);
 
@@ -257,19 +307,22 @@ static void run_layer(struct cpu_engine *e, int thread, int l)
     threads_barrier(e->team);
 
     /* dt | B | C = x_proj u */
-    quantise(e, thread, &in->inner, e->uz, e->ld_uz, c->d_inner);
+    take_input(e, thread, &in->inner, e->uz, e->ld_uz, c->d_inner);
+    show(e, l, X_PROJ, &in->inner, c->d_inner);
     project(e, thread, e->dtbc, ld_dtbc, &w->x_proj, &in->inner, false);
     meet_if(e, !e->is_long);
 
     /* delta and the recurrence; y replaces dt_proj dt */
-    quantise(e, thread, &in->dt, e->dtbc, ld_dtbc, c->dt_rank);
+    take_input(e, thread, &in->dt, e->dtbc, ld_dtbc, c->dt_rank);
+    show(e, l, DT_PROJ, &in->dt, c->dt_rank);
     project(e, thread, e->y, e->ld_y, &w->dt_proj, &in->dt, false);
     meet_if(e, e->is_long);
     scan(e, thread, l);
     threads_barrier(e->team);
 
     /* h = h + out_proj y */
-    quantise(e, thread, &in->inner, e->y, e->ld_y, c->d_inner);
+    take_input(e, thread, &in->inner, e->y, e->ld_y, c->d_inner);
+    show(e, l, OUT_PROJ, &in->inner, c->d_inner);
     project(e, thread, e->h, (size_t)c->d_model, &w->out_proj, &in->inner,
             true);
     meet_if(e, !e->is_long);
@@ -304,7 +357,9 @@ static void run_batch(void *arg, int thread)
     for (int l = 0; l < m->config.n_layer; l++)
         run_layer(e, thread, l);
 
-    norm_quantise(e, thread, m->norm_f, m->norm_f_bias);
+    take_norm(e, thread, m->norm_f, m->norm_f_bias);
+    show(e, m->config.n_layer, LM_HEAD, &e->inputs[thread].x,
+         m->config.d_model);
     project(e, thread, e->logits, N_BYTES_VOCAB, &e->lm_head,
             &e->inputs[thread].x, false);
     threads_barrier(e->team);
@@ -486,6 +541,8 @@ static enum status repack(struct cpu_engine *e)
 {
     struct projection *p;
     size_t total = 0;
+    if (config_of(e)->is_float)
+        return OK;
     for (int i = 0; (p = projection_at(e, i)); i++)
         total += e->kernels->panels_size(&p->matrix);
     if (total == 0)
@@ -538,9 +595,10 @@ static enum status make_scratch(struct cpu_engine *e)
     e->ld_uz = (size_t)padded(2 * c->d_inner) + ROW_GAP;
     e->ld_y = (size_t)padded(c->d_inner) + ROW_GAP;
 
-    /* An input has a scale and a sum a row. */
-    size_t row_floats =
-        ld_h + e->ld_uz + ld_dtbc + e->ld_y + N_BYTES_VOCAB + threads * 3 * 2;
+    /* An input in int8 has a scale and a sum a row. */
+    size_t a_thread = c->is_float ? ld_h : 3 * 2;
+    size_t row_floats = ld_h + e->ld_uz + ld_dtbc + e->ld_y + N_BYTES_VOCAB +
+                        threads * a_thread;
     size_t row_q = (size_t)padded(c->d_model) + (size_t)padded(c->d_inner) +
                    (size_t)padded(c->dt_rank);
     e->scratch = aligned_alloc(64, BATCH * row_floats * sizeof(float));
@@ -557,9 +615,14 @@ static enum status make_scratch(struct cpu_engine *e)
     e->y = cut_floats(e->ld_y, &floats);
     e->logits = cut_floats(N_BYTES_VOCAB, &floats);
     for (size_t i = 0; i < threads; i++) {
-        cut_quantised(&e->inputs[i].x, c->d_model, &q, &floats);
-        cut_quantised(&e->inputs[i].inner, c->d_inner, &q, &floats);
-        cut_quantised(&e->inputs[i].dt, c->dt_rank, &q, &floats);
+        struct cpu_inputs *in = &e->inputs[i];
+        if (c->is_float) {
+            in->normed = cut_floats(ld_h, &floats);
+            continue;
+        }
+        cut_quantised(&in->x.q, c->d_model, &q, &floats);
+        cut_quantised(&in->inner.q, c->d_inner, &q, &floats);
+        cut_quantised(&in->dt.q, c->dt_rank, &q, &floats);
     }
     return OK;
 }
@@ -573,6 +636,7 @@ static enum status set_up(struct cpu_engine *e,
     e->layers = calloc((size_t)config_of(e)->n_layer, sizeof *e->layers);
     if (!e->layers)
         return fail_memory("the layers");
+    e->probe = options->probe;
     TRY(threads_open(&e->team, options->n_threads));
     bind_projections(e);
     TRY(repack(e));

@@ -38,6 +38,12 @@ struct projection {
     void *panels;
 };
 
+/* Vectors of floats. */
+struct float_rows {
+    const float *x; /* [t][ld] */
+    size_t ld;
+};
+
 struct norm {
     const float *weight; /* [d] */
     const float *bias;   /* [d], LayerNorm; NULL: RMSNorm */
@@ -95,6 +101,14 @@ struct cpu_kernels {
     void (*matmul)(float *y, size_t ld, const struct projection *w,
                    const struct quantised *x, bool accumulate, int t0, int t1,
                    int r0, int r1);
+
+    /* The same in floats, for a model of floats: x[t] <- norm(h[t]), x and h:
+     * [t][norm->d]; y[t][r] <- x[t] . W[r]. */
+    void (*norm)(float *x, const float *h, const struct norm *norm, int t0,
+                 int t1);
+    void (*float_matmul)(float *y, size_t ld, const struct matrix *w,
+                         const struct float_rows *x, bool accumulate, int t0,
+                         int t1, int r0, int r1);
 
     /* Channels c in [c0, c1). */
     void (*conv_silu)(const struct conv_job *job, int c0, int c1);

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { V_LANES = 4, V_TILE = 4 };
+enum { V_LANES = 4, V_TILE = 4, V_FLOAT_ROWS = 2, V_FLOAT_TILE = 3 };
 #define V_WEIGHT_FLIP 0u
 
 typedef float32x4_t vfloat;
@@ -52,6 +52,11 @@ static inline void v_store_bytes(int8_t *p, vint x)
     int16x4_t halves = vmovn_s32(x);
     int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
     memcpy(p, &bytes, V_LANES);
+}
+
+static inline vint v_load_halves(const uint8_t *p)
+{
+    return vreinterpretq_s32_u32(vmovl_u16(vreinterpret_u16_u8(vld1_u8(p))));
 }
 
 #include "cpu_vector.h"

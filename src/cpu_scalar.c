@@ -101,6 +101,15 @@ static void norm_quantise(const struct quantised *out, const float *h,
     }
 }
 
+static void norm(float *x, const float *h, const struct norm *norm, int t0,
+                 int t1)
+{
+    for (int t = t0; t < t1; t++) {
+        size_t at = (size_t)t * (size_t)norm->d;
+        norm_row(x + at, h + at, norm);
+    }
+}
+
 static int32_t dot(const int8_t *a, const int8_t *b, int n)
 {
     int32_t sum = 0;
@@ -119,6 +128,37 @@ static void matmul(float *y, size_t ld, const struct projection *w,
         for (int r = r0; r < r1; r++) {
             int32_t sum = dot(q, m->q + (size_t)r * (size_t)m->cols, m->cols);
             float v = exact_dequantise(sum, x->scale[t], m->scale[r]);
+            float *out = y + (size_t)t * ld + r;
+            *out = accumulate ? *out + v : v;
+        }
+    }
+}
+
+/* As "sums" in exact.h says. */
+static float float_dot(const struct tensor *w, const float *x, int r, int n)
+{
+    float lane[EXACT_FLOAT_LANES] = {0};
+    for (int k = 0; k < n; k++) {
+        float weight;
+        tensor_read_floats(&weight, w, (size_t)r * (size_t)n + (size_t)k, 1);
+        float *sum = &lane[k % EXACT_FLOAT_LANES];
+        *sum = fmaf(weight, x[k], *sum);
+    }
+    for (int s = EXACT_FLOAT_LANES / 2; s > 0; s /= 2) {
+        for (int i = 0; i < s; i++)
+            lane[i] += lane[i + s];
+    }
+    return lane[0];
+}
+
+static void float_matmul(float *y, size_t ld, const struct matrix *w,
+                         const struct float_rows *x, bool accumulate, int t0,
+                         int t1, int r0, int r1)
+{
+    struct tensor weights = {.dtype = w->dtype, .data = w->floats};
+    for (int t = t0; t < t1; t++) {
+        for (int r = r0; r < r1; r++) {
+            float v = float_dot(&weights, x->x + (size_t)t * x->ld, r, w->cols);
             float *out = y + (size_t)t * ld + r;
             *out = accumulate ? *out + v : v;
         }
@@ -214,6 +254,8 @@ const struct cpu_kernels cpu_scalar = {
     .quantise = quantise,
     .norm_quantise = norm_quantise,
     .matmul = matmul,
+    .norm = norm,
+    .float_matmul = float_matmul,
     .conv_silu = conv_silu,
     .scan = scan,
 };

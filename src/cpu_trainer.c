@@ -27,28 +27,6 @@ static struct cpu_trainer *self(struct trainer *trainer)
     return (struct cpu_trainer *)trainer;
 }
 
-/* ---- what all trainers have --------------------------------------------- */
-
-size_t trainer_state_floats(const struct model_config *config)
-{
-    return model_state_floats(config) - N_BYTES_VOCAB;
-}
-
-size_t trainer_part_floats(const struct trainer *trainer,
-                           enum trainer_part part)
-{
-    const struct parameters *p = trainer->parameters;
-    if (part == PART_STATES)
-        return (size_t)trainer->n_windows * trainer_state_floats(&p->config);
-    return p->n_floats;
-}
-
-void trainer_close(struct trainer *trainer)
-{
-    if (trainer)
-        trainer->ops->close(trainer);
-}
-
 /* ---- trainer_ops -------------------------------------------------------- */
 
 static double norm_of(const float *x, size_t n)
@@ -186,6 +164,7 @@ enum status cpu_trainer_open(struct trainer **trainer,
         .parameters = parameters,
         .n_windows = options->n_windows,
         .n_t = options->n_t,
+        .device = DEVICE_CPU,
     };
     enum status status = open_parts(t, options);
     if (status != OK) {

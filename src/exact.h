@@ -43,6 +43,16 @@ EXACT_FN float exact_float(uint32_t u)
     return x;
 }
 
+/* The value of a binary16, which is not checked to be finite: the exponent
+ * of its bits, seen as a binary32, is too small by 112. */
+#define EXACT_HALF_SCALE 0x1p112f
+
+EXACT_FN float exact_half(uint32_t half)
+{
+    float magnitude = exact_float((half & 0x7fffu) << 13) * EXACT_HALF_SCALE;
+    return exact_float(exact_bits(magnitude) | (half & 0x8000u) << 16);
+}
+
 /* The larger, the smaller of a and a bound; the bound when a is NaN or an
  * equal zero of the other sign.  The bound must be a number, and not -0. */
 EXACT_FN float exact_max(float a, float bound)
@@ -208,12 +218,16 @@ EXACT_FN float exact_dequantise(int32_t sum, float scale, float row_scale)
  * elements i, i + 64, ... in rising order by fmaf from 0; then the lanes are
  * added in a tree, lane[i] += lane[i + s] for s = 32, 16, 8, 4, 2, 1.
  *
+ * A product of floats runs over its columns in EXACT_FLOAT_LANES strided lanes
+ * by fmaf from 0, and then in such a tree, from s = 8 on.
+ *
  * A sum over d_state runs in groups of EXACT_GROUP neighbouring states, one
  * product and three fmaf in rising order; then neighbouring groups are added
  * pairwise, p[i] = p[2 i] + p[2 i + 1], until one is left.
  */
-#define EXACT_LANES 64
-#define EXACT_GROUP 4
+#define EXACT_LANES       64
+#define EXACT_FLOAT_LANES 16
+#define EXACT_GROUP       4
 
 /* ---- probabilities ------------------------------------------------------
  *

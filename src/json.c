@@ -6,19 +6,13 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 #include "utf8.h"
 
 enum status json_begin(struct sink *sink)
 {
     return sink_text(sink, "{");
-}
-
-/* A comma stands before every key but the first. */
-static enum status write_key(struct sink *sink, const char *key)
-{
-    bool is_first = sink->n > 0 && sink->bytes[sink->n - 1] == '{';
-    return sink_format(sink, "%s\"%s\":", is_first ? "" : ",", key);
 }
 
 static enum status write_escaped(struct sink *sink, uint8_t byte)
@@ -40,11 +34,8 @@ static enum status write_escaped(struct sink *sink, uint8_t byte)
     return sink_write(sink, &byte, 1);
 }
 
-enum status json_string(struct sink *sink, const char *key, const void *bytes,
-                        size_t n)
+static enum status write_string(struct sink *sink, const uint8_t *b, size_t n)
 {
-    const uint8_t *b = bytes;
-    TRY(write_key(sink, key));
     TRY(sink_text(sink, "\""));
     for (size_t i = 0; i < n;) {
         int length = utf8_length(b + i, n - i);
@@ -59,13 +50,29 @@ enum status json_string(struct sink *sink, const char *key, const void *bytes,
     return sink_text(sink, "\"");
 }
 
-enum status json_integer(struct sink *sink, const char *key, uint64_t value)
+/* A comma stands before every key but the first. */
+static enum status write_key(struct sink *sink, const char *key)
+{
+    bool is_first = sink->n > 0 && sink->bytes[sink->n - 1] == '{';
+    TRY(sink_text(sink, is_first ? "" : ","));
+    TRY(write_string(sink, (const uint8_t *)key, strlen(key)));
+    return sink_text(sink, ":");
+}
+
+enum status json_put_string(struct sink *sink, const char *key,
+                            const void *bytes, size_t n)
+{
+    TRY(write_key(sink, key));
+    return write_string(sink, bytes, n);
+}
+
+enum status json_put_integer(struct sink *sink, const char *key, uint64_t value)
 {
     TRY(write_key(sink, key));
     return sink_format(sink, "%" PRIu64, value);
 }
 
-enum status json_number(struct sink *sink, const char *key, double value)
+enum status json_put_number(struct sink *sink, const char *key, double value)
 {
     TRY(write_key(sink, key));
     if (!isfinite(value))
@@ -76,4 +83,15 @@ enum status json_number(struct sink *sink, const char *key, double value)
 enum status json_end(struct sink *sink)
 {
     return sink_text(sink, "}\n");
+}
+
+enum status json_open(struct sink *sink, const char *key)
+{
+    TRY(write_key(sink, key));
+    return sink_text(sink, "{");
+}
+
+enum status json_close(struct sink *sink)
+{
+    return sink_text(sink, "}");
 }

@@ -2,8 +2,9 @@
  *
  * read_config() learns the sizes from the shapes of the embedding and of
  * layer 0; then every tensor is taken by its name, which checks dtype and
- * shape against those sizes.  All floats are copied, checked to be finite,
- * into one arena; int8 weights stay where they are mapped.  At the end each
+ * shape against those sizes.  Projections stay where they are mapped; all
+ * other floats are copied into one arena.  All floats are checked to be
+ * finite.  At the end each
  * tensor of the file must have been taken.
  *
  * SPDX-License-Identifier: MIT
@@ -45,7 +46,7 @@ static size_t round_up(size_t n)
 
 /* ---- tensors by name --------------------------------------------------- */
 
-/* What a tensor has to be. */
+/* What a tensor has to be.  F32 stands for any type of floats. */
 static struct tensor vector_of(int n)
 {
     return (struct tensor){
@@ -97,7 +98,9 @@ static enum status take(struct binder *b, const struct tensor **tensor,
 {
     TRY(find(b, tensor, name));
     const struct tensor *t = *tensor;
-    if (t->dtype != expected.dtype || t->n_dims != expected.n_dims ||
+    bool is_type = t->dtype == expected.dtype ||
+                   (dtype_is_float(t->dtype) && expected.dtype == DTYPE_F32);
+    if (!is_type || t->n_dims != expected.n_dims ||
         memcmp(t->shape, expected.shape, sizeof t->shape) != 0)
         return wrong_shape(t, &expected);
     b->taken[b->n_taken++] = t;
@@ -106,18 +109,26 @@ static enum status take(struct binder *b, const struct tensor **tensor,
 
 /* ---- the arena ---------------------------------------------------------- */
 
-/* Room for every float of the file and for a quantised embedding: whatever
- * sizes a header claims, no more than the file has. */
+static bool is_projection(const char *name)
+{
+    static const char tail[] = "_proj.weight";
+    size_t n = strlen(name), n_tail = sizeof tail - 1;
+    return strcmp(name, "lm_head.weight") == 0 ||
+           (n > n_tail && strcmp(name + n - n_tail, tail) == 0);
+}
+
+/* Room for every float of the file that is copied, and for a quantised
+ * embedding: whatever sizes a header claims, no more than the file has. */
 static enum status allocate_arena(struct binder *b)
 {
     const struct model_config *c = &b->model->config;
     size_t n = ALIGNMENT; /* never empty */
     for (size_t i = 0; i < safetensors_count(b->file); i++) {
         const struct tensor *t = safetensors_at(b->file, i);
-        if (t->dtype == DTYPE_F32)
-            n += round_up((size_t)t->n_bytes);
+        if (dtype_is_float(t->dtype) && !is_projection(t->name))
+            n += round_up((size_t)t->n_elements * sizeof(float));
     }
-    if (c->is_tied)
+    if (c->is_tied && !c->is_float)
         n += round_up((size_t)N_BYTES_VOCAB * (size_t)c->d_model) +
              round_up(N_BYTES_VOCAB * sizeof(float));
     b->model->arena = aligned_alloc(ALIGNMENT, n);
@@ -134,29 +145,41 @@ static void *carve(struct binder *b, size_t n_bytes)
     return room;
 }
 
-static uint32_t load_le32(const uint8_t *p)
+/* Of an F16, the largest exponent says that it is not finite; of the others,
+ * that of their value. */
+static enum status check_finite(const struct tensor *tensor)
 {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-           (uint32_t)p[3] << 24;
+    uint32_t bound =
+        tensor->dtype == DTYPE_F16 ? exact_bits(0x1p16f) : EXACT_INF_BITS;
+    uint32_t largest = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < tensor->n_elements; i += n) {
+        float x[256];
+        n = tensor->n_elements - i < 256 ? tensor->n_elements - i : 256;
+        tensor_read_floats(x, tensor, i, n);
+        for (size_t k = 0; k < n; k++) {
+            uint32_t magnitude = exact_bits(x[k]) & EXACT_ABS_MASK;
+            largest = magnitude > largest ? magnitude : largest;
+        }
+    }
+    if (largest >= bound)
+        return fail(E_MODEL, "%s holds a value that is not finite",
+                    tensor->name);
+    return OK;
 }
 
 /* Copies [rows][columns] as [columns][rows]; one column: as it is. */
 static enum status copy_finite(float *to, const struct tensor *from,
                                size_t columns)
 {
-    const uint8_t *p = from->data;
+    TRY(check_finite(from));
     size_t rows = (size_t)from->n_elements / columns;
-    uint32_t largest = 0;
-    for (size_t c = 0; c < columns; c++) {
-        for (size_t r = 0; r < rows; r++) {
-            uint32_t bits = load_le32(p + 4 * (r * columns + c));
-            uint32_t magnitude = bits & EXACT_ABS_MASK;
-            largest = magnitude > largest ? magnitude : largest;
-            *to++ = exact_float(bits);
-        }
+    if (columns == 1)
+        tensor_read_floats(to, from, 0, rows);
+    for (size_t c = 0; c < columns && columns > 1; c++) {
+        for (size_t r = 0; r < rows; r++)
+            tensor_read_floats(to++, from, r * columns + c, 1);
     }
-    if (largest >= EXACT_INF_BITS)
-        return fail(E_MODEL, "%s holds a value that is not finite", from->name);
     return OK;
 }
 
@@ -165,7 +188,7 @@ static enum status take_copy(struct binder *b, float **floats, const char *name,
 {
     const struct tensor *tensor;
     TRY(take(b, &tensor, name, expected));
-    *floats = carve(b, (size_t)tensor->n_bytes);
+    *floats = carve(b, (size_t)tensor->n_elements * sizeof(float));
     return copy_finite(*floats, tensor, (size_t)columns);
 }
 
@@ -211,27 +234,34 @@ static enum status check_weights(const struct tensor *weight)
     return OK;
 }
 
+static enum status take_float_matrix(struct binder *b, struct matrix *matrix,
+                                     const char *name)
+{
+    const struct tensor *weight;
+    TRY(take(b, &weight, name,
+             matrix_of(DTYPE_F32, matrix->rows, matrix->cols)));
+    matrix->floats = weight->data;
+    matrix->dtype = weight->dtype;
+    return check_finite(weight);
+}
+
 static enum status take_matrix(struct binder *b, struct matrix *matrix,
                                const char *name, int rows, int cols)
 {
+    matrix->rows = rows;
+    matrix->cols = cols;
+    if (b->model->config.is_float)
+        return take_float_matrix(b, matrix, name);
+
     const struct tensor *weight;
-    TRY(find(b, &weight, name));
-    if (weight->dtype != DTYPE_I8)
-        return fail(E_MODEL,
-                    "%s is %s, expected I8 with a scale a row: this version "
-                    "runs int8 models",
-                    weight->name, dtype_name(weight->dtype));
     TRY(take(b, &weight, name, matrix_of(DTYPE_I8, rows, cols)));
     TRY(check_weights(weight));
+    matrix->q = weight->data;
 
     char scale_name[NAME_CHARS / 2];
     snprintf(scale_name, sizeof scale_name, "%s_scale", name);
     TRY(take_vector(b, &matrix->scale, scale_name, rows));
-    TRY(check_scales(b, scale_name, matrix->scale, rows));
-    matrix->rows = rows;
-    matrix->cols = cols;
-    matrix->q = weight->data;
-    return OK;
+    return check_scales(b, scale_name, matrix->scale, rows);
 }
 
 static enum status take_norm(struct binder *b, const float **norm,
@@ -293,28 +323,36 @@ static enum status bind_layer(struct binder *b, struct layer *layer)
 
 /* ---- the head ------------------------------------------------------------ */
 
-static void tie_head(struct binder *b)
-{
-    struct model *model = b->model;
-    int d_model = model->config.d_model;
-    int8_t *q = carve(b, (size_t)N_BYTES_VOCAB * (size_t)d_model);
-    float *scale = carve(b, N_BYTES_VOCAB * sizeof *scale);
-    for (int i = 0; i < N_BYTES_VOCAB; i++) {
-        size_t at = (size_t)i * (size_t)d_model;
-        quantise_row(q + at, scale + i, model->embedding + at, d_model);
-    }
-    model->lm_head = (struct matrix){N_BYTES_VOCAB, d_model, q, scale};
-}
-
-/* ---- the shape ----------------------------------------------------------- */
-
-/* Published checkpoints have two names for it. */
+/* Published checkpoints have two names for the embedding. */
 static const struct tensor *find_embedding(const struct binder *b)
 {
     const struct tensor *t =
         safetensors_find(b->file, "backbone.embedding.weight");
     return t ? t : safetensors_find(b->file, "backbone.embeddings.weight");
 }
+
+static void tie_head(struct binder *b)
+{
+    struct model *model = b->model;
+    int d_model = model->config.d_model;
+    model->lm_head = (struct matrix){.rows = N_BYTES_VOCAB, .cols = d_model};
+    if (model->config.is_float) {
+        const struct tensor *embedding = find_embedding(b);
+        model->lm_head.floats = embedding->data;
+        model->lm_head.dtype = embedding->dtype;
+        return;
+    }
+    int8_t *q = carve(b, (size_t)N_BYTES_VOCAB * (size_t)d_model);
+    float *scale = carve(b, N_BYTES_VOCAB * sizeof *scale);
+    for (int i = 0; i < N_BYTES_VOCAB; i++) {
+        size_t at = (size_t)i * (size_t)d_model;
+        quantise_row(q + at, scale + i, model->embedding + at, d_model);
+    }
+    model->lm_head.q = q;
+    model->lm_head.scale = scale;
+}
+
+/* ---- the shape ----------------------------------------------------------- */
 
 static enum status check_embedding(const struct tensor *embedding)
 {
@@ -387,10 +425,12 @@ static enum status read_sizes(const struct binder *b)
     TRY(set_size(&c->n_layer, "n_layer", count_layers(b->file), 1, N_LAYER_MAX,
                  1));
 
-    const struct tensor *a_log, *conv, *dt;
+    const struct tensor *a_log, *conv, *dt, *in;
     TRY(find_shape(b, &a_log, LAYERS "0.mixer.A_log", 2));
     TRY(find_shape(b, &conv, LAYERS "0.mixer.conv1d.weight", 3));
     TRY(find_shape(b, &dt, LAYERS "0.mixer.dt_proj.weight", 2));
+    TRY(find_shape(b, &in, LAYERS "0.mixer.in_proj.weight", 2));
+    c->is_float = dtype_is_float(in->dtype);
     TRY(set_size(&c->d_inner, "d_inner", a_log->shape[0], 4, D_INNER_MAX, 4));
     TRY(set_size(&c->d_state, "d_state", a_log->shape[1], 4, D_STATE_MAX, 4));
     TRY(set_size(&c->d_conv, "d_conv", conv->shape[2], 2, D_CONV_MAX, 1));
@@ -562,6 +602,15 @@ enum status model_open_memory(struct model **model, const char *name,
     return model_make(model, file);
 }
 
+enum status model_open_content(struct model **model, const char *name,
+                               const struct safetensors_content *content)
+{
+    struct safetensors *file;
+    *model = NULL;
+    TRY(safetensors_open_content(&file, name, content));
+    return model_make(model, file);
+}
+
 void model_close(struct model *model)
 {
     if (!model)
@@ -570,6 +619,17 @@ void model_close(struct model *model)
     free(model->layers);
     free(model->arena);
     free(model);
+}
+
+enum status model_needs_int8(const struct model *model, const char *what)
+{
+    const char *path = safetensors_path(model->file);
+    if (!model->config.is_float)
+        return OK;
+    return fail(E_MODEL,
+                "%s has float weights, and %s needs int8: 'mambyte-import "
+                "--quantize=int8 -o NEW %s' makes such a model of it",
+                path, what, path);
 }
 
 size_t model_state_floats(const struct model_config *c)
@@ -618,7 +678,13 @@ static void hash_floats(XXH3_state_t *hash, const float *x, int rows, int cols)
 
 static void hash_matrix(XXH3_state_t *hash, const struct matrix *m)
 {
-    XXH3_128bits_update(hash, m->q, (size_t)m->rows * (size_t)m->cols);
+    size_t n = (size_t)m->rows * (size_t)m->cols;
+    if (!m->q) {
+        hash_number(hash, m->dtype);
+        XXH3_128bits_update(hash, m->floats, n * dtype_size(m->dtype));
+        return;
+    }
+    XXH3_128bits_update(hash, m->q, n);
     hash_floats(hash, m->scale, m->rows, 1);
 }
 

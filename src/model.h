@@ -4,10 +4,11 @@
  * model never changes after it is opened; any number of engines and states
  * may use it.  Shapes come from the tensors, never from a name.
  *
- * Accepted: int8 projections with one binary32 scale an output row, the rest
- * F32; backbone.embedding.weight or backbone.embeddings.weight; RMSNorm, or
+ * Accepted: projections in int8 with one binary32 scale an output row, or all
+ * in floats; the rest in floats; floats are F32, BF16 or F16;
+ * backbone.embedding.weight or backbone.embeddings.weight; RMSNorm, or
  * LayerNorm where the norms have a bias; lm_head, or the embedding in its
- * place (then quantised on loading).
+ * place (with int8, quantised on loading).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -39,15 +40,19 @@ struct model_config {
     int dt_rank;
     bool has_norm_bias; /* LayerNorm with bias in place of RMSNorm */
     bool is_tied;       /* lm_head is the embedding */
+    bool is_float;      /* the projections are: see model_needs_int8 */
     int begin_byte;     /* fed first; -1 when the model has none */
     float norm_epsilon;
 };
 
-/* A quantised projection y = W x. */
+/* A projection y = W x, in int8 or in floats. */
 struct matrix {
     int rows, cols;     /* outputs, inputs */
-    const int8_t *q;    /* [rows][cols], mapped, or owned when tied */
-    const float *scale; /* [rows] */
+    const int8_t *q;    /* [rows][cols], mapped, or owned when tied; NULL:
+                         * floats */
+    const float *scale; /* [rows], of q */
+    const void *floats; /* [rows][cols], mapped: little-endian, not aligned */
+    enum dtype dtype;   /* of floats */
 };
 
 struct layer {
@@ -73,7 +78,8 @@ struct model {
     struct matrix lm_head;    /* [256][d_model] */
     uint64_t n_parameters;
     struct safetensors *file; /* owned; for path, size and metadata */
-    void *arena;              /* owned: all floats, and a tied lm_head */
+    void *arena;              /* owned: floats but those of projections, and
+                               * a tied lm_head in int8 */
 };
 
 /* Opens and validates; on failure *model is NULL and the sentence names path,
@@ -83,6 +89,15 @@ enum status model_open(struct model **model, const char *path);
 /* The same from memory; see safetensors_open_memory. */
 enum status model_open_memory(struct model **model, const char *name,
                               const void *bytes, size_t n);
+
+/* The same from what a file may hold; see safetensors_open_content. */
+enum status model_open_content(struct model **model, const char *name,
+                               const struct safetensors_content *content);
+
+/* E_MODEL with a sentence that says how to quantise, when the model is one
+ * of floats: its results differ a little between machines, and what is for
+ * other machines (what: "compression") must not depend on them. */
+enum status model_needs_int8(const struct model *model, const char *what);
 
 /* NULL is accepted. */
 void model_close(struct model *model);

@@ -13,13 +13,15 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "exact.h"
+#include "little_endian.h"
 
 enum {
     LENGTH_BYTES = 8,       /* in front of the JSON                         */
@@ -43,40 +45,6 @@ struct safetensors {
     const struct tensor **by_name; /* [n_tensors], in the order of names   */
     size_t n_tensors;
 };
-
-static const struct {
-    const char *name;
-    size_t size;
-} dtypes[] = {
-    [DTYPE_I8] = {"I8", 1},     [DTYPE_U8] = {"U8", 1},
-    [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F16] = {"F16", 2},
-    [DTYPE_F32] = {"F32", 4},   [DTYPE_F64] = {"F64", 8},
-    [DTYPE_I16] = {"I16", 2},   [DTYPE_I32] = {"I32", 4},
-    [DTYPE_I64] = {"I64", 8},   [DTYPE_BOOL] = {"BOOL", 1},
-};
-
-enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
-
-const char *dtype_name(enum dtype dtype)
-{
-    return dtypes[dtype].name;
-}
-
-size_t dtype_size(enum dtype dtype)
-{
-    return dtypes[dtype].size;
-}
-
-const char *tensor_describe(const struct tensor *tensor, char text[160])
-{
-    size_t n = (size_t)snprintf(text, 160, "%s", dtype_name(tensor->dtype));
-    if (tensor->n_dims == 0)
-        snprintf(text + n, 160 - n, " scalar");
-    for (int i = 0; i < tensor->n_dims && n < 160; i++)
-        n += (size_t)snprintf(text + n, 160 - n, "%s[%" PRIu64 "]",
-                              i == 0 ? " " : "", tensor->shape[i]);
-    return text;
-}
 
 /* ---- text ------------------------------------------------------------- */
 
@@ -115,12 +83,8 @@ static enum status read_dtype(struct tensor *tensor, const json_t *value)
     if (!json_is_string(value))
         return fail(E_MODEL, "%s: dtype is not a string", tensor->name);
     const char *text = json_string_value(value);
-    for (int i = 0; i < N_DTYPES; i++) {
-        if (strcmp(text, dtypes[i].name) == 0) {
-            tensor->dtype = (enum dtype)i;
-            return OK;
-        }
-    }
+    if (dtype_find(&tensor->dtype, text))
+        return OK;
     char shown[64];
     return fail(E_MODEL, "%s: unknown dtype \"%s\"", tensor->name,
                 make_printable(shown, text));
@@ -225,9 +189,7 @@ static enum status parse_header(struct safetensors *file)
                     "not a safetensors file: %zu bytes long, a "
                     "header needs %d",
                     file->n_bytes, LENGTH_BYTES);
-    uint64_t n_header = 0;
-    for (int i = LENGTH_BYTES - 1; i >= 0; i--)
-        n_header = n_header << 8 | file->bytes[i];
+    uint64_t n_header = load_le(file->bytes, LENGTH_BYTES);
     if (n_header > file->n_bytes - LENGTH_BYTES)
         return fail(E_MODEL,
                     "header claims %" PRIu64 " bytes, the file has "
@@ -456,6 +418,43 @@ enum status safetensors_open_memory(struct safetensors **file, const char *name,
     f->bytes = bytes;
     f->n_bytes = n;
     return finish(file, f, parse(f));
+}
+
+static enum status take_content(struct safetensors *f,
+                                const struct safetensors_content *content)
+{
+    json_t *metadata = json_object();
+    f->header = json_pack("{so}", METADATA, metadata);
+    f->tensors = calloc(content->n_tensors + 1, sizeof *f->tensors);
+    f->by_name = calloc(content->n_tensors + 1, sizeof *f->by_name);
+    if (!f->header || !f->tensors || !f->by_name)
+        return fail_memory("the list of tensors");
+    for (size_t i = 0; i < content->n_metadata; i++)
+        json_object_set_new(metadata, content->metadata[i].key,
+                            json_string(content->metadata[i].value));
+    TRY(read_metadata(f));
+    for (size_t i = 0; i < content->n_tensors; i++) {
+        struct tensor *t = &f->tensors[f->n_tensors++];
+        *t = content->tensors[i];
+        t->n_elements = 1;
+        for (int d = 0; d < t->n_dims; d++)
+            t->n_elements *= t->shape[d];
+        t->n_bytes = t->n_elements * dtype_size(t->dtype);
+        f->n_bytes += (size_t)t->n_bytes;
+    }
+    sort_by_name(f);
+    return OK;
+}
+
+enum status safetensors_open_content(struct safetensors **file,
+                                     const char *name,
+                                     const struct safetensors_content *content)
+{
+    *file = NULL;
+    struct safetensors *f = make_file(name);
+    if (!f)
+        return fail_memory(name);
+    return finish(file, f, take_content(f, content));
 }
 
 void safetensors_close(struct safetensors *file)

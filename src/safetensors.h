@@ -20,31 +20,18 @@
 #include <stdint.h>
 
 #include "status.h"
+#include "tensor.h"
 
-enum dtype {
-    DTYPE_I8,
-    DTYPE_U8,
-    DTYPE_BF16,
-    DTYPE_F16,
-    DTYPE_F32,
-    DTYPE_F64,
-    DTYPE_I16,
-    DTYPE_I32,
-    DTYPE_I64,
-    DTYPE_BOOL
+struct metadata {
+    const char *key, *value;
 };
 
-#define TENSOR_MAX_DIMS 8
-
-struct tensor {
-    const char *name;
-    enum dtype dtype;
-    int n_dims; /* 0 for a scalar */
-    uint64_t shape[TENSOR_MAX_DIMS];
-    uint64_t n_elements; /* the product of shape */
-    uint64_t n_bytes;
-    const void *data; /* little-endian; as aligned as the file
-                       * has it, so not at all */
+/* What a file holds, or is to hold. */
+struct safetensors_content {
+    const struct metadata *metadata; /* [n_metadata] */
+    size_t n_metadata;
+    const struct tensor *tensors; /* [n_tensors], in the order of data */
+    size_t n_tensors;
 };
 
 struct safetensors; /* private; owns the mapping, names and tensors */
@@ -57,6 +44,12 @@ enum status safetensors_open(struct safetensors **file, const char *path);
  * messages.  For fuzzing and tests. */
 enum status safetensors_open_memory(struct safetensors **file, const char *name,
                                     const void *bytes, size_t n);
+
+/* A file that is none: tensors and metadata that the caller keeps until the
+ * close; of a tensor count name, dtype, n_dims, shape and data. */
+enum status safetensors_open_content(struct safetensors **file,
+                                     const char *name,
+                                     const struct safetensors_content *content);
 
 /* NULL is accepted.  Pointers into the file die here. */
 void safetensors_close(struct safetensors *file);
@@ -77,11 +70,5 @@ const struct tensor *safetensors_find(const struct safetensors *file,
 const char *safetensors_metadata(const struct safetensors *file,
                                  const char *key);
 const char *safetensors_metadata_key(const struct safetensors *file, size_t i);
-
-const char *dtype_name(enum dtype dtype); /* "I8", "F32", .. */
-size_t dtype_size(enum dtype dtype);      /* bytes an element */
-
-/* "I8 [2048][512]" into text, for messages; returns text. */
-const char *tensor_describe(const struct tensor *tensor, char text[160]);
 
 #endif

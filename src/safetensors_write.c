@@ -17,7 +17,7 @@
 #define XXH_INLINE_ALL /* so that its state may live on our stack */
 #include <xxhash.h>
 
-#include "exact.h"
+#include "little_endian.h"
 
 enum { ALIGNMENT = 8, LENGTH_BYTES = 8, CHUNK_FLOATS = 4096 };
 
@@ -96,19 +96,21 @@ static enum status make_header(char **header, size_t *n,
 
 /* ---- the whole ---------------------------------------------------------- */
 
-static void store_le(uint8_t *p, uint64_t x, int n_bytes)
+static void store_float(uint8_t *p, const uint8_t *x)
 {
-    for (int i = 0; i < n_bytes; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
+    uint32_t bits;
+    memcpy(&bits, x, sizeof bits);
+    store_le(p, bits, 4);
 }
 
-static bool write_floats(FILE *out, const float *x, size_t n)
+/* x: [n] floats, perhaps not aligned. */
+static bool write_floats(FILE *out, const uint8_t *x, size_t n)
 {
     uint8_t chunk[4 * CHUNK_FLOATS];
     for (size_t done = 0; done < n;) {
         size_t m = n - done < CHUNK_FLOATS ? n - done : CHUNK_FLOATS;
         for (size_t i = 0; i < m; i++)
-            store_le(chunk + 4 * i, exact_bits(x[done + i]), 4);
+            store_float(chunk + 4 * i, x + 4 * (done + i));
         if (fwrite(chunk, 4, m, out) != m)
             return false;
         done += m;
@@ -121,7 +123,7 @@ static bool write_tensor(FILE *out, const struct tensor *tensor)
     size_t n = elements_of(tensor);
     if (tensor->dtype == DTYPE_F32)
         return write_floats(out, tensor->data, n);
-    return fwrite(tensor->data, 1, n, out) == n;
+    return fwrite(tensor->data, dtype_size(tensor->dtype), n, out) == n;
 }
 
 static bool write_content(FILE *out, const char *header, size_t n_header,

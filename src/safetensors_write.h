@@ -11,18 +11,9 @@
 #include "safetensors.h"
 #include "status.h"
 
-struct metadata {
-    const char *key, *value;
-};
-
-/* What to write.  Tensors of dtype I8 and F32 only; of each, name, dtype,
- * n_dims, shape and data (aligned, in the order of this machine) count. */
-struct safetensors_content {
-    const struct metadata *metadata; /* [n_metadata]                        */
-    size_t n_metadata;
-    const struct tensor *tensors; /* [n_tensors], in the order of data   */
-    size_t n_tensors;
-};
+/* Tensors are I8, F32, BF16 or F16; of each, name, dtype, n_dims, shape and
+ * data count: floats of four bytes in the order of this machine, of two as
+ * the file has them. */
 
 /* Replaces path at once, or leaves what is there as it was; the new file is
  * on the disk when this returns.  A link stays, a device is written to. */

@@ -184,7 +184,10 @@ static struct matrix draw_matrix(struct source *s, int rows, int cols)
     /* Largest sums: rows of the lowest weight. */
     if (draw(s, 4) == 0)
         memset(q, -128, n);
-    return (struct matrix){rows, cols, q, draw_floats(s, (size_t)rows)};
+    return (struct matrix){.rows = rows,
+                           .cols = cols,
+                           .q = q,
+                           .scale = draw_floats(s, (size_t)rows)};
 }
 
 static void matrix_end(struct matrix *matrix)
@@ -243,6 +246,67 @@ bool compare_matmul(const struct cpu_kernels *level, uint64_t seed)
     free(w.panels);
     matrix_end(&w.matrix);
     quantised_end(&x);
+    return twin_end(&y);
+}
+
+/* ---- floats -------------------------------------------------------------- */
+
+bool compare_norm(const struct cpu_kernels *level, uint64_t seed)
+{
+    struct source s = {.seed = seed};
+    int d = draw_size(&s, 1, 400), n_t = draw_size(&s, 1, 4);
+    int t0 = draw_size(&s, 0, n_t - 1);
+    float *weight = draw_floats(&s, (size_t)d);
+    float *bias = draw_floats(&s, (size_t)d);
+    float *h = draw_floats(&s, (size_t)n_t * (size_t)d);
+    struct norm norm = {weight, draw(&s, 2) ? bias : NULL, 1e-5f, d};
+    struct twin x = draw_twin(&s, (size_t)n_t * (size_t)d);
+    cpu_scalar.norm(x.a, h, &norm, t0, n_t);
+    level->norm(x.b, h, &norm, t0, n_t);
+    free(weight);
+    free(bias);
+    free(h);
+    return twin_end(&x);
+}
+
+/* Weights at any address, as a file has them; no F16 is infinite. */
+static uint8_t *draw_weights(struct source *s, enum dtype dtype, size_t n)
+{
+    size_t size = dtype_size(dtype);
+    uint8_t *bytes = checked_alloc(n * size + 1), *at = bytes + 1;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = exact_bits(draw_float(s));
+        if (dtype == DTYPE_BF16)
+            bits >>= 16;
+        else if (dtype == DTYPE_F16)
+            bits = draw(s, 1 << 16) & 0xbfff;
+        for (size_t k = 0; k < size; k++)
+            at[i * size + k] = (uint8_t)(bits >> 8 * k);
+    }
+    return bytes;
+}
+
+bool compare_float_matmul(const struct cpu_kernels *level, uint64_t seed)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    struct source s = {.seed = seed};
+    int rows = draw_size(&s, 1, 80), cols = draw_size(&s, 1, 150);
+    int n_t = draw_size(&s, 1, 20);
+    int t0 = draw_size(&s, 0, n_t - 1), t1 = draw_size(&s, t0, n_t);
+    int r0 = draw_size(&s, 0, rows - 1), r1 = draw_size(&s, r0, rows);
+    bool accumulate = draw(&s, 2);
+    size_t ld = (size_t)draw_size(&s, rows, rows + 7);
+    size_t ld_x = (size_t)draw_size(&s, cols, cols + 7);
+    struct matrix w = {.rows = rows, .cols = cols, .dtype = types[draw(&s, 3)]};
+    uint8_t *weights = draw_weights(&s, w.dtype, (size_t)rows * (size_t)cols);
+    w.floats = weights + 1;
+    float *inputs = draw_floats(&s, (size_t)n_t * ld_x);
+    struct float_rows x = {inputs, ld_x};
+    struct twin y = draw_twin(&s, (size_t)n_t * ld);
+    cpu_scalar.float_matmul(y.a, ld, &w, &x, accumulate, t0, t1, r0, r1);
+    level->float_matmul(y.b, ld, &w, &x, accumulate, t0, t1, r0, r1);
+    free(weights);
+    free(inputs);
     return twin_end(&y);
 }
 
@@ -361,6 +425,8 @@ const struct kernels_test kernels_tests[] = {
     {"quantise", compare_quantise},
     {"norm_quantise", compare_norm_quantise},
     {"matmul", compare_matmul},
+    {"norm", compare_norm},
+    {"float_matmul", compare_float_matmul},
     {"conv_silu", compare_conv_silu},
     {"scan", compare_scan},
     {"conv_silu, special values", compare_conv_silu_special},

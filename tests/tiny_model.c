@@ -1,4 +1,4 @@
-/* tiny_model.c -- makes random int8 models from a seed, of any shape.
+/* tiny_model.c -- makes random models from a seed, of any shape.
  *
  * list_model() lists the tensors in the order of their data; from the list
  * come the header and then, each from its own generator, the contents.
@@ -21,13 +21,14 @@ enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 /* How the contents of a tensor are made from random numbers. */
 enum contents {
     WEIGHTS, /* int8 from -127 to 127, all alike                            */
-    FLOATS,  /* center + amplitude * [-1, 1)                                */
+    FLOATS,  /* center + amplitude * [-1, 1), in F32, BF16 or F16           */
     DECAYS   /* log(1 + column)                                             */
 };
 
 struct item {
     char name[NAME_CHARS];
     enum contents contents;
+    enum dtype dtype;
     int n_dims;
     int shape[3];
     float center, amplitude;
@@ -38,6 +39,7 @@ struct list {
     struct item *items; /* [n]                                              */
     size_t n;
     char prefix[NAME_CHARS / 2];
+    enum dtype weights; /* of the projections                               */
 };
 
 /* ---- the list ---------------------------------------------------------- */
@@ -48,6 +50,7 @@ static struct item *add(struct list *list, const char *name,
     struct item *item = &list->items[list->n++];
     snprintf(item->name, sizeof item->name, "%s%s", list->prefix, name);
     item->contents = contents;
+    item->dtype = contents == WEIGHTS ? DTYPE_I8 : DTYPE_F32;
     item->n_dims = cols > 0 ? 2 : 1;
     item->shape[0] = rows;
     item->shape[1] = cols > 0 ? cols : 1;
@@ -65,11 +68,17 @@ static struct item *add_floats(struct list *list, const char *name, int rows,
 }
 
 /* A projection of inputs near 1 to outputs near gain: int8 uniform in
- * [-127, 127] has a deviation of 73. */
+ * [-127, 127] has a deviation of 73, floats in [-1, 1) one of 0.58. */
 static void add_matrix(struct list *list, const char *name, int rows, int cols,
                        float gain)
 {
     char scale[NAME_CHARS / 2];
+    if (list->weights != DTYPE_I8) {
+        add_floats(list, name, rows, cols, 0.0f,
+                   gain / (0.58f * sqrtf((float)cols)))
+            ->dtype = list->weights;
+        return;
+    }
     float center = gain / (73.0f * sqrtf((float)cols));
     snprintf(scale, sizeof scale, "%s_scale", name);
     add(list, name, WEIGHTS, rows, cols);
@@ -111,7 +120,8 @@ static void add_layer(struct list *list, const struct tiny_spec *spec)
 static enum status list_model(struct list *list, const struct tiny_spec *spec)
 {
     size_t most = (size_t)spec->n_layer * PER_LAYER + OUTSIDE_LAYERS;
-    *list = (struct list){.items = calloc(most, sizeof *list->items)};
+    *list = (struct list){.items = calloc(most, sizeof *list->items),
+                          .weights = spec->weights};
     if (!list->items)
         return fail_memory("the list of a model");
 
@@ -136,7 +146,7 @@ static size_t item_elements(const struct item *item)
 
 static size_t item_bytes(const struct item *item)
 {
-    return item_elements(item) * (item->contents == WEIGHTS ? 1 : 4);
+    return item_elements(item) * dtype_size(item->dtype);
 }
 
 /* ---- the header -------------------------------------------------------- */
@@ -144,7 +154,7 @@ static size_t item_bytes(const struct item *item)
 static void print_item(FILE *out, const struct item *item, size_t begin)
 {
     fprintf(out, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", item->name,
-            item->contents == WEIGHTS ? "I8" : "F32");
+            dtype_name(item->dtype));
     for (int i = 0; i < item->n_dims; i++)
         fprintf(out, "%s%d", i > 0 ? "," : "", item->shape[i]);
     fprintf(out, "],\"data_offsets\":[%zu,%zu]}", begin,
@@ -191,10 +201,31 @@ static uint64_t next_random(uint64_t *seed)
     return z ^ z >> 31;
 }
 
+static void store_le(uint8_t *p, uint32_t x, int n_bytes)
+{
+    for (int i = 0; i < n_bytes; i++)
+        p[i] = (uint8_t)(x >> 8 * i);
+}
+
 static void store_le32(uint8_t *p, uint32_t x)
 {
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
+    store_le(p, x, 4);
+}
+
+/* The binary16 towards zero from x, |x| < 65536; what is too small for its
+ * exponent becomes a subnormal. */
+static uint32_t half_of(float x)
+{
+    float magnitude = fabsf(x) / EXACT_HALF_SCALE;
+    return exact_bits(magnitude) >> 13 | (x < 0 ? 0x8000u : 0);
+}
+
+static void store_float(uint8_t *p, float x, enum dtype dtype)
+{
+    if (dtype == DTYPE_F32)
+        store_le32(p, exact_bits(x));
+    else
+        store_le(p, dtype == DTYPE_BF16 ? exact_bits(x) >> 16 : half_of(x), 2);
 }
 
 /* Byte b of 0..255 to (b mod 255) - 127. */
@@ -214,7 +245,7 @@ static void fill_floats(uint8_t *p, const struct item *item, uint64_t seed)
     for (size_t i = 0; i < n; i++) {
         int32_t random = (int32_t)(next_random(&seed) >> 40) - (1 << 23);
         float x = item->center + item->amplitude * ((float)random * 0x1p-23f);
-        store_le32(p + 4 * i, exact_bits(x));
+        store_float(p + dtype_size(item->dtype) * i, x, item->dtype);
     }
 }
 

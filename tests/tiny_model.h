@@ -1,7 +1,9 @@
-/* tiny_model.h -- makes random int8 models from a seed, of any shape.
+/* tiny_model.h -- makes random models from a seed, of any shape.
  *
  * The same spec gives the same bytes on every machine.  Magnitudes are such
  * that activations stay near 1, states remember, and predictions differ.
+ *
+ * Weights are int8 with scales, or floats of one type.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,11 +22,12 @@ struct tiny_spec {
     bool has_norm_bias; /* LayerNorm                                        */
     bool is_tied;       /* no lm_head                                       */
     int begin_byte;     /* -1: the model has none                           */
+    enum dtype weights; /* of the projections: I8, F32, BF16 or F16         */
     uint64_t seed;
 };
 
 /* d_inner = 2 d_model, d_state 16, d_conv 4, dt_rank = d_model / 16 rounded
- * up, RMSNorm, a head of its own, begin byte 0. */
+ * up, RMSNorm, a head of its own, begin byte 0, int8. */
 struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed);
 
 /* A safetensors file in memory; *bytes is the caller's to free. */

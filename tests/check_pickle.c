@@ -1,0 +1,326 @@
+/* check_pickle.c -- the pickle of a state dict is read, any other refused.
+ *
+ * Pickles are written by hand, an opcode at a time: what Python's pickletools
+ * calls them stands beside.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pickle.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+/* ---- pickles ------------------------------------------------------------ */
+
+struct text {
+    uint8_t bytes[1 << 16];
+    size_t n;
+};
+
+static void put(struct text *p, const void *bytes, size_t n)
+{
+    ck_assert(p->n + n <= sizeof p->bytes);
+    memcpy(p->bytes + p->n, bytes, n);
+    p->n += n;
+}
+
+#define PUT(p, literal) put((p), (literal), sizeof(literal) - 1)
+
+/* BINUNICODE */
+static void put_string(struct text *p, const char *string)
+{
+    uint8_t head[5] = {'X', (uint8_t)strlen(string)};
+    put(p, head, sizeof head);
+    put(p, string, strlen(string));
+}
+
+#define FLOATS  "ctorch\nFloatStorage\n"
+#define REBUILD "ctorch._utils\n_rebuild_tensor_v2\n"
+#define ORDERED "ccollections\nOrderedDict\n"
+
+/* name: a tensor [3][2] at element 4 of storage "0" of 16 */
+static void put_tensor(struct text *p, const char *name, const char *type)
+{
+    put_string(p, name);
+    PUT(p, REBUILD "((");
+    put_string(p, "storage");
+    put(p, type, strlen(type));
+    put_string(p, "0");
+    put_string(p, "cpu");
+    PUT(p, "K\x10tQ");             /* BININT1 16, TUPLE, BINPERSID    */
+    PUT(p, "K\x04K\x03K\x02\x86"); /* 4, 3, 2, TUPLE2                 */
+    PUT(p, "K\x02K\x01\x86\x89");  /* 2, 1, TUPLE2, NEWFALSE          */
+    PUT(p, ORDERED ")RtR");        /* {}, TUPLE, REDUCE               */
+}
+
+static struct pickled pickled;
+
+static enum status read_pickle(const struct text *p)
+{
+    return pickle_read(&pickled, p->bytes, p->n);
+}
+
+/* The sentence contains a part. */
+static void refused(const struct text *p, const char *part)
+{
+    ck_assert_int_eq(read_pickle(p), E_MODEL);
+    ck_assert_msg(strstr(status_message(), part) != NULL, "%s",
+                  status_message());
+    ck_assert_ptr_null(pickled.tensors);
+    ck_assert_uint_eq(pickled.n, 0);
+}
+
+/* ---- what is read ------------------------------------------------------- */
+
+START_TEST(a_state_dict_is_read)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02" ORDERED ")R(");
+    put_tensor(&p, "one", FLOATS);
+    put_tensor(&p, "two", "ctorch\nBFloat16Storage\n");
+    put_tensor(&p, "three", "ctorch\nHalfStorage\n");
+    PUT(&p, "u}");
+    put_string(&p, "_metadata");
+    PUT(&p, "}sb."); /* EMPTY_DICT, SETITEM, BUILD */
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(pickled.n, 3);
+    const struct pickled_tensor *t = pickled.tensors;
+    ck_assert_str_eq(t[0].name, "one");
+    ck_assert_str_eq(t[0].key, "0");
+    ck_assert_uint_eq(t[0].n_storage, 16);
+    ck_assert_uint_eq(t[0].offset, 4);
+    ck_assert_int_eq(t[0].n_dims, 2);
+    ck_assert_uint_eq(t[0].shape[0], 3);
+    ck_assert_uint_eq(t[0].shape[1], 2);
+    ck_assert_uint_eq(t[0].stride[0], 2);
+    ck_assert_uint_eq(t[0].stride[1], 1);
+    ck_assert_int_eq(t[0].dtype, DTYPE_F32);
+    ck_assert_int_eq(t[1].dtype, DTYPE_BF16);
+    ck_assert_int_eq(t[2].dtype, DTYPE_F16);
+    pickle_free(&pickled);
+}
+END_TEST
+
+/* The opcodes of protocol 4, and a parameter around a tensor. */
+START_TEST(a_newer_protocol_is_read)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x04\x95\0\0\0\0\0\0\0\0}\x94(\x8c\x01w\x94");
+    PUT(&p, "\x8c\x0ctorch._utils\x8c\x12_rebuild_parameter\x93(");
+    PUT(&p, "\x8c\x0ctorch._utils\x8c\x12_rebuild_tensor_v2\x93((");
+    PUT(&p, "\x8c\x07storage\x8c\x05torch\x8c\x0c"
+            "FloatStorage\x93");
+    PUT(&p, "\x8c\x02"
+            "12\x8c\x06"
+            "cuda:0M\x00\x01tQ");
+    PUT(&p, "\x8a\x01\x05J\x06\0\0\0\x85K\x01\x85\x89}tR\x88}tRu.");
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(pickled.n, 1);
+    ck_assert_str_eq(pickled.tensors[0].key, "12");
+    ck_assert_uint_eq(pickled.tensors[0].n_storage, 256);
+    ck_assert_uint_eq(pickled.tensors[0].offset, 5);
+    ck_assert_uint_eq(pickled.tensors[0].shape[0], 6);
+    pickle_free(&pickled);
+}
+END_TEST
+
+/* BINPUT and BINGET, as Python writes what comes twice. */
+START_TEST(what_is_kept_is_recalled)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}q\x00(");
+    put_tensor(&p, "one", FLOATS);
+    PUT(&p, "r\x01\0\0\0");
+    put_string(&p, "tied");
+    PUT(&p, "j\x01\0\0\0u.");
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(pickled.n, 2);
+    ck_assert_str_eq(pickled.tensors[1].name, "tied");
+    ck_assert_str_eq(pickled.tensors[1].key, pickled.tensors[0].key);
+    pickle_free(&pickled);
+}
+END_TEST
+
+/* ---- what is refused ---------------------------------------------------- */
+
+#define CALL(module, name) "c" module "\n" name "\n"
+
+static const struct {
+    const char *bytes;
+    size_t n;
+    const char *part;
+} bad[] = {
+#define BAD(literal, part)                                                     \
+    {                                                                          \
+        (literal), sizeof(literal) - 1, (part)                                 \
+    }
+    BAD("\x80\x02" CALL("os", "system") "X\x02\0\0\0ls\x85R.",
+        "names os.system"),
+    BAD("\x80\x02" CALL("posix", "system") ".", "names posix.system"),
+    BAD("\x80\x02" CALL("builtins", "eval") ".", "names builtins.eval"),
+    BAD("\x80\x02" CALL("torch", "LongStorage") ".", "names torch.LongStorage"),
+    BAD("\x80\x02" CALL("o\x1b[2Js", "x") ".", "names o?[2Js.x"),
+    BAD("\x80\x04\x8c\x02os\x8c\x06system\x93.", "names os.system"),
+    BAD("\x80\x02"
+        "cos",
+        "ends in the middle"),
+    BAD("\x80\x02ios\nsystem\n.", "opcode 0x69"),
+    BAD("\x80\x02]", "opcode 0x5d"),
+    BAD("\x80\x02(l.", "opcode 0x6c"),
+    BAD("\x80\x02\x82\x01", "opcode 0x82"),
+    BAD("", "ends in the middle"),
+    BAD("\x80\x02}", "ends in the middle"),
+    BAD("\x80\x02X\xff\xff\xff\xff"
+        "a.",
+        "ends in the middle"),
+    BAD("\x80\x02\x8c\x09"
+        "a.",
+        "ends in the middle"),
+    BAD("\x80\x02.", "empty stack"),
+    BAD("\x80\x02R.", "empty stack"),
+    BAD("\x80\x02u.", "end without a begin"),
+    BAD("\x80\x02(u.", "what is not a dict"),
+    BAD("\x80\x02}(Nu.", "what is not a dict"),
+    BAD("\x80\x02NNNs.", "what is not a dict"),
+    BAD("\x80\x02NNs.", "what is not a dict"),
+    BAD("\x80\x02K\x01.", "has a number where a dict belongs"),
+    BAD("\x80\x02NNR.", "has None where a tuple belongs"),
+    BAD("\x80\x02N)R.", "has None where a function belongs"),
+    BAD("\x80\x02" ORDERED "N\x85R.", "arguments that it does not take"),
+    BAD("\x80\x02" REBUILD ")R.", "arguments that it does not take"),
+    BAD("\x80\x02" FLOATS ")R.", "arguments that it does not take"),
+    BAD("\x80\x02)Q.", "storage that is not one of floats"),
+    BAD("\x80\x02h\x00.", "recalls what it never kept"),
+    BAD("\x80\x02j\xff\xff\xff\xff.", "recalls what it never kept"),
+    BAD("\x80\x02}q\x07.", "leaves gaps in its memory"),
+    BAD("\x80\x02}r\xff\xff\xff\xff.", "leaves gaps in its memory"),
+    BAD("\x80\x02\x8a\x08\1\1\1\1\1\1\1\1.", "a number of 8 bytes"),
+    BAD("\x80\x02}X\x01\0\0\0aK\x01s.", "a is a number, expected a tensor"),
+    BAD("\x80\x02}X\x01\0\0\0a}s.", "a is a dict, expected a tensor"),
+    BAD("\x80\x02}K\x01}s.", "whose name is a number"),
+    BAD("\x80\x02N}b.", "sets the state"),
+#undef BAD
+};
+
+START_TEST(a_bad_pickle_is_refused)
+{
+    ck_assert_int_eq(
+        pickle_read(&pickled, (const uint8_t *)bad[_i].bytes, bad[_i].n),
+        E_MODEL);
+    ck_assert_msg(strstr(status_message(), bad[_i].part) != NULL, "%s",
+                  status_message());
+    ck_assert_ptr_null(pickled.tensors);
+}
+END_TEST
+
+/* One tensor whose storage has a key that is a path. */
+START_TEST(a_path_is_no_key)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}");
+    put_string(&p, "w");
+    PUT(&p, REBUILD "((");
+    put_string(&p, "storage");
+    PUT(&p, FLOATS);
+    put_string(&p, "../../etc/passwd");
+    put_string(&p, "cpu");
+    PUT(&p, "K\x10tQK\0K\x01\x85K\x01\x85\x89}tRs.");
+    refused(&p, "w has a storage without a number");
+}
+END_TEST
+
+START_TEST(dimensions_are_few_and_not_negative)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}");
+    put_string(&p, "w");
+    PUT(&p, REBUILD "((");
+    put_string(&p, "storage");
+    PUT(&p, FLOATS);
+    put_string(&p, "0");
+    put_string(&p, "cpu");
+    PUT(&p, "K\x10tQK\0");
+    struct text many = p, negative = p;
+    PUT(&many, "(NNNNNNNNNt(NNNNNNNNNt\x89}tRs.");
+    refused(&many, "w has 9 dimensions and 9 strides");
+    PUT(&negative, "J\xff\xff\xff\xff\x85K\x01\x85\x89}tRs.");
+    refused(&negative, "no whole numbers");
+}
+END_TEST
+
+/* Two million marks, or the same kept value again and again. */
+START_TEST(values_are_counted)
+{
+    enum { N = 1 << 21 };
+    uint8_t *bytes = malloc(N);
+    memset(bytes, '(', N);
+    bytes[0] = '\x80';
+    ck_assert_int_eq(pickle_read(&pickled, bytes, N), E_MODEL);
+    ck_assert_str_eq(status_message(),
+                     "the pickle has more than 1048576 values");
+    memcpy(bytes, "}q\0", 3);
+    for (size_t i = 3; i + 1 < N; i += 2)
+        memcpy(bytes + i, "h\0", 2);
+    ck_assert_int_eq(pickle_read(&pickled, bytes, N - 1), E_MODEL);
+    memset(bytes, 'N', N);
+    ck_assert_int_eq(pickle_read(&pickled, bytes, PICKLE_BYTES_MAX + 1),
+                     E_MODEL);
+    ck_assert_ptr_nonnull(strstr(status_message(), "at most 16777216"));
+    free(bytes);
+}
+END_TEST
+
+/* A dict in itself, tuples of tuples: nothing is expanded. */
+START_TEST(depth_costs_nothing)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}q\x00");
+    for (int i = 0; i < 10000; i++)
+        PUT(&p, "\x85");
+    PUT(&p, "q\x01h\x00");
+    put_string(&p, "self");
+    PUT(&p, "h\x00s.");
+    refused(&p, "self is a dict, expected a tensor");
+}
+END_TEST
+
+/* Every prefix of a good one. */
+START_TEST(truncations_are_refused)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}q\x00(");
+    put_tensor(&p, "one", FLOATS);
+    PUT(&p, "u.");
+    for (size_t n = 0; n < p.n; n++) {
+        struct text part = p;
+        part.n = n;
+        refused(&part, "the pickle");
+    }
+    ck_assert_int_eq(read_pickle(&p), OK);
+    pickle_free(&pickled);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("pickle");
+    TCase *tcase = tcase_create("pickle");
+    tcase_add_test(tcase, a_state_dict_is_read);
+    tcase_add_test(tcase, a_newer_protocol_is_read);
+    tcase_add_test(tcase, what_is_kept_is_recalled);
+    tcase_add_loop_test(tcase, a_bad_pickle_is_refused, 0,
+                        sizeof bad / sizeof bad[0]);
+    tcase_add_test(tcase, a_path_is_no_key);
+    tcase_add_test(tcase, dimensions_are_few_and_not_negative);
+    tcase_add_test(tcase, values_are_counted);
+    tcase_add_test(tcase, depth_costs_nothing);
+    tcase_add_test(tcase, truncations_are_refused);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,244 @@
+/* check_torch_file.c -- files of torch.save are read, hostile ones refused.
+ *
+ * Archives are made here with libzip around the pickles that torch_write.c
+ * and this file write.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zip.h>
+
+#include "torch_file.h"
+#include "torch_write.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+#define PATH "check_torch_file.bin"
+
+/* ---- archives ----------------------------------------------------------- */
+
+struct entry {
+    const char *name;
+    const void *bytes;
+    size_t n;
+    int method; /* ZIP_CM_STORE is 0 */
+};
+
+static void write_zip(const struct entry *entries, size_t n)
+{
+    zip_t *zip = zip_open(PATH, ZIP_CREATE | ZIP_TRUNCATE, NULL);
+    ck_assert_ptr_nonnull(zip);
+    for (size_t i = 0; i < n; i++) {
+        const struct entry *e = &entries[i];
+        zip_source_t *source = zip_source_buffer(zip, e->bytes, e->n, 0);
+        zip_int64_t at = zip_file_add(zip, e->name, source, 0);
+        ck_assert_int_ge(at, 0);
+        zip_set_file_compression(zip, (zip_uint64_t)at, e->method, 0);
+    }
+    ck_assert_int_eq(zip_close(zip), 0);
+}
+
+/* A dict of one tensor "w" of n elements of storage 0 at an offset, of the
+ * shape [rows][2] with strides. */
+struct view {
+    uint8_t n, offset, rows, row_stride, column_stride;
+};
+
+static size_t make_pickle(uint8_t bytes[512], struct view v)
+{
+    static const uint8_t head[] = "\x80\x02}X\x01\0\0\0w"
+                                  "ctorch._utils\n_rebuild_tensor_v2\n(("
+                                  "X\x07\0\0\0storage"
+                                  "ctorch\nFloatStorage\n"
+                                  "X\x01\0\0\0"
+                                  "0X\x03\0\0\0cpu";
+    const uint8_t tail[] = {
+        'K', v.n,  't', 'Q',          'K', v.offset,        'K',  v.rows, 'K',
+        2,   0x86, 'K', v.row_stride, 'K', v.column_stride, 0x86, 0x89,   '}',
+        't', 'R',  's', '.'};
+    memcpy(bytes, head, sizeof head - 1);
+    memcpy(bytes + sizeof head - 1, tail, sizeof tail);
+    return sizeof head - 1 + sizeof tail;
+}
+
+static struct torch_file *file;
+
+static enum status open_view(struct view v, size_t n_floats)
+{
+    float storage[64];
+    uint8_t pickle[512];
+    for (size_t i = 0; i < 64; i++)
+        storage[i] = (float)i;
+    struct entry entries[] = {
+        {"a/data.pkl", pickle, make_pickle(pickle, v), ZIP_CM_STORE},
+        {"a/data/0", storage, n_floats * sizeof *storage, ZIP_CM_STORE},
+    };
+    write_zip(entries, 2);
+    return torch_file_open(&file, PATH);
+}
+
+static void refused(enum status status, const char *part)
+{
+    ck_assert_int_eq(status, E_MODEL);
+    ck_assert_msg(strstr(status_message(), part) != NULL, "%s",
+                  status_message());
+    ck_assert_msg(strncmp(status_message(), PATH ": ", sizeof PATH + 1) == 0,
+                  "%s", status_message());
+    ck_assert_ptr_null(file);
+}
+
+/* ---- what is read ------------------------------------------------------- */
+
+START_TEST(what_is_written_is_read)
+{
+    float w[6] = {1, 2, 3, 4, 5, 6}, b[2] = {7, 8};
+    const struct tensor list[] = {
+        {.name = "w",
+         .dtype = DTYPE_F32,
+         .n_dims = 2,
+         .shape = {3, 2},
+         .data = w},
+        {.name = "b", .dtype = DTYPE_F32, .n_dims = 1, .shape = {2}, .data = b},
+        {.name = "tied",
+         .dtype = DTYPE_F32,
+         .n_dims = 2,
+         .shape = {3, 2},
+         .data = w},
+    };
+    ck_assert_int_eq(torch_write(PATH, list, 3), OK);
+    enum status status = torch_file_open(&file, PATH);
+    ck_assert_msg(status == OK, "%s", status_message());
+    ck_assert_uint_eq(torch_file_count(file), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const struct tensor *t = torch_file_at(file, i);
+        ck_assert_str_eq(t->name, list[i].name);
+        ck_assert_int_eq(t->n_dims, list[i].n_dims);
+        ck_assert_mem_eq(t->shape, list[i].shape, sizeof t->shape);
+        ck_assert_mem_eq(t->data, list[i].data, t->n_bytes);
+    }
+    ck_assert_ptr_eq(torch_file_at(file, 0)->data,
+                     torch_file_at(file, 2)->data);
+    torch_file_close(file);
+}
+END_TEST
+
+START_TEST(a_view_is_gathered)
+{
+    static const struct {
+        struct view view;
+        float first, second, third;
+    } cases[] = {
+        {{16, 0, 8, 2, 1}, 0, 1, 2},
+        {{16, 4, 3, 2, 1}, 4, 5, 6},
+        {{16, 0, 8, 1, 8}, 0, 8, 1}, /* transposed */
+        {{16, 1, 2, 4, 2}, 1, 3, 5},
+        {{16, 0, 1, 99, 1}, 0, 1, -1}, /* the stride of one row is free */
+    };
+    ck_assert_int_eq(open_view(cases[_i].view, 16), OK);
+    const struct tensor *t = torch_file_at(file, 0);
+    const float *x = t->data;
+    ck_assert(x[0] == cases[_i].first && x[1] == cases[_i].second);
+    if (t->n_elements > 2)
+        ck_assert(x[2] == cases[_i].third);
+    torch_file_close(file);
+}
+END_TEST
+
+/* ---- what is refused ---------------------------------------------------- */
+
+START_TEST(a_view_stays_in_its_storage)
+{
+    static const struct view views[] = {
+        {16, 0, 9, 2, 1},  {16, 15, 1, 2, 1},  {16, 16, 1, 1, 0},
+        {16, 0, 8, 3, 1},  {16, 0, 1, 1, 16},  {16, 0, 0, 2, 1},
+        {16, 0, 16, 0, 0}, {16, 255, 1, 2, 1},
+    };
+    refused(open_view(views[_i], 16), "reach beyond its storage");
+}
+END_TEST
+
+START_TEST(a_storage_is_as_large_as_it_says)
+{
+    struct view v = {16, 0, 2, 2, 1};
+    refused(open_view(v, 15), "its storage has 60 bytes, the pickle says 16");
+    refused(open_view(v, 17), "its storage has 68 bytes, the pickle says 16");
+}
+END_TEST
+
+START_TEST(a_compressed_archive_is_refused)
+{
+    static uint8_t zeros[1 << 20];
+    struct entry bomb = {"a/data/0", zeros, sizeof zeros, ZIP_CM_DEFLATE};
+    write_zip(&bomb, 1);
+    refused(torch_file_open(&file, PATH), "is compressed");
+}
+END_TEST
+
+START_TEST(an_archive_without_a_pickle_is_refused)
+{
+    struct entry none = {"a/data/0", "abcd", 4, ZIP_CM_STORE};
+    struct entry two[] = {{"a/data.pkl", "}.", 2, ZIP_CM_STORE},
+                          {"b/data.pkl", "}.", 2, ZIP_CM_STORE}};
+    struct entry bad = {"a/data.pkl", "cos\nsystem\n.", 12, ZIP_CM_STORE};
+    uint8_t pickle[512];
+    struct view v = {16, 0, 2, 2, 1};
+    struct entry alone = {"a/data.pkl", pickle, make_pickle(pickle, v), 0};
+    struct entry big[] = {{"a/data.pkl", "}.", 2, ZIP_CM_STORE},
+                          {"a/byteorder", "big", 3, ZIP_CM_STORE}};
+    write_zip(&none, 1);
+    refused(torch_file_open(&file, PATH), "without /data.pkl");
+    write_zip(two, 2);
+    refused(torch_file_open(&file, PATH), "two /data.pkl");
+    write_zip(&bad, 1);
+    refused(torch_file_open(&file, PATH), "names os.system");
+    write_zip(&alone, 1);
+    refused(torch_file_open(&file, PATH), "has no data/0");
+    write_zip(big, 2);
+    refused(torch_file_open(&file, PATH), "big-endian");
+}
+END_TEST
+
+/* Every byte of a small archive changed, every length cut. */
+START_TEST(damage_is_refused)
+{
+    uint8_t bytes[4096];
+    ck_assert_int_eq(open_view((struct view){16, 0, 8, 2, 1}, 16), OK);
+    torch_file_close(file);
+    FILE *in = fopen(PATH, "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, in);
+    fclose(in);
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_int_eq(torch_file_open_memory(&file, PATH, bytes, i),
+                         E_MODEL);
+        bytes[i] ^= 0x55;
+        if (torch_file_open_memory(&file, PATH, bytes, n) == OK)
+            torch_file_close(file); /* a date, say */
+        bytes[i] ^= 0x55;
+    }
+    ck_assert_int_eq(torch_file_open_memory(&file, PATH, bytes, n), OK);
+    torch_file_close(file);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("torch_file");
+    TCase *tcase = tcase_create("torch_file");
+    tcase_add_test(tcase, what_is_written_is_read);
+    tcase_add_loop_test(tcase, a_view_is_gathered, 0, 5);
+    tcase_add_loop_test(tcase, a_view_stays_in_its_storage, 0, 8);
+    tcase_add_test(tcase, a_storage_is_as_large_as_it_says);
+    tcase_add_test(tcase, a_compressed_archive_is_refused);
+    tcase_add_test(tcase, an_archive_without_a_pickle_is_refused);
+    tcase_add_test(tcase, damage_is_refused);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    unlink(PATH);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,216 @@
+#!/bin/sh
+# cli_import.sh -- what mambyte-import makes, what it says, what it refuses;
+# and how mambyte runs models in floats.
+#
+# SPDX-License-Identifier: MIT
+#
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+: "${MAMBYTE_IMPORT:?}"
+data=$srcdir/tests/data/import
+head -c 3000 "$srcdir/tests/text/books" >text
+
+# imports ARGUMENT... -- into model, without a word on stderr.
+imports()
+{
+	rm -f model
+	run "$MAMBYTE_IMPORT" -o model "$@"
+	same "import $*" "0 " "$status $(cat err)"
+	test -s model || bad "no model after $*"
+}
+
+# imports_not STATUS SENTENCE ARGUMENT... -- and model is not there.
+imports_not()
+{
+	expected=$1 sentence=$2
+	shift 2
+	rm -f model
+	run "$MAMBYTE_IMPORT" "$@"
+	same "status of $*" "$expected" "$status"
+	same "sentence of $*" "mambyte-import: $sentence" "$(head -n 1 err)"
+	test ! -e model || bad "a model after $*"
+}
+
+# value KEY -- of what was printed
+value()
+{
+	sed -n "s/^$1  *//p" out
+}
+
+# bits MODEL -- per byte of text
+bits()
+{
+	"$MAMBYTE" -m "./$1" --device=cpu --perplexity text | cut -f 4
+}
+
+# ---- what is found
+
+imports --quantize=none "$data/authors"
+same "names" "the MambaByte authors" "$(value names)"
+same "parameters" 36416 "$(value parameters)"
+same "weights" F32 "$(value weights)"
+same "norm" "LayerNorm, epsilon 1e-05" "$(value norm)"
+same "head" "of its own" "$(value head)"
+same "begin byte" none "$(value 'begin byte')"
+cp model authors.float
+
+imports --quantize=none "$data/transformers"
+same "names" transformers "$(value names)"
+same "d_state" 8 "$(value d_state)"
+same "head" "tied to the embedding" "$(value head)"
+cp model transformers.float
+imports --quantize=none "$data/transformers/model.safetensors.index.json"
+same_files "a folder and its index" transformers.float model
+
+imports --quantize=none --begin-byte=10 "$data/authors/pytorch_model.bin"
+same "begin byte" 10 "$(value 'begin byte')"
+
+# ---- int8, and what it costs
+
+imports "$data/authors"
+same "written" "int8 as it is" "$(value written)"
+cp model authors.int8
+run "$MAMBYTE" -m ./model --info
+same "quantization" "quantization = int8 as it is" \
+	"$(sed -n 's/^metadata *\(quantization\)/\1/p' out)"
+same "weights" int8 "$(value weights)"
+imports --quantize=int8 --calibrate=text --calibrate-bytes=2000 -T 1 \
+	--threads=2 -v --verbose -q --quiet "$data/authors"
+run "$MAMBYTE_IMPORT" --progress --calibrate=text -o model "$data/authors"
+same "--progress" 0 "$status"
+imports --calibrate=text "$data/authors"
+same "bits in float" "$(bits authors.float) bits per byte" "$(value float)"
+same "bits in int8" "$(bits authors.int8) bits per byte" "$(value int8)"
+
+# ---- there and back
+
+"$MAKE_MODEL" --d-model=64 --n-layer=2 --tied --begin-byte=0 tied
+for kind in "$tiny" tied authors.float transformers.float; do
+	for to in mamba-ssm transformers; do
+		case $kind$to in authors.floattransformers) continue ;; esac
+		rm -rf folder
+		run "$MAMBYTE_IMPORT" --to=$to -o folder "$kind"
+		same "$kind to $to" "0 " "$status $(cat err)"
+		imports --quantize=none folder
+		same "names of $to" $to "$(value names)"
+		run "$MAMBYTE_IMPORT" --to=$to -o folder2 model
+		diff -r -x config.json folder folder2 >&2 ||
+			bad "$kind to $to, twice"
+		rm -rf folder2
+	done
+done
+
+# ---- models in floats, as mambyte runs them
+
+for type in F32 BF16 F16; do
+	"$MAKE_MODEL" --d-model=60 --n-layer=2 --norm-bias --weights=$type $type
+	MAMBYTE_CPU=scalar "$MAMBYTE" -m ./$type --device=cpu -T 1 \
+		--surprisal text >one
+	"$MAMBYTE" -m ./$type --device=cpu -T 2 --surprisal text >two
+	same_files "$type by scalar code and by vectors" one two
+	"$MAMBYTE" -m ./$type -n 50 text >out || bad "generating by $type"
+	same "bytes by $type" 50 "$(wc -c <out | xargs)"
+	imports --quantize=none "./$type"
+	"$MAMBYTE" -m ./model --device=cpu --surprisal text >two
+	same_files "$type and imported" one two
+	imports "./$type"
+	"$MAMBYTE" -m ./model -zc text | "$MAMBYTE" -m ./model -dc >out
+	same_files "compressed by $type made int8" text out
+done
+needs="F32 has float weights, and % needs int8: 'mambyte-import"
+needs="$needs --quantize=int8 -o NEW ./F32' makes such a model of it"
+refuses 1 "./$(echo "$needs" | sed 's/%/compression/')" \
+	"$MAMBYTE" -m ./F32 -zc text
+refuses 1 "./$(echo "$needs" | sed 's/%/a saved state/')" \
+	"$MAMBYTE" -m ./F32 -n 1 --save-state=state text
+test ! -e state || bad "a state of a model of floats"
+
+# ---- the command
+
+imports_not 2 "there is no DIR or FILE to import" -o model
+imports_not 2 "only one DIR or FILE can be imported" -o model a b
+imports_not 2 "--output needs a FILE for the model" "$data/authors"
+imports_not 2 "unknown option '--frobnicate'" --frobnicate
+imports_not 2 "--quantize: 'int4' is neither 'int8' nor 'none'" --quantize=int4
+imports_not 2 "--to: 'x' is neither 'mamba-ssm' nor 'transformers'" --to=x
+imports_not 2 "--begin-byte: '256' is not a number from 0 to 255" \
+	--begin-byte=256
+imports_not 2 "--to does not go with --calibrate" --to=mamba-ssm \
+	--calibrate=text -o model "$tiny"
+run "$MAMBYTE_IMPORT" --help
+same "--help" "0 Usage: mambyte-import [OPTION]..." \
+	"$status $(head -n 1 out | cut -d ' ' -f 1-3)"
+run "$MAMBYTE_IMPORT" --version
+same "--version" "0 mambyte-import" "$status $(cut -d ' ' -f 1 out)"
+
+# ---- input that is not there, or no Mamba of bytes
+
+mkdir none
+imports_not 1 "none: the folder has no model.safetensors and no \
+pytorch_model.bin, nor an index of one" -o model none
+imports_not 1 "missing: No such file or directory" -o model missing
+imports_not 1 "$tiny: is in int8 already, and mambyte runs it" -o model "$tiny"
+imports_not 1 "missing: No such file or directory" -o model \
+	--calibrate=missing "$data/authors"
+: >empty
+imports_not 1 "empty: is empty, there is nothing to measure on" -o model \
+	--calibrate=empty "$data/authors"
+imports_not 1 "empty: not a safetensors file: empty" -o model empty
+printf '\200\002\212\012l' >old.bin
+imports_not 1 "old.bin: is of torch.save before PyTorch 1.6: load and save it \
+with a newer one" -o model old.bin
+imports_not 1 "authors.float: the model has LayerNorm with a bias, the Mamba \
+of transformers only RMSNorm" --to=transformers -o folder3 authors.float
+
+# config SENTENCE JSON -- a config.json that the tensors belie.
+cp -R "$data/authors" wrong
+chmod -R u+w wrong
+config()
+{
+	echo "$2" >wrong/config.json
+	imports_not 1 "wrong/pytorch_model.bin: $1" -o model wrong
+}
+config "config.json says that d_model is 64, the tensors that it is 32" \
+	'{"d_model": 64}'
+config "config.json says that state_size is 8, the tensors that it is 16" \
+	'{"state_size": 8}'
+config "config.json says that d_conv is 3, the tensors that it is 4" \
+	'{"ssm_cfg": {"d_conv": 3}}'
+config "config.json says that rms_norm is true, the tensors that it is not" \
+	'{"rms_norm": true}'
+config "config.json says that tie_embeddings is true, the tensors that it is \
+not" '{"tie_embeddings": true}'
+config "config.json: layer is not Mamba1, which is all that runs" \
+	'{"ssm_cfg": {"layer": "Mamba2"}}'
+config "config.json: model_type is not mamba, which is all that runs" \
+	'{"model_type": "mamba2"}'
+config "config.json: the model has layers of attention" \
+	'{"attn_layer_idx": [1]}'
+config "the vocabulary has 50277 tokens, which are not the 256 bytes: mambyte \
+reads bytes, and has no tokenizer" '{"vocab_size": 50277}'
+echo '{' >wrong/config.json
+imports_not 1 "wrong/config.json: is not valid JSON in line 2" -o model wrong
+rm wrong/config.json
+imports -q wrong
+echo '{"weight_map": {"lm_head.weight": "pytorch_model.bin"}}' \
+	>wrong/pytorch_model.bin.index.json
+imports --quantize=none wrong
+same_files "an index of files of PyTorch" authors.float model
+echo '{"weight_map": {}}' >wrong/pytorch_model.bin.index.json
+imports_not 1 "wrong/pytorch_model.bin.index.json: has no weight_map" \
+	-o model wrong
+
+# ---- shards
+
+cp -R "$data/transformers" shards
+chmod -R u+w shards
+index=shards/model.safetensors.index.json
+sed -i.old 's/model-00002-of/..\/model-00002-of/' $index
+imports_not 1 "$index: a shard is not the name of a file beside it" \
+	-o model shards
+mv $index.old $index
+mv shards/model-00002-of-00002.safetensors shards/moved
+imports_not 1 "shards/model-00002-of-00002.safetensors: No such file or \
+directory" -o model shards
+
+finish
