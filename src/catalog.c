@@ -13,27 +13,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SUFFIX ".safetensors"
+static const char *const suffixes[] = {
+    [CATALOG_MODEL] = ".safetensors", [CATALOG_HEAD] = ".head"};
 
-static bool has_suffix(const char *name)
+static bool has_suffix(const char *name, enum catalog_kind kind)
 {
-    size_t n = strlen(name), n_suffix = strlen(SUFFIX);
-    return n > n_suffix && strcmp(name + n - n_suffix, SUFFIX) == 0;
+    size_t n = strlen(name), n_suffix = strlen(suffixes[kind]);
+    return n > n_suffix && strcmp(name + n - n_suffix, suffixes[kind]) == 0;
 }
 
-static const struct catalog_entry *lookup(const struct catalog *catalog,
-                                          const char *name)
+static const struct catalog_entry *
+lookup(const struct catalog *catalog, const char *name, enum catalog_kind kind)
 {
     for (size_t i = 0; i < catalog->n; i++) {
-        if (strcmp(catalog->entries[i].name, name) == 0)
+        if (catalog->entries[i].kind == kind &&
+            strcmp(catalog->entries[i].name, name) == 0)
             return &catalog->entries[i];
     }
     return NULL;
 }
 
 /* Takes over name and path. */
-static enum status append(struct catalog *catalog, char *name, char *path,
-                          uint64_t size)
+static enum status append(struct catalog *catalog, enum catalog_kind kind,
+                          char *name, char *path, uint64_t size)
 {
     size_t n = catalog->n;
     struct catalog_entry *entries =
@@ -43,14 +45,14 @@ static enum status append(struct catalog *catalog, char *name, char *path,
         free(path);
         return fail_memory("the list of models");
     }
-    entries[n] = (struct catalog_entry){name, path, size};
+    entries[n] = (struct catalog_entry){kind, name, path, size};
     catalog->entries = entries;
     catalog->n++;
     return OK;
 }
 
-static enum status add_file(struct catalog *catalog, const char *folder,
-                            const char *file)
+static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
+                            const char *folder, const char *file)
 {
     struct stat st;
     char *path, *name;
@@ -60,17 +62,17 @@ static enum status add_file(struct catalog *catalog, const char *folder,
         free(path);
         return OK;
     }
-    name = strndup(file, strlen(file) - strlen(SUFFIX));
+    name = strndup(file, strlen(file) - strlen(suffixes[kind]));
     if (!name) {
         free(path);
         return fail_memory("the list of models");
     }
-    if (lookup(catalog, name)) {
+    if (lookup(catalog, name, kind)) {
         free(name);
         free(path);
         return OK;
     }
-    return append(catalog, name, path, (uint64_t)st.st_size);
+    return append(catalog, kind, name, path, (uint64_t)st.st_size);
 }
 
 static enum status add_folder(struct catalog *catalog, const char *folder)
@@ -80,8 +82,10 @@ static enum status add_folder(struct catalog *catalog, const char *folder)
     if (!dir)
         return OK;
     for (struct dirent *d; status == OK && (d = readdir(dir));) {
-        if (has_suffix(d->d_name))
-            status = add_file(catalog, folder, d->d_name);
+        if (has_suffix(d->d_name, CATALOG_MODEL))
+            status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);
+        else if (has_suffix(d->d_name, CATALOG_HEAD))
+            status = add_file(catalog, CATALOG_HEAD, folder, d->d_name);
     }
     closedir(dir);
     return status;
@@ -104,6 +108,8 @@ static bool program_folder(char folder[PATH_MAX])
 static int compare_names(const void *a, const void *b)
 {
     const struct catalog_entry *x = a, *y = b;
+    if (x->kind != y->kind)
+        return x->kind < y->kind ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
@@ -151,8 +157,9 @@ static enum status choose(char **path, const struct catalog *catalog,
                           const char *name)
 {
     const struct catalog_entry *entry =
-        lookup(catalog, name ? name : CATALOG_DEFAULT);
-    if (!entry && !name && catalog->n > 0)
+        lookup(catalog, name ? name : CATALOG_DEFAULT, CATALOG_MODEL);
+    if (!entry && !name && catalog->n > 0 &&
+        catalog->entries[0].kind == CATALOG_MODEL)
         entry = &catalog->entries[0];
     if (!entry && name)
         return fail(E_MODEL, "there is no model named '%s'; see --list-models",
@@ -167,13 +174,38 @@ static enum status choose(char **path, const struct catalog *catalog,
 enum status catalog_find(char **path, const char *choice)
 {
     *path = NULL;
-    if (choice && (strchr(choice, '/') || has_suffix(choice))) {
+    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL))) {
         *path = strdup(choice);
         return *path ? OK : fail_memory("the name of the model");
     }
     struct catalog catalog;
     TRY(catalog_open(&catalog));
     enum status status = choose(path, &catalog, choice);
+    catalog_close(&catalog);
+    return status;
+}
+
+static enum status choose_head(char **path, const struct catalog *catalog,
+                               const char *name)
+{
+    const struct catalog_entry *entry = lookup(catalog, name, CATALOG_HEAD);
+    if (!entry)
+        return fail(E_MODEL, "there is no head named '%s'; see --list-models",
+                    name);
+    *path = strdup(entry->path);
+    return *path ? OK : fail_memory("the name of the head");
+}
+
+enum status catalog_find_head(char **path, const char *choice)
+{
+    *path = NULL;
+    if (strchr(choice, '/') || has_suffix(choice, CATALOG_HEAD)) {
+        *path = strdup(choice);
+        return *path ? OK : fail_memory("the name of the head");
+    }
+    struct catalog catalog;
+    TRY(catalog_open(&catalog));
+    enum status status = choose_head(path, &catalog, choice);
     catalog_close(&catalog);
     return status;
 }

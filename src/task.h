@@ -33,6 +33,7 @@ enum status task_perplexity(struct task *task);
 enum status task_score(struct task *task);
 enum status task_surprisal(struct task *task);
 enum status task_color(struct task *task);
+enum status task_classify(struct task *task); /* and --embed */
 enum status task_compress(struct task *task); /* and --decompress, --test */
 enum status task_list(struct task *task);     /* needs no model */
 enum status task_info(struct task *task);

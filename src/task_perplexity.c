@@ -91,18 +91,18 @@ static enum status print_json(const struct table *table,
     const struct tally *tally = line->tally;
     TRY(json_begin(out));
     if (line->name)
-        TRY(json_string(out, "file", line->name, strlen(line->name)));
+        TRY(json_put_string(out, "file", line->name, strlen(line->name)));
     else
-        TRY(json_integer(out, "files", (uint64_t)table->n_summed));
-    TRY(json_integer(out, "bytes", tally->n_bytes));
-    TRY(json_number(out, "bits", tally->bits));
-    TRY(json_number(out, "bits_per_byte", tally_bits_per_byte(tally)));
-    TRY(json_number(out, "perplexity",
-                    perplexity(tally->bits, tally->n_bytes)));
+        TRY(json_put_integer(out, "files", (uint64_t)table->n_summed));
+    TRY(json_put_integer(out, "bytes", tally->n_bytes));
+    TRY(json_put_number(out, "bits", tally->bits));
+    TRY(json_put_number(out, "bits_per_byte", tally_bits_per_byte(tally)));
+    TRY(json_put_number(out, "perplexity",
+                        perplexity(tally->bits, tally->n_bytes)));
     if (table->task->options->words) {
-        TRY(json_integer(out, "words", line->n_words));
-        TRY(json_number(out, "word_perplexity",
-                        perplexity(tally->bits, line->n_words)));
+        TRY(json_put_integer(out, "words", line->n_words));
+        TRY(json_put_number(out, "word_perplexity",
+                            perplexity(tally->bits, line->n_words)));
     }
     return json_end(out);
 }
@@ -224,8 +224,12 @@ static enum status do_round(struct table *table)
         TRY(read_lane(table, lane, reader->bytes + n, part));
         if (!lane->is_reading)
             continue;
-        segments[k] = (struct segment){lane->stream.state, reader->bytes + n,
-                                       lane->n, reader->bits + n, NULL};
+        segments[k] = (struct segment){lane->stream.state,
+                                       reader->bytes + n,
+                                       lane->n,
+                                       reader->bits + n,
+                                       NULL,
+                                       NULL};
         lanes[k++] = lane;
         n += lane->n;
     }

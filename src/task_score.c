@@ -50,12 +50,12 @@ static enum status print_json(const struct scores *s)
 {
     struct sink *out = s->task->out;
     TRY(json_begin(out));
-    TRY(json_string(out, "file", s->file, strlen(s->file)));
-    TRY(json_integer(out, "offset", s->offset));
-    TRY(json_integer(out, "bytes", s->tally.n_bytes));
-    TRY(json_number(out, "bits", s->tally.bits));
-    TRY(json_number(out, "bits_per_byte", tally_bits_per_byte(&s->tally)));
-    TRY(json_string(out, "record", s->text, s->n_text));
+    TRY(json_put_string(out, "file", s->file, strlen(s->file)));
+    TRY(json_put_integer(out, "offset", s->offset));
+    TRY(json_put_integer(out, "bytes", s->tally.n_bytes));
+    TRY(json_put_number(out, "bits", s->tally.bits));
+    TRY(json_put_number(out, "bits_per_byte", tally_bits_per_byte(&s->tally)));
+    TRY(json_put_string(out, "record", s->text, s->n_text));
     return json_end(out);
 }
 
@@ -115,8 +115,9 @@ static enum status feed_records(struct scores *s, struct reader *reader,
     size_t k = 0, begin = *i;
     for (; k < s->n_states && *i < n; k++) {
         size_t part = record_part(s, reader->bytes + *i, n - *i);
-        segments[k] = (struct segment){s->states[k], reader->bytes + *i, part,
-                                       reader->bits + *i, NULL};
+        segments[k] = (struct segment){s->states[k], reader->bytes + *i,
+                                       part,         reader->bits + *i,
+                                       NULL,         NULL};
         if (k > 0 || !s->is_open)
             TRY(engine_state_copy(engine, s->states[k], stream->state));
         *i += part;

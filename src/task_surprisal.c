@@ -20,10 +20,10 @@ static enum status print_json(struct sink *out, const char *file,
                               uint64_t offset, uint8_t byte, float bits)
 {
     TRY(json_begin(out));
-    TRY(json_string(out, "file", file, strlen(file)));
-    TRY(json_integer(out, "offset", offset));
-    TRY(json_integer(out, "byte", byte));
-    TRY(json_number(out, "bits", (double)bits));
+    TRY(json_put_string(out, "file", file, strlen(file)));
+    TRY(json_put_integer(out, "offset", offset));
+    TRY(json_put_integer(out, "byte", byte));
+    TRY(json_put_number(out, "bits", (double)bits));
     return json_end(out);
 }
 

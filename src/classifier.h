@@ -1,0 +1,52 @@
+/* classifier.h -- which label a record has.
+ *
+ * By a head (head.h), on what the model says of the record; or by states,
+ * one a class: the one after which the record costs the fewest bits.  Costs
+ * of neighbouring bytes are far from independent, so their difference is
+ * divided by the square root of the record's length before it becomes a
+ * probability.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_CLASSIFIER_H
+#define MAMBYTE_CLASSIFIER_H
+
+#include "engine.h"
+#include "head.h"
+#include "records.h"
+#include "status.h"
+
+struct classifier {
+    struct engine *engine;
+    const char *const *labels; /* [n_labels] */
+    int n_labels;
+    struct records records;
+
+    struct head head; /* of a classifier by a head */
+
+    char **names;          /* of one by states: their labels */
+    struct state **begins; /* [n_begins]; one, by a head */
+    int n_begins;
+    float *priors; /* [n_labels]: log2 */
+
+    float *features; /* [records.n][n_features] */
+    float *logits;   /* [records.n][n_labels], after classifier_judge */
+};
+
+/* choice: a file of a head, the name of one in the catalog, or files of states
+ * with commas between.  priors: "P,P,..", in the order of the states, or NULL:
+ * all alike. */
+enum status classifier_open(struct classifier *classifier,
+                            struct engine *engine, const char *choice,
+                            const char *priors);
+void classifier_close(struct classifier *classifier);
+
+/* Fills the logits of records items [0, n), which have been read to their
+ * ends. */
+void classifier_judge(struct classifier *classifier, int n);
+
+/* The probabilities of item i, [n_labels], which sum to 1. */
+void classifier_probabilities(const struct classifier *classifier, int i,
+                              double *probabilities);
+
+#endif

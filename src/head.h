@@ -1,0 +1,67 @@
+/* head.h -- a classifier on what a model says of a record.
+ *
+ * The features of a record are the sums of engine.h over its bytes, divided
+ * by their number.  A head standardises them and is a multinomial logistic
+ * regression on the result, in a safetensors file:
+ *
+ *     mean, inverse   F32 [n_features]     (x - mean) * inverse
+ *     weight          I8  [n_labels][n_features], a row times its
+ *     weight_scale    F32 [n_labels]
+ *     bias            F32 [n_labels]
+ *
+ * __metadata__ names the format, the labels as a JSON array, the model with
+ * its fingerprint, without which the features mean nothing, and the
+ * temperature by which the probabilities were calibrated; it is in the
+ * weights already.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_HEAD_H
+#define MAMBYTE_HEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model.h"
+#include "status.h"
+
+struct head {
+    char **labels; /* [n_labels], by bytes; no two alike */
+    int n_labels;
+    int n_features;
+    float *mean, *inverse; /* [n_features] */
+    float *w;              /* [n_features + 1][n_labels], last the biases */
+    struct fingerprint model;
+    char model_name[64]; /* for people */
+    double temperature;
+};
+
+/* Opens and validates; on failure *head is all zero and the sentence names
+ * path. */
+enum status head_open(struct head *head, const char *path);
+
+/* The same from memory; see safetensors_open_memory. */
+enum status head_open_memory(struct head *head, const char *name,
+                             const void *bytes, size_t n);
+void head_free(struct head *head);
+
+/* E_MODEL with both models named when the head, from path, is of another. */
+enum status head_check_model(const struct head *head, const char *path,
+                             const struct model *model);
+
+/* Replaces path at once, or leaves what is there as it was.  The weights are
+ * rounded to int8 on the way. */
+enum status head_save(const struct head *head, const char *path);
+
+/* "mambyte-27m" from the path of a model. */
+void head_name_model(struct head *head, const struct model *model);
+
+/* features: [n][n_features], in place. */
+void head_standardise(const struct head *head, float *features, size_t n);
+
+/* The logits of n records, [n][n_labels]; their features, [n][n_features],
+ * are standardised in place.  Probabilities are the softmax of a row. */
+void head_classify(const struct head *head, float *logits, float *features,
+                   size_t n);
+
+#endif

@@ -1,0 +1,256 @@
+/* check_head.c -- a head comes back from its file, and no other file is
+ * taken for one.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "examples.h"
+#include "head.h"
+#include "regression.h"
+#include "tiny_model.h"
+
+#include <check.h> /* last: it has a macro named fail */
+
+enum { N_LABELS = 3, N_MAX = 512 };
+
+static struct tiny_model tiny;
+static struct head head;
+static char path[] = "check_head.XXXXXX";
+static char *labels[] = {"a b", "code:c", "\xc3\xa9"};
+
+static void set_up(void)
+{
+    static float mean[N_MAX], inverse[N_MAX], w[(N_MAX + 1) * N_LABELS];
+    struct tiny_spec spec = tiny_spec_make(32, 2, 1);
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
+    int n = (int)sums_floats(&tiny.model->config);
+    ck_assert_int_le(n, N_MAX);
+    head = (struct head){.labels = labels,
+                         .n_labels = N_LABELS,
+                         .n_features = n,
+                         .mean = mean,
+                         .inverse = inverse,
+                         .w = w,
+                         .temperature = 1.25};
+    for (int i = 0; i < n; i++) {
+        mean[i] = (float)(i % 7) * 0.25f;
+        inverse[i] = 1 + (float)(i % 3);
+        for (int k = 0; k < N_LABELS; k++)
+            w[i * N_LABELS + k] = (float)(((i + k) * 37) % 255 - 127);
+    }
+    for (int k = 0; k < N_LABELS; k++) {
+        w[k] = 127; /* so that the scale is 1 and nothing is rounded */
+        w[n * N_LABELS + k] = 0.1f * (float)k;
+    }
+    head_name_model(&head, tiny.model);
+}
+
+static void tear_down(void)
+{
+    tiny_model_close(&tiny);
+    unlink(path);
+    strcpy(strrchr(path, '.'), ".XXXXXX");
+}
+
+START_TEST(a_head_comes_back)
+{
+    struct head back;
+    size_t n = (size_t)head.n_features;
+    ck_assert_int_eq(head_save(&head, path), OK);
+    ck_assert_int_eq(head_open(&back, path), OK);
+    ck_assert_int_eq(back.n_labels, N_LABELS);
+    for (int k = 0; k < N_LABELS; k++)
+        ck_assert_str_eq(back.labels[k], labels[k]);
+    ck_assert_int_eq(back.n_features, head.n_features);
+    ck_assert_double_eq(back.temperature, 1.25);
+    ck_assert_mem_eq(back.mean, head.mean, n * sizeof(float));
+    ck_assert_mem_eq(back.inverse, head.inverse, n * sizeof(float));
+    ck_assert_mem_eq(back.w, head.w, (n + 1) * N_LABELS * sizeof(float));
+    ck_assert_int_eq(head_check_model(&back, path, tiny.model), OK);
+    head_free(&back);
+}
+END_TEST
+
+START_TEST(records_do_not_disturb_each_other)
+{
+    size_t n = (size_t)head.n_features;
+    float *x = malloc(9 * n * sizeof *x), *alone = malloc(n * sizeof *alone);
+    float together[9 * N_LABELS], one[N_LABELS];
+    for (size_t i = 0; i < 9 * n; i++)
+        x[i] = (float)(i * 31 % 101) * 0.01f;
+    memcpy(alone, x + 5 * n, n * sizeof *x);
+    head_classify(&head, together, x, 9);
+    head_classify(&head, one, alone, 1);
+    ck_assert_mem_eq(together + 5 * N_LABELS, one, sizeof one);
+    free(x);
+    free(alone);
+}
+END_TEST
+
+START_TEST(the_head_of_another_model_is_refused)
+{
+    struct tiny_model other;
+    struct tiny_spec spec = tiny_spec_make(32, 2, 2);
+    ck_assert_int_eq(tiny_model_open(&other, &spec), OK);
+    ck_assert_int_eq(head_check_model(&head, "x.head", other.model), E_MODEL);
+    ck_assert_ptr_nonnull(strstr(status_message(), "x.head: a head for"));
+    tiny_model_close(&other);
+}
+END_TEST
+
+/* ---- damage ------------------------------------------------------------- */
+
+struct file {
+    uint8_t bytes[1 << 16];
+    size_t n;
+};
+
+static struct file read_file(void)
+{
+    static struct file file;
+    FILE *in = fopen(path, "rb");
+    ck_assert_ptr_nonnull(in);
+    file.n = fread(file.bytes, 1, sizeof file.bytes, in);
+    ck_assert_uint_lt(file.n, sizeof file.bytes);
+    fclose(in);
+    return file;
+}
+
+/* The same with text replaced by another as long; says sentence then. */
+static void refuses(const char *text, const char *other, const char *sentence)
+{
+    struct head bad;
+    ck_assert_int_eq(head_save(&head, path), OK);
+    struct file file = read_file();
+    ck_assert_uint_eq(strlen(text), strlen(other));
+    uint8_t *at = memmem(file.bytes, file.n, text, strlen(text));
+    ck_assert_ptr_nonnull(at);
+    memcpy(at, other, strlen(other));
+    ck_assert_int_eq(head_open_memory(&bad, "bad", file.bytes, file.n),
+                     E_MODEL);
+    ck_assert_ptr_null(bad.labels);
+    ck_assert_msg(strstr(status_message(), sentence) != NULL, "%s",
+                  status_message());
+}
+
+START_TEST(other_files_are_refused)
+{
+    struct head bad;
+    refuses("mambyte-head", "mambyte-heap", "bad: is no head");
+    refuses("\"format\"", "\"formal\"", "no \"format\"");
+    refuses("mean of y", "mean of z", "features");
+    refuses("1.25", "-1.2", "temperature");
+    refuses("1.25", "1.2x", "temperature");
+    refuses("\\\"a b\\\"", "\\\"z b\\\"", "not sorted");
+    refuses("\\\"a b\\\"", "\\\"\\\\n\\\"", "control character");
+    refuses("\\\"a b\\\"", "  [  ] ", "not a string");
+    refuses("\"inverse\"", "\"inverts\"", "no tensor inverse");
+    refuses("\"weight\"", "\"wait::\"", "no tensor weight");
+    ck_assert_int_eq(head_open_memory(&bad, "tiny", tiny.bytes,
+                                      safetensors_file_size(tiny.model->file)),
+                     E_MODEL);
+    ck_assert_ptr_nonnull(strstr(status_message(), "tiny: is no head"));
+    ck_assert_int_eq(head_open(&bad, "/no/such.head"), E_IO);
+}
+END_TEST
+
+START_TEST(what_is_no_number_is_refused)
+{
+    struct head bad;
+    float *const places[] = {&head.mean[3], &head.inverse[0],
+                             &head.w[head.n_features * N_LABELS + 1]};
+    for (size_t i = 0; i < 3; i++) {
+        float kept = *places[i];
+        *places[i] = i == 1 ? INFINITY : NAN;
+        ck_assert_int_eq(head_save(&head, path), OK);
+        *places[i] = kept;
+        ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+        ck_assert_ptr_nonnull(strstr(status_message(), "finite number"));
+    }
+}
+END_TEST
+
+/* ---- examples ----------------------------------------------------------- */
+
+static enum status read_examples(struct examples *examples, const char *text)
+{
+    FILE *out = fopen(path, "wb");
+    ck_assert_ptr_nonnull(out);
+    fputs(text, out);
+    fclose(out);
+    return examples_read(examples, path);
+}
+
+START_TEST(examples_have_two_forms)
+{
+    struct examples e;
+    ck_assert_int_eq(read_examples(&e, "b\tone\n__label__a two words\n"
+                                       "b\tone\na\tone\nb\t\nc d\tx\ty"),
+                     OK);
+    ck_assert_uint_eq(e.n, 5);
+    ck_assert_uint_eq(e.n_empty, 1);
+    ck_assert_int_eq(e.n_labels, 3);
+    ck_assert_str_eq(e.labels[2], "c d");
+    ck_assert_int_eq(e.items[1].label, 0);
+    ck_assert_mem_eq(e.items[1].text, "two words", 9);
+    ck_assert_mem_eq(e.items[4].text, "x\ty", 3);
+    ck_assert_int_eq(examples_drop(&e), OK);
+    ck_assert_uint_eq(e.n, 4);
+    ck_assert_uint_eq(e.n_duplicates, 1);
+    ck_assert_uint_eq(e.n_conflicts, 1);
+    ck_assert_int_eq(e.items[2].label, 0);
+    examples_free(&e);
+}
+END_TEST
+
+START_TEST(examples_without_labels_are_refused)
+{
+    static const char *const bad[][2] = {
+        {"a\tx\nno tab\n", "line 2: there is no label"},
+        {"\tx\n", "line 1: a label is empty"},
+        {"__label__ x\n", "line 1: a label is empty"},
+        {"-\tx\n", "line 1: '-' is no label"},
+        {"\x01\tx\n", "line 1: a label has a control character"},
+        {"\xff\tx\n", "line 1: a label is not UTF-8"},
+        {"__label__a __label__b x\n", "line 1: a second label"},
+        {"", "there are no records"},
+        {"a\t\n", "there are no records"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct examples e;
+        ck_assert_int_eq(read_examples(&e, bad[i][0]), E_FORMAT);
+        ck_assert_ptr_null(e.items);
+        ck_assert_msg(strstr(status_message(), bad[i][1]) != NULL, "%s",
+                      status_message());
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("head");
+    TCase *tests = tcase_create("tests");
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, a_head_comes_back);
+    tcase_add_test(tests, records_do_not_disturb_each_other);
+    tcase_add_test(tests, the_head_of_another_model_is_refused);
+    tcase_add_test(tests, other_files_are_refused);
+    tcase_add_test(tests, what_is_no_number_is_refused);
+    tcase_add_test(tests, examples_have_two_forms);
+    tcase_add_test(tests, examples_without_labels_are_refused);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed > 0;
+}
