@@ -283,7 +283,7 @@ static enum status cuda_feed(struct engine *engine,
     struct cuda_engine *e = self(engine);
     const struct segment *one = only_segment(segments, n_segments);
     TRY(enter(e));
-    if (one && one->n <= DECODE_MAX) {
+    if (one && one->n <= DECODE_MAX && !one->sums) {
         TRY(need_decoder(e));
         if (e->decoder)
             return decoder_feed(e->decoder, one->state->image, one->bytes,
@@ -306,7 +306,7 @@ static enum status generate_by_waves(struct engine *engine, struct state *state,
              "fetching logits");
     for (size_t i = 0; i < n; i++) {
         bytes[i] = sampler_choose(sampler, logits, index + i);
-        struct segment one = {state, bytes + i, 1, NULL, logits};
+        struct segment one = {state, bytes + i, 1, NULL, logits, NULL};
         TRY(cuda_feed(engine, &one, 1));
     }
     return OK;
@@ -359,8 +359,7 @@ static const struct engine_ops cuda_ops = {
 
 /* ---- opening ------------------------------------------------------------ */
 
-/* OK when there is a device of that index: the reason otherwise. */
-static enum status find_device(int index)
+enum status cuda_find_device(int index)
 {
     int n = 0;
     cudaError_t error = cudaGetDeviceCount(&n);
@@ -414,7 +413,7 @@ extern "C" enum status cuda_engine_open(struct engine **engine,
                                         const struct engine_options *options)
 {
     *engine = NULL;
-    TRY(find_device(options->cuda_index));
+    TRY(cuda_find_device(options->cuda_index));
     struct cuda_engine *e = (struct cuda_engine *)calloc(1, sizeof *e);
     if (!e)
         return fail_memory("the GPU engine");

@@ -82,6 +82,9 @@ struct cuda_model {
  * is out of memory, else E_DEVICE. */
 enum status cuda_status(cudaError_t error, const char *what);
 
+/* OK when there is a device of that index; else E_DEVICE with the reason. */
+enum status cuda_find_device(int index);
+
 #define CUDA_TRY(call, what) TRY(cuda_status(call, what))
 
 /* ---- small things ------------------------------------------------------- */

@@ -22,6 +22,7 @@ enum {
 /* Rows [row, row + n) of a wave: bytes of the stream whose state is image. */
 struct piece {
     float *image;
+    float *sums; /* of its segment, on the device; NULL: not wanted          */
     int row, n;
 };
 
@@ -66,6 +67,9 @@ struct batch {
                                  * to dt_room, B, C                   */
     uint32_t *dt_amax, *y_amax; /* [layer]                            */
 
+    bool has_sums; /* some piece of the call has them    */
+    int sums_layers[SUMS_LAYERS], n_sums;
+
     float *logits; /* [rows][256], of one wave           */
     float *bits;   /* [rows], of one wave                */
 };
@@ -100,6 +104,9 @@ enum status launch_conv(struct queue q, const struct batch *b, struct step s);
 
 /* y, in place of u, and the state: its s and its past inputs. */
 enum status launch_scan(struct queue q, const struct batch *b, struct step s);
+
+/* y is added to the sums of the pieces that have them. */
+enum status launch_sums(struct queue q, const struct batch *b, struct step s);
 
 /* u_q = y quantised. */
 enum status launch_quantise(struct queue q, const struct batch *b,

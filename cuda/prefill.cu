@@ -42,6 +42,7 @@ struct result {
 /* All launches of a single wave, recorded; for waves of the same form. */
 struct recording {
     int rows, pieces, spans;
+    bool has_sums;
     bool is_wanted;         /* the form has come once: record the next     */
     bool is_refused;        /* by the driver: never again                  */
     cudaGraphExec_t launch; /* NULL: not recorded                          */
@@ -60,11 +61,21 @@ struct prefill {
     cudaEvent_t copied;
     struct recording recording;
     struct result results[RESULTS];
+    float *sums, *host_sums; /* owned [n_sums]: of each segment     */
+    size_t n_sums;
     struct source source;
     struct part (*parts)[ROWS_MAX]; /* owned [n_slots]                     */
 };
 
 /* ---- waves --------------------------------------------------------------- */
+
+/* Where the sums of a segment are on the device; NULL when it wants none. */
+static float *sums_of(const struct prefill *p, const struct segment *segment)
+{
+    size_t each = (size_t)p->batch.n_sums * p->batch.d_inner;
+    size_t i = (size_t)(segment - p->source.segments);
+    return segment->sums ? p->sums + i * each : NULL;
+}
 
 /* Makes wave number k from the source; false when the source is empty. */
 static bool build_wave(struct prefill *p, int k)
@@ -82,6 +93,7 @@ static bool build_wave(struct prefill *p, int k)
         a->row = w->n_rows;
         p->parts[slot][i] = *a;
         w->pieces[i].image = a->segment->state->image;
+        w->pieces[i].sums = sums_of(p, a->segment);
         w->pieces[i].row = a->row;
         w->pieces[i].n = a->n;
         memcpy(w->bytes + a->row, a->segment->bytes + a->offset, a->n);
@@ -189,6 +201,8 @@ static enum status run_layers(struct queue q, const struct batch *b,
     TRY(launch_conv(q, b, s));
     TRY(launch_product(q, b, s, PRODUCT_X));
     TRY(launch_scan(q, b, s));
+    if (b->has_sums)
+        TRY(launch_sums(q, b, s));
     TRY(launch_quantise(q, b, s));
     return launch_product(q, b, s, PRODUCT_OUT);
 }
@@ -313,8 +327,9 @@ static bool is_recorded(struct prefill *p, const struct wave *w,
 {
     struct recording *r = &p->recording;
     if (r->rows != w->n_rows || r->pieces != w->n_pieces ||
-        r->spans != w->n_spans)
+        r->spans != w->n_spans || r->has_sums != p->batch.has_sums)
         forget(r);
+    r->has_sums = p->batch.has_sums;
     r->rows = w->n_rows;
     r->pieces = w->n_pieces;
     r->spans = w->n_spans;
@@ -338,6 +353,67 @@ static enum status run_single(struct prefill *p)
     return take_result(p, 0);
 }
 
+/* ---- sums ---------------------------------------------------------------- */
+
+static bool wants_sums(const struct segment *segments, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (segments[i].sums)
+            return true;
+    }
+    return false;
+}
+
+/* Memory for the sums of all segments of a call. */
+static enum status need_sums(struct prefill *p, size_t n)
+{
+    if (n <= p->n_sums)
+        return OK;
+    cudaFree(p->sums);
+    cudaFreeHost(p->host_sums);
+    p->sums = p->host_sums = NULL;
+    p->n_sums = 0;
+    CUDA_TRY(cudaMalloc(&p->sums, n * sizeof *p->sums), "memory for sums");
+    CUDA_TRY(cudaMallocHost(&p->host_sums, n * sizeof *p->host_sums),
+             "memory for sums");
+    p->n_sums = n;
+    return OK;
+}
+
+/* Between the caller's memory and the device: there, then back. */
+static enum status move_sums(struct prefill *p, const struct segment *segments,
+                             size_t n, bool is_back)
+{
+    size_t each = (size_t)p->batch.n_sums * p->batch.d_inner;
+    size_t row = each * sizeof(float), size = n * row;
+    if (is_back)
+        CUDA_TRY(
+            cudaMemcpy(p->host_sums, p->sums, size, cudaMemcpyDeviceToHost),
+            "fetching sums");
+    for (size_t i = 0; i < n; i++) {
+        float *host = p->host_sums + i * each;
+        if (segments[i].sums && is_back)
+            memcpy(segments[i].sums, host, row);
+        else if (segments[i].sums)
+            memcpy(host, segments[i].sums, row);
+    }
+    if (!is_back)
+        CUDA_TRY(
+            cudaMemcpy(p->sums, p->host_sums, size, cudaMemcpyHostToDevice),
+            "sending sums");
+    return OK;
+}
+
+static enum status send_sums(struct prefill *p, const struct segment *segments,
+                             size_t n)
+{
+    p->batch.has_sums = wants_sums(segments, n);
+    if (!p->batch.has_sums)
+        return OK;
+    TRY(need_sums(p, n * (size_t)p->batch.n_sums * p->batch.d_inner));
+    return move_sums(p, segments, n, false);
+}
+
 enum status prefill_feed(struct prefill *p, const struct segment *segments,
                          size_t n)
 {
@@ -345,6 +421,7 @@ enum status prefill_feed(struct prefill *p, const struct segment *segments,
     source_open(source, &p->batch, segments, n);
     if (source->left == 0)
         return OK;
+    TRY(send_sums(p, segments, n));
     enum status status =
         source->left <= (size_t)source->rows && build_wave(p, 0) ? run_single(p)
                                                                  : run_steps(p);
@@ -353,6 +430,8 @@ enum status prefill_feed(struct prefill *p, const struct segment *segments,
             p->results[i].is_pending = false;
         cudaDeviceSynchronize();
     }
+    if (status == OK && p->batch.has_sums)
+        status = move_sums(p, segments, n, true);
     return status;
 }
 
@@ -410,6 +489,11 @@ static void describe_batch(struct batch *b, const struct cuda_model *m)
     b->dtbc_stride = b->dt_room + 2 * c->d_state;
     b->rows = round_up(ROW_LAYERS / c->n_layer, ROWS_UNIT);
     b->rows = b->rows < ROWS_MAX ? b->rows : ROWS_MAX;
+    b->n_sums = sums_layers(c);
+    for (int l = 0; l < c->n_layer; l++) {
+        if (sums_find(c, l) >= 0)
+            b->sums_layers[sums_find(c, l)] = l;
+    }
 }
 
 /* Fewer rows are slower, but a small device can still run. */
@@ -541,6 +625,8 @@ void prefill_close(struct prefill *p)
             cudaEventDestroy(p->results[i].done);
     }
     cudaFree(p->memory);
+    cudaFree(p->sums);
+    cudaFreeHost(p->host_sums);
     cudaFreeHost(p->pinned);
     cudaFreeHost(p->waves);
     free(p->parts);

@@ -14,6 +14,16 @@
 #include "parameters.h"
 #include "trainer.h"
 
+/* The numbers of an update that are the same for all weights. */
+struct adamw_step {
+    float rate, weight_decay, scale;      /* scale: of the gradient         */
+    float beta_1, beta_2, rest_1, rest_2; /* rest: 1 - beta                 */
+    float step, unbias, epsilon;          /* rate / (1 - beta1^n);
+                                           * 1 / (1 - beta2^n)              */
+};
+
+struct adamw_step adamw_step_of(const struct update *update);
+
 /* Updates one tensor and its moments from its gradient; update->n is the
  * number n of the update, from 1.  Arrays: [n_floats] */
 void adamw_update(const struct parameter *parameter, float *weights, float *m,

@@ -750,7 +750,8 @@ static void carve_weight(struct backward *b, struct carver *carver,
     w->rounded = carve_floats(carver, rows, cols);
     w->q = carve(carver, rows * cols, 1);
     w->scale = carve_floats(carver, rows, 1);
-    struct matrix matrix = {w->rows, w->cols, w->q, w->scale};
+    struct matrix matrix = {
+        .rows = w->rows, .cols = w->cols, .q = w->q, .scale = w->scale};
     size_t n_panels = b->int8->panels_size(&matrix);
     w->projection.matrix = matrix;
     w->projection.panels = n_panels > 0 ? carve(carver, n_panels, 1) : NULL;

@@ -16,18 +16,20 @@ enum status cuda_engine_open(struct engine **engine, const struct model *model,
     *engine = NULL;
     return fail(E_DEVICE, "this build has no CUDA engine");
 }
+
+enum status cuda_float_engine_open(struct engine **engine,
+                                   const struct model *model,
+                                   const struct engine_options *options)
+{
+    return cuda_engine_open(engine, model, options);
+}
 #endif
 
 static enum status open_cuda(struct engine **engine, const struct model *model,
                              const struct engine_options *options)
 {
-    *engine = NULL;
     if (model->config.is_float)
-        return fail(E_DEVICE,
-                    "the GPU runs int8 models, and %s has float "
-                    "weights: use --device=cpu, or mambyte-import "
-                    "--quantize=int8",
-                    safetensors_path(model->file));
+        return cuda_float_engine_open(engine, model, options);
     return cuda_engine_open(engine, model, options);
 }
 

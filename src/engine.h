@@ -6,7 +6,9 @@
  *
  * The same bits come out of every engine, for every split of a stream into
  * calls and every company a stream has in a call: what one machine
- * compressed, another decompresses.  check_engine.c holds them to it.
+ * compressed, another decompresses.  check_engine.c holds them to it.  Models
+ * of floats (model_needs_int8) are left out of the promise: a GPU adds in
+ * another order.
  *
  * An engine is used by one thread at a time.
  *
@@ -35,7 +37,35 @@ struct segment {
                            * prediction before it (odds_cost) */
     float *logits;        /* [n][256] or NULL: natural-log units, the
                            * prediction after byte t */
+    float *sums;          /* [sums_floats()] or NULL: what the layers say of
+                           * the bytes is added to it, see below */
 };
+
+/* What some layers say of bytes, for classifiers: y, the gated output of the
+ * scan, of SUMS_LAYERS layers (or all), spread evenly; the layers one after
+ * the other, [d_inner] each.  Bytes are added one by one, in their order. */
+enum { SUMS_LAYERS = 4 };
+
+static inline int sums_layers(const struct model_config *c)
+{
+    return c->n_layer < SUMS_LAYERS ? c->n_layer : SUMS_LAYERS;
+}
+
+/* The place of a layer among those; -1 when it is none of them. */
+static inline int sums_find(const struct model_config *c, int layer)
+{
+    int n = sums_layers(c);
+    for (int i = 0; i < n; i++) {
+        if ((2 * i + 1) * c->n_layer / (2 * n) == layer)
+            return i;
+    }
+    return -1;
+}
+
+static inline size_t sums_floats(const struct model_config *c)
+{
+    return (size_t)sums_layers(c) * (size_t)c->d_inner;
+}
 
 /* What the hardware has to give.  engine.c fills the table by device. */
 struct engine_ops {
@@ -67,11 +97,24 @@ struct engine {
 
 enum device { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 
+/* The projections of a layer; and the head, of the layer after the last. */
+enum projection_place { IN_PROJ, X_PROJ, DT_PROJ, OUT_PROJ, LM_HEAD };
+
+/* Is shown what projections multiply, x: [n], now and then: once for each
+ * batch of bytes that the engine chooses to read at a time. */
+struct probe {
+    void (*see)(void *arg, int layer, enum projection_place place,
+                const float *x, int n);
+    void *arg;
+};
+
 struct engine_options {
     enum device device;
     int cuda_index;  /* which GPU */
     int n_threads;   /* of the CPU; 0: one a core that we may run on */
     const char *cpu; /* "scalar", "avx2", ..: a named level; NULL: the best */
+    const struct probe *probe; /* or NULL; DEVICE_CPU with one thread only, for
+                                * a model of floats */
 };
 
 /* The model stays the caller's and must outlive the engine.  E_DEVICE with
@@ -137,10 +180,13 @@ enum status engine_generate(struct engine *engine, struct state *state,
 /* "cpu avx512vnni, 2 threads" */
 void engine_describe(const struct engine *engine, char text[160]);
 
-/* For the engines: cpu_engine.c, cuda/cuda_engine.cu. */
+/* For the engines: cpu_engine.c, cuda/cuda_engine.cu, cuda/float_engine.cu. */
 enum status cpu_engine_open(struct engine **engine, const struct model *model,
                             const struct engine_options *options);
 enum status cuda_engine_open(struct engine **engine, const struct model *model,
                              const struct engine_options *options);
+enum status cuda_float_engine_open(struct engine **engine,
+                                   const struct model *model,
+                                   const struct engine_options *options);
 
 #endif

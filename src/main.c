@@ -5,7 +5,6 @@
  */
 #include <stdbool.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "byteio.h"
 #include "catalog.h"
@@ -14,10 +13,9 @@
 #include "model.h"
 #include "options.h"
 #include "pace.h"
+#include "program.h"
 #include "signals.h"
 #include "task.h"
-
-enum { EXIT_USAGE = 2, EXIT_SKIPPED = 2 };
 
 static struct sink output;
 
@@ -32,6 +30,9 @@ static enum status run_task(struct task *task)
         return task_surprisal(task);
     case MODE_COLOR:
         return task_color(task);
+    case MODE_CLASSIFY:
+    case MODE_EMBED:
+        return task_classify(task);
     case MODE_COMPRESS:
     case MODE_DECOMPRESS:
     case MODE_TEST:
@@ -69,8 +70,23 @@ static enum status verdict(const struct task *task)
     return task->has_skipped ? fail(E_SKIPPED, "%s", "") : OK;
 }
 
+/* What another machine will read must not depend on this one. */
+static enum status check_model(const struct task *task)
+{
+    const struct options *o = task->options;
+    if (o->load_state || o->save_state)
+        return model_needs_int8(task->model, "a saved state");
+    if (o->mode == MODE_CLASSIFY)
+        return model_needs_int8(task->model, "classification");
+    if (o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS ||
+        o->mode == MODE_TEST)
+        return model_needs_int8(task->model, "compression");
+    return OK;
+}
+
 static enum status with_engine(struct task *task)
 {
+    TRY(check_model(task));
     TRY(engine_open(&task->engine, task->model, &task->options->engine));
     note_engine(task);
     double started = pace_now();
@@ -124,31 +140,7 @@ static enum status run(int argc, char **argv)
     return status;
 }
 
-/* The exit status; the sentence is on stderr then. */
-static int conclude(enum status status)
-{
-    message_progress_end();
-    signals_exit();
-    if (status == OK)
-        return EXIT_SUCCESS;
-    if (status != E_CLOSED && *status_message())
-        message_error("%s", status_message());
-    if (status == E_SKIPPED)
-        return EXIT_SKIPPED;
-    if (status != E_USAGE)
-        return EXIT_FAILURE;
-    message_try_help();
-    return EXIT_USAGE;
-}
-
 int main(int argc, char **argv)
 {
-    byteio_guard_standard();
-    message_init(argv[0]);
-    sink_init(&output, STDOUT_FILENO);
-    enum status status = signals_init();
-    if (status == OK)
-        status = run(argc, argv);
-    enum status closed = sink_close(&output);
-    return conclude(status == OK ? closed : status);
+    return program_run(&output, argc, argv, run);
 }

@@ -9,12 +9,6 @@
 
 #include "train_kernels.h"
 
-/* X <- a X + (b X X^T + c (X X^T)^2) X draws all singular values to near 1. */
-enum { N_STEPS = 5 };
-#define STEP_A 3.4445f
-#define STEP_B (-4.7750f)
-#define STEP_C 2.0315f
-
 struct muon {
     struct threads *team;
     const struct train_kernels *kernels;
@@ -137,10 +131,10 @@ static void newton_schulz(void *context, int thread)
     threads_barrier(mu->team);
     multiply(mu, mu->square, mu->gram, mu->gram, mu->m, mu->m, begin, end);
     for (size_t i = first * m; i < last * m; i++)
-        mu->square[i] = STEP_B * mu->gram[i] + STEP_C * mu->square[i];
+        mu->square[i] = MUON_B * mu->gram[i] + MUON_C * mu->square[i];
     multiply(mu, mu->next, mu->square, mu->x, mu->n, mu->m, begin, end);
     for (size_t i = first * n; i < last * n; i++)
-        mu->next[i] += STEP_A * mu->x[i];
+        mu->next[i] += MUON_A * mu->x[i];
 }
 
 /* w -= rate (weight_decay w + 0.2 sqrt(larger side) O) */
@@ -184,7 +178,7 @@ void muon_update(struct muon *muon, const struct parameter *parameter,
         const float *g = nesterov(muon, momentum + at, gradient + at, n,
                                   (float)update->gradient_scale);
         normalise(muon, g, rows, cols);
-        for (int i = 0; i < N_STEPS; i++) {
+        for (int i = 0; i < MUON_STEPS; i++) {
             threads_run(muon->team, newton_schulz, muon);
             float *x = muon->x;
             muon->x = muon->next;

@@ -19,6 +19,12 @@
 
 #define MUON_MOMENTUM 0.95f
 
+/* X <- a X + (b X X^T + c (X X^T)^2) X draws all singular values to near 1. */
+enum { MUON_STEPS = 5 };
+#define MUON_A 3.4445f
+#define MUON_B (-4.7750f)
+#define MUON_C 2.0315f
+
 struct muon;
 
 /* For the matrices of parameters that have muon_parts. */

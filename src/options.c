@@ -1,44 +1,26 @@
-/* options.c -- the command line, understood.
- *
- * Every option is a row of the table: its names, its argument, the modes it
- * goes with, the function that takes it in, where the value goes and between
- * which bounds, and its line of --help.  The array that getopt_long wants is
- * made from it.
+/* options.c -- the command line, understood: every option is a row of the
+ * table (option_table.h).
  *
  * SPDX-License-Identifier: MIT
  */
 #include "options.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
-#include "config.h"
-
-struct row {
-    int letter;       /* of the short option, or 0 */
-    const char *name; /* NULL: a heading */
-    const char *argument;
-    unsigned modes; /* a bit for each mode that the option goes with */
-    enum status (*take)(struct options *, const struct row *,
-                        const char *value);
-    size_t where;     /* in struct options */
-    double low, high; /* bounds of a number */
-    const char *help; /* lines */
-};
+#include "option_table.h"
 
 #define BIT(mode)  (1u << (mode))
-#define ANY        UINT_MAX
+#define ANY        OPTION_ANY
 #define GENERATE   BIT(MODE_GENERATE)
 #define SCORE      BIT(MODE_SCORE)
 #define PERPLEXITY BIT(MODE_PERPLEXITY)
 #define TABLES     (PERPLEXITY | SCORE | BIT(MODE_SURPRISAL))
+#define CLASSIFY   BIT(MODE_CLASSIFY)
+#define RECORDS    (CLASSIFY | BIT(MODE_EMBED))
 #define READERS    (GENERATE | TABLES | BIT(MODE_COLOR))
 #define COMPRESS   BIT(MODE_COMPRESS)
 #define DECOMPRESS BIT(MODE_DECOMPRESS)
@@ -48,106 +30,39 @@ struct row {
 
 /* ---- taking values in --------------------------------------------------- */
 
-static void *member(struct options *options, const struct row *row)
-{
-    return (char *)options + row->where;
-}
-
-static enum status take_mode(struct options *options, const struct row *row,
+static enum status take_mode(void *into, const struct option_row *row,
                              const char *value)
 {
+    struct options *options = into;
     (void)value;
     options->mode = (enum mode)row->where;
     return OK;
 }
 
-static enum status take_true(struct options *options, const struct row *row,
-                             const char *value)
+/* A mode that has an argument. */
+static enum status take_classify(void *into, const struct option_row *row,
+                                 const char *value)
 {
-    (void)value;
-    *(bool *)member(options, row) = true;
+    struct options *options = into;
+    TRY(option_take_text(options, row, value));
+    options->mode = MODE_CLASSIFY;
     return OK;
 }
 
-static enum status take_text(struct options *options, const struct row *row,
-                             const char *value)
-{
-    if (*value == '\0')
-        return fail(E_USAGE, "--%s needs a %s that is not empty", row->name,
-                    row->argument);
-    *(const char **)member(options, row) = value;
-    return OK;
-}
-
-/* Factors of 1024: the letter, alone or followed by "iB". */
-static bool parse_suffix(const char *text, uint64_t *factor)
-{
-    static const char letters[] = "KMGT";
-    *factor = 1;
-    if (*text == '\0')
-        return true;
-    const char *letter = strchr(letters, *text == 'k' ? 'K' : *text);
-    if (!letter || (text[1] != '\0' && strcmp(text + 1, "iB") != 0))
-        return false;
-    *factor <<= 10 * (letter - letters + 1);
-    return true;
-}
-
-static bool parse_integer(const char *text, uint64_t *value)
-{
-    char *end;
-    uint64_t factor;
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno != 0 || !parse_suffix(end, &factor) || v > UINT64_MAX / factor)
-        return false;
-    *value = v * factor;
-    return true;
-}
-
-static enum status take_integer(struct options *options, const struct row *row,
-                                const char *value)
-{
-    uint64_t v;
-    if (!parse_integer(value, &v))
-        return fail(E_USAGE, "--%s: '%s' is not a whole number", row->name,
-                    value);
-    if ((double)v < row->low || (double)v > row->high)
-        return fail(E_USAGE, "--%s: %s is not between %.0f and %.0f", row->name,
-                    value, row->low, row->high);
-    *(uint64_t *)member(options, row) = v;
-    return OK;
-}
-
-static enum status take_real(struct options *options, const struct row *row,
-                             const char *value)
-{
-    char *end;
-    double v = strtod(value, &end);
-    bool is_decimal = strspn(value, "0123456789.eE+-") == strlen(value);
-    if (end == value || *end != '\0' || !is_decimal)
-        return fail(E_USAGE, "--%s: '%s' is not a number", row->name, value);
-    if (!(v >= row->low && v <= row->high))
-        return fail(E_USAGE, "--%s: %s is not between %g and %g", row->name,
-                    value, row->low, row->high);
-    *(double *)member(options, row) = v;
-    return OK;
-}
-
-static enum status take_top_p(struct options *options, const struct row *row,
+static enum status take_top_p(void *into, const struct option_row *row,
                               const char *value)
 {
-    TRY(take_real(options, row, value));
+    struct options *options = into;
+    TRY(option_take_real(options, row, value));
     if (options->top_p == 0)
         return fail(E_USAGE, "--%s: 0 leaves no byte to choose", row->name);
     return OK;
 }
 
-static enum status take_stop(struct options *options, const struct row *row,
+static enum status take_stop(void *into, const struct option_row *row,
                              const char *value)
 {
+    struct options *options = into;
     if (*value == '\0')
         return fail(E_USAGE, "--%s needs a string that is not empty",
                     row->name);
@@ -161,19 +76,21 @@ static enum status take_stop(struct options *options, const struct row *row,
     return OK;
 }
 
-static enum status take_seed(struct options *options, const struct row *row,
+static enum status take_seed(void *into, const struct option_row *row,
                              const char *value)
 {
+    struct options *options = into;
     options->is_seed_random = strcmp(value, "random") == 0;
-    if (options->is_seed_random || parse_integer(value, &options->seed))
+    if (options->is_seed_random || option_parse_integer(value, &options->seed))
         return OK;
     return fail(E_USAGE, "--%s: '%s' is neither a whole number nor 'random'",
                 row->name, value);
 }
 
-static enum status take_context(struct options *options, const struct row *row,
+static enum status take_context(void *into, const struct option_row *row,
                                 const char *value)
 {
+    struct options *options = into;
     options->resets_context = strcmp(value, "reset") == 0;
     if (options->resets_context || strcmp(value, "carry") == 0)
         return OK;
@@ -181,9 +98,10 @@ static enum status take_context(struct options *options, const struct row *row,
                 value);
 }
 
-static enum status take_device(struct options *options, const struct row *row,
+static enum status take_device(void *into, const struct option_row *row,
                                const char *value)
 {
+    struct options *options = into;
     uint64_t index = 0;
     if (strcmp(value, "auto") == 0)
         options->engine.device = DEVICE_AUTO;
@@ -191,7 +109,7 @@ static enum status take_device(struct options *options, const struct row *row,
         options->engine.device = DEVICE_CPU;
     else if (strcmp(value, "cuda") == 0 ||
              (strncmp(value, "cuda:", 5) == 0 &&
-              parse_integer(value + 5, &index) && index <= 1023))
+              option_parse_integer(value + 5, &index) && index <= 1023))
         options->engine.device = DEVICE_CUDA;
     else
         return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
@@ -200,28 +118,30 @@ static enum status take_device(struct options *options, const struct row *row,
     return OK;
 }
 
-static enum status take_threads(struct options *options, const struct row *row,
+static enum status take_threads(void *into, const struct option_row *row,
                                 const char *value)
 {
+    struct options *options = into;
     struct options taken = {0};
-    struct row into = *row;
-    into.where = AT(top_k);
-    TRY(take_integer(&taken, &into, value));
+    struct option_row number = *row;
+    number.where = AT(top_k);
+    TRY(option_take_integer(&taken, &number, value));
     options->engine.n_threads = (int)taken.top_k;
     return OK;
 }
 
-static enum status take_range(struct options *options, const struct row *row,
+static enum status take_range(void *into, const struct option_row *row,
                               const char *value)
 {
+    struct options *options = into;
     char offset[32];
     size_t n = strcspn(value, ":");
     if (value[n] == ':' && n < sizeof offset) {
         memcpy(offset, value, n);
         offset[n] = '\0';
         options->has_range =
-            parse_integer(offset, &options->range_offset) &&
-            parse_integer(value + n + 1, &options->range_length);
+            option_parse_integer(offset, &options->range_offset) &&
+            option_parse_integer(value + n + 1, &options->range_length);
         if (options->has_range)
             return OK;
     }
@@ -229,17 +149,9 @@ static enum status take_range(struct options *options, const struct row *row,
                 value);
 }
 
-static enum status take_verbosity(struct options *options,
-                                  const struct row *row, const char *value)
-{
-    (void)value;
-    options->verbosity = (enum verbosity)row->where;
-    return OK;
-}
-
 /* ---- the table ---------------------------------------------------------- */
 
-static const struct row table[] = {
+static const struct option_row rows[] = {
     {.help = "Modes (the last one wins; without one, the input is continued)"},
     {0, "perplexity", NULL, ANY, take_mode, MODE_PERPLEXITY, 0, 0,
      "a line a FILE: name, bytes, bits, bits per byte,\n"
@@ -251,6 +163,13 @@ static const struct row table[] = {
      "a line a byte: offset, byte, bits"},
     {0, "color", NULL, ANY, take_mode, MODE_COLOR, 0, 0,
      "the text itself, coloured by surprisal"},
+    {0, "classify", "HEAD", ANY, take_classify, AT(classify), 0, 0,
+     "a line a record, as soon as it ends: label,\n"
+     "probability, record.  HEAD is a file, a name, or\n"
+     "STATE,STATE,..: a saved state for each label"},
+    {0, "embed", NULL, ANY, take_mode, MODE_EMBED, 0, 0,
+     "a line a record: what the model says of it, as\n"
+     "numbers"},
     {'z', "compress", NULL, ANY, take_mode, MODE_COMPRESS, 0, 0,
      "FILE to FILE.mbz, or standard input to output"},
     {'d', "decompress", NULL, ANY, take_mode, MODE_DECOMPRESS, 0, 0,
@@ -268,171 +187,162 @@ static const struct row table[] = {
      "the version, and that of the arithmetic"},
 
     {.help = "Continuing the input"},
-    {'n', "bytes", "N", GENERATE, take_integer, AT(n_bytes), 0, 0x1p62,
+    {'n', "bytes", "N", GENERATE, option_take_integer, AT(n_bytes), 0, 0x1p62,
      "write N bytes at most (256)"},
-    {0, "temp", "T", GENERATE, take_real, AT(temperature), 0, 100,
+    {0, "temp", "T", GENERATE, option_take_real, AT(temperature), 0, 100,
      "temperature; 0 is the most likely byte (0.8)"},
-    {0, "top-k", "K", GENERATE, take_integer, AT(top_k), 1, 256,
+    {0, "top-k", "K", GENERATE, option_take_integer, AT(top_k), 1, 256,
      "choose among the K most likely bytes (256)"},
     {0, "top-p", "P", GENERATE, take_top_p, AT(top_p), 0, 1,
      "among the fewest that have probability P (1)"},
-    {0, "min-p", "P", GENERATE, take_real, AT(min_p), 0, 1,
+    {0, "min-p", "P", GENERATE, option_take_real, AT(min_p), 0, 1,
      "among those at least P times as likely as the\n"
      "most likely one (0)"},
     {0, "seed", "N|random", GENERATE, take_seed, 0, 0, 0,
      "of the random numbers (0)"},
     {0, "stop", "STRING", GENERATE, take_stop, 0, 0, 0,
      "end before STRING; may be given several times"},
-    {0, "echo", NULL, GENERATE, take_true, AT(echo), 0, 0,
+    {0, "echo", NULL, GENERATE, option_take_true, AT(echo), 0, 0,
      "write the input first"},
-    {0, "utf8", NULL, GENERATE, take_true, AT(utf8), 0, 0,
+    {0, "utf8", NULL, GENERATE, option_take_true, AT(utf8), 0, 0,
      "write whole UTF-8 characters only"},
 
     {.help = "Scores"},
-    {'0', "null", NULL, SCORE, take_true, AT(is_null_terminated), 0, 0,
-     "records end with NUL, not with a newline"},
+    {'0', "null", NULL, SCORE | RECORDS, option_take_true,
+     AT(is_null_terminated), 0, 0, "records end with NUL, not with a newline"},
     {0, "context", "carry|reset", SCORE, take_context, 0, 0, 0,
      "what a record may be predicted from: all before\n"
      "it (carry, the default) or itself alone"},
-    {0, "threshold", "BITS", SCORE, take_real, AT(threshold), 0, 1e300,
-     "only records of at least BITS bits"},
-    {0, "words", NULL, PERPLEXITY, take_true, AT(words), 0, 0,
+    {0, "threshold", "BITS|P", SCORE | CLASSIFY, option_take_real,
+     AT(threshold), 0, 1e300,
+     "only records of at least BITS bits; no label, but\n"
+     "-, where its probability is below P"},
+    {0, "words", NULL, PERPLEXITY, option_take_true, AT(words), 0, 0,
      "add words and perplexity a word"},
-    {0, "json", NULL, TABLES, take_true, AT(json), 0, 0,
+    {0, "json", NULL, TABLES | CLASSIFY, option_take_true, AT(json), 0, 0,
      "JSON Lines in place of columns"},
 
+    {.help = "Labels"},
+    {0, "top", "K", CLASSIFY, option_take_integer, AT(top), 1, 1024,
+     "the K likeliest labels of a record (1)"},
+    {0, "no-text", NULL, CLASSIFY, option_take_true, AT(hides_text), 0, 0,
+     "without the record"},
+    {0, "whole", NULL, RECORDS, option_take_true, AT(whole_files), 0, 0,
+     "a record is a whole FILE; its name stands for it"},
+    {0, "prior", "P,P,...", CLASSIFY, option_take_text, AT(prior), 0, 0,
+     "how likely the labels of STATE,STATE,... are\n"
+     "before anything is read (all alike)"},
+    {0, "eval", NULL, CLASSIFY, option_take_true, AT(eval), 0, 0,
+     "FILE has lines of LABEL, a tab and TEXT: say how\n"
+     "often labels are right, and the confusion matrix"},
+    {0, "binary", NULL, BIT(MODE_EMBED), option_take_true, AT(binary), 0, 0,
+     "float32, little-endian, in place of columns"},
+
     {.help = "Compression"},
-    {'c', "stdout", NULL, COMPRESS | UNPACKERS, take_true, AT(to_stdout), 0, 0,
-     "write to standard output, keep FILE"},
-    {'k', "keep", NULL, COMPRESS | UNPACKERS, take_true, AT(keep), 0, 0,
+    {'c', "stdout", NULL, COMPRESS | UNPACKERS, option_take_true, AT(to_stdout),
+     0, 0, "write to standard output, keep FILE"},
+    {'k', "keep", NULL, COMPRESS | UNPACKERS, option_take_true, AT(keep), 0, 0,
      "keep FILE"},
-    {'f', "force", NULL, COMPRESS | UNPACKERS, take_true, AT(force), 0, 0,
-     "replace files, follow links, use the terminal"},
-    {'B', "blocks", "SIZE", COMPRESS | UNPACKERS, take_integer, AT(block_bytes),
-     BLOCK_MIN, BLOCK_MAX, "bytes of an independent block (16M)"},
+    {'f', "force", NULL, COMPRESS | UNPACKERS, option_take_true, AT(force), 0,
+     0, "replace files, follow links, use the terminal"},
+    {'B', "blocks", "SIZE", COMPRESS | UNPACKERS, option_take_integer,
+     AT(block_bytes), BLOCK_MIN, BLOCK_MAX,
+     "bytes of an independent block (16M)"},
     {0, "range", "OFFSET:LENGTH", DECOMPRESS, take_range, 0, 0, 0,
      "only these bytes, to standard output"},
 
     {.help = "State"},
-    {0, "load-state", "FILE", READERS, take_text, AT(load_state), 0, 0,
+    {0, "load-state", "FILE", READERS, option_take_text, AT(load_state), 0, 0,
      "begin where FILE was saved"},
-    {0, "save-state", "FILE", READERS, take_text, AT(save_state), 0, 0,
+    {0, "save-state", "FILE", READERS, option_take_text, AT(save_state), 0, 0,
      "save what was read and written, at the end"},
 
     {.help = "Model and machine"},
-    {'m', "model", "FILE|NAME", ANY, take_text, AT(model), 0, 0,
+    {'m', "model", "FILE|NAME", ANY, option_take_text, AT(model), 0, 0,
      "the weights; also MAMBYTE_MODEL"},
     {0, "device", "auto|cpu|cuda[:N]", ANY, take_device, 0, 0, 0,
      "where to compute; the results are the same"},
     {'T', "threads", "N", ANY, take_threads, 0, 0, 1024,
      "of the CPU; 0 is one a core (0)"},
-    {'q', "quiet", NULL, ANY, take_verbosity, SILENT, 0, 0,
+    {'q', "quiet", NULL, ANY, option_take_choice, AT(verbosity), SILENT, 0,
      "no progress, no notes"},
-    {'v', "verbose", NULL, ANY, take_verbosity, VERBOSE, 0, 0,
+    {'v', "verbose", NULL, ANY, option_take_choice, AT(verbosity), VERBOSE, 0,
      "say model, device, seed and speed on stderr"},
-    {0, "progress", NULL, READERS | CONVERTERS, take_true, AT(progress), 0, 0,
-     "show progress even if stderr is no terminal"},
+    {0, "progress", NULL, READERS | RECORDS | CONVERTERS, option_take_true,
+     AT(progress), 0, 0, "show progress even if stderr is no terminal"},
 };
 
-enum { N_ROWS = sizeof table / sizeof table[0], FIRST_LONG = 1000 };
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+static const struct option_table table = {
+    .rows = rows,
+    .n = N_ROWS,
+    .program = "mambyte",
+    .usage = "[OPTION]... [FILE]...",
+    .about = "Read bytes with a byte-level Mamba model: continue them, "
+             "score,\n"
+             "classify, compress them.\n"
+             "Without FILE, or where FILE is -, standard input is read.\n",
+};
 
 /* ---- parsing ------------------------------------------------------------ */
 
-/* What getopt_long wants: rows with a name, and the letters.  A long option
- * is known by FIRST_LONG + row. */
-static void make_getopt(struct option longs[N_ROWS + 1],
-                        char shorts[2 * N_ROWS + 2])
-{
-    size_t n = 0;
-    *shorts++ = ':';
-    for (int i = 0; i < N_ROWS; i++) {
-        if (!table[i].name)
-            continue;
-        longs[n++] = (struct option){table[i].name, table[i].argument != NULL,
-                                     NULL, FIRST_LONG + i};
-        if (table[i].letter)
-            *shorts++ = (char)table[i].letter;
-        if (table[i].letter && table[i].argument)
-            *shorts++ = ':';
-    }
-    longs[n] = (struct option){0};
-    *shorts = '\0';
-}
-
-/* c: what getopt_long gave, not '?'. */
-static int row_of(int c)
-{
-    if (c >= FIRST_LONG)
-        return c - FIRST_LONG;
-    int i = 0;
-    while (table[i].letter != c)
-        i++;
-    return i;
-}
-
-/* What getopt_long did not accept: a letter in optopt, or the word before
- * optind.  A long option that is known got an argument it does not take. */
-static enum status bad_option(char **argv)
-{
-    if (optopt > 0 && optopt < FIRST_LONG)
-        return fail(E_USAGE, "unknown option '-%c'", optopt);
-    const char *word = argv[optind - 1];
-    int n = (int)strcspn(word, "=");
-    if (optopt >= FIRST_LONG)
-        return fail(E_USAGE, "%.*s takes no argument", n, word);
-    for (int i = 0; n > 2 && i < N_ROWS; i++) {
-        if (table[i].name &&
-            strncmp(table[i].name, word + 2, (size_t)n - 2) == 0)
-            return fail(E_USAGE, "option '%.*s' is ambiguous", n, word);
-    }
-    return fail(E_USAGE, "unknown option '%.*s'", n, word);
-}
-
-static enum status missing_argument(void)
-{
-    const struct row *row = &table[row_of(optopt)];
-    return fail(E_USAGE, "--%s needs %s", row->name, row->argument);
-}
-
 /* A mode that a row goes with. */
-static const char *needed_mode(const struct row *row)
+static const char *needed_mode(const struct option_row *row)
 {
     if (row->modes & COMPRESS)
         return "compress";
     if (row->modes & DECOMPRESS)
         return "decompress";
-    return row->modes & PERPLEXITY ? "perplexity" : "score";
+    if (row->modes & PERPLEXITY)
+        return "perplexity";
+    if (row->modes & SCORE)
+        return "score";
+    return row->modes & CLASSIFY ? "classify" : "embed";
 }
 
-/* given: a bit for each row. */
-static enum status check_modes(const struct options *options, uint64_t given)
+static enum status check_modes(const struct options *options, const bool *given)
 {
-    const char *mode = NULL;
+    const char *mode = options->mode == MODE_CLASSIFY ? "classify" : NULL;
     for (int i = 0; i < N_ROWS; i++) {
-        if (table[i].take == take_mode &&
-            table[i].where == (size_t)options->mode)
-            mode = table[i].name;
+        if (rows[i].take == take_mode && rows[i].where == (size_t)options->mode)
+            mode = rows[i].name;
     }
     for (int i = 0; i < N_ROWS; i++) {
-        if (!(given >> i & 1) || (table[i].modes & BIT(options->mode)))
+        if (!given[i] || (rows[i].modes & BIT(options->mode)))
             continue;
         if (mode)
-            return fail(E_USAGE, "--%s does not go with --%s", table[i].name,
+            return fail(E_USAGE, "--%s does not go with --%s", rows[i].name,
                         mode);
-        return fail(E_USAGE, "--%s needs a mode such as --%s", table[i].name,
-                    needed_mode(&table[i]));
+        return fail(E_USAGE, "--%s needs a mode such as --%s", rows[i].name,
+                    needed_mode(&rows[i]));
     }
+    return OK;
+}
+
+static enum status check_classify(const struct options *options)
+{
+    if (options->mode != MODE_CLASSIFY)
+        return OK;
+    if (options->threshold > 1)
+        return fail(E_USAGE, "--threshold: a probability is at most 1");
+    if (options->eval &&
+        (options->json || options->whole_files || options->is_null_terminated))
+        return fail(E_USAGE, "--eval does not go with --json, --whole, --null");
     return OK;
 }
 
 static enum status take_operands(struct options *options, int n, char **words)
 {
     static const char *const standard_input[] = {"-"};
-    bool reads = BIT(options->mode) & (READERS | COMPRESS | UNPACKERS);
+    bool reads =
+        BIT(options->mode) & (READERS | RECORDS | COMPRESS | UNPACKERS);
     if (n > 0 && !reads)
         return fail(E_USAGE, "there is nothing to do with '%s'", words[0]);
     options->files = n > 0 ? (const char *const *)words : standard_input;
     options->n_files = n > 0 ? n : 1;
+    if (options->eval && n > 1)
+        return fail(E_USAGE, "--eval takes one FILE");
     return OK;
 }
 
@@ -442,6 +352,11 @@ static const char *environment(const char *name)
     return value && *value ? value : NULL;
 }
 
+const char *options_environment_model(void)
+{
+    return environment("MAMBYTE_MODEL");
+}
+
 static void set_defaults(struct options *options)
 {
     *options = (struct options){
@@ -449,8 +364,9 @@ static void set_defaults(struct options *options)
         .temperature = 0.8,
         .top_k = 256,
         .top_p = 1,
+        .top = 1,
         .block_bytes = 1 << 24,
-        .model = environment("MAMBYTE_MODEL"),
+        .model = options_environment_model(),
         .engine.cpu = environment("MAMBYTE_CPU"),
         .verbosity = NORMAL,
     };
@@ -458,83 +374,25 @@ static void set_defaults(struct options *options)
 
 enum status options_parse(struct options *options, int argc, char **argv)
 {
-    _Static_assert(N_ROWS <= 64, "a bit of given for each row");
-    struct option longs[N_ROWS + 1];
-    char shorts[2 * N_ROWS + 2];
-    uint64_t given = 0;
-
+    bool given[N_ROWS];
+    int first;
     set_defaults(options);
-    make_getopt(longs, shorts);
-    optind = 0; /* start anew, however often we are called */
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
-        if (c == '?')
-            return bad_option(argv);
-        if (c == ':')
-            return missing_argument();
-        int i = row_of(c);
-        TRY(table[i].take(options, &table[i], optarg));
-        given |= (uint64_t)1 << i;
-        if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
-            return OK;
-    }
+    TRY(option_table_read(&table, options, given, argc, argv, &first));
+    if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
+        return OK;
     TRY(check_modes(options, given));
     if (options->save_state && options->resets_context)
         return fail(E_USAGE, "--save-state does not go with --context=reset");
-    return take_operands(options, argc - optind, argv + optind);
-}
-
-/* ---- help --------------------------------------------------------------- */
-
-enum { HELP_COLUMN = 30 };
-
-static enum status print_row(struct sink *sink, const struct row *row)
-{
-    char names[80];
-    int n = snprintf(
-        names, sizeof names, "  %c%c%c --%s%s%s", row->letter ? '-' : ' ',
-        row->letter ? row->letter : ' ', row->letter ? ',' : ' ', row->name,
-        row->argument ? "=" : "", row->argument ? row->argument : "");
-    TRY(sink_text(sink, names));
-    if (n > HELP_COLUMN - 2) {
-        TRY(sink_text(sink, "\n"));
-        n = 0;
-    }
-    for (const char *line = row->help; line; n = 0) {
-        const char *next = strchr(line, '\n');
-        int length = (int)(next ? (size_t)(next - line) : strlen(line));
-        TRY(sink_format(sink, "%*s%.*s\n", HELP_COLUMN - n, "", length, line));
-        line = next ? next + 1 : NULL;
-    }
-    return OK;
+    TRY(check_classify(options));
+    return take_operands(options, argc - first, argv + first);
 }
 
 enum status options_print_help(struct sink *sink)
 {
-    TRY(sink_format(sink, "Usage: %s [OPTION]... [FILE]...\n",
-                    message_program()));
-    TRY(sink_text(sink,
-                  "Read bytes with a byte-level Mamba model: continue them, "
-                  "score them,\n"
-                  "compress them.\n"
-                  "Without FILE, or where FILE is -, standard input is "
-                  "read.\n"));
-    for (int i = 0; i < N_ROWS; i++) {
-        if (table[i].name)
-            TRY(print_row(sink, &table[i]));
-        else
-            TRY(sink_format(sink, "\n%s:\n", table[i].help));
-    }
-    return sink_text(sink,
-                     "\nIn parentheses: the default.  N may end in K, M or G "
-                     "(powers of 1024).\n"
-                     "The exit status is 0, 1 when something failed, 2 when "
-                     "the command is wrong.\n"
-                     "'man mambyte' has formats and examples.\n");
+    return option_table_print_help(&table, sink);
 }
 
 enum status options_print_version(struct sink *sink)
 {
-    return sink_format(sink, "mambyte %s (arithmetic %d)\n", PACKAGE_VERSION,
-                       EXACT_VERSION);
+    return option_table_print_version(&table, sink);
 }

@@ -22,6 +22,8 @@ enum mode {
     MODE_SCORE,
     MODE_SURPRISAL,
     MODE_COLOR,
+    MODE_CLASSIFY,
+    MODE_EMBED,
     MODE_COMPRESS,
     MODE_DECOMPRESS,
     MODE_TEST,
@@ -59,6 +61,15 @@ struct options {
     bool words;
     bool json;
 
+    /* classify, embed; with records, threshold and json of the scores */
+    const char *classify; /* a head, or states with commas between */
+    const char *prior;    /* of the states; NULL: all alike */
+    uint64_t top;         /* labels of a record */
+    bool hides_text;
+    bool whole_files; /* are the records */
+    bool eval;
+    bool binary;
+
     /* state */
     const char *load_state; /* NULL: none */
     const char *save_state;
@@ -82,6 +93,9 @@ struct options {
 /* E_USAGE with the sentence when the line is wrong.  The options point into
  * argv, whose operands may be reordered, and into the environment. */
 enum status options_parse(struct options *options, int argc, char **argv);
+
+/* MAMBYTE_MODEL; NULL when it is not set. */
+const char *options_environment_model(void);
 
 enum status options_print_help(struct sink *sink);
 enum status options_print_version(struct sink *sink);

@@ -241,13 +241,6 @@ void parameters_init(const struct parameters *parameters, float *weights,
 
 /* ---- from a file -------------------------------------------------------- */
 
-static float load_float(const void *data, size_t i)
-{
-    const uint8_t *p = (const uint8_t *)data + 4 * i;
-    return exact_float((uint32_t)p[0] | (uint32_t)p[1] << 8 |
-                       (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-}
-
 /* Published checkpoints have two names for the embedding. */
 static const struct tensor *find(const struct safetensors *file,
                                  const char *prefix, const char *name)
@@ -263,8 +256,9 @@ static const struct tensor *find(const struct safetensors *file,
 static enum status check_shape(const struct parameter *p,
                                const struct tensor *tensor)
 {
-    bool is_alike = tensor->n_dims == p->n_dims &&
-                    (tensor->dtype == DTYPE_F32 || tensor->dtype == DTYPE_I8);
+    bool is_alike =
+        tensor->n_dims == p->n_dims &&
+        (dtype_is_float(tensor->dtype) || tensor->dtype == DTYPE_I8);
     for (int i = 0; is_alike && i < p->n_dims; i++)
         is_alike = tensor->shape[i] == (uint64_t)p->shape[i];
     char text[160];
@@ -281,12 +275,17 @@ static enum status load_matrix(const struct parameter *p, float *x,
     char name[FULL_NAME_CHARS];
     snprintf(name, sizeof name, "%s_scale", tensor->name);
     const struct tensor *scale = safetensors_find(file, name);
-    if (!scale || scale->n_elements != (uint64_t)p->shape[0])
+    if (!scale || scale->dtype != DTYPE_F32 ||
+        scale->n_elements != (uint64_t)p->shape[0])
         return fail(E_FORMAT, "%s has no scale a row", tensor->name);
     const int8_t *q = tensor->data;
+    float row_scale = 0.0f;
     size_t cols = (size_t)p->shape[1];
-    for (size_t i = 0; i < p->n; i++)
-        x[i] = (float)q[i] * load_float(scale->data, i / cols);
+    for (size_t i = 0; i < p->n; i++) {
+        if (i % cols == 0)
+            tensor_read_floats(&row_scale, scale, i / cols, 1);
+        x[i] = (float)q[i] * row_scale;
+    }
     return OK;
 }
 
@@ -300,8 +299,7 @@ static enum status load_parameter(const struct parameter *p, float *x,
     TRY(check_shape(p, tensor));
     if (tensor->dtype == DTYPE_I8)
         return load_matrix(p, x, tensor, file);
-    for (size_t i = 0; i < p->n; i++)
-        x[i] = load_float(tensor->data, i);
+    tensor_read_floats(x, tensor, 0, p->n);
     return OK;
 }
 

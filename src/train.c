@@ -154,8 +154,13 @@ static enum status open_trainer(struct run *run)
         .n_t = (int)o->n_t,
         .imitates_int8 = o->imitates_int8,
         .n_threads = (int)o->n_threads,
+        .device = o->device,
+        .cuda_index = o->cuda_index,
+        .n_gpus = (int)o->n_gpus,
     };
-    TRY(cpu_trainer_open(&run->trainer, &run->parameters, &options));
+    TRY(trainer_open(&run->trainer, &run->parameters, &options));
+    if (o->device == DEVICE_AUTO && run->trainer->device == DEVICE_CPU)
+        message_note("not on a GPU: %s", status_message());
     return run->trainer->ops->set(run->trainer, PART_WEIGHTS, run->weights);
 }
 
@@ -280,6 +285,7 @@ static enum status run_validation(struct run *run)
         .begins = run->valid_begins,
         .most = run->options->valid_bytes,
         .n_threads = (int)run->options->n_threads,
+        .trainer = run->trainer,
     };
     TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
     TRY(validate(run->tallies, &validation, &run->parameters, run->weights));
@@ -329,18 +335,31 @@ static enum status check_step(const struct run *run, const struct step *step,
                 run->progress.step + 1, what, run->checkpoint, run->saved_step);
 }
 
+/* ", 31 % of peak": the products of forward and backward pass, two and four
+ * operations for each weight and byte, beside what the chip can do. */
+static void describe_share(const struct run *run, double speed, char text[32])
+{
+    double operations = 6 * (double)run->parameters.n_floats * speed;
+    *text = '\0';
+    if (run->trainer->peak > 0)
+        snprintf(text, 32, ", %.0f %% of peak",
+                 100 * operations / run->trainer->peak);
+}
+
 static void show(const struct run *run, double rate)
 {
-    char bytes[16], speed[16];
+    char bytes[16], speed[16], share[32];
     double elapsed = seconds_of(run), done = share_done(run);
     double left = done > 0 ? elapsed * (1 - done) / done : 0;
     double n = (double)run->progress.n_bytes;
-    message_status("step %" PRIu64 ", %s, %.4f bits/byte, rate %.2e, %s/s, "
+    double a_second = elapsed > 0 ? n / elapsed : 0;
+    describe_share(run, a_second, share);
+    message_status("step %" PRIu64 ", %s, %.4f bits/byte, rate %.2e, %s/s%s, "
                    "%d:%02d:%02d left",
                    run->progress.step, message_size(bytes, n),
                    run->progress.bits_per_byte, rate,
-                   message_size(speed, elapsed > 0 ? n / elapsed : 0),
-                   (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
+                   message_size(speed, a_second), share, (int)(left / 3600),
+                   (int)(left / 60) % 60, (int)left % 60);
 }
 
 static void smooth(struct progress *progress, double bits)

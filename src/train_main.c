@@ -3,16 +3,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <stdlib.h>
-#include <unistd.h>
-
 #include "byteio.h"
 #include "message.h"
-#include "signals.h"
+#include "program.h"
 #include "train.h"
+#include "train_head.h"
 #include "train_options.h"
-
-enum { EXIT_USAGE = 2 };
 
 static struct sink output;
 
@@ -25,32 +21,11 @@ static enum status run(int argc, char **argv)
     if (options.wants_version)
         return train_options_print_version(&output);
     message_set(options.verbosity, options.progress);
-    return train(&options, &output);
-}
-
-/* The exit status; the sentence is on stderr then. */
-static int conclude(enum status status)
-{
-    message_progress_end();
-    signals_exit();
-    if (status == OK)
-        return EXIT_SUCCESS;
-    if (status != E_CLOSED && *status_message())
-        message_error("%s", status_message());
-    if (status != E_USAGE)
-        return EXIT_FAILURE;
-    message_try_help();
-    return EXIT_USAGE;
+    return options.head ? train_head(&options, &output)
+                        : train(&options, &output);
 }
 
 int main(int argc, char **argv)
 {
-    byteio_guard_standard();
-    message_init(argv[0]);
-    sink_init(&output, STDOUT_FILENO);
-    enum status status = signals_init();
-    if (status == OK)
-        status = run(argc, argv);
-    enum status closed = sink_close(&output);
-    return conclude(status == OK ? closed : status);
+    return program_run(&output, argc, argv, run);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "byteio.h"
+#include "engine.h"
 #include "message.h"
 #include "status.h"
 
@@ -22,6 +23,11 @@ struct train_options {
     int n_operands;
     const char *output; /* the model to write                      */
     const char *init;   /* the model to go on from; NULL: a new one */
+
+    /* a classifier, in place of a model */
+    const char *head;  /* the examples; NULL: a model is trained          */
+    const char *test;  /* examples to report on; NULL: a held-out part    */
+    const char *model; /* that it is for; NULL: the default               */
 
     /* the shape of a new model */
     uint64_t d_model, n_layer, d_state, d_conv, expand;
@@ -51,7 +57,10 @@ struct train_options {
     double checkpoint_minutes;
     bool resumes;
 
-    uint64_t n_threads;
+    /* where */
+    enum device device;
+    int cuda_index;
+    uint64_t n_gpus, n_threads;
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

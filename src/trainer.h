@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine.h"
 #include "parameters.h"
 #include "status.h"
 
@@ -67,19 +68,31 @@ struct trainer {
     const struct trainer_ops *ops;
     const struct parameters *parameters;
     int n_windows, n_t;
+    enum device device; /* DEVICE_CPU or DEVICE_CUDA                      */
+    int cuda_index;     /* the first GPU                                  */
+    double peak;        /* bf16 operations a second that the GPUs can do, as
+                         * measured; 0: unknown                                  */
 };
 
 struct trainer_options {
     int n_windows, n_t; /* of each step                                   */
     bool imitates_int8; /* compute as the finished model will             */
     int n_threads;      /* of the CPU; 0: one a core that we may run on   */
+    enum device device; /* DEVICE_AUTO: the GPU where there is one        */
+    int cuda_index;     /* which GPU, or the first of them                */
+    int n_gpus;         /* that divide the windows; 0 is 1                */
+    /* on a GPU, for tests */
+    bool products_in_float; /* not in bf16                                */
+    bool recomputes;        /* layers, even where all fits                */
+    bool measures;          /* for cuda_trainer_times                     */
 };
 
 /* Weights, moments and states are zero until they are set.  parameters must
- * outlive the trainer. */
-enum status cpu_trainer_open(struct trainer **trainer,
-                             const struct parameters *parameters,
-                             const struct trainer_options *options);
+ * outlive the trainer.  E_DEVICE with the reason when the device cannot be
+ * had, E_MEMORY when the step is too large for it. */
+enum status trainer_open(struct trainer **trainer,
+                         const struct parameters *parameters,
+                         const struct trainer_options *options);
 void trainer_close(struct trainer *trainer); /* NULL is accepted */
 
 /* The recurrent state of one stream, without its prediction. */
@@ -88,5 +101,23 @@ size_t trainer_state_floats(const struct model_config *config);
 /* Floats of a part. */
 size_t trainer_part_floats(const struct trainer *trainer,
                            enum trainer_part part);
+
+/* For trainer.c: cpu_trainer.c, cuda/cuda_trainer.cu. */
+enum status cpu_trainer_open(struct trainer **trainer,
+                             const struct parameters *parameters,
+                             const struct trainer_options *options);
+enum status cuda_trainer_open(struct trainer **trainer,
+                              const struct parameters *parameters,
+                              const struct trainer_options *options);
+
+/* For benchmarks: the time of a part of all steps since the last call, on the
+ * first GPU of a trainer that measures. */
+struct trainer_time {
+    const char *name;
+    double seconds;
+};
+enum { TRAINER_TIMES = 16 };
+enum status cuda_trainer_times(struct trainer *trainer,
+                               struct trainer_time times[TRAINER_TIMES]);
 
 #endif

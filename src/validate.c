@@ -10,7 +10,7 @@
 #include "export.h"
 #include "signals.h"
 
-enum { PIECE_BYTES = 1 << 13 };
+enum { PIECE_BYTES = 1 << 15 };
 
 static enum status read_pieces(struct tally *tally, struct engine *engine,
                                struct state *state,
@@ -52,8 +52,12 @@ static enum status with_model(struct tally *tallies, const struct validation *v,
                               const struct model *model)
 {
     struct engine *engine;
-    struct engine_options options = {.device = DEVICE_CPU,
-                                     .n_threads = v->n_threads};
+    bool is_on_cpu = v->trainer->device == DEVICE_CPU;
+    struct engine_options options = {
+        .device = is_on_cpu ? DEVICE_CPU : DEVICE_AUTO,
+        .cuda_index = v->trainer->cuda_index,
+        .n_threads = v->n_threads,
+    };
     TRY(engine_open(&engine, model, &options));
     enum status status = OK;
     for (int i = 0; status == OK && i < v->dataset->n; i++)

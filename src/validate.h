@@ -9,6 +9,7 @@
 #include "parameters.h"
 #include "scorer.h"
 #include "status.h"
+#include "trainer.h"
 
 /* What to validate on: of each source the bytes from begins[i] on. */
 struct validation {
@@ -16,6 +17,7 @@ struct validation {
     const uint64_t *begins; /* [sources]                                    */
     uint64_t most;          /* bytes of each, at most                       */
     int n_threads;
+    const struct trainer *trainer; /* whose device reads them               */
 };
 
 /* Makes the int8 model of weights, and lets the engine read each source as a

@@ -212,7 +212,7 @@ static void feed_streams(struct bench *b, size_t n, size_t each)
 {
     struct segment segments[N_STREAMS];
     for (size_t i = 0; i < n; i++) {
-        struct segment s = {b->states[i], b->bytes + i * each, each, NULL,
+        struct segment s = {b->states[i], b->bytes + i * each, each, NULL, NULL,
                             NULL};
         segments[i] = s;
     }

@@ -154,12 +154,12 @@ START_TEST(objects_have_commas_between)
 {
     sink_init(&sink, -1);
     json_begin(&sink);
-    json_integer(&sink, "a", UINT64_MAX);
-    json_number(&sink, "b", 0.1);
-    json_number(&sink, "c", INFINITY);
-    json_number(&sink, "d", 1e20);
-    json_string(&sink, "e", "{", 1);
-    json_string(&sink, "f", "", 0);
+    json_put_integer(&sink, "a", UINT64_MAX);
+    json_put_number(&sink, "b", 0.1);
+    json_put_number(&sink, "c", INFINITY);
+    json_put_number(&sink, "d", 1e20);
+    json_put_string(&sink, "e", "{", 1);
+    json_put_string(&sink, "f", "", 0);
     json_end(&sink);
     wrote("{\"a\":18446744073709551615,\"b\":0.100000,\"c\":null,"
           "\"d\":1.000000e+20,\"e\":\"{\",\"f\":\"\"}\n");
@@ -188,7 +188,7 @@ START_TEST(strings_are_utf8_and_harmless)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sink_init(&sink, -1);
         json_begin(&sink);
-        json_string(&sink, "k", cases[i].bytes, strlen(cases[i].bytes));
+        json_put_string(&sink, "k", cases[i].bytes, strlen(cases[i].bytes));
         snprintf(expected, sizeof expected, "{\"k\":\"%s\"", cases[i].text);
         wrote(expected);
     }

@@ -13,6 +13,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,7 @@ static struct state *new_state(struct engine *engine)
 static void feed(struct engine *engine, struct state *state,
                  const uint8_t *bytes, size_t n, float *bits, float *logits)
 {
-    struct segment s = {state, bytes, n, bits, logits};
+    struct segment s = {state, bytes, n, bits, logits, NULL};
     assert_ok(engine_feed(engine, &s, 1));
 }
 
@@ -191,17 +192,24 @@ static void assert_streams(size_t n, size_t longest)
     struct segment *of_gpu = calloc(n, sizeof *of_gpu);
     struct segment *of_cpu = calloc(n, sizeof *of_cpu);
     float *bits = calloc(2 * n * LENGTH, sizeof *bits);
+    size_t each = sums_floats(&cpu->model->config);
+    float *sums = calloc(2 * n * each, sizeof *sums);
     for (size_t i = 0; i < n; i++) {
-        struct segment s = {new_state(gpu), text + i % 8,
+        struct segment s = {new_state(gpu),
+                            text + i % 8,
                             sampler_random(n, i) % (longest + 1),
-                            i % 3 == 0 ? NULL : bits + i * LENGTH, NULL};
+                            i % 3 == 0 ? NULL : bits + i * LENGTH,
+                            NULL,
+                            n % 2 == 0 || i % 2 == 0 ? NULL : sums + i * each};
         of_gpu[i] = of_cpu[i] = s;
         of_cpu[i].state = new_state(cpu);
         of_cpu[i].bits = s.bits ? s.bits + n * LENGTH : NULL;
+        of_cpu[i].sums = s.sums ? s.sums + n * each : NULL;
     }
     assert_ok(engine_feed(gpu, of_gpu, n));
     assert_ok(engine_feed(cpu, of_cpu, n));
     ck_assert_mem_eq(bits, bits + n * LENGTH, n * LENGTH * sizeof *bits);
+    ck_assert_mem_eq(sums, sums + n * each, n * each * sizeof *sums);
     for (size_t i = 0; i < n; i++) {
         float *want = image_of(cpu, of_cpu[i].state);
         assert_image(gpu, of_gpu[i].state, want);
@@ -209,10 +217,40 @@ static void assert_streams(size_t n, size_t longest)
         engine_state_free(gpu, of_gpu[i].state);
         engine_state_free(cpu, of_cpu[i].state);
     }
+    free(sums);
     free(bits);
     free(of_cpu);
     free(of_gpu);
 }
+
+/* A stream that is alone, in calls of a few bytes and of many. */
+static void assert_sums(void)
+{
+    static const size_t lengths[] = {1, 3, 70, 2, 200, 8};
+    size_t each = sums_floats(&cpu->model->config), offset = 0;
+    float *sums = calloc(2 * each, sizeof *sums);
+    struct segment on_gpu = {.state = new_state(gpu), .sums = sums};
+    struct segment on_cpu = {.state = new_state(cpu), .sums = sums + each};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        on_gpu.bytes = on_cpu.bytes = text + offset;
+        on_gpu.n = on_cpu.n = lengths[i];
+        assert_ok(engine_feed(gpu, &on_gpu, 1));
+        assert_ok(engine_feed(cpu, &on_cpu, 1));
+        ck_assert_mem_eq(sums, sums + each, each * sizeof *sums);
+        offset += lengths[i];
+    }
+    free(sums);
+    engine_state_free(gpu, on_gpu.state);
+    engine_state_free(cpu, on_cpu.state);
+}
+
+START_TEST(sums_agree)
+{
+    open_spec(_i);
+    assert_sums();
+    close_spec();
+}
+END_TEST
 
 /* Little enough for tools that slow the device down a thousandfold. */
 START_TEST(a_little_agrees)
@@ -328,6 +366,57 @@ START_TEST(the_shipped_model_agrees)
 }
 END_TEST
 
+/* ---- floats: near, not equal -------------------------------------------- */
+
+static void assert_near(const float *got, const float *want, size_t n)
+{
+    float largest = 0, most = 0;
+    for (size_t i = 0; i < n; i++) {
+        float difference = fabsf(got[i] - want[i]);
+        ck_assert(difference == difference);
+        largest = fabsf(want[i]) > largest ? fabsf(want[i]) : largest;
+        most = difference > most ? difference : most;
+    }
+    ck_assert_msg(most <= 1e-4f * largest, "%g of %g", (double)most,
+                  (double)largest);
+}
+
+/* A stream in one call, others beside it, and then in bytes. */
+START_TEST(floats_are_near)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    enum { WHOLE = LENGTH - 10, OTHERS = 40 };
+    static float logits[LENGTH][256], bits[LENGTH];
+    struct segment segments[1 + OTHERS] = {{0}};
+    struct tiny_spec spec = spec_at(_i);
+    spec.weights = types[_i % 3];
+    assert_ok(tiny_model_open(&tiny, &spec));
+    open_engines(tiny.model);
+    for (size_t i = 0; i <= OTHERS; i++) {
+        segments[i].state = new_state(gpu);
+        segments[i].bytes = text;
+        segments[i].n = i % 7;
+    }
+    struct state *state = segments[0].state;
+    segments[0].n = WHOLE;
+    segments[0].bits = bits;
+    segments[0].logits = logits[0];
+    assert_ok(engine_feed(gpu, segments, 1 + OTHERS));
+    for (size_t t = WHOLE; t < LENGTH; t++)
+        feed(gpu, state, text + t, 1, bits + t, logits[t]);
+
+    assert_near(logits[0], want_logits[0], (size_t)LENGTH * 256);
+    assert_near(bits, want_bits, LENGTH);
+    float *image = image_of(gpu, state);
+    assert_near(image, want_image, image_floats);
+    free(image);
+    for (size_t i = 0; i <= OTHERS; i++)
+        engine_state_free(gpu, segments[i].state);
+    close_engines();
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 START_TEST(a_device_that_is_not_there_is_refused)
 {
     struct tiny_spec spec = spec_at(0);
@@ -399,8 +488,10 @@ static Suite *cuda_suite(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);
     tcase_add_loop_test(tests, splits_agree, 0, N_SPECS);
+    tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS);
     tcase_add_test(tests, chunks_of_all_lengths_agree);
     tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0, 3);
+    tcase_add_loop_test(tests, sums_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
     tcase_add_test(tests, copies_and_begins_agree);

@@ -272,12 +272,61 @@ START_TEST(metadata_may_be_absent)
 }
 END_TEST
 
+START_TEST(floats_stay_as_they_are)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    struct tiny_spec spec = small;
+    spec.weights = types[_i / 2];
+    spec.is_tied = _i % 2;
+    struct image image = make_image(&spec);
+    struct model *model = open_image(image);
+    size_t n;
+    ck_assert(model->config.is_float);
+    const struct matrix *m = &model->layers[1].x_proj;
+    ck_assert_ptr_null(m->q);
+    ck_assert_int_eq(m->dtype, spec.weights);
+    ck_assert_ptr_eq(
+        m->floats,
+        find_data(image, "backbone.layers.1.mixer.x_proj.weight", &n));
+    ck_assert_ptr_nonnull(model->lm_head.floats);
+    ck_assert_int_eq(model->lm_head.dtype,
+                     spec.is_tied ? DTYPE_F32 : spec.weights);
+    ck_assert_int_eq(model_needs_int8(model, "compression"), E_MODEL);
+    ck_assert_str_eq(status_message(),
+                     "t has float weights, and compression needs int8: "
+                     "'mambyte-import --quantize=int8 -o NEW t' makes such a "
+                     "model of it");
+    model_close(model);
+    free(image.bytes);
+}
+END_TEST
+
+/* Infinity in the last element of a projection. */
+START_TEST(floats_are_finite)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    static const uint8_t high[] = {0x7f, 0x7f, 0x7c};
+    static const uint8_t low[] = {0x80, 0x80, 0x00};
+    struct tiny_spec spec = small;
+    spec.weights = types[_i];
+    struct image image = make_image(&spec);
+    size_t n;
+    uint8_t *data = find_data(image, "lm_head.weight", &n);
+    data[n - 1] = high[_i];
+    data[n - 2] = low[_i];
+    struct model *model;
+    ck_assert_int_eq(model_open_memory(&model, "t", image.bytes, image.n),
+                     E_MODEL);
+    ck_assert_str_eq(status_message(),
+                     "t: lm_head.weight holds a value that is not finite");
+    free(image.bytes);
+}
+END_TEST
+
 /* ---- wrong models ------------------------------------------------------ */
 
 #define L0 "backbone.layers.0."
 #define L1 "backbone.layers.1."
-#define NEEDS_I8                                                               \
-    ", expected I8 with a scale a row: this version runs int8 models"
 
 static const struct {
     const char *old, *new;
@@ -314,13 +363,11 @@ static const struct {
      "t: " L0 "mixer.conv1d.weight is F32 [16][3][3], expected F32 "
      "[48][1][3]"},
     {"\"I8\",\"shape\":[96,32]", "\"F32\",\"shape\":[96,8]",
-     "t: " L0 "mixer.in_proj.weight is F32" NEEDS_I8},
+     "t: " L0 "mixer.in_proj.weight is F32 [96][8], expected F32 [96][32]"},
     {"\"I8\",\"shape\":[96,32]", "\"BF16\",\"shape\":[96,16]",
-     "t: " L0 "mixer.in_proj.weight is BF16" NEEDS_I8},
-    {"\"I8\",\"shape\":[96,32]", "\"F16\",\"shape\":[96,16]",
-     "t: " L0 "mixer.in_proj.weight is F16" NEEDS_I8},
+     "t: " L0 "mixer.in_proj.weight is BF16 [96][16], expected F32 [96][32]"},
     {"\"I8\",\"shape\":[96,32]", "\"U8\",\"shape\":[96,32]",
-     "t: " L0 "mixer.in_proj.weight is U8" NEEDS_I8},
+     "t: " L0 "mixer.in_proj.weight is U8 [96][32], expected I8 [96][32]"},
     {"\"I8\",\"shape\":[96,32]", "\"I8\",\"shape\":[32,96]",
      "t: " L0 "mixer.in_proj.weight is I8 [32][96], expected I8 [96][32]"},
     {L0 "mixer.in_proj.weight_scale", L0 "mixer.in_proj.scale",
@@ -598,6 +645,8 @@ static Suite *model_suite(void)
 
 #define COUNT(array) (int)(sizeof array / sizeof array[0])
     TCase *wrong = tcase_create("wrong");
+    tcase_add_loop_test(wrong, floats_stay_as_they_are, 0, 6);
+    tcase_add_loop_test(wrong, floats_are_finite, 0, 3);
     tcase_add_loop_test(wrong, a_wrong_header_is_refused, 0,
                         COUNT(wrong_headers));
     tcase_add_loop_test(wrong, a_wrong_begin_byte_is_refused, 0,

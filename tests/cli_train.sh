@@ -19,7 +19,7 @@ cp "$srcdir/tests/text/code" folder/code
 head -c 8000 verses >folder/verses
 
 # A small model, quickly: some options may be given again.
-small="--d-model=32 --n-layer=1 --windows=4 --length=64 --carry=4 --rate=0.01
+small="--device=cpu --d-model=32 --n-layer=1 --windows=4 --length=64 --carry=4 --rate=0.01
 	--warmup=5 --seed=7"
 train()
 {

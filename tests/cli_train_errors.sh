@@ -26,7 +26,7 @@ trains_not()
 
 trains_not 2 "there is no FILE to learn from" -o model
 trains_not 2 "--output needs a FILE for the model" text
-trains_not 2 "unknown or ambiguous option '--frobnicate'" --frobnicate text
+trains_not 2 "unknown option '--frobnicate'" --frobnicate text
 trains_not 2 "unknown option '-x'" -x text
 trains_not 2 "--tied takes no argument" --tied=yes text
 trains_not 2 "--steps needs N" text --steps
@@ -45,8 +45,21 @@ trains_not 2 "--plot needs a --log to draw" --plot=x.svg -o model text
 trains_not 2 "--windows times --length is too large" --windows=4096 \
 	--length=1M -o model text
 trains_not 2 "--device: 'tpu' is not auto, cpu, cuda or cuda:N" --device=tpu
-trains_not 1 "--device=cuda: this version trains on the CPU only" \
-	--device=cuda -o model text
+trains_not 2 "--device: 'cuda:x' is not auto, cpu, cuda or cuda:N" \
+	--device=cuda:x
+trains_not 2 "--gpus: 0 is not between 1 and 1024" --gpus=0 text
+trains_not 2 "--gpus and --device=cpu do not go together" --gpus=2 \
+	--device=cpu -o model text
+
+# A GPU that is not there: no GPU, no driver, or none in this build.
+# shellcheck disable=SC2086
+run "$MAMBYTE_TRAIN" $small --device=cuda:1000 text
+same "status of a GPU that is not there" 1 "$status"
+grep -q -E "GPU|driver|on the CPU only" err || bad "no word of a GPU: $(cat err)"
+# shellcheck disable=SC2086
+run "$MAMBYTE_TRAIN" $small --gpus=1000 text
+same "status of too many GPUs" 1 "$status"
+test -e model && bad "a model of no GPU"
 run "$MAMBYTE_TRAIN" --help --frobnicate
 same "--help" "0 Usage: mambyte-train [OPTION]..." \
 	"$status $(head -n 1 out | cut -d ' ' -f 1-3)"

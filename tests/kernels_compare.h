@@ -18,6 +18,8 @@ typedef bool kernels_case(const struct cpu_kernels *level, uint64_t seed);
 kernels_case compare_quantise;
 kernels_case compare_norm_quantise;
 kernels_case compare_matmul;
+kernels_case compare_norm;
+kernels_case compare_float_matmul;
 kernels_case compare_conv_silu;
 kernels_case compare_scan;
 

@@ -12,39 +12,53 @@ unit_tests = \
   tests/check_compressor \
   tests/check_container \
   tests/check_cuda \
+  tests/check_cuda_trainer \
   tests/check_engine \
   tests/check_exact \
+  tests/check_head \
+  tests/check_import \
   tests/check_kernels \
   tests/check_loader \
   tests/check_model \
   tests/check_options \
   tests/check_outlet \
+  tests/check_pickle \
   tests/check_predictor \
   tests/check_range_coder \
+  tests/check_regression \
   tests/check_safetensors \
   tests/check_sampler \
   tests/check_snapshot \
   tests/check_threads \
+  tests/check_torch_file \
   tests/check_trainer
 # Those that touch memory in ways worth a slow look.
 valgrind_tests = \
   tests/check_byteio \
   tests/check_checkpoint \
+  tests/check_head \
   tests/check_loader \
   tests/check_model \
   tests/check_options \
+  tests/check_pickle \
   tests/check_safetensors \
-  tests/check_snapshot
+  tests/check_snapshot \
+  tests/check_torch_file
 fuzz_programs = \
   tests/fuzz_container \
+  tests/fuzz_head \
   tests/fuzz_options \
+  tests/fuzz_pickle \
   tests/fuzz_safetensors \
-  tests/fuzz_snapshot
+  tests/fuzz_snapshot \
+  tests/fuzz_torch_file
 cli_tests = \
+  tests/cli_classify.sh \
   tests/cli_compress.sh \
   tests/cli_errors.sh \
   tests/cli_figures.sh \
   tests/cli_generate.sh \
+  tests/cli_import.sh \
   tests/cli_model.sh \
   tests/cli_perplexity.sh \
   tests/cli_score.sh \
@@ -52,7 +66,9 @@ cli_tests = \
   tests/cli_state.sh \
   tests/cli_train.sh \
   tests/cli_train_errors.sh \
+  tests/cli_train_head.sh \
   tests/man_examples.sh \
+  tests/man_import.sh \
   tests/man_train.sh \
   tests/usage_sync.sh
 bench_programs = tests/bench_engine
@@ -65,7 +81,7 @@ check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
 if HAVE_CUDA
-bench_programs += tests/bench_cuda
+bench_programs += tests/bench_cuda tests/bench_train
 endif
 
 # What several tests share.
@@ -78,11 +94,14 @@ test_libs = tests/libtest.a $(LDADD)
 tests_make_model_LDADD = $(test_libs)
 tests_bench_engine_LDADD = $(test_libs)
 tests_bench_cuda_LDADD = $(test_libs)
+tests_bench_train_LDADD = $(test_libs)
 
 AM_TESTS_ENVIRONMENT = \
   MAMBYTE='$(abs_top_builddir)/mambyte$(EXEEXT)'; export MAMBYTE; \
   MAMBYTE_TRAIN='$(abs_top_builddir)/mambyte-train$(EXEEXT)'; \
   export MAMBYTE_TRAIN; \
+  MAMBYTE_IMPORT='$(abs_top_builddir)/mambyte-import$(EXEEXT)'; \
+  export MAMBYTE_IMPORT; \
   MAMBYTE_MODEL='$(model)'; export MAMBYTE_MODEL; \
   MAKE_MODEL='$(abs_top_builddir)/tests/make_model$(EXEEXT)'; \
   export MAKE_MODEL; \
@@ -108,20 +127,26 @@ tests_check_checkpoint_LDADD = $(unit_libs)
 tests_check_compressor_LDADD = $(unit_libs)
 tests_check_container_LDADD = $(unit_libs)
 tests_check_cuda_LDADD = $(unit_libs)
+tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
+tests_check_head_LDADD = $(unit_libs)
+tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
 tests_check_kernels_LDADD = $(unit_libs)
 tests_check_loader_LDADD = $(unit_libs)
 tests_check_model_LDADD = $(unit_libs)
 tests_check_options_LDADD = $(unit_libs)
 tests_check_outlet_LDADD = $(unit_libs)
+tests_check_pickle_LDADD = $(unit_libs)
 tests_check_predictor_LDADD = $(unit_libs)
 tests_check_range_coder_LDADD = $(unit_libs)
+tests_check_regression_LDADD = $(unit_libs)
 tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
+tests_check_torch_file_LDADD = $(unit_libs)
 tests_check_trainer_LDADD = $(unit_libs)
 
 # Fuzz targets: with FUZZ_ENGINE=-fsanitize=fuzzer they search (make fuzz),
@@ -131,9 +156,15 @@ fuzz_libs = $(FUZZ_ENGINE) $(test_libs)
 fuzz_dependencies = $(check_LIBRARIES) libmambyte.a
 tests_fuzz_container_LDADD = $(fuzz_libs)
 tests_fuzz_container_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_head_LDADD = $(fuzz_libs)
+tests_fuzz_head_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_options_LDADD = $(fuzz_libs)
 tests_fuzz_options_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_pickle_LDADD = $(fuzz_libs)
+tests_fuzz_pickle_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_safetensors_LDADD = $(fuzz_libs)
 tests_fuzz_safetensors_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_snapshot_LDADD = $(fuzz_libs)
 tests_fuzz_snapshot_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_torch_file_LDADD = $(fuzz_libs)
+tests_fuzz_torch_file_DEPENDENCIES = $(fuzz_dependencies)

@@ -22,7 +22,8 @@ enum {
     NORM_BIAS,
     TIED,
     BEGIN_BYTE,
-    SEED
+    SEED,
+    WEIGHTS
 };
 
 static const struct option options[] = {
@@ -36,6 +37,7 @@ static const struct option options[] = {
     {"tied", no_argument, NULL, TIED},
     {"begin-byte", required_argument, NULL, BEGIN_BYTE},
     {"seed", required_argument, NULL, SEED},
+    {"weights", required_argument, NULL, WEIGHTS},
     {NULL, 0, NULL, 0},
 };
 
@@ -43,7 +45,8 @@ static int usage(void)
 {
     fputs("usage: make_model --d-model=N --n-layer=N [--d-inner=N] "
           "[--d-state=N] [--d-conv=N]\n                  [--dt-rank=N] "
-          "[--norm-bias] [--tied] [--begin-byte=N] [--seed=N] OUT\n",
+          "[--norm-bias] [--tied] [--begin-byte=N] [--seed=N]\n"
+          "                  [--weights=I8|F32|BF16|F16] OUT\n",
           stderr);
     return 2;
 }
@@ -57,6 +60,14 @@ static int number(const char *text)
     if (errno != 0 || *end != '\0' || end == text || n < -1 || n > INT_MAX)
         exit(usage());
     return (int)n;
+}
+
+static enum dtype type(const char *text)
+{
+    enum dtype type;
+    if (!dtype_find(&type, text) || (type != DTYPE_I8 && !dtype_is_float(type)))
+        exit(usage());
+    return type;
 }
 
 /* The sizes that follow from others are kept at 0 until all is read. */
@@ -92,6 +103,9 @@ static void read_option(struct tiny_spec *spec, int option)
         break;
     case SEED:
         spec->seed = (uint64_t)number(optarg);
+        break;
+    case WEIGHTS:
+        spec->weights = type(optarg);
         break;
     default:
         exit(usage());

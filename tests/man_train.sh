@@ -17,7 +17,7 @@ sed -n 's/^  -\(.\), --\([a-z0-9-]*\).*/\1 \2/p' help | sort >help.short
 test "$(wc -l <help.long)" -ge 25 || bad "--help has too few options"
 
 # In the manual, what an item of a list is headed with.
-sed -n '/^\.Sh DESCRIPTION/,/^\.Sh FILES/s/^\.It//p' "$page" >items
+sed -n '/^\.Sh DESCRIPTION/,/^\.Sh ENVIRONMENT/s/^\.It//p' "$page" >items
 grep -o 'Fl -[a-z0-9-]*' items | sed 's/Fl -//' | sort -u >man.long
 sed -n 's/.*Fl \([A-Za-z0-9]\) .*Fl -\([a-z0-9-]*\).*/\1 \2/p' items |
 	sort >man.short
@@ -47,6 +47,14 @@ while [ $i -lt 300 ]; do
 	i=$((i + 1))
 	echo "GET /page$i.html 200"
 done >access.log
+
+i=0
+while [ $i -lt 20 ]; do
+	i=$((i + 1))
+	echo "question${TAB}Is $i the number?"
+	echo "answer${TAB}It is $((i * i))."
+done >questions.tsv
+cut -f 2 questions.tsv >questions.txt
 
 # A minute is too long here.
 sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page" |
