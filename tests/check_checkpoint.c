@@ -38,7 +38,12 @@ struct run {
 
 static void open_run(struct run *run, const struct model_config *config)
 {
-    struct trainer_options options = {WINDOWS, BYTES, true, 1};
+    struct trainer_options options = {
+        .n_windows = WINDOWS,
+        .n_t = BYTES,
+        .imitates_int8 = true,
+        .n_threads = 1,
+    };
     ck_assert_int_eq(parameters_open(&run->parameters, config), OK);
     ck_assert_int_eq(
         cpu_trainer_open(&run->trainer, &run->parameters, &options), OK);

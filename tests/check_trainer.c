@@ -118,7 +118,10 @@ START_TEST(forty_steps_are_those_of_the_reference)
 {
     struct parameters p;
     struct trainer *t;
-    struct trainer_options options = {WINDOWS, BYTES, true, 2};
+    struct trainer_options options = {.n_windows = WINDOWS,
+                                      .n_t = BYTES,
+                                      .imitates_int8 = true,
+                                      .n_threads = 2};
     ck_assert_int_eq(parameters_open(&p, &shape), OK);
     ck_assert_int_eq(cpu_trainer_open(&t, &p, &options), OK);
     float *first = load(&p, "init.safetensors");

@@ -175,7 +175,7 @@ refuses 1 "there is no head named 'nonesuch'; see --list-models" \
 	"$MAMBYTE" --classify=nonesuch text
 refuses 1 "./none.head: No such file or directory" \
 	"$MAMBYTE" --classify=./none.head text
-refuses 1 "$weights: is no head: its format is not mambyte-head" \
+refuses 1 "$weights: is no head: its metadata have no \"format\"" \
 	"$MAMBYTE" --classify="$weights" text
 head -c 500 small.head >short.head
 run "$MAMBYTE" --classify=short.head text
