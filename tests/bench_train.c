@@ -8,7 +8,7 @@
  * for the products alone, at the rate of a large one measured in this run.
  *
  * Then, for each, a line for each kind of kernel: its time in a step, and its
- * share of the step.
+ * share of the step in place of that of the limit.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -80,11 +80,13 @@ static double seconds(struct trainer *t, const struct windows *windows)
 
 static void report_times(const char *name, struct trainer *t, double s)
 {
+    char text[TEXT_CHARS];
     struct trainer_time times[TRAINER_TIMES];
     require(cuda_trainer_times(t, times) == OK, "times");
+    t->ops->describe(t, text);
     for (int i = 0; i < TRAINER_TIMES; i++) {
         double part = times[i].seconds / N_TURNS;
-        printf("%s,%s,%.2f,ms,%.3f,of the step,,\n", name, times[i].name,
+        printf("\"%s\",%s,%s,%.2f,,,%.3f\n", text, name, times[i].name,
                1e3 * part, part / s);
     }
 }
@@ -96,7 +98,7 @@ static void report(const char *name, const struct run *run, struct trainer *t,
     double n_bytes = (double)run->n_windows * run->n_t;
     double limit = t->peak / (6.0 * (double)t->parameters->n_floats);
     t->ops->describe(t, text);
-    printf("\"%s\",%s,%.1f,ms,%.0f,bytes/s,%.0f,%.3f\n", text, name, 1e3 * s,
+    printf("\"%s\",%s,step,%.1f,%.0f,%.0f,%.3f\n", text, name, 1e3 * s,
            n_bytes / s, limit, limit > 0 ? n_bytes / s / limit : 0.0);
     fflush(stdout);
 }
@@ -165,7 +167,7 @@ int main(int argc, char **argv)
     static char *usual[] = {"5M:32x4096", "27M:32x4096", "353M:8x2048",
                             "353M:16x4096", NULL};
     struct run run;
-    puts("device,run,time,unit,value,unit,limit,share_of_limit");
+    puts("device,run,part,ms,bytes_per_s,limit_bytes_per_s,share");
     for (char **text = argc > 1 ? argv + 1 : usual; *text; text++) {
         require(parse(&run, *text), *text);
         bench(*text, &run);
