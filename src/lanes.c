@@ -65,8 +65,7 @@ struct lanes {
     int n_threads;
     lanes_tick *tick;
     void *context;
-    struct state *fresh; /* at the begin of a stream                  */
-    float fresh_logits[256];
+    float fresh_logits[256]; /* of a stream that begins                  */
 
     struct lane *lanes;       /* [n_lanes_made]                            */
     struct segment *segments; /* [n_lanes_made]                            */
@@ -122,17 +121,19 @@ static size_t lane_begin(const struct cut *cut, uint32_t i)
 
 /* ---- opening and closing ------------------------------------------------ */
 
-static enum status make_fresh(struct lanes *lanes)
+static enum status get_fresh_logits(struct lanes *lanes)
 {
     const struct model_config *config = &lanes->engine->model->config;
-    TRY(engine_state_new(lanes->engine, &lanes->fresh));
+    struct state *state;
+    TRY(engine_state_new(lanes->engine, &state));
     float *image = malloc(model_state_floats(config) * sizeof *image);
-    if (!image)
-        return fail_memory("a state");
-    enum status status = engine_state_get(lanes->engine, lanes->fresh, image);
-    memcpy(lanes->fresh_logits, state_logits(config, image),
-           sizeof lanes->fresh_logits);
+    enum status status = image ? engine_state_get(lanes->engine, state, image)
+                               : fail_memory("a state");
+    if (status == OK)
+        memcpy(lanes->fresh_logits, state_logits(config, image),
+               sizeof lanes->fresh_logits);
     free(image);
+    engine_state_free(lanes->engine, state);
     return status;
 }
 
@@ -146,7 +147,7 @@ enum status lanes_open(struct lanes **lanes, struct engine *engine,
     l->n_threads = n_threads;
     l->tick = tick;
     l->context = context;
-    enum status status = make_fresh(l);
+    enum status status = get_fresh_logits(l);
     if (status != OK) {
         lanes_close(l);
         *lanes = NULL;
@@ -171,7 +172,6 @@ void lanes_close(struct lanes *lanes)
     clear_wave(lanes);
     for (uint32_t i = 0; i < lanes->n_lanes_made; i++)
         engine_state_free(lanes->engine, lanes->lanes[i].state);
-    engine_state_free(lanes->engine, lanes->fresh);
     threads_close(lanes->team);
     free(lanes->lanes);
     free(lanes->segments);
@@ -239,7 +239,7 @@ static enum status begin_lane(struct lanes *l, struct lane *lane,
     };
     lane->coder = range_encoder();
     memcpy(lane->logits, l->fresh_logits, sizeof l->fresh_logits);
-    return engine_state_copy(l->engine, lane->state, l->fresh);
+    return engine_state_begin(l->engine, lane->state);
 }
 
 static enum status begin_group(struct lanes *l, const struct cut *cut,
@@ -418,7 +418,7 @@ static size_t code_bytes(const struct lanes *l)
     return n;
 }
 
-/* An encoder gives up when its code does not fit, or is no gain. */
+/* Whether an encoder's code does not fit, or is no gain. */
 static bool is_hopeless(const struct lanes *l, size_t room)
 {
     size_t n = code_bytes(l), coded = 0;
@@ -426,8 +426,7 @@ static bool is_hopeless(const struct lanes *l, size_t room)
         const struct half *half = &l->halves[i];
         coded += (size_t)half->t * (half->end_lane - half->lane);
     }
-    return !l->is_decoder &&
-           (n > room || (coded >= GIVE_UP_BYTES && n >= coded));
+    return n > room || (coded >= GIVE_UP_BYTES && n >= coded);
 }
 
 /* A half takes two steps a chunk, the first while the other takes its
@@ -446,7 +445,7 @@ static enum status run_wave(struct lanes *l, size_t room)
                  l->is_decoder ? first : second));
         if (second)
             TRY(advance(l, second));
-        l->is_hopeless = is_hopeless(l, room);
+        l->is_hopeless = !l->is_decoder && is_hopeless(l, room);
     }
     return OK;
 }
