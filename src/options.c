@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "block.h"
-#include "option_table.h"
 
 #define BIT(mode)  (1u << (mode))
 #define ANY        OPTION_ANY
@@ -98,24 +97,31 @@ static enum status take_context(void *into, const struct option_row *row,
                 value);
 }
 
-static enum status take_device(void *into, const struct option_row *row,
-                               const char *value)
+enum status options_take_device(enum device *device, int *cuda_index,
+                                const struct option_row *row, const char *value)
 {
-    struct options *options = into;
     uint64_t index = 0;
     if (strcmp(value, "auto") == 0)
-        options->engine.device = DEVICE_AUTO;
+        *device = DEVICE_AUTO;
     else if (strcmp(value, "cpu") == 0)
-        options->engine.device = DEVICE_CPU;
+        *device = DEVICE_CPU;
     else if (strcmp(value, "cuda") == 0 ||
              (strncmp(value, "cuda:", 5) == 0 &&
               option_parse_integer(value + 5, &index) && index <= 1023))
-        options->engine.device = DEVICE_CUDA;
+        *device = DEVICE_CUDA;
     else
         return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
                     row->name, value);
-    options->engine.cuda_index = (int)index;
+    *cuda_index = (int)index;
     return OK;
+}
+
+static enum status take_device(void *into, const struct option_row *row,
+                               const char *value)
+{
+    struct engine_options *engine = &((struct options *)into)->engine;
+    return options_take_device(&engine->device, &engine->cuda_index, row,
+                               value);
 }
 
 static enum status take_threads(void *into, const struct option_row *row,

@@ -67,20 +67,8 @@ static enum status take_device(void *into, const struct option_row *row,
                                const char *value)
 {
     struct train_options *options = into;
-    uint64_t index = 0;
-    if (strcmp(value, "auto") == 0)
-        options->device = DEVICE_AUTO;
-    else if (strcmp(value, "cpu") == 0)
-        options->device = DEVICE_CPU;
-    else if (strcmp(value, "cuda") == 0 ||
-             (strncmp(value, "cuda:", 5) == 0 &&
-              option_parse_integer(value + 5, &index) && index <= 1023))
-        options->device = DEVICE_CUDA;
-    else
-        return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
-                    row->name, value);
-    options->cuda_index = (int)index;
-    return OK;
+    return options_take_device(&options->device, &options->cuda_index, row,
+                               value);
 }
 
 /* ---- the table ---------------------------------------------------------- */
