@@ -72,6 +72,52 @@ wait_for()
 	return 1
 }
 
+# check_options PROGRAM PAGE LEAST TEST... -- the options that --help lists,
+# at least so many, are those of the manual, and the tests use each.
+check_options()
+{
+	program=$1 page=$2 least=$3
+	shift 3
+	"$program" --help >help || bad "--help"
+	# Long options, and short ones with the long one that they stand for.
+	sed -n 's/^  ....--\([a-z0-9-]*\).*/\1/p' help | sort >help.long
+	sed -n 's/^  -\(.\), --\([a-z0-9-]*\).*/\1 \2/p' help |
+		sort >help.short
+	test "$(wc -l <help.long)" -ge "$least" ||
+		bad "--help has too few options"
+
+	# In the manual, what an item of a list is headed with.
+	sed -n '/^\.Sh DESCRIPTION/,/^\.Sh \(ENVIRONMENT\|FILES\)/s/^\.It//p' \
+		"$page" >items
+	grep -o 'Fl -[a-z0-9-]*' items | sed 's/Fl -//' | sort -u >man.long
+	sed -n 's/.*Fl \([A-Za-z0-9]\) .*Fl -\([a-z0-9-]*\).*/\1 \2/p' items |
+		sort >man.short
+	same_files "long options of --help and manual" help.long man.long
+	same_files "short options of --help and manual" help.short man.short
+
+	while read -r option; do
+		grep -q -e "--$option\b" "$@" || bad "no test uses --$option"
+	done <help.long
+	while read -r letter option; do
+		grep -q -e " -$letter\b" "$@" ||
+			bad "no test uses -$letter (--$option)"
+	done <help.short
+	same "lines of --help over 80 columns" "" "$(grep '.\{80\}' help)"
+}
+
+# check_examples LEAST -- the lines of the file examples, at least so many,
+# are commands that end well, silently, and leave an output.
+check_examples()
+{
+	test "$(wc -l <examples)" -ge "$1" || bad "too few examples"
+	while IFS= read -r line; do
+		echo "$line" >example
+		run sh ./example </dev/null
+		same "$line" "0 " "$status $(cat err)"
+		test -s out || bad "no output of $line"
+	done <examples
+}
+
 finish()
 {
 	test $n_failed -eq 0 || echo "$n_failed checks failed" >&2
