@@ -1,7 +1,8 @@
 /* cuda_engine.cu -- engine_ops on a GPU: memory, states, errors.
  *
  * A few bytes of one stream go through the persistent kernel of decode.cu,
- * everything else through the waves of prefill.cu; both give the same bits.
+ * several streams by a byte each through the teams of step.cu, everything else
+ * through the waves of prefill.cu; all give the same bits.
  * Each is set up when it is first needed.  Every call returns when its work
  * is done, and waits without spinning.
  *
@@ -9,6 +10,7 @@
  */
 #include "decode.cuh"
 #include "prefill.cuh"
+#include "step.cuh"
 
 #include <stdio.h>
 
@@ -27,6 +29,8 @@ struct cuda_engine {
     cudaStream_t stream;     /* of everything but prefill                 */
     struct decoder *decoder; /* NULL until needed, or where it cannot run */
     bool has_decoder;        /* decoder is what it will be                */
+    struct stepper *stepper; /* the same                                  */
+    bool has_stepper;
     struct prefill *prefill; /* NULL until needed                         */
     struct state *free_states;
 };
@@ -255,6 +259,14 @@ static enum status need_decoder(struct cuda_engine *e)
     return OK;
 }
 
+static enum status need_stepper(struct cuda_engine *e)
+{
+    if (!e->has_stepper)
+        TRY(stepper_open(&e->stepper, &e->model));
+    e->has_stepper = true;
+    return OK;
+}
+
 static enum status need_prefill(struct cuda_engine *e)
 {
     return e->prefill
@@ -277,6 +289,17 @@ static const struct segment *only_segment(const struct segment *segments,
     return only;
 }
 
+/* Whether every stream reads a byte or none, and nothing but predictions is
+ * wanted. */
+static bool is_step(const struct segment *segments, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (segments[i].n > 1 || segments[i].sums)
+            return false;
+    }
+    return true;
+}
+
 static enum status cuda_feed(struct engine *engine,
                              const struct segment *segments, size_t n_segments)
 {
@@ -289,8 +312,13 @@ static enum status cuda_feed(struct engine *engine,
             return decoder_feed(e->decoder, one->state->image, one->bytes,
                                 one->n, one->bits, one->logits);
     }
-    TRY(need_prefill(e));
     TRY(finish(e, "copying a state"));
+    if (is_step(segments, n_segments)) {
+        TRY(need_stepper(e));
+        if (e->stepper)
+            return stepper_feed(e->stepper, segments, n_segments);
+    }
+    TRY(need_prefill(e));
     return prefill_feed(e->prefill, segments, n_segments);
 }
 
@@ -336,6 +364,7 @@ static void cuda_close(struct engine *engine)
     struct cuda_engine *e = self(engine);
     cudaSetDevice(e->index);
     decoder_close(e->decoder);
+    stepper_close(e->stepper);
     prefill_close(e->prefill);
     while (e->free_states) {
         struct state *s = e->free_states;

@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "cost.cuh"
 #include "kernels.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP };
@@ -313,32 +314,6 @@ enum status launch_quantise(struct queue q, const struct batch *b,
 }
 
 /* ---- costs and predictions: a warp a row -------------------------------- */
-
-static __device__ __forceinline__ uint64_t warp_sum(uint64_t x)
-{
-    for (int s = WARP / 2; s > 0; s /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, s);
-    return x;
-}
-
-/* odds_cost(logits, byte): the sum is of integers, in any order. */
-static __device__ float cost_of(const float *logits, int byte, int lane)
-{
-    constexpr int each = N_BYTES_VOCAB / WARP;
-    float x[each], m = exact_logit(logits[0]);
-#pragma unroll
-    for (int i = 0; i < each; i++) {
-        x[i] = exact_logit(logits[i * WARP + lane]);
-        m = exact_max(x[i], m);
-    }
-    for (int s = WARP / 2; s > 0; s /= 2)
-        m = exact_max(__shfl_xor_sync(0xffffffffu, m, s), m);
-    uint64_t sum = 0;
-#pragma unroll
-    for (int i = 0; i < each; i++)
-        sum += exact_odds_weight(x[i] - m, 1.0f);
-    return exact_cost(exact_logit(logits[byte]) - m, warp_sum(sum));
-}
 
 /* The warp of the first row of a piece has read the prediction in the state
  * before it replaces it by that after the last row. */

@@ -1,0 +1,667 @@
+/* step.cu -- the kernel that steps many streams by a byte, and its launches.
+ *
+ * step_layer() below is a layer of a tile: what follows what, and why a place
+ * that other blocks write to is free when they do.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "step.cuh"
+
+#include "step_block.cuh"
+
+/* ---- the kernel ---------------------------------------------------------- */
+
+#ifdef HAS_CLUSTER
+
+static_assert(NORM_GROUPS * sizeof(struct norm_words) <= NORM_BYTES,
+              "the words of the norms have room");
+
+/* u, y, dt ..: the names of cpu_engine.c.  A place in the memory of a block is
+ * free when others write to it:
+ *   q       for u: who sends it has all maxima of u, which blocks send when
+ *           they have read x; for y: all maxima of y, sent after u was read;
+ *           for x: all of dv, which warps send when they have read y
+ *   maxima  of y: who sends them has dt, B and C, made of all of u, which
+ *           blocks send when they have read those of u; of u: all of x, made
+ *           of all of dv
+ *   dtbc    who sends it has all of u, hence all have left the scan before
+ *   dv      (and sums) who sends it has all of y, hence all have left x_proj;
+ *           who sends x has read all of its dv
+ * The first layer of a tile does not wait for dv: tiles end with a barrier. */
+template <class T>
+static __device__ __forceinline__ void
+step_layer(step_block<T> &k, const struct step_job &job, int layer)
+{
+    const struct step_model &m = k.m;
+    const bool is_last = layer + 1 == m.n_layer;
+    const int maxima = m.size * k.n * (int)sizeof(uint32_t);
+    in_stream<T> in;
+    x_stream<T> x;
+    out_stream<T> out;
+    struct past_rows past;
+    float s[STEP_STATES], a[STEP_STATES];
+
+    copy_wait<0>();
+    __syncthreads(); /* the parameters are there */
+    load_past(past, k, layer, own_row(k));
+    start_in(in, k, layer);
+    if (!is_last)
+        prefetch_weights(k, layer + 1);
+    step_norm(k, job, layer == 0, m.share.norm, m.share.norm_bias);
+    step_await(k, X_COMES, k.n * (m.d_model + (int)sizeof(float)));
+    step_in(in, k);
+    __syncthreads(); /* u and z are written */
+    step_forget(k);
+    step_convolve(past, k, layer);
+    __syncthreads(); /* u and its maxima are complete */
+    step_forget(k);
+    tell_maxima(k, U_MAXIMA);
+    clear_x(k);
+    start_x(x, k, layer, 0);
+    step_await(k, U_MAXIMA, maxima);
+    step_quantise(k, U_COMES);
+    step_await(k, U_COMES, k.n * m.d_inner);
+    step_x(x, k, layer);
+    load_states(s, k, layer, own_row(k));
+#pragma unroll
+    for (int i = 0; i < STEP_STATES; i++)
+        a[i] = ((const float *)(k.share(layer) +
+                                m.share.a))[i * T::channels + own_channel(k)];
+    step_await(k, DTBC_COMES, k.n * m.dtbc_stride * (int)sizeof(float));
+    quantise_dt(k);
+    __syncthreads(); /* dt_q is written */
+    step_forget(k);
+    step_scan(k, layer, s, a);
+    __syncthreads(); /* y and its maxima are complete */
+    step_forget(k);
+    tell_maxima(k, Y_MAXIMA);
+    if (!is_last)
+        prefetch_states(k, layer + 1);
+    start_out(out, k, layer, out_tile(k));
+    step_await(k, Y_MAXIMA, maxima);
+    step_quantise(k, Y_COMES);
+    step_await(k, Y_COMES, k.n * m.d_inner);
+    fetch_params(k, is_last ? k.head_share() : k.share(layer + 1),
+                 is_last ? m.head.units : m.share.a);
+    step_out(out, k, layer);
+    step_await(k, DV_COMES, k.n_own() * m.d_model * (int)sizeof(float));
+}
+
+template <class T>
+static __device__ __forceinline__ void step_predict(step_block<T> &k,
+                                                    const struct step_job &job)
+{
+    copy_wait<0>();
+    __syncthreads(); /* the parameters are there */
+    step_norm(k, job, false, k.m.head.norm, k.m.head.norm_bias);
+    step_await(k, X_COMES, k.n * (k.m.d_model + (int)sizeof(float)));
+    step_head_product(k, job);
+    __syncwarp();
+    cluster_barrier(); /* the logits are there, q has been read */
+    step_deliver(k, job);
+}
+
+template <class T>
+static __device__ __forceinline__ void
+enter_tile(step_block<T> &k, const struct step_job &job, int tile)
+{
+    k.row = tile * job.tile_rows;
+    k.n = min(job.tile_rows, job.n_rows - k.row);
+    k.own = own_rows(k.n, k.m.size);
+    __syncthreads(); /* nobody reads the last tile's images */
+    for (int i = k.thread; i < k.n; i += STEP_THREADS) {
+        k.template place<float *>(k.m.at.image)[i] = job.images[k.row + i];
+        k.template place<uint32_t>(k.m.at.amax)[i] = 0;
+    }
+    fetch_params(k, k.share(0), k.m.share.a);
+    __syncthreads(); /* images are written */
+    prefetch_states(k, 0);
+}
+#endif
+
+template <class T>
+static __global__ void __launch_bounds__(STEP_THREADS, 1)
+    step_streams(const __grid_constant__ struct step_model m,
+                 const __grid_constant__ struct step_job job)
+{
+#ifdef HAS_CLUSTER
+    const int n_tiles = ceil_div(job.n_rows, job.tile_rows);
+    const int n_teams = gridDim.x / m.size;
+    step_block<T> k = {m,
+                       (int)blockIdx.x % m.size,
+                       (int)threadIdx.x,
+                       (int)threadIdx.x / WARP,
+                       (int)threadIdx.x % WARP,
+                       0,
+                       0,
+                       0,
+                       0};
+    if (threadIdx.x < EXCHANGES)
+        mbarrier_init(k.template place<uint64_t>(m.at.come) + threadIdx.x);
+    cluster_barrier(); /* all blocks are here */
+#pragma unroll 1
+    for (int i = blockIdx.x / m.size; i < n_tiles; i += n_teams) {
+        enter_tile(k, job, i);
+#pragma unroll 1
+        for (int layer = 0; layer < m.n_layer; layer++)
+            step_layer(k, job, layer);
+        step_predict(k, job);
+    }
+    __syncwarp();
+    cluster_barrier(); /* nobody writes to a block that is gone */
+#endif
+}
+
+/* ---- weights in the order of use ----------------------------------------- */
+
+enum { PACK_THREADS = 256 };
+
+/* How rows of a matrix become units: which of its tiles of eight rows comes
+ * when. */
+struct packing {
+    int units, tiles;      /* of each tile; and how many there are          */
+    int turns;             /* so many tiles give their units in turn        */
+    int first, step, jump; /* the first tile, the next, the second half of
+                            * those that take turns                         */
+    int gap_at, gap;       /* rows of zeros before row gap_at               */
+};
+
+static __global__ void pack_units(uint32_t *to, struct cuda_matrix w,
+                                  struct packing p)
+{
+    int i = blockIdx.x * PACK_THREADS + threadIdx.x;
+    if (i >= p.tiles * p.units * UNIT_BYTES / 4)
+        return;
+    int word = i % 4, lane = i / 4 % WARP, u = i / (UNIT_BYTES / 4);
+    int half = max(p.turns / 2, 1), j = u % p.turns;
+    int unit = u / p.turns % p.units, group = u / p.turns / p.units;
+    int tile =
+        p.first + (group * half + j % half) * p.step + (j < half ? 0 : p.jump);
+    int row = tile * 8 + lane / 4;
+    bool is_gap = row >= p.gap_at && row < p.gap_at + p.gap;
+    row -= row < p.gap_at ? 0 : p.gap;
+    int at = (unit * 4 + word) * 16 + lane % 4 * 4;
+    to[i] = !is_gap && row < w.rows && at < w.stride
+                ? *(const uint32_t *)(w.q + (size_t)row * w.stride + at)
+                : 0;
+}
+
+/* Words of dt_proj, the channels side by side. */
+static __global__ void pack_dt(uint32_t *to, struct cuda_matrix w, int first,
+                               int channels, int words)
+{
+    int i = blockIdx.x * PACK_THREADS + threadIdx.x;
+    if (i < channels * words)
+        to[i] = *(const uint32_t *)(w.q +
+                                    (size_t)(first + i % channels) * w.stride +
+                                    i / channels * 4);
+}
+
+static __global__ void pack_rows(float *to, const float *from, int rows,
+                                 int cols, int stride)
+{
+    int i = blockIdx.x * PACK_THREADS + threadIdx.x;
+    if (i < rows * cols)
+        to[i] = from[(size_t)(i / cols) * stride + i % cols];
+}
+
+static void put_units(char *to, const struct cuda_matrix *w, struct packing p,
+                      cudaStream_t stream)
+{
+    int n = p.tiles * p.units * UNIT_BYTES / 4;
+    if (n > 0)
+        pack_units<<<ceil_div(n, PACK_THREADS), PACK_THREADS, 0, stream>>>(
+            (uint32_t *)to, *w, p);
+}
+
+static void put_rows(char *to, const float *from, int rows, int cols,
+                     int stride, cudaStream_t stream)
+{
+    if (from && rows * cols > 0)
+        pack_rows<<<ceil_div(rows * cols, PACK_THREADS), PACK_THREADS, 0,
+                    stream>>>((float *)to, from, rows, cols, stride);
+}
+
+static void put_floats(char *to, const float *from, int n, cudaStream_t stream)
+{
+    put_rows(to, from, 1, n, n, stream);
+}
+
+/* What the block of a rank has of a layer. */
+static void put_share(char *to, const struct step_model *m,
+                      const struct cuda_layer *l, int rank, int channels,
+                      cudaStream_t stream)
+{
+    const struct step_share *at = &m->share;
+    int d = m->d_model, e = m->d_inner, first = rank * channels;
+    int gap = m->dt_room - m->dt_rank, out = d / m->size;
+    put_floats(to + at->norm, l->norm, d, stream);
+    put_floats(to + at->norm_bias, l->norm_bias, d, stream);
+    put_rows(to + at->conv, l->conv + first, STEP_TAPS, channels, e, stream);
+    put_floats(to + at->conv_bias, l->conv_bias + first, channels, stream);
+    put_floats(to + at->dt_scale, l->dt_proj.scale + first, channels, stream);
+    put_floats(to + at->dt_bias, l->dt_bias + first, channels, stream);
+    put_floats(to + at->d, l->d + first, channels, stream);
+    put_rows(to + at->in_scale, l->in_proj.scale + first, 2, channels, e,
+             stream);
+    put_floats(to + at->x_scale, l->x_proj.scale, m->dt_rank, stream);
+    put_floats(to + at->x_scale + m->dt_room * 4, l->x_proj.scale + m->dt_rank,
+               2 * STEP_STATES, stream);
+    pack_dt<<<ceil_div(channels * m->dt_words, PACK_THREADS), PACK_THREADS, 0,
+              stream>>>((uint32_t *)(to + at->dt_proj), l->dt_proj, first,
+                        channels, m->dt_words);
+    put_rows(to + at->a, l->a_log2e + first, STEP_STATES, channels, e, stream);
+    put_floats(to + at->out_scale, l->out_proj.scale + rank * out, out, stream);
+
+    int turns = 2 * channels / 8 / STEP_WARPS, rows = l->in_proj.rows;
+    struct packing in = {
+        d / UNIT_DEPTH, 2 * channels / 8, turns, first / 8, 1, e / 8, rows, 0};
+    struct packing x = {e / UNIT_DEPTH,
+                        own_rows(m->x_tiles, m->size),
+                        1,
+                        rank,
+                        m->size,
+                        0,
+                        m->dt_rank,
+                        gap};
+    struct packing o = {e / UNIT_DEPTH, out / 8, 1, rank * out / 8, 1, 0, d, 0};
+    put_units(to + at->in, &l->in_proj, in, stream);
+    put_units(to + at->x, &l->x_proj, x, stream);
+    put_units(to + at->out, &l->out_proj, o, stream);
+}
+
+static void put_head(char *to, const struct step_model *m,
+                     const struct cuda_model *from, int rank,
+                     cudaStream_t stream)
+{
+    const struct step_head *at = &m->head;
+    int first = head_tile(rank, m->size);
+    int tiles = head_tile(rank + 1, m->size) - first, d = m->d_model;
+    struct packing p = {d / UNIT_DEPTH, tiles, 1, first, 1, 0,
+                        N_BYTES_VOCAB,  0};
+    put_floats(to + at->norm, from->norm_f, d, stream);
+    put_floats(to + at->norm_bias, from->norm_f_bias, d, stream);
+    put_floats(to + at->scale, from->lm_head.scale + first * 8, tiles * 8,
+               stream);
+    put_units(to + at->units, &from->lm_head, p, stream);
+}
+
+/* ---- the shape ----------------------------------------------------------- */
+
+/* Gives out places, at multiples of 16 bytes. */
+static int next_place(int *used, size_t bytes)
+{
+    int at = *used;
+    *used += round_up((int)bytes, 16);
+    return at;
+}
+
+static void place_share(struct step_model *m, int channels)
+{
+    struct step_share *s = &m->share;
+    const size_t f = sizeof(float), bias = m->has_norm_bias ? m->d_model : 0;
+    int used = 0;
+    s->norm = next_place(&used, m->d_model * f);
+    s->norm_bias = next_place(&used, bias * f);
+    s->conv = next_place(&used, STEP_TAPS * channels * f);
+    s->conv_bias = next_place(&used, channels * f);
+    s->dt_scale = next_place(&used, channels * f);
+    s->dt_bias = next_place(&used, channels * f);
+    s->d = next_place(&used, channels * f);
+    s->in_scale = next_place(&used, 2 * channels * f);
+    s->x_scale = next_place(&used, m->x_tiles * 8 * f);
+    s->dt_proj = next_place(&used, m->dt_words * channels * f);
+    s->a = next_place(&used, STEP_STATES * channels * f);
+    s->out_scale = next_place(&used, m->d_model / m->size * f);
+    used = round_up(used, ARENA_ALIGN);
+    s->in = next_place(&used, 2 * (size_t)channels * m->d_model);
+    s->x = next_place(&used,
+                      (size_t)own_rows(m->x_tiles, m->size) * 8 * m->d_inner);
+    s->out = next_place(&used, (size_t)m->d_model / m->size * m->d_inner);
+    s->bytes = round_up(used, ARENA_ALIGN);
+
+    struct step_head *h = &m->head;
+    used = 0;
+    h->tiles = own_rows(N_BYTES_VOCAB / 8, m->size);
+    h->norm = next_place(&used, m->d_model * f);
+    h->norm_bias = next_place(&used, bias * f);
+    h->scale = next_place(&used, h->tiles * 8 * f);
+    h->units = next_place(&used, (size_t)h->tiles * 8 * m->d_model);
+    h->bytes = round_up(used, ARENA_ALIGN);
+}
+
+/* Shared memory for tiles of so many rows. */
+static void place_memory(struct step_model *m, int rows, int uz_pitch)
+{
+    struct step_memory *at = &m->at;
+    const size_t f = sizeof(float);
+    size_t own = (size_t)own_rows(rows, m->size) * m->d_model * f;
+    size_t x = (size_t)own_rows(m->x_tiles, m->size) * rows * 8 * f;
+    int params = m->share.a > m->head.units ? m->share.a : m->head.units;
+    int used = 0;
+    m->rows = rows;
+    at->q_pitch = m->d_inner + 16;
+    if (at->q_pitch < m->d_model + 16)
+        at->q_pitch = m->d_model + 16;
+    at->h = next_place(&used, own);
+    at->q = next_place(&used, (size_t)rows * at->q_pitch);
+    at->uz = next_place(&used, rows * uz_pitch * f);
+    at->dv = at->sums = next_place(&used, own > x ? own : x);
+    at->dtbc = next_place(&used, rows * m->dtbc_stride * f);
+    at->dt_q = next_place(&used, rows * m->dt_words * f);
+    at->maxima = next_place(&used, m->size * rows * f);
+    at->params = next_place(&used, params);
+    at->amax = next_place(&used, rows * f);
+    at->scale = next_place(&used, rows * f);
+    at->inverse = next_place(&used, rows * f);
+    at->dt_unit = next_place(&used, rows * f);
+    at->image = next_place(&used, rows * sizeof(float *));
+    at->norm = next_place(&used, NORM_BYTES);
+    at->come = next_place(&used, EXCHANGES * sizeof(uint64_t));
+    /* The last product of a tile may be fed rows past the tile. */
+    int fed = at->q + round_up(rows, ROW_TILE) * at->q_pitch;
+    at->bytes = used > fed ? used : fed;
+}
+
+/* Channels of a block; 0 when they cannot be dealt out evenly. */
+static int choose_channels(const struct model_config *c)
+{
+    static const int choice[] = {step_128::channels, step_256::channels};
+    if (c->d_state != STEP_STATES || c->d_conv != STEP_TAPS ||
+        c->d_model % UNIT_DEPTH != 0)
+        return 0;
+    for (int i = 0; i < 2; i++) {
+        int size = c->d_inner / choice[i];
+        if (c->d_inner % choice[i] == 0 && size <= TEAM_SIZE_MAX &&
+            c->d_model % (8 * size) == 0)
+            return choice[i];
+    }
+    return 0;
+}
+
+static void describe_model(struct step_model *m, const struct cuda_model *from,
+                           int channels)
+{
+    const struct model_config *c = &from->config;
+    m->d_model = c->d_model;
+    m->d_inner = c->d_inner;
+    m->dt_rank = c->dt_rank;
+    m->n_layer = c->n_layer;
+    m->size = c->d_inner / channels;
+    m->has_norm_bias = c->has_norm_bias;
+    m->epsilon = c->norm_epsilon;
+    m->image = from->image;
+    m->embedding = from->embedding;
+    m->dt_room = round_up(c->dt_rank, 4);
+    m->dt_words = m->dt_room / 4;
+    m->dtbc_stride = m->dt_room + 2 * STEP_STATES;
+    m->x_tiles = ceil_div(m->dtbc_stride, 8);
+    place_share(m, channels);
+}
+
+/* ---- a call -------------------------------------------------------------- */
+
+enum {
+    STEP_ROWS = 4096,    /* of a launch                                      */
+    STEP_ROWS_LEAST = 8, /* of a tile, where there are as many              */
+    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4
+};
+
+typedef void step_kernel(const struct step_model, const struct step_job);
+
+struct stepper {
+    struct step_model model;
+    step_kernel *few, *many; /* for tiles of few rows, and of more         */
+    int n_teams; /* that run at the same time                              */
+    cudaStream_t stream;
+    cudaEvent_t done;
+    void *weights;      /* owned                                */
+    char *sent;         /* owned, pinned: images, then bytes    */
+    float *host_bits;   /* owned, pinned                        */
+    float *host_logits; /* the same; NULL until wanted          */
+    char *memory;       /* owned: as sent                       */
+    float *logits;      /* owned                                */
+    const struct segment *segments[STEP_ROWS]; /* of the rows              */
+};
+
+static void set_launch(cudaLaunchConfig_t *config,
+                       cudaLaunchAttribute *attribute, const struct stepper *s,
+                       int n_teams)
+{
+    *config = {};
+    attribute->id = cudaLaunchAttributeClusterDimension;
+    attribute->val.clusterDim.x = s->model.size;
+    attribute->val.clusterDim.y = attribute->val.clusterDim.z = 1;
+    config->gridDim = dim3(n_teams * s->model.size);
+    config->blockDim = dim3(STEP_THREADS);
+    config->dynamicSmemBytes = s->model.at.bytes;
+    config->stream = s->stream;
+    config->attrs = attribute;
+    config->numAttrs = 1;
+}
+
+/* Takes the next segments that have a byte; how many. */
+static int take_rows(struct stepper *s, const struct segment **next,
+                     const struct segment *end, bool *wants_logits)
+{
+    int n = 0;
+    *wants_logits = false;
+    for (; *next < end && n < STEP_ROWS; (*next)++) {
+        if ((*next)->n == 0)
+            continue;
+        s->segments[n++] = *next;
+        *wants_logits |= (*next)->logits != NULL;
+    }
+    return n;
+}
+
+/* Rows of a tile: so that teams have equal shares, in as few rounds as the
+ * memory of a team allows. */
+static int tile_rows(const struct stepper *s, int n)
+{
+    int rounds = ceil_div(n, s->n_teams * s->model.rows);
+    int rows = ceil_div(n, s->n_teams * rounds);
+    return rows < STEP_ROWS_LEAST ? STEP_ROWS_LEAST : rows;
+}
+
+static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
+{
+    size_t images = n * sizeof(float *);
+    struct step_job job = {n,
+                           tile_rows(s, n),
+                           (float *const *)s->memory,
+                           (const uint8_t *)s->memory + images,
+                           s->logits,
+                           wants_logits ? s->host_logits : NULL,
+                           s->host_bits};
+    for (int i = 0; i < n; i++) {
+        ((float **)s->sent)[i] = s->segments[i]->state->image;
+        s->sent[images + i] = (char)s->segments[i]->bytes[0];
+    }
+    CUDA_TRY(cudaMemcpyAsync(s->memory, s->sent, images + n,
+                             cudaMemcpyHostToDevice, s->stream),
+             "sending bytes");
+    int n_tiles = ceil_div(n, job.tile_rows);
+    cudaLaunchConfig_t config;
+    cudaLaunchAttribute attribute;
+    set_launch(&config, &attribute, s,
+               n_tiles < s->n_teams ? n_tiles : s->n_teams);
+    step_kernel *kernel = job.tile_rows <= ROW_TILE ? s->few : s->many;
+    return cuda_status(cudaLaunchKernelEx(&config, kernel, s->model, job),
+                       "stepping streams");
+}
+
+/* The kernel has written them to the memory of the host. */
+static enum status take_results(struct stepper *s, int n)
+{
+    CUDA_TRY(cudaEventRecord(s->done, s->stream), "stepping streams");
+    CUDA_TRY(cudaEventSynchronize(s->done), "stepping streams");
+    for (int i = 0; i < n; i++) {
+        const struct segment *segment = s->segments[i];
+        if (segment->bits)
+            segment->bits[0] = s->host_bits[i];
+        if (segment->logits)
+            memcpy(segment->logits, s->host_logits + (size_t)i * N_BYTES_VOCAB,
+                   N_BYTES_VOCAB * sizeof(float));
+    }
+    return OK;
+}
+
+enum status stepper_feed(struct stepper *s, const struct segment *segments,
+                         size_t n)
+{
+    const struct segment *next = segments;
+    for (;;) {
+        bool wants_logits;
+        int rows = take_rows(s, &next, segments + n, &wants_logits);
+        if (rows == 0)
+            return OK;
+        if (wants_logits && !s->host_logits)
+            CUDA_TRY(cudaMallocHost(&s->host_logits, LOGITS_BYTES),
+                     "memory for results");
+        TRY(launch_rows(s, rows, wants_logits));
+        TRY(take_results(s, rows));
+    }
+}
+
+/* ---- opening ------------------------------------------------------------- */
+
+static enum status prepare(step_kernel *kernel, int shared)
+{
+    const char *what = "preparing the kernel that steps streams";
+    const void *f = (const void *)kernel;
+    CUDA_TRY(cudaFuncSetAttribute(
+                 f, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+             what);
+    return cuda_status(
+        cudaFuncSetAttribute(f, cudaFuncAttributeNonPortableClusterSizeAllowed,
+                             1),
+        what);
+}
+
+/* How many teams run at the same time. */
+static enum status count_teams(struct stepper *s)
+{
+    cudaLaunchConfig_t config;
+    cudaLaunchAttribute attribute;
+    TRY(prepare(s->few, s->model.at.bytes));
+    TRY(prepare(s->many, s->model.at.bytes));
+    set_launch(&config, &attribute, s, 1);
+    if (cudaOccupancyMaxActiveClusters(&s->n_teams, (const void *)s->many,
+                                       &config) != cudaSuccess)
+        s->n_teams = 0;
+    cudaGetLastError(); /* it is no failure: there are the waves */
+    return OK;
+}
+
+/* The largest tiles that fit; s->n_teams stays 0 where none do. */
+template <class Few, class Many>
+static enum status choose_rows(struct stepper *s, int max_shared)
+{
+    int rows = Many::rows_max;
+    s->few = step_streams<Few>;
+    s->many = step_streams<Many>;
+    do
+        place_memory(&s->model, rows, Many::uz_pitch);
+    while (s->model.at.bytes > max_shared && --rows >= STEP_ROWS_LEAST);
+    return rows < STEP_ROWS_LEAST ? OK : count_teams(s);
+}
+
+static enum status choose_grid(struct stepper *s, int channels)
+{
+    int device, shared, major;
+    CUDA_TRY(cudaGetDevice(&device), "asking for the device");
+    CUDA_TRY(cudaDeviceGetAttribute(
+                 &shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             "asking for the device's properties");
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
+                                    device),
+             "asking for the device's properties");
+    if (major < 9) /* no clusters */
+        return OK;
+    return channels == step_128::channels
+               ? choose_rows<step_128_few, step_128>(s, shared)
+               : choose_rows<step_256_few, step_256>(s, shared);
+}
+
+static enum status place_weights(struct stepper *s,
+                                 const struct cuda_model *from, int channels)
+{
+    struct step_model *m = &s->model;
+    size_t shares = (size_t)m->n_layer * m->size * m->share.bytes;
+    size_t size = shares + (size_t)m->size * m->head.bytes;
+    CUDA_TRY(cudaMalloc(&s->weights, size), "memory for the weights");
+    CUDA_TRY(cudaMemsetAsync(s->weights, 0, size, s->stream),
+             "placing the weights");
+    char *to = (char *)s->weights;
+    m->shares = to;
+    for (int i = 0; i < m->n_layer; i++) {
+        for (int rank = 0; rank < m->size; rank++, to += m->share.bytes)
+            put_share(to, m, &from->layers[i], rank, channels, s->stream);
+    }
+    m->heads = to;
+    for (int rank = 0; rank < m->size; rank++, to += m->head.bytes)
+        put_head(to, m, from, rank, s->stream);
+    return cuda_status(cudaStreamSynchronize(s->stream), "placing the weights");
+}
+
+static enum status allocate(struct stepper *s)
+{
+    size_t sent = STEP_ROWS * (sizeof(float *) + 1);
+    CUDA_TRY(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming |
+                                                    cudaEventBlockingSync),
+             "an event");
+    CUDA_TRY(cudaMallocHost(&s->sent, sent), "memory for bytes");
+    CUDA_TRY(cudaMallocHost(&s->host_bits, STEP_ROWS * sizeof(float)),
+             "memory for results");
+    CUDA_TRY(cudaMalloc(&s->memory, sent), "memory for bytes");
+    return cuda_status(cudaMalloc(&s->logits, LOGITS_BYTES),
+                       "memory for results");
+}
+
+static enum status set_up(struct stepper *s, const struct cuda_model *model)
+{
+    int channels = choose_channels(&model->config);
+    if (channels == 0)
+        return OK;
+    describe_model(&s->model, model, channels);
+    TRY(choose_grid(s, channels));
+    if (s->n_teams == 0)
+        return OK;
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking),
+             "a stream");
+    TRY(place_weights(s, model, channels));
+    return allocate(s);
+}
+
+enum status stepper_open(struct stepper **stepper,
+                         const struct cuda_model *model)
+{
+    *stepper = NULL;
+    struct stepper *s = (struct stepper *)calloc(1, sizeof *s);
+    if (!s)
+        return fail_memory("the GPU engine");
+    enum status status = set_up(s, model);
+    if (status == OK && s->n_teams > 0)
+        *stepper = s;
+    else
+        stepper_close(s);
+    return status;
+}
+
+void stepper_close(struct stepper *s)
+{
+    if (!s)
+        return;
+    if (s->done)
+        cudaEventDestroy(s->done);
+    if (s->stream)
+        cudaStreamDestroy(s->stream);
+    cudaFreeHost(s->sent);
+    cudaFreeHost(s->host_bits);
+    cudaFreeHost(s->host_logits);
+    cudaFree(s->memory);
+    cudaFree(s->logits);
+    cudaFree(s->weights);
+    free(s);
+}

@@ -1,0 +1,28 @@
+/* step.cuh -- many streams, a byte each.
+ *
+ * A team, which is a cluster of blocks, carries a tile of streams through all
+ * layers on the chip: only weights and states come from memory, and no kernel
+ * is launched on the way.  The same bits as prefill.cuh, which serves longer
+ * pieces, and the shapes and GPUs that teams do not.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_STEP_CUH
+#define MAMBYTE_STEP_CUH
+
+#include "device.cuh"
+
+struct stepper; /* private: weights in the order of use, what is under way */
+
+/* *stepper is NULL where the shape does not fit the GPU.  The model outlives
+ * it. */
+enum status stepper_open(struct stepper **stepper,
+                         const struct cuda_model *model);
+void stepper_close(struct stepper *stepper); /* NULL is accepted */
+
+/* engine_feed for segments of one byte or none, without sums.  Returns when
+ * all is done. */
+enum status stepper_feed(struct stepper *stepper,
+                         const struct segment *segments, size_t n);
+
+#endif
