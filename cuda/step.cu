@@ -51,6 +51,7 @@ step_layer(step_block<T> &k, const struct step_job &job, int layer)
     step_await(k, X_COMES, k.n * (m.d_model + (int)sizeof(float)));
     step_in(in, k);
     __syncthreads(); /* u and z are written */
+    ring_fill(k);
     step_forget(k);
     step_convolve(past, k, layer);
     __syncthreads(); /* u and its maxima are complete */
@@ -77,7 +78,7 @@ step_layer(step_block<T> &k, const struct step_job &job, int layer)
     tell_maxima(k, Y_MAXIMA);
     if (!is_last)
         prefetch_states(k, layer + 1);
-    start_out(out, k, layer, out_tile(k));
+    start_out(out, k, layer);
     step_await(k, Y_MAXIMA, maxima);
     step_quantise(k, Y_COMES);
     step_await(k, Y_COMES, k.n * m.d_inner);
@@ -127,6 +128,8 @@ static __global__ void __launch_bounds__(STEP_THREADS, 1)
 #ifdef HAS_CLUSTER
     const int n_tiles = ceil_div(job.n_rows, job.tile_rows);
     const int n_teams = gridDim.x / m.size;
+    const int team = blockIdx.x / m.size;
+    const int own_tiles = (n_tiles - team + n_teams - 1) / n_teams;
     step_block<T> k = {m,
                        (int)blockIdx.x % m.size,
                        (int)threadIdx.x,
@@ -135,12 +138,21 @@ static __global__ void __launch_bounds__(STEP_THREADS, 1)
                        0,
                        0,
                        0,
-                       0};
+                       0,
+                       0,
+                       0,
+                       0,
+                       own_tiles * m.n_layer * m.share.n_stages};
     if (threadIdx.x < EXCHANGES)
         mbarrier_init(k.template place<uint64_t>(m.at.come) + threadIdx.x);
+    if (T::has_ring && threadIdx.x < m.at.ring_stages)
+        mbarrier_init(k.template place<uint64_t>(m.at.full) + threadIdx.x);
+    if (threadIdx.x == 0)
+        *k.template place<int>(m.at.filled) = 0;
     cluster_barrier(); /* all blocks are here */
+    ring_fill(k);
 #pragma unroll 1
-    for (int i = blockIdx.x / m.size; i < n_tiles; i += n_teams) {
+    for (int i = team; i < n_tiles; i += n_teams) {
         enter_tile(k, job, i);
 #pragma unroll 1
         for (int layer = 0; layer < m.n_layer; layer++)
@@ -156,32 +168,51 @@ static __global__ void __launch_bounds__(STEP_THREADS, 1)
 
 enum { PACK_THREADS = 256 };
 
-/* How rows of a matrix become units: which of its tiles of eight rows comes
- * when. */
-struct packing {
-    int units, tiles;      /* of each tile; and how many there are          */
-    int turns;             /* so many tiles give their units in turn        */
-    int first, step, jump; /* the first tile, the next, the second half of
-                            * those that take turns                         */
-    int gap_at, gap;       /* rows of zeros before row gap_at               */
-};
+enum packed { PACK_IN, PACK_X, PACK_OUT, PACK_HEAD };
+
+/* Unit number i of a block: which tile of eight rows, and which part of its
+ * depth; -1: none.  See step_share. */
+static __device__ int2 unit_at(const struct step_model &m, enum packed what,
+                               int rank, int i)
+{
+    const struct step_share &s = m.share;
+    const int warp = i % STEP_WARPS, stage = i / STEP_WARPS;
+    if (what == PACK_IN) {
+        int turns = 2 * (m.d_inner / m.size) / 8 / STEP_WARPS, half = turns / 2;
+        int j = stage % turns;
+        return make_int2((rank * STEP_WARPS + warp) * half + j % half +
+                             (j < half ? 0 : m.d_inner / 8),
+                         stage / turns);
+    }
+    if (what == PACK_X)
+        return make_int2(rank + stage / s.x_stages * m.size,
+                         stage % s.x_stages * STEP_WARPS + warp);
+    if (what == PACK_HEAD)
+        return make_int2(head_tile(rank, m.size) + i / s.in_units,
+                         i % s.in_units);
+    int warps = out_is_shared(s.n_out_tiles) ? STEP_WARPS / 2 : STEP_WARPS;
+    int tile = warp % warps;
+    return make_int2(tile < s.n_out_tiles ? rank * s.n_out_tiles + tile : -1,
+                     stage + warp / warps * s.out_units);
+}
 
 static __global__ void pack_units(uint32_t *to, struct cuda_matrix w,
-                                  struct packing p)
+                                  struct step_model m, enum packed what,
+                                  int rank, int n)
 {
     int i = blockIdx.x * PACK_THREADS + threadIdx.x;
-    if (i >= p.tiles * p.units * UNIT_BYTES / 4)
+    if (i >= n * UNIT_BYTES / 4)
         return;
-    int word = i % 4, lane = i / 4 % WARP, u = i / (UNIT_BYTES / 4);
-    int half = max(p.turns / 2, 1), j = u % p.turns;
-    int unit = u / p.turns % p.units, group = u / p.turns / p.units;
-    int tile =
-        p.first + (group * half + j % half) * p.step + (j < half ? 0 : p.jump);
-    int row = tile * 8 + lane / 4;
-    bool is_gap = row >= p.gap_at && row < p.gap_at + p.gap;
-    row -= row < p.gap_at ? 0 : p.gap;
-    int at = (unit * 4 + word) * 16 + lane % 4 * 4;
-    to[i] = !is_gap && row < w.rows && at < w.stride
+    int word = i % 4, lane = i / 4 % WARP;
+    int2 unit = unit_at(m, what, rank, i / (UNIT_BYTES / 4));
+    int row = unit.x * 8 + lane / 4, room = m.dt_room - m.dt_rank;
+    bool is_there = unit.x >= 0;
+    if (what == PACK_X && row >= m.dt_rank) { /* zeros in the room after dt */
+        is_there = row >= m.dt_room;
+        row -= room;
+    }
+    int at = (unit.y * 4 + word) * 16 + lane % 4 * 4;
+    to[i] = is_there && row < w.rows && at < w.stride
                 ? *(const uint32_t *)(w.q + (size_t)row * w.stride + at)
                 : 0;
 }
@@ -205,13 +236,13 @@ static __global__ void pack_rows(float *to, const float *from, int rows,
         to[i] = from[(size_t)(i / cols) * stride + i % cols];
 }
 
-static void put_units(char *to, const struct cuda_matrix *w, struct packing p,
-                      cudaStream_t stream)
+/* n units of the block of a rank. */
+static void put_units(char *to, const struct cuda_matrix *w,
+                      const struct step_model *m, enum packed what, int rank,
+                      int n, cudaStream_t stream)
 {
-    int n = p.tiles * p.units * UNIT_BYTES / 4;
-    if (n > 0)
-        pack_units<<<ceil_div(n, PACK_THREADS), PACK_THREADS, 0, stream>>>(
-            (uint32_t *)to, *w, p);
+    pack_units<<<ceil_div(n * UNIT_BYTES / 4, PACK_THREADS), PACK_THREADS, 0,
+                 stream>>>((uint32_t *)to, *w, *m, what, rank, n);
 }
 
 static void put_rows(char *to, const float *from, int rows, int cols,
@@ -234,7 +265,7 @@ static void put_share(char *to, const struct step_model *m,
 {
     const struct step_share *at = &m->share;
     int d = m->d_model, e = m->d_inner, first = rank * channels;
-    int gap = m->dt_room - m->dt_rank, out = d / m->size;
+    int out = d / m->size;
     put_floats(to + at->norm, l->norm, d, stream);
     put_floats(to + at->norm_bias, l->norm_bias, d, stream);
     put_rows(to + at->conv, l->conv + first, STEP_TAPS, channels, e, stream);
@@ -253,21 +284,15 @@ static void put_share(char *to, const struct step_model *m,
     put_rows(to + at->a, l->a_log2e + first, STEP_STATES, channels, e, stream);
     put_floats(to + at->out_scale, l->out_proj.scale + rank * out, out, stream);
 
-    int turns = 2 * channels / 8 / STEP_WARPS, rows = l->in_proj.rows;
-    struct packing in = {
-        d / UNIT_DEPTH, 2 * channels / 8, turns, first / 8, 1, e / 8, rows, 0};
-    struct packing x = {e / UNIT_DEPTH,
-                        own_rows(m->x_tiles, m->size),
-                        1,
-                        rank,
-                        m->size,
-                        0,
-                        m->dt_rank,
-                        gap};
-    struct packing o = {e / UNIT_DEPTH, out / 8, 1, rank * out / 8, 1, 0, d, 0};
-    put_units(to + at->in, &l->in_proj, in, stream);
-    put_units(to + at->x, &l->x_proj, x, stream);
-    put_units(to + at->out, &l->out_proj, o, stream);
+    int in = at->in_units * 2 * channels / 8;
+    int x = at->n_x_tiles * at->x_stages * STEP_WARPS;
+    to += at->stages;
+    put_units(to, &l->in_proj, m, PACK_IN, rank, in, stream);
+    to += (size_t)in * UNIT_BYTES;
+    put_units(to, &l->x_proj, m, PACK_X, rank, x, stream);
+    to += (size_t)x * UNIT_BYTES;
+    put_units(to, &l->out_proj, m, PACK_OUT, rank, at->out_units * STEP_WARPS,
+              stream);
 }
 
 static void put_head(char *to, const struct step_model *m,
@@ -277,13 +302,12 @@ static void put_head(char *to, const struct step_model *m,
     const struct step_head *at = &m->head;
     int first = head_tile(rank, m->size);
     int tiles = head_tile(rank + 1, m->size) - first, d = m->d_model;
-    struct packing p = {d / UNIT_DEPTH, tiles, 1, first, 1, 0,
-                        N_BYTES_VOCAB,  0};
     put_floats(to + at->norm, from->norm_f, d, stream);
     put_floats(to + at->norm_bias, from->norm_f_bias, d, stream);
     put_floats(to + at->scale, from->lm_head.scale + first * 8, tiles * 8,
                stream);
-    put_units(to + at->units, &from->lm_head, p, stream);
+    put_units(to + at->units, &from->lm_head, m, PACK_HEAD, rank,
+              tiles * m->share.in_units, stream);
 }
 
 /* ---- the shape ----------------------------------------------------------- */
@@ -314,10 +338,17 @@ static void place_share(struct step_model *m, int channels)
     s->a = next_place(&used, STEP_STATES * channels * f);
     s->out_scale = next_place(&used, m->d_model / m->size * f);
     used = round_up(used, ARENA_ALIGN);
-    s->in = next_place(&used, 2 * (size_t)channels * m->d_model);
-    s->x = next_place(&used,
-                      (size_t)own_rows(m->x_tiles, m->size) * 8 * m->d_inner);
-    s->out = next_place(&used, (size_t)m->d_model / m->size * m->d_inner);
+
+    int in_tiles = 2 * channels / 8 / STEP_WARPS,
+        depth = m->d_inner / UNIT_DEPTH;
+    s->in_units = m->d_model / UNIT_DEPTH;
+    s->x_stages = ceil_div(depth, STEP_WARPS);
+    s->n_x_tiles = own_rows(m->x_tiles, m->size);
+    s->n_out_tiles = m->d_model / 8 / m->size;
+    s->out_units = out_is_shared(s->n_out_tiles) ? depth / 2 : depth;
+    s->n_stages =
+        s->in_units * in_tiles + s->n_x_tiles * s->x_stages + s->out_units;
+    s->stages = next_place(&used, (size_t)s->n_stages * STAGE_BYTES);
     s->bytes = round_up(used, ARENA_ALIGN);
 
     struct step_head *h = &m->head;
@@ -330,8 +361,10 @@ static void place_share(struct step_model *m, int channels)
     h->bytes = round_up(used, ARENA_ALIGN);
 }
 
-/* Shared memory for tiles of so many rows. */
-static void place_memory(struct step_model *m, int rows, int uz_pitch)
+/* Shared memory for tiles of so many rows; the rest of max_shared is the ring.
+ */
+template <class T>
+static void place_memory(struct step_model *m, int rows, int max_shared)
 {
     struct step_memory *at = &m->at;
     const size_t f = sizeof(float);
@@ -345,7 +378,7 @@ static void place_memory(struct step_model *m, int rows, int uz_pitch)
         at->q_pitch = m->d_model + 16;
     at->h = next_place(&used, own);
     at->q = next_place(&used, (size_t)rows * at->q_pitch);
-    at->uz = next_place(&used, rows * uz_pitch * f);
+    at->uz = next_place(&used, rows * T::uz_pitch * f);
     at->dv = at->sums = next_place(&used, own > x ? own : x);
     at->dtbc = next_place(&used, rows * m->dtbc_stride * f);
     at->dt_q = next_place(&used, rows * m->dt_words * f);
@@ -358,7 +391,15 @@ static void place_memory(struct step_model *m, int rows, int uz_pitch)
     at->image = next_place(&used, rows * sizeof(float *));
     at->norm = next_place(&used, NORM_BYTES);
     at->come = next_place(&used, EXCHANGES * sizeof(uint64_t));
-    /* The last product of a tile may be fed rows past the tile. */
+    at->filled = next_place(&used, sizeof(int));
+    at->full = next_place(&used, RING_STAGES_MAX * sizeof(uint64_t));
+    at->ring = used = round_up(used, 128);
+    at->ring_stages = T::has_ring ? (max_shared - used) / STAGE_BYTES : 0;
+    if (at->ring_stages > RING_STAGES_MAX)
+        at->ring_stages = RING_STAGES_MAX;
+    if (at->ring_stages > 0)
+        used += at->ring_stages * STAGE_BYTES;
+    /* The last product of a tile is fed rows past the tile. */
     int fed = at->q + round_up(rows, ROW_TILE) * at->q_pitch;
     at->bytes = used > fed ? used : fed;
 }
@@ -373,7 +414,7 @@ static int choose_channels(const struct model_config *c)
     for (int i = 0; i < 2; i++) {
         int size = c->d_inner / choice[i];
         if (c->d_inner % choice[i] == 0 && size <= TEAM_SIZE_MAX &&
-            c->d_model % (8 * size) == 0)
+            c->d_model % (8 * size) == 0 && c->d_model / 8 / size <= STEP_WARPS)
             return choice[i];
     }
     return 0;
@@ -409,10 +450,18 @@ enum {
 
 typedef void step_kernel(const struct step_model, const struct step_job);
 
+/* A kernel, with what it asks of shared memory. */
+struct step_variant {
+    step_kernel *kernel;
+    void (*place)(struct step_model *m, int rows, int max_shared);
+    int rows; /* of a tile, at most                                        */
+};
+
 struct stepper {
-    struct step_model model;
-    step_kernel *few, *many; /* for tiles of few rows, and of more         */
-    int n_teams; /* that run at the same time                              */
+    struct step_model model; /* without `at`: that depends on the rows     */
+    struct step_variant few, many; /* for tiles of few rows, and of more   */
+    int n_teams;    /* that run at the same time                           */
+    int max_shared; /* bytes                                               */
     cudaStream_t stream;
     cudaEvent_t done;
     void *weights;      /* owned                                */
@@ -426,7 +475,7 @@ struct stepper {
 
 static void set_launch(cudaLaunchConfig_t *config,
                        cudaLaunchAttribute *attribute, const struct stepper *s,
-                       int n_teams)
+                       int n_teams, int shared)
 {
     *config = {};
     attribute->id = cudaLaunchAttributeClusterDimension;
@@ -434,7 +483,7 @@ static void set_launch(cudaLaunchConfig_t *config,
     attribute->val.clusterDim.y = attribute->val.clusterDim.z = 1;
     config->gridDim = dim3(n_teams * s->model.size);
     config->blockDim = dim3(STEP_THREADS);
-    config->dynamicSmemBytes = s->model.at.bytes;
+    config->dynamicSmemBytes = shared;
     config->stream = s->stream;
     config->attrs = attribute;
     config->numAttrs = 1;
@@ -459,7 +508,7 @@ static int take_rows(struct stepper *s, const struct segment **next,
  * memory of a team allows. */
 static int tile_rows(const struct stepper *s, int n)
 {
-    int rounds = ceil_div(n, s->n_teams * s->model.rows);
+    int rounds = ceil_div(n, s->n_teams * s->many.rows);
     int rows = ceil_div(n, s->n_teams * rounds);
     return rows < STEP_ROWS_LEAST ? STEP_ROWS_LEAST : rows;
 }
@@ -484,10 +533,13 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
     int n_tiles = ceil_div(n, job.tile_rows);
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attribute;
+    const struct step_variant *v =
+        job.tile_rows <= s->few.rows ? &s->few : &s->many;
+    struct step_model m = s->model;
+    v->place(&m, job.tile_rows, s->max_shared);
     set_launch(&config, &attribute, s,
-               n_tiles < s->n_teams ? n_tiles : s->n_teams);
-    step_kernel *kernel = job.tile_rows <= ROW_TILE ? s->few : s->many;
-    return cuda_status(cudaLaunchKernelEx(&config, kernel, s->model, job),
+               n_tiles < s->n_teams ? n_tiles : s->n_teams, m.at.bytes);
+    return cuda_status(cudaLaunchKernelEx(&config, v->kernel, m, job),
                        "stepping streams");
 }
 
@@ -526,53 +578,57 @@ enum status stepper_feed(struct stepper *s, const struct segment *segments,
 
 /* ---- opening ------------------------------------------------------------- */
 
-static enum status prepare(step_kernel *kernel, int shared)
+/* rows stays 0 when not even a small tile fits, with a ring of use. */
+template <class T>
+static enum status prepare(struct step_variant *v, const struct stepper *s)
 {
     const char *what = "preparing the kernel that steps streams";
-    const void *f = (const void *)kernel;
-    CUDA_TRY(cudaFuncSetAttribute(
-                 f, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+    struct step_model m = s->model;
+    v->kernel = step_streams<T>;
+    v->place = place_memory<T>;
+    for (v->rows = T::rows_max; v->rows >= STEP_ROWS_LEAST; v->rows--) {
+        v->place(&m, v->rows, s->max_shared);
+        if (m.at.bytes <= s->max_shared &&
+            (!T::has_ring || m.at.ring_stages >= RING_STAGES_LEAST))
+            break;
+    }
+    if (v->rows < STEP_ROWS_LEAST)
+        v->rows = 0;
+    CUDA_TRY(cudaFuncSetAttribute((const void *)v->kernel,
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  s->max_shared),
              what);
     return cuda_status(
-        cudaFuncSetAttribute(f, cudaFuncAttributeNonPortableClusterSizeAllowed,
-                             1),
+        cudaFuncSetAttribute((const void *)v->kernel,
+                             cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
         what);
 }
 
-/* How many teams run at the same time. */
+/* How many teams run at the same time; 0 where the shape does not fit. */
+template <class Few, class Many>
 static enum status count_teams(struct stepper *s)
 {
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attribute;
-    TRY(prepare(s->few, s->model.at.bytes));
-    TRY(prepare(s->many, s->model.at.bytes));
-    set_launch(&config, &attribute, s, 1);
-    if (cudaOccupancyMaxActiveClusters(&s->n_teams, (const void *)s->many,
-                                       &config) != cudaSuccess)
+    TRY(prepare<Few>(&s->few, s));
+    TRY(prepare<Many>(&s->many, s));
+    if (s->many.rows == 0)
+        return OK;
+    set_launch(&config, &attribute, s, 1, s->max_shared);
+    if (cudaOccupancyMaxActiveClusters(
+            &s->n_teams, (const void *)s->many.kernel, &config) != cudaSuccess)
         s->n_teams = 0;
     cudaGetLastError(); /* it is no failure: there are the waves */
     return OK;
 }
 
-/* The largest tiles that fit; s->n_teams stays 0 where none do. */
-template <class Few, class Many>
-static enum status choose_rows(struct stepper *s, int max_shared)
-{
-    int rows = Many::rows_max;
-    s->few = step_streams<Few>;
-    s->many = step_streams<Many>;
-    do
-        place_memory(&s->model, rows, Many::uz_pitch);
-    while (s->model.at.bytes > max_shared && --rows >= STEP_ROWS_LEAST);
-    return rows < STEP_ROWS_LEAST ? OK : count_teams(s);
-}
-
 static enum status choose_grid(struct stepper *s, int channels)
 {
-    int device, shared, major;
+    int device, major;
     CUDA_TRY(cudaGetDevice(&device), "asking for the device");
-    CUDA_TRY(cudaDeviceGetAttribute(
-                 &shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+    CUDA_TRY(cudaDeviceGetAttribute(&s->max_shared,
+                                    cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                    device),
              "asking for the device's properties");
     CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
                                     device),
@@ -580,8 +636,8 @@ static enum status choose_grid(struct stepper *s, int channels)
     if (major < 9) /* no clusters */
         return OK;
     return channels == step_128::channels
-               ? choose_rows<step_128_few, step_128>(s, shared)
-               : choose_rows<step_256_few, step_256>(s, shared);
+               ? count_teams<step_128_few, step_128>(s)
+               : count_teams<step_256_few, step_256>(s);
 }
 
 static enum status place_weights(struct stepper *s,

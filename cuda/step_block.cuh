@@ -29,6 +29,9 @@ template <class T> struct step_block {
     int thread, warp, lane;
     int row, n, own; /* the tile; own: rows of each block's h              */
     uint32_t parity; /* of the next wait in each exchange, a bit each      */
+    int used, slot;  /* stages that have been used; where the next is      */
+    uint32_t lap;    /* parity of the next                                 */
+    int n_stages;    /* of all tiles                                       */
 
     template <typename V> __device__ __forceinline__ V *place(int offset) const
     {
@@ -127,6 +130,65 @@ static __device__ __forceinline__ uint4 words_of(const float v[4])
                       exact_bits(v[3]));
 }
 
+/* ---- the ring of weights ------------------------------------------------- */
+
+static __device__ __forceinline__ void bulk_copy(void *to, const char *from,
+                                                 uint64_t *mbarrier)
+{
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+        "l"(from), "r"((int)STAGE_BYTES), "r"(shared_address(mbarrier))
+        : "memory");
+}
+
+/* Fetches stage number i of all tiles. */
+template <class T>
+static __device__ __forceinline__ void ring_fetch(const step_block<T> &k, int i)
+{
+    const int slot = i % k.m.at.ring_stages;
+    const int layer = i / k.m.share.n_stages % k.m.n_layer;
+    uint64_t *full = k.template place<uint64_t>(k.m.at.full) + slot;
+    mbarrier_expect(full, STAGE_BYTES);
+    bulk_copy(k.template place<char>(k.m.at.ring) + slot * STAGE_BYTES,
+              k.share(layer) + k.m.share.stages +
+                  (size_t)(i % k.m.share.n_stages) * STAGE_BYTES,
+              full);
+}
+
+/* Fetches what there is room for, behind a barrier of the block: all warps
+ * have used the stages before k.used.  One warp does, a stage a lane. */
+template <class T>
+static __device__ __forceinline__ void ring_fill(const step_block<T> &k)
+{
+    if (!T::has_ring || k.warp != STEP_WARPS - 1)
+        return;
+    int *filled = k.template place<int>(k.m.at.filled);
+    int first = *filled;
+    int end = min(k.used + k.m.at.ring_stages, k.n_stages);
+    __syncwarp();
+    if (first + k.lane < end)
+        ring_fetch(k, first + k.lane);
+    if (k.lane == 0)
+        *filled = max(first, end);
+    __syncwarp();
+}
+
+/* This lane's part of the next stage. */
+template <class T>
+static __device__ __forceinline__ uint4 ring_next(step_block<T> &k)
+{
+    mbarrier_wait(k.template place<uint64_t>(k.m.at.full) + k.slot, k.lap);
+    uint4 w =
+        k.template place<uint4>(k.m.at.ring + k.slot * STAGE_BYTES)[k.thread];
+    k.used++;
+    if (++k.slot == k.m.at.ring_stages) {
+        k.slot = 0;
+        k.lap ^= 1;
+    }
+    return w;
+}
+
 /* ---- products ------------------------------------------------------------ */
 
 static __device__ __forceinline__ uint4 load_unit(const uint4 *unit)
@@ -138,48 +200,68 @@ static __device__ __forceinline__ uint4 load_unit(const uint4 *unit)
     return v;
 }
 
-/* Units of `tiles` times eight rows, taken in turn; `ahead` of each are on
- * their way. */
-template <int deep, int tiles, int ahead> struct unit_stream {
+/* sum += q W^T for eight rows of W, 64 deep, and sixteen of q. */
+template <int tiles>
+static __device__ __forceinline__ void
+multiply_unit(int32_t sum[tiles][4], const uint4 w[tiles], const int8_t *q)
+{
+    uint32_t low[4], high[4];
+    load_matrices(low, q);
+    load_matrices(high, q + 32);
+#pragma unroll
+    for (int j = 0; j < tiles; j++) {
+        const uint32_t b[4] = {w[j].x, w[j].y, w[j].z, w[j].w};
+        product_16x8x32(sum[j], low, b);
+        product_16x8x32(sum[j], high, b + 2);
+    }
+}
+
+/* The units of a warp in consecutive stages: `tiles` at a time, of rows that
+ * are multiplied by the same part of q.  Through the ring, or `ahead` of them
+ * on their way to registers. */
+template <class T, int tiles, int ahead> struct unit_stream {
     const uint4 *from; /* this lane's, of the first unit */
-    int n;             /* units of each                  */
     uint4 next[ahead][tiles];
 
     __device__ __forceinline__ void fetch(int i, int unit)
     {
 #pragma unroll
         for (int j = 0; j < tiles; j++)
-            next[i][j] = load_unit(from + (unit * tiles + j) * WARP);
+            next[i][j] =
+                load_unit(from + (unit * tiles + j) * (STAGE_BYTES / 16));
     }
 
-    /* units: n_, or where n_ is 0 at least one that may be read.  What is
-     * past the last is fetched as the last: no old values are kept alive. */
-    __device__ __forceinline__ void start(const char *units, int lane, int n_)
+    /* From a stage of the layer on, n times `tiles` stages.  What is past the
+     * last is fetched as the last: no old values are kept alive. */
+    __device__ __forceinline__ void start(const step_block<T> &k, int layer,
+                                          int stage, int n)
     {
-        from = (const uint4 *)units + lane;
-        n = n_;
+        if (T::has_ring)
+            return;
+        from = (const uint4 *)(k.share(layer) + k.m.share.stages +
+                               (size_t)stage * STAGE_BYTES) +
+               k.thread;
 #pragma unroll
         for (int i = 0; i < ahead; i++)
-            fetch(i, max(0, min(i, n - 1)));
+            fetch(i, min(i, n - 1));
     }
 
-    /* sum += q W^T for n_rows rows; q: of this lane, for load_matrices. */
-    __device__ __forceinline__ void multiply(int32_t sum[deep][tiles][4],
-                                             const int8_t *q, int pitch,
-                                             int n_rows)
+    /* sum += q W^T; q: of this lane, for load_matrices; step: from unit to
+     * unit. */
+    __device__ __forceinline__ void multiply(step_block<T> &k,
+                                             int32_t sum[T::deep][tiles][4],
+                                             const int8_t *q, int step, int n)
     {
+        if constexpr (T::has_ring) {
+            multiply_ring(k, sum, q, step, n);
+        } else {
 #pragma unroll 1
-        for (int u0 = 0; u0 < n; u0 += ahead) {
+            for (int u0 = 0; u0 < n; u0 += ahead) {
 #pragma unroll
-            for (int i = 0; i < ahead; i++) {
-                if (u0 + i < n) {
-                    const int8_t *a = q + (u0 + i) * UNIT_DEPTH;
-#pragma unroll
-                    for (int t = 0; t < deep; t++) {
-                        if (t * ROW_TILE < n_rows)
-                            multiply_unit(sum[t], next[i],
-                                          a + t * ROW_TILE * pitch);
-                    }
+                for (int i = 0; i < ahead; i++) {
+                    if (u0 + i >= n)
+                        break;
+                    multiply_rows(k, sum, next[i], q + (u0 + i) * step);
                     if (u0 + i + ahead < n)
                         fetch(i, u0 + i + ahead);
                 }
@@ -187,17 +269,36 @@ template <int deep, int tiles, int ahead> struct unit_stream {
         }
     }
 
+    /* Half of the ring is used between barriers, so that half is on its way. */
     static __device__ __forceinline__ void
-    multiply_unit(int32_t sum[tiles][4], const uint4 w[tiles], const int8_t *q)
+    multiply_ring(step_block<T> &k, int32_t sum[T::deep][tiles][4],
+                  const int8_t *q, int step, int n)
     {
-        uint32_t low[4], high[4];
-        load_matrices(low, q);
-        load_matrices(high, q + 32);
+        const int at_most = k.m.at.ring_stages / 2 / tiles;
+#pragma unroll 1
+        for (int u = 0, since = 0; u < n; u++, since++) {
+            uint4 w[tiles];
+            if (since == at_most) {
+                __syncthreads(); /* all have used these stages */
+                ring_fill(k);
+                since = 0;
+            }
 #pragma unroll
-        for (int j = 0; j < tiles; j++) {
-            const uint32_t b[4] = {w[j].x, w[j].y, w[j].z, w[j].w};
-            product_16x8x32(sum[j], low, b);
-            product_16x8x32(sum[j], high, b + 2);
+            for (int j = 0; j < tiles; j++)
+                w[j] = ring_next(k);
+            multiply_rows(k, sum, w, q + u * step);
+        }
+    }
+
+    static __device__ __forceinline__ void
+    multiply_rows(const step_block<T> &k, int32_t sum[T::deep][tiles][4],
+                  const uint4 w[tiles], const int8_t *q)
+    {
+#pragma unroll
+        for (int t = 0; t < T::deep; t++) {
+            if (t * ROW_TILE < k.n)
+                multiply_unit<tiles>(sum[t], w,
+                                     q + t * ROW_TILE * k.m.at.q_pitch);
         }
     }
 };
@@ -377,27 +478,23 @@ step_norm(const step_block<T> &k, const struct step_job &job, bool is_first,
 
 /* ---- in_proj ------------------------------------------------------------- */
 
-template <class T>
-using in_stream = unit_stream<T::deep, T::in_tiles, T::in_ahead>;
+template <class T> using in_stream = unit_stream<T, T::in_tiles, T::in_ahead>;
 
 template <class T>
 static __device__ __forceinline__ void
 start_in(in_stream<T> &s, const step_block<T> &k, int layer)
 {
-    int n = k.m.d_model / UNIT_DEPTH;
-    s.start(k.share(layer) + k.m.share.in +
-                (size_t)k.warp * T::in_tiles * n * UNIT_BYTES,
-            k.lane, n);
+    s.start(k, layer, 0, k.m.share.in_units);
 }
 
 template <class T>
 static __device__ __forceinline__ void step_in(in_stream<T> &s,
-                                               const step_block<T> &k)
+                                               step_block<T> &k)
 {
     constexpr int half = T::in_tiles / 2;
     int32_t sum[T::deep][T::in_tiles][4] = {};
     const float *scale = k.template place<float>(k.m.at.scale);
-    s.multiply(sum, operand(k), k.m.at.q_pitch, k.n);
+    s.multiply(k, sum, operand(k), UNIT_DEPTH, k.m.share.in_units);
 #pragma unroll
     for (int j = 0; j < T::in_tiles; j++) {
         int column = (k.warp * half + j % half) * 8 + k.lane % 4 * 2 +
@@ -570,7 +667,7 @@ static __device__ __forceinline__ void step_quantise(const step_block<T> &k,
 
 /* ---- x_proj: its rows dealt to the blocks, its depth to the warps -------- */
 
-template <class T> using x_stream = unit_stream<T::deep, 1, 4>;
+template <class T> using x_stream = unit_stream<T, 1, 4>;
 
 /* The i-th tile of eight rows of this block. */
 template <class T>
@@ -579,42 +676,31 @@ static __device__ __forceinline__ int x_tile(const step_block<T> &k, int i)
     return k.rank + i * k.m.size;
 }
 
-/* This warp's part of the depth begins here, in units. */
-template <class T>
-static __device__ __forceinline__ int x_begin(const step_block<T> &k, int warp)
-{
-    return k.m.d_inner / UNIT_DEPTH * warp / STEP_WARPS;
-}
-
 template <class T>
 static __device__ __forceinline__ void
 start_x(x_stream<T> &s, const step_block<T> &k, int layer, int i)
 {
-    const int depth = k.m.d_inner / UNIT_DEPTH, begin = x_begin(k, k.warp);
-    s.start(k.share(layer) + k.m.share.x +
-                (size_t)(i * depth + begin) * UNIT_BYTES,
-            k.lane,
-            x_tile(k, i) < k.m.x_tiles ? x_begin(k, k.warp + 1) - begin : 0);
+    const struct step_share &at = k.m.share;
+    s.start(k, layer, at.in_units * T::in_tiles + i * at.x_stages, at.x_stages);
 }
 
 /* The sums of the warps meet in shared memory: integers, in any order. */
 template <class T>
 static __device__ __forceinline__ void clear_x(const step_block<T> &k)
 {
-    int n = own_rows(k.m.x_tiles, k.m.size) * k.m.rows * 8;
+    int n = k.m.share.n_x_tiles * k.m.rows * 8;
     for (int i = k.thread; i < n; i += STEP_THREADS)
         k.template place<int32_t>(k.m.at.sums)[i] = 0;
 }
 
+/* Where there is no such tile, or no such unit, the weights are zeros. */
 template <class T>
-static __device__ __forceinline__ void add_x(x_stream<T> &s,
-                                             const step_block<T> &k, int i)
+static __device__ __forceinline__ void add_x(x_stream<T> &s, step_block<T> &k,
+                                             int i)
 {
     int32_t sum[T::deep][1][4] = {};
-    if (s.n == 0)
-        return;
-    s.multiply(sum, operand(k) + x_begin(k, k.warp) * UNIT_DEPTH,
-               k.m.at.q_pitch, k.n);
+    s.multiply(k, sum, operand(k) + k.warp * UNIT_DEPTH,
+               STEP_WARPS * UNIT_DEPTH, k.m.share.x_stages);
     int *to =
         k.template place<int>(k.m.at.sums) + i * k.m.rows * 8 + k.lane % 4 * 2;
 #pragma unroll
@@ -630,7 +716,7 @@ template <class T>
 static __device__ __forceinline__ void share_x(const step_block<T> &k)
 {
     const float *scale = k.template place<float>(k.m.at.scale);
-    int n = own_rows(k.m.x_tiles, k.m.size) * k.n * 2;
+    int n = k.m.share.n_x_tiles * k.n * 2;
     for (int i = k.thread; i < n; i += STEP_THREADS) {
         int half = i % 2, row = i / 2 % k.n, tile = i / 2 / k.n;
         int at = x_tile(k, tile) * 8 + half * 4;
@@ -650,15 +736,16 @@ static __device__ __forceinline__ void share_x(const step_block<T> &k)
 }
 
 template <class T>
-static __device__ __forceinline__ void step_x(x_stream<T> &s,
-                                              const step_block<T> &k, int layer)
+static __device__ __forceinline__ void step_x(x_stream<T> &s, step_block<T> &k,
+                                              int layer)
 {
-    for (int i = 0; x_tile(k, i) < k.m.x_tiles; i++) {
+    for (int i = 0; i < k.m.share.n_x_tiles; i++) {
         if (i > 0)
             start_x(s, k, layer, i);
         add_x(s, k, i);
     }
-    __syncthreads(); /* the sums are complete */
+    __syncthreads(); /* the sums are complete, the stages used */
+    ring_fill(k);
     share_x(k);
 }
 
@@ -797,42 +884,15 @@ step_scan(const step_block<T> &k, int layer, float s[STEP_STATES],
 
 /* ---- out_proj ------------------------------------------------------------ */
 
-template <class T> using out_stream = unit_stream<T::deep, 1, 8>;
-
-/* The tiles of eight rows of this block. */
-template <class T>
-static __device__ __forceinline__ int out_tiles(const step_block<T> &k)
-{
-    return k.m.d_model / 8 / k.m.size;
-}
-
-/* Where there are few, two warps share the depth of one. */
-template <class T>
-static __device__ __forceinline__ bool out_is_shared(const step_block<T> &k)
-{
-    return 2 * out_tiles(k) <= STEP_WARPS;
-}
-
-/* The first tile of a warp. */
-template <class T>
-static __device__ __forceinline__ int out_tile(const step_block<T> &k)
-{
-    return out_is_shared(k) ? k.warp % (STEP_WARPS / 2) : k.warp;
-}
+template <class T> using out_stream = unit_stream<T, 1, 8>;
 
 template <class T>
 static __device__ __forceinline__ void
-start_out(out_stream<T> &s, const step_block<T> &k, int layer, int tile)
+start_out(out_stream<T> &s, const step_block<T> &k, int layer)
 {
-    int depth = k.m.d_inner / UNIT_DEPTH, begin = 0, end = depth;
-    if (out_is_shared(k)) {
-        begin = k.warp < STEP_WARPS / 2 ? 0 : depth / 2;
-        end = k.warp < STEP_WARPS / 2 ? depth / 2 : depth;
-    }
-    s.start(k.share(layer) + k.m.share.out +
-                (size_t)(min(tile, out_tiles(k) - 1) * depth + begin) *
-                    UNIT_BYTES,
-            k.lane, tile < out_tiles(k) ? end - begin : 0);
+    const struct step_share &at = k.m.share;
+    s.start(k, layer, at.in_units * T::in_tiles + at.n_x_tiles * at.x_stages,
+            at.out_units);
 }
 
 /* What is to be added to h, to the blocks that have its rows.  Lanes 2 i and
@@ -868,18 +928,19 @@ template <class T>
 static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
                                                 const step_block<T> &k)
 {
+    const bool is_second = k.warp >= STEP_WARPS / 2;
     int4 *at = k.template place<int4>(k.m.at.uz) +
                k.warp % (STEP_WARPS / 2) * T::deep * WARP + k.lane;
 #pragma unroll
     for (int i = 0; i < T::deep; i++) {
-        if (k.warp >= STEP_WARPS / 2 && i * ROW_TILE < k.n)
+        if (is_second && i * ROW_TILE < k.n)
             at[i * WARP] = make_int4(sum[i][0][0], sum[i][0][1], sum[i][0][2],
                                      sum[i][0][3]);
     }
     __syncthreads(); /* the sums of the second halves are written */
 #pragma unroll
     for (int i = 0; i < T::deep; i++) {
-        if (k.warp >= STEP_WARPS / 2 || i * ROW_TILE >= k.n)
+        if (is_second || i * ROW_TILE >= k.n)
             continue;
         int4 v = at[i * WARP];
         sum[i][0][0] += v.x;
@@ -890,48 +951,38 @@ static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
 }
 
 template <class T>
-static __device__ __forceinline__ void
-multiply_out(out_stream<T> &s, const step_block<T> &k, int layer, int tile)
+static __device__ __forceinline__ void step_out(out_stream<T> &s,
+                                                step_block<T> &k, int layer)
 {
-    const bool is_shared = out_is_shared(k);
-    const int8_t *q = operand(k);
-    int pair = min(tile, out_tiles(k) - 1) * 8 + k.lane % 4 * 2;
+    const int tiles = k.m.share.n_out_tiles;
+    const bool is_shared = out_is_shared(tiles);
+    const bool is_second = is_shared && k.warp >= STEP_WARPS / 2;
+    const int tile = is_shared ? k.warp % (STEP_WARPS / 2) : k.warp;
+    const int pair = min(tile, tiles - 1) * 8 + k.lane % 4 * 2;
     float2 w =
         *(const float2 *)(k.share(layer) + k.m.share.out_scale + pair * 4);
     int32_t sum[T::deep][1][4] = {};
-    if (is_shared && k.warp >= STEP_WARPS / 2)
-        q += k.m.d_inner / UNIT_DEPTH / 2 * UNIT_DEPTH;
-    s.multiply(sum, q, k.m.at.q_pitch, k.n);
+    s.multiply(k, sum,
+               operand(k) + (is_second ? k.m.share.out_units * UNIT_DEPTH : 0),
+               UNIT_DEPTH, k.m.share.out_units);
     if (is_shared)
         join_out<T>(sum, k);
-    if (is_shared && (k.warp >= STEP_WARPS / 2 || tile >= out_tiles(k)))
+    else if (T::has_ring)
+        __syncthreads(); /* all have used the stages */
+    ring_fill(k);
+    if (tile >= tiles || is_second)
         return;
 #pragma unroll
     for (int i = 0; i < T::deep; i++) {
         if (i * ROW_TILE < k.n)
             send_out(k, sum[i][0], i * ROW_TILE + k.lane / 4,
-                     k.rank * out_tiles(k) * 8 + pair, w);
-    }
-}
-
-template <class T>
-static __device__ __forceinline__ void
-step_out(out_stream<T> &s, const step_block<T> &k, int layer)
-{
-    int tile = out_tile(k);
-    if (out_is_shared(k)) {
-        multiply_out(s, k, layer, tile);
-        return;
-    }
-    for (; tile < out_tiles(k); tile += STEP_WARPS) {
-        if (tile != k.warp)
-            start_out(s, k, layer, tile);
-        multiply_out(s, k, layer, tile);
+                     k.rank * tiles * 8 + pair, w);
     }
 }
 
 /* ---- the head ------------------------------------------------------------ */
 
+/* The units of a tile follow each other. */
 template <class T>
 static __device__ __forceinline__ void
 step_head_product(const step_block<T> &k, const struct step_job &job)
@@ -941,13 +992,17 @@ step_head_product(const step_block<T> &k, const struct step_job &job)
     const float *scale = k.template place<float>(k.m.at.scale);
     for (int tile = k.warp; tile < head_tile(k.rank + 1, k.m.size) - first;
          tile += STEP_WARPS) {
-        unit_stream<T::deep, 1, 8> s;
-        s.start(k.head_share() + k.m.head.units + (size_t)tile * n * UNIT_BYTES,
-                k.lane, n);
+        const uint4 *unit = (const uint4 *)(k.head_share() + k.m.head.units) +
+                            (size_t)tile * n * WARP + k.lane;
         int pair = tile * 8 + k.lane % 4 * 2;
         float2 w = *(const float2 *)(k.param(k.m.head.scale) + pair);
         int32_t sum[T::deep][1][4] = {};
-        s.multiply(sum, operand(k), k.m.at.q_pitch, k.n);
+#pragma unroll 4
+        for (int i = 0; i < n; i++) {
+            uint4 v = load_unit(unit + i * WARP);
+            unit_stream<T, 1, 1>::multiply_rows(k, sum, &v,
+                                                operand(k) + i * UNIT_DEPTH);
+        }
 #pragma unroll
         for (int i = 0; i < 2 * T::deep; i++) {
             const int32_t *c = sum[i / 2][0] + i % 2 * 2;

@@ -16,13 +16,19 @@ enum {
     TEAM_SIZE_MAX = 16, /* blocks of a cluster, as the hardware has it     */
     ROW_TILE = 16,      /* rows of a product                               */
     UNIT_DEPTH = 64,    /* of a unit of weights: 8 rows, 512 bytes         */
-    UNIT_BYTES = 8 * UNIT_DEPTH
+    UNIT_BYTES = 8 * UNIT_DEPTH,
+    STAGE_BYTES = STEP_WARPS * UNIT_BYTES,
+    RING_STAGES_LEAST = 8,
+    RING_STAGES_MAX = 32 /* a lane fetches each                             */
 };
 
-/* A block's channels, how many products deep its rows are at most, and how
- * much of in_proj is on its way at a time. */
-template <int channels_, int deep_, int in_ahead_> struct step_shape {
+/* A block's channels; how many products deep its rows are at most; whether
+ * weights pass through a ring in shared memory, or else how much of in_proj is
+ * on its way to registers at a time. */
+template <int channels_, int deep_, bool has_ring_, int in_ahead_>
+struct step_shape {
     static constexpr int channels = channels_, deep = deep_;
+    static constexpr bool has_ring = has_ring_;
     static constexpr int in_ahead = in_ahead_; /* units                     */
     static constexpr int rows_max = deep * ROW_TILE;
     static constexpr int at_once = STEP_THREADS / channels; /* rows         */
@@ -31,19 +37,26 @@ template <int channels_, int deep_, int in_ahead_> struct step_shape {
     static constexpr int chunks = channels / 16;
 };
 
-/* For few rows, whose sums leave registers to fetch far ahead; for many. */
-using step_128_few = step_shape<128, 1, 8>;
-using step_128 = step_shape<128, 5, 4>;
-using step_256_few = step_shape<256, 1, 4>;
-using step_256 = step_shape<256, 2, 2>;
+/* For few rows, which leave room for a ring; for many. */
+using step_128_few = step_shape<128, 2, true, 1>;
+using step_128 = step_shape<128, 5, false, 4>;
+using step_256_few = step_shape<256, 1, false, 4>;
+using step_256 = step_shape<256, 2, false, 2>;
 
 /* Where the parts of a block's share of a layer lie, bytes.  What comes before
  * `a` is copied to shared memory as it is: the parameters.
  *
- * Units are weights as the tensor cores take them: eight rows, 64 deep; lane
- * 4 g + t has of row g the bytes 4 t .. 4 t + 3 and those 16, 32 and 48 after
- * them.  Units of the same rows follow each other; those of in_proj in turn
- * with the others of a warp, which has the same channels of u and of z. */
+ * A unit is a part of a matrix as the tensor cores take it: eight rows, 64
+ * deep; lane 4 g + t has of row g the bytes 4 t .. 4 t + 3 and those 16, 32 and
+ * 48 after them.  A stage is a unit for each warp.  The stages of a layer, in
+ * the order of use:
+ *
+ *   in    unit by unit, the tiles of eight rows of a warp in turn: of u and of
+ *         z, of the same channels
+ *   x     tile by tile, a unit of the depth for each warp
+ *   out   unit by unit, a tile for each warp; or half of its depth, where
+ *         there are tiles for half of the warps only
+ */
 struct step_share {
     int norm, norm_bias; /* f32 [d_model]                                  */
     int conv, conv_bias; /* f32 [d_conv][channels], [channels]             */
@@ -53,7 +66,10 @@ struct step_share {
     int dt_proj;              /* u32 [dt_words][channels]                  */
     int a;                    /* f32 [d_state][channels]                   */
     int out_scale;            /* f32 [d_model / size]                      */
-    int in, x, out;           /* units                                     */
+    int stages;
+    int in_units, x_stages, out_units; /* of a tile; x: stages of a tile    */
+    int n_x_tiles, n_out_tiles;        /* of a block                        */
+    int n_stages;
     int bytes;
 };
 
@@ -83,6 +99,10 @@ struct step_memory {
     int image;          /* float * [rows]: states                          */
     int norm;           /* struct norm_words, of each group of warps       */
     int come;           /* u64 [EXCHANGES]: mbarriers                      */
+    int full;           /* u64 [ring_stages]: mbarriers                    */
+    int ring;           /* stages of weights                               */
+    int filled;         /* int: stages that have been fetched              */
+    int ring_stages;
     int q_pitch, bytes;
 };
 
@@ -132,6 +152,12 @@ enum exchange {
 static __host__ __device__ __forceinline__ int own_rows(int rows, int size)
 {
     return (rows + size - 1) / size;
+}
+
+/* Whether two warps share the depth of a tile of eight rows. */
+static __host__ __device__ __forceinline__ bool out_is_shared(int tiles)
+{
+    return 2 * tiles <= STEP_WARPS;
 }
 
 /* The tiles of eight rows of the head that a block has begin here. */
