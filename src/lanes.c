@@ -8,8 +8,9 @@
  *     decoder    the threads decode one byte of every lane, a group each;
  *                then the engine reads it, predicting what follows
  *
- * An encoder whose engine leaves the cores alone has its wave in two halves:
- * one is read while the other is coded.
+ * Where the engine leaves the cores alone, an encoder has its wave in two
+ * halves, and so has a decoder of many lanes: one is read while the other is
+ * coded.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,6 +26,7 @@ enum {
     CHUNK_MIN = 64,         /* bytes of a lane that an encoder takes at a   */
     CHUNK_APART = 128,      /* time; with an engine apart;                  */
     CHUNK_ROWS = 1024,      /* of all lanes, if they are few                */
+    DECODER_HALVES = 768,   /* lanes: half of them take half of the time    */
     GIVE_UP_BYTES = 1 << 16 /* after which a code has to be worth it        */
 };
 
@@ -279,8 +281,8 @@ static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
 static void make_halves(struct lanes *l)
 {
     uint32_t n = l->n_groups, first = n;
-    if (!l->is_decoder && l->engine->is_apart && n > 1 &&
-        threads_count(l->team) > 1)
+    bool is_long = !l->is_decoder || l->n_lanes >= DECODER_HALVES;
+    if (is_long && l->engine->is_apart && n > 1 && threads_count(l->team) > 1)
         first = (n + 1) / 2;
     uint32_t lane =
         first < n ? (uint32_t)(l->groups[first].lanes - l->lanes) : l->n_lanes;
