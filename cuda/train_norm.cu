@@ -70,12 +70,6 @@ static __device__ __forceinline__ float4 centred(float4 x, float mean, float r)
                        (x.w - mean) * r);
 }
 
-static __device__ __forceinline__ uint32_t magnitude4(float4 x)
-{
-    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-               max(magnitude_bits(x.z), magnitude_bits(x.w)));
-}
-
 /* A block a row; thread i has the numbers from 4 (i + k threads) on. */
 template <typename T> static __global__ void norm(struct norm_job j)
 {
