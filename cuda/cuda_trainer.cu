@@ -328,8 +328,8 @@ static void describe_shape(struct cuda_trainer *t, int i,
     r->ld_dtbc = round_up(c->dt_rank + 2 * c->d_state, 4);
     r->ld_dt = round_up(c->dt_rank, 8);
     r->ld_ddtbc = round_up(c->dt_rank + 2 * c->d_state, 8);
-    r->scan_blocks =
-        ceil_div(c->d_inner, SCAN_THREADS * SCAN_STATES / c->d_state);
+    r->scan_blocks = ceil_div(
+        c->d_inner, SCAN_THREADS * scan_states(c->d_state) / c->d_state);
     r->tapes = (struct train_tape *)calloc(c->n_layer + 1, sizeof *r->tapes);
     if (options->measures)
         r->watch = (struct stopwatch *)calloc(1, sizeof *r->watch);

@@ -44,6 +44,20 @@ static __device__ __forceinline__ void copy4(void *to, const void *from)
 #endif
 }
 
+/* n bytes: 4, 8 or 16. */
+template <int n>
+static __device__ __forceinline__ void copy_bytes(void *to, const void *from)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)),
+        "l"(from), "n"(n));
+#else
+    memcpy(__builtin_assume_aligned(to, n), __builtin_assume_aligned(from, n),
+           n);
+#endif
+}
+
 /* Ends a group of copies of this thread. */
 static __device__ __forceinline__ void copy_commit(void)
 {

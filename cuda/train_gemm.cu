@@ -218,7 +218,30 @@ static void copy(struct products *p, void *to, const void *from, size_t n)
     cudaMemcpyAsync(to, from, n * size, cudaMemcpyDeviceToDevice, p->stream);
 }
 
-/* Where there are more rows than columns, X^T X and X times it do the same. */
+/* x [n][m][m] += value on the diagonals. */
+template <typename T>
+static __global__ void add_diagonal(T *x, int m, float value)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    T *to = x + ((size_t)blockIdx.y * m + i) * m + i;
+    if (i < m)
+        put(to, get(*to) + value);
+}
+
+static void add_diagonals(struct products *p, void *x, int m, int n,
+                          float value)
+{
+    enum { THREADS = 256 };
+    dim3 grid(ceil_div(m, THREADS), n);
+    if (p->number == CUDA_R_32F)
+        add_diagonal<<<grid, THREADS, 0, p->stream>>>((float *)x, m, value);
+    else
+        add_diagonal<<<grid, THREADS, 0, p->stream>>>((__nv_bfloat16 *)x, m,
+                                                      value);
+}
+
+/* next = (a + b X X^T + c (X X^T)^2) X.  Where there are more rows than
+ * columns, X^T X and X times it do the same. */
 void product_newton_schulz(struct products *p, const struct newton_schulz *s)
 {
     bool is_wide = s->rows <= s->cols;
@@ -235,11 +258,11 @@ void product_newton_schulz(struct products *p, const struct newton_schulz *s)
         multiply_batch(p, x, x_t, gram, m, m, n, 1.0f, 0.0f, s->n);
     copy(p, s->square, s->gram, (size_t)(square * s->n));
     multiply_batch(p, gram, gram, both, m, m, m, MUON_C, MUON_B, s->n);
-    copy(p, s->next, s->x, (size_t)(area * s->n));
+    add_diagonals(p, s->square, m, s->n, MUON_A);
     if (is_wide)
-        multiply_batch(p, x, both, next, n, m, m, 1.0f, MUON_A, s->n);
+        multiply_batch(p, x, both, next, n, m, m, 1.0f, 0.0f, s->n);
     else
-        multiply_batch(p, both, x, next, m, n, m, 1.0f, MUON_A, s->n);
+        multiply_batch(p, both, x, next, m, n, m, 1.0f, 0.0f, s->n);
 }
 
 /* ---- the rate ------------------------------------------------------------ */

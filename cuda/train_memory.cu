@@ -75,8 +75,9 @@ static void carve_activations(const struct replica *r, struct carver *carver,
     tape->dt_scale = carve_scale(r, carver);
     tape->v = carve_numbers(r, carver, d_inner);
     tape->y = carve_numbers(r, carver, d_inner);
-    tape->states = carve_floats(carver, (size_t)r->n_windows * r->n_tiles,
-                                d_inner * c->d_state);
+    tape->states =
+        carve(carver, (size_t)r->n_windows * r->n_tiles * (TILE / KEPT),
+              d_inner * c->d_state * number_size(r));
 }
 
 static void carve_tape(const struct replica *r, struct carver *carver, int l)

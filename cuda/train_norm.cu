@@ -70,12 +70,6 @@ static __device__ __forceinline__ float4 centred(float4 x, float mean, float r)
                        (x.w - mean) * r);
 }
 
-static __device__ __forceinline__ uint32_t magnitude4(float4 x)
-{
-    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-               max(magnitude_bits(x.z), magnitude_bits(x.w)));
-}
-
 /* A block a row; thread i has the numbers from 4 (i + k threads) on. */
 template <typename T> static __global__ void norm(struct norm_job j)
 {
@@ -213,16 +207,18 @@ static __global__ void norm_backward(struct norm_backward_job j)
     float4 dweight[FOURS] = {zero, zero, zero, zero};
     float4 dbias[FOURS] = {zero, zero, zero, zero};
     for (int row = blockIdx.x; row < j.n_rows; row += gridDim.x) {
-        float4 c[FOURS], e[FOURS];
+        float4 c[FOURS], e[FOURS], dh[FOURS];
         float along_1 = 0.0f, along_c = 0.0f;
         float mean = j.mean[row], r = j.r[row], inverse = j.x_inverse[row];
 #pragma unroll
         for (int k = 0; k < FOURS; k++) {
             int i = first + k * step;
-            c[k] = e[k] = zero;
+            c[k] = e[k] = dh[k] = zero;
             if (i >= j.d)
                 continue;
             size_t at = (size_t)row * j.d + i;
+            if (!j.is_first)
+                dh[k] = get4(j.dh + at);
             float4 dx = centred(get4((const T *)j.dx + at), 0.0f, inverse);
             float4 w = get4(j.weight + i);
             c[k] = centred(get4(j.h + at), mean, r);
@@ -247,14 +243,13 @@ static __global__ void norm_backward(struct norm_backward_job j)
             if (i >= j.d)
                 continue;
             size_t at = (size_t)row * j.d + i;
-            float4 dh = j.is_first ? zero : get4(j.dh + at);
-            dh.x = fmaf(r, fmaf(-c[k].x, ec, e[k].x - e_mean), dh.x);
-            dh.y = fmaf(r, fmaf(-c[k].y, ec, e[k].y - e_mean), dh.y);
-            dh.z = fmaf(r, fmaf(-c[k].z, ec, e[k].z - e_mean), dh.z);
-            dh.w = fmaf(r, fmaf(-c[k].w, ec, e[k].w - e_mean), dh.w);
-            put4(j.dh + at, dh);
+            dh[k].x = fmaf(r, fmaf(-c[k].x, ec, e[k].x - e_mean), dh[k].x);
+            dh[k].y = fmaf(r, fmaf(-c[k].y, ec, e[k].y - e_mean), dh[k].y);
+            dh[k].z = fmaf(r, fmaf(-c[k].z, ec, e[k].z - e_mean), dh[k].z);
+            dh[k].w = fmaf(r, fmaf(-c[k].w, ec, e[k].w - e_mean), dh[k].w);
+            put4(j.dh + at, dh[k]);
             if (j.dho)
-                put4((T *)j.dho + at, centred(dh, 0.0f, scale));
+                put4((T *)j.dho + at, scaled(dh[k], scale));
         }
     }
     float *out = j.partial + (size_t)blockIdx.x * 2 * j.d;

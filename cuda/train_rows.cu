@@ -7,6 +7,7 @@
 
 enum {
     ROW_THREADS = 256, /* of kernels that give each row a warp */
+    SOME_ROWS = 4,     /* of a block that quantises y */
     SUM_COLUMNS = 32,
     SUM_LANES = 32
 };
@@ -246,33 +247,60 @@ struct quantise_job {
     void *y; /* [t][d], in place */
     const uint32_t *amax;
     struct row_scale scale;
-    int d;
-    size_t n; /* groups of four */
+    int d, n_rows;
 };
 
-template <typename T> static __global__ void quantise_y(struct quantise_job j)
+/* Four channels of n rows. */
+template <typename T>
+static __device__ __forceinline__ void
+load_some(four<T> y[SOME_ROWS], const T *rows, int n, int c, int d)
 {
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= j.n)
-        return;
-    int row = (int)(4 * i / j.d);
-    struct exact_scale s = exact_scale_of(j.amax[row]);
-    T *y = (T *)j.y + 4 * i;
-    put4(y, quantise4(get4(y), s));
-    if (4 * i % j.d == 0)
-        put_scale(j.scale, row, s);
+#pragma unroll
+    for (int i = 0; i < SOME_ROWS; i++)
+        if (i < n && c < d)
+            y[i] = load_four<T>(rows, (size_t)i * d + c);
+}
+
+/* A block has some rows, of which a thread asks for all before it looks at
+ * one. */
+template <typename T>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    quantise_y(struct quantise_job j)
+{
+    __shared__ struct exact_scale scales[SOME_ROWS];
+    int row = blockIdx.x * SOME_ROWS, n = min(j.n_rows - row, SOME_ROWS);
+    int c = 4 * threadIdx.x;
+    T *rows = (T *)j.y + (size_t)row * j.d;
+    four<T> y[SOME_ROWS];
+    load_some<T>(y, rows, n, c, j.d);
+    if ((int)threadIdx.x < n) {
+        struct exact_scale s = exact_scale_of(j.amax[row + threadIdx.x]);
+        scales[threadIdx.x] = s;
+        put_scale(j.scale, row + threadIdx.x, s);
+    }
+    __syncthreads();
+    while (c < j.d) {
+#pragma unroll
+        for (int i = 0; i < SOME_ROWS; i++)
+            if (i < n)
+                put4(rows + (size_t)i * j.d + c,
+                     quantise4(get4(y[i]), scales[i]));
+        c += 4 * blockDim.x;
+        load_some<T>(y, rows, n, c, j.d);
+    }
 }
 
 void launch_quantise_y(const struct replica *r, const struct train_tape *tape)
 {
     struct quantise_job job = {tape->y, r->amax, tape->y_scale,
-                               r->config.d_inner,
-                               (size_t)r->n_rows * r->config.d_inner / 4};
-    unsigned blocks = (unsigned)((job.n + ROW_THREADS - 1) / ROW_THREADS);
+                               r->config.d_inner, r->n_rows};
+    int blocks = ceil_div(r->n_rows, SOME_ROWS);
+    int threads = round_up(ceil_div(job.d, 4), WARP);
+    threads = threads < ROW_THREADS ? threads : ROW_THREADS;
     if (!r->imitates)
         return;
     if (r->in_float)
-        quantise_y<float><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
+        quantise_y<float><<<blocks, threads, 0, r->stream>>>(job);
     else
-        quantise_y<__nv_bfloat16><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
+        quantise_y<__nv_bfloat16><<<blocks, threads, 0, r->stream>>>(job);
 }

@@ -6,29 +6,54 @@
  */
 #include "train_scan.cuh"
 
-/* A tile of the recurrence: step has delta and delta u, and gets y. */
+/* Shared memory of a block, for a tile. */
+template <int N> struct forward_room {
+    float delta[TILE][shape<N>::ROW];
+    float du[TILE][shape<N>::ROW]; /* delta u, then the sum of C s */
+    float bc[TILE][2 * N];
+};
+
+/* s = decay s + delta u B; returns this thread's part of C s. */
 template <int N>
-static __device__ __forceinline__ float4
-scan_tile(float4 s, float4 a, float2 step[TILE][shape<N>::CHANNELS],
-          float bc[TILE][2 * N], const struct place_of<N> &at)
+static __device__ __forceinline__ float advance(float s[shape<N>::STATES],
+                                                const float a[], float delta,
+                                                float du, const float *bc)
+{
+    constexpr int STATES = shape<N>::STATES;
+    float b[STATES], c[STATES], y[4] = {0, 0, 0, 0};
+    get_floats<STATES>(b, bc);
+    get_floats<STATES>(c, bc + N);
+#pragma unroll
+    for (int k = 0; k < STATES; k++) {
+        s[k] = fmaf(fast_exp2(delta * a[k]), s[k], du * b[k]);
+        y[k % 4] = fmaf(c[k], s[k], y[k % 4]);
+    }
+    return (y[0] + y[1]) + (y[2] + y[3]);
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void
+scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
+          struct forward_room<N> &m, const struct scan_job &j,
+          const struct place_of<N> &at, int tile)
 {
     constexpr int BATCH = shape<N>::BATCH, SLOTS = shape<N>::SLOTS;
 #pragma unroll
     for (int t = 0; t < TILE; t += BATCH) {
         float y[BATCH];
+        if (t % KEPT == 0 && at.has_channel)
+            *states_of<T, N>(j, at, tile * (TILE / KEPT) + t / KEPT) =
+                packed<T, N>(s);
 #pragma unroll
-        for (int i = 0; i < BATCH; i++) {
-            float2 d = step[t + i][at.slot];
-            const float *b = bc[t + i] + at.lane * SCAN_STATES;
-            s = advance(s, decay_of(d.x, a), d.y, get4(b));
-            y[i] = dot(get4(b + N), s);
-        }
+        for (int i = 0; i < BATCH; i++)
+            y[i] =
+                advance<N>(s, a, m.delta[t + i][at.slot], m.du[t + i][at.slot],
+                           m.bc[t + i] + at.lane * shape<N>::STATES);
         sum_lanes<BATCH, SLOTS, WARP>(y);
         int mine = sum_of_lane<BATCH, SLOTS, WARP>();
         if (at.lane < BATCH)
-            step[t + mine][at.slot].x = y[0];
+            m.du[t + mine][at.slot] = y[0];
     }
-    return s;
 }
 
 /* The largest y of a byte; all threads of a warp come together. */
@@ -46,67 +71,76 @@ static __device__ __forceinline__ void put_amax(uint32_t *to, float4 y,
         atomicMax(to, amax);
 }
 
-/* (sum + d u) silu(z), as it will be stored */
-template <typename T>
+/* (sum + d u) silu(z) */
 static __device__ __forceinline__ float gated(float sum, float d, float u,
                                               float z)
 {
-    return stored<T>(fmaf(d, u, sum) * z * fast_sigmoid(z));
+    return fmaf(d, u, sum) * z * fast_sigmoid(z);
 }
 
 template <typename T, int N>
 static __device__ __forceinline__ void
-put_y(const struct tile_numbers<T, N> &x, float2 step[TILE][shape<N>::CHANNELS],
+put_y(const struct tile_numbers<T, N> &x, const struct forward_room<N> &m,
       const struct scan_job &j, const struct place_of<N> &at, int t0)
 {
     if (at.t >= TILE)
         return;
 #pragma unroll
     for (int i = 0; i < shape<N>::EACH; i++) {
-        int t = at.t + i * place_of<N>::STEP;
-        size_t row = row_of<N>(j, at, t0 + t);
-        float4 y = zero4();
-        if (t0 + t < j.n_t && at.has_unit) {
-            const float4 *sums = (const float4 *)&step[t][at.slot_c];
-            float4 low = sums[0], high = sums[1], u = get4(x.u[i]);
+        struct unit_of<N> unit(j, at, t0, i);
+        four<T> y;
+        put4((T *)&y, zero4());
+        if (unit.is_there) {
+            float4 sum = get4(&m.du[unit.t][at.slot_c]), u = get4(x.u[i]);
             float4 d = get4(j.d + at.c);
-            float4 z = times(get4(x.z[i]), j.z_row[row], get4(j.z_col + at.c));
-            y = make_float4(gated<T>(low.x, d.x, u.x, z.x),
-                            gated<T>(low.z, d.y, u.y, z.y),
-                            gated<T>(high.x, d.z, u.z, z.z),
-                            gated<T>(high.z, d.w, u.w, z.w));
-            put4((T *)j.y + row * j.d_inner + at.c, y);
+            float4 z = times(get4(x.z[i]), x.z_row[i], get4(j.z_col + at.c));
+            put4((T *)&y, make_float4(gated(sum.x, d.x, u.x, z.x),
+                                      gated(sum.y, d.y, u.y, z.y),
+                                      gated(sum.z, d.z, u.z, z.z),
+                                      gated(sum.w, d.w, u.w, z.w)));
+            store_four<T>(j.y, unit.at, y);
         }
-        put_amax<N>(j.amax + row, y, t0 + t < j.n_t);
+        put_amax<N>(j.amax + unit.row, get4(y), t0 + unit.t < j.n_t);
     }
 }
 
+/* While a tile is scanned the one before it is finished, and the one after it
+ * loaded: shared memory has two of them, and one barrier a tile is enough.
+ * What a thread puts before the recurrence nobody but itself reads after it. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(SCAN_THREADS, N < 16 ? 1 : 4)
     scan_forward(struct scan_job j)
 {
-    __shared__ __align__(16) float2 step[TILE][shape<N>::CHANNELS];
-    __shared__ __align__(16) float bc[TILE][2 * N];
+    __shared__ __align__(16) struct forward_room<N> rooms[2];
     struct place_of<N> at(j.d_inner);
-    struct tile_numbers<T, N> x, next;
-    float4 s = first_state<N>(j, at), a = zero4();
+    struct tile_numbers<T, N> last, now, next;
+    float s[shape<N>::STATES], a[shape<N>::STATES] = {};
+    first_state<N>(s, j, at);
     if (at.has_channel)
-        a = get4(j.a_log2e + (size_t)at.channel * N + at.lane * SCAN_STATES);
+        get_floats<shape<N>::STATES>(a, j.a_log2e + (size_t)at.channel * N +
+                                            at.lane * shape<N>::STATES);
     load_tile<T, N>(next, j, at, 0);
+    copy_bc<N>(rooms[0].bc, j, at, 0);
+    copy_commit();
+#pragma unroll 2
     for (int tile = 0; tile < j.n_tiles; tile++) {
         int t0 = tile * TILE;
-        x = next;
-        put_steps<T, N>(step, x, j, at, t0);
-        put_bc<N>(bc, x.bc);
+        struct forward_room<N> &m = rooms[tile % 2];
+        now = next;
+        put_steps<T, N>(m.delta, m.du, now, j, at, t0);
+        copy_wait<0>();
         __syncthreads();
-        if (at.has_channel)
-            put4(states_of<N>(j, at, tile), s);
         load_tile<T, N>(next, j, at, t0 + TILE);
-        s = scan_tile<N>(s, a, step, bc, at);
-        __syncthreads();
-        put_y<T, N>(x, step, j, at, t0);
-        __syncthreads();
+        copy_bc<N>(rooms[(tile + 1) % 2].bc, j, at, t0 + TILE);
+        copy_commit();
+        scan_tile<T, N>(s, a, m, j, at, tile);
+        if (tile > 0)
+            put_y<T, N>(last, rooms[(tile + 1) % 2], j, at, t0 - TILE);
+        last = now;
     }
+    __syncthreads();
+    put_y<T, N>(last, rooms[(j.n_tiles + 1) % 2], j, at,
+                (j.n_tiles - 1) * TILE);
     keep_state<N>(j, at, s);
 }
 

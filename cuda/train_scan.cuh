@@ -3,8 +3,9 @@
  *
  * A block has some channels of a window and goes through it TILE bytes at a
  * time.  Before and after the recurrence a thread has four neighbouring
- * channels of a byte of the tile; in it, four states of one channel.  The
- * lanes of a warp first count the channels, then the states.
+ * channels of a byte of the tile; in it, eight states of one channel, or four
+ * where there are few.  The lanes of a warp first count the channels, then the
+ * states.
  *
  * A sum over the states of a channel waits for as many bytes as a channel has
  * lanes, up to four: then each lane ends with the sum of one byte.
@@ -14,6 +15,7 @@
 #ifndef MAMBYTE_TRAIN_SCAN_CUH
 #define MAMBYTE_TRAIN_SCAN_CUH
 
+#include "tensor.cuh"
 #include "trainer.cuh"
 
 struct scan_job {
@@ -26,7 +28,7 @@ struct scan_job {
     const float *state; /* [window][state]: [d_state][d_inner]           */
     float *state_after; /* the same                                      */
     size_t state_floats;
-    float *states;        /* [window][tiles][d_inner][d_state]             */
+    void *states;         /* [window][tiles][d_inner][d_state]             */
     const float *a_log2e; /* [d_inner][d_state]                            */
     const float *d, *dt_bias;
     void *y;        /* [t][d_inner], gated                           */
@@ -44,9 +46,13 @@ struct scan_job {
 
 /* What follows from the number of states of a channel. */
 template <int N> struct shape {
-    static constexpr int LANES = N / SCAN_STATES; /* of a channel */
+    static constexpr int STATES = scan_states(N); /* of a thread */
+    static constexpr int LANES = N / STATES;      /* of a channel */
     static constexpr int SLOTS = WARP / LANES;    /* channels of a warp */
     static constexpr int CHANNELS = SCAN_THREADS / LANES;
+    /* floats between the bytes of a tile, so that lanes of one slot that
+     * store sums of different bytes find different banks */
+    static constexpr int ROW = CHANNELS + SLOTS % WARP;
     /* of four channels of a byte: what a thread has before and after */
     static constexpr int QUADS = CHANNELS / 4;
     static constexpr int UNITS = TILE * QUADS;
@@ -120,82 +126,59 @@ static __device__ __forceinline__ int sum_of_lane(void)
 /* ---- tiles, on their way from memory ---------------------------------------
  */
 
-/* Four numbers as they lie in memory. */
-template <typename T> struct four;
-template <> struct four<float> {
-    float4 x;
-};
-template <> struct four<__nv_bfloat16> {
-    uint2 x;
-};
-
-template <typename T>
-static __device__ __forceinline__ four<T> load_four(const void *from, size_t at)
-{
-    return *(const four<T> *)((const T *)from + at);
-}
-
-template <typename T>
-static __device__ __forceinline__ float4 get4(const four<T> &from)
-{
-    return get4((const T *)&from);
-}
-
-static __device__ __forceinline__ float4 zero4(void)
-{
-    return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
-static __device__ __forceinline__ float4 scaled(float4 x, float s)
-{
-    return make_float4(x.x * s, x.y * s, x.z * s, x.w * s);
-}
-
-/* x (row col) */
-static __device__ __forceinline__ float4 times(float4 x, float row, float4 col)
-{
-    return make_float4(x.x * (row * col.x), x.y * (row * col.y),
-                       x.z * (row * col.z), x.w * (row * col.w));
-}
-
 /* What a thread has of a tile before the recurrence. */
 template <typename T, int N> struct tile_numbers {
     four<T> v[shape<N>::EACH], u[shape<N>::EACH], z[shape<N>::EACH];
-    float4 bc[shape<N>::BC_EACH];
+    float v_row[shape<N>::EACH], z_row[shape<N>::EACH];
 };
 
-template <int N>
-static __device__ __forceinline__ size_t row_of(const struct scan_job &j,
-                                                const struct place_of<N> &at,
-                                                int t)
+/* The states of a thread, as they are kept. */
+template <typename T, int N> struct kept_states {
+    four<T> x[shape<N>::STATES / 4];
+};
+template <> struct __align__(16) kept_states<__nv_bfloat16, 16>
 {
-    return (size_t)at.window * j.n_t + t;
-}
+    four<__nv_bfloat16> x[2];
+};
 
-/* B and C of a tile: zeros after the window. */
-template <int N>
-static __device__ __forceinline__ void
-load_bc(float4 bc[shape<N>::BC_EACH], const struct scan_job &j, int w, int t0)
-{
-#pragma unroll
-    for (int i = 0; i < shape<N>::BC_EACH; i++) {
-        int k = threadIdx.x + i * SCAN_THREADS, t = t0 + k / (N / 2);
-        size_t row = (size_t)w * j.n_t + t;
-        bc[i] = zero4();
-        if (k < shape<N>::BC_UNITS && t < j.n_t)
-            bc[i] = get4(j.bc + row * 2 * N + 4 * (k % (N / 2)));
+/* Four channels of a byte of a tile: those that a thread has i-th, their row,
+ * and where they are in an array of rows of d_inner. */
+template <int N> struct unit_of {
+    int t;
+    unsigned row;
+    size_t at;
+    bool is_there; /* in the window */
+
+    __device__ unit_of(const struct scan_job &j, const struct place_of<N> &p,
+                       int t0, int i)
+    {
+        t = p.t + i * place_of<N>::STEP;
+        row = p.window * j.n_t + t0 + t;
+        at = (size_t)row * (unsigned)j.d_inner + p.c;
+        is_there = p.has_unit && t0 >= 0 && t0 + t < j.n_t;
     }
-}
 
+    /* the same in rows of 2 d_inner */
+    __device__ size_t at_z(const struct scan_job &j) const
+    {
+        return at + (size_t)row * (unsigned)j.d_inner;
+    }
+};
+
+/* B and C of a tile, on their way: zeros after the window. */
 template <int N>
 static __device__ __forceinline__ void
-put_bc(float bc[TILE][2 * N], const float4 from[shape<N>::BC_EACH])
+copy_bc(float bc[TILE][2 * N], const struct scan_job &j,
+        const struct place_of<N> &at, int t0)
 {
 #pragma unroll
     for (int i = 0; i < shape<N>::BC_EACH; i++) {
-        int k = threadIdx.x + i * SCAN_THREADS;
+        unsigned k = threadIdx.x + i * SCAN_THREADS;
+        int t = k / (N / 2);
+        unsigned row = at.window * j.n_t + min(t0 + t, j.n_t - 1);
+        const float *from = j.bc + (size_t)row * 2 * N + 4 * (k % (N / 2));
         if (k < shape<N>::BC_UNITS)
-            put4(bc[0] + 4 * k, from[i]);
+            copy16(bc[0] + 4 * k, from, t0 + t < j.n_t);
     }
 }
 
@@ -206,59 +189,93 @@ load_tile(struct tile_numbers<T, N> &x, const struct scan_job &j,
 {
 #pragma unroll
     for (int i = 0; i < shape<N>::EACH; i++) {
-        int t = t0 + at.t + i * place_of<N>::STEP;
-        if (t < 0 || t >= j.n_t || !at.has_unit)
+        struct unit_of<N> unit(j, at, t0, i);
+        if (!unit.is_there)
             continue;
-        size_t row = row_of<N>(j, at, t), k = row * j.d_inner + at.c;
-        x.v[i] = load_four<T>(j.v, k);
-        x.u[i] = load_four<T>(j.u, k);
-        x.z[i] = load_four<T>(j.z, k + row * j.d_inner);
+        x.v[i] = load_four<T>(j.v, unit.at);
+        x.u[i] = load_four<T>(j.u, unit.at);
+        x.z[i] = load_four<T>(j.z, unit.at_z(j));
+        x.v_row[i] = j.v_row[unit.row];
+        x.z_row[i] = j.z_row[unit.row];
     }
-    if (t0 >= 0)
-        load_bc<N>(x.bc, j, at.window, t0);
 }
 
 /* The state before the window. */
 template <int N>
-static __device__ __forceinline__ float4
-first_state(const struct scan_job &j, const struct place_of<N> &at)
+static __device__ __forceinline__ void first_state(float s[shape<N>::STATES],
+                                                   const struct scan_job &j,
+                                                   const struct place_of<N> &at)
 {
-    const float *s = j.state + at.window * j.state_floats + at.channel +
-                     (size_t)at.lane * SCAN_STATES * j.d_inner;
-    size_t d = j.d_inner;
-    if (!at.has_channel)
-        return zero4();
-    return make_float4(s[0], s[d], s[2 * d], s[3 * d]);
+    constexpr int STATES = shape<N>::STATES;
+    const float *from = j.state + at.window * j.state_floats + at.channel +
+                        (size_t)at.lane * STATES * j.d_inner;
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+        s[k] = at.has_channel ? from[(size_t)k * j.d_inner] : 0.0f;
 }
 
 template <int N>
 static __device__ __forceinline__ void
-keep_state(const struct scan_job &j, const struct place_of<N> &at, float4 s)
+keep_state(const struct scan_job &j, const struct place_of<N> &at,
+           const float s[shape<N>::STATES])
 {
+    constexpr int STATES = shape<N>::STATES;
     float *to = j.state_after + at.window * j.state_floats + at.channel +
-                (size_t)at.lane * SCAN_STATES * j.d_inner;
-    size_t d = j.d_inner;
+                (size_t)at.lane * STATES * j.d_inner;
     if (!at.has_channel)
         return;
-    to[0] = s.x;
-    to[d] = s.y;
-    to[2 * d] = s.z;
-    to[3 * d] = s.w;
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+        to[(size_t)k * j.d_inner] = s[k];
 }
 
-/* The states of this thread before a tile. */
-template <int N>
-static __device__ __forceinline__ float *
-states_of(const struct scan_job &j, const struct place_of<N> &at, int tile)
+/* The states of this thread that are kept i-th. */
+template <typename T, int N>
+static __device__ __forceinline__ struct kept_states<T, N> *
+states_of(const struct scan_job &j, const struct place_of<N> &at, int i) {
+    unsigned k = at.window * j.n_tiles * (TILE / KEPT) + i;
+    size_t channel = (size_t)k * (unsigned)j.d_inner + at.channel;
+    T *states = (T *)j.states + channel * N + at.lane * shape<N>::STATES;
+    return (struct kept_states<T, N> *)states;
+}
+
+/* n floats at a multiple of four. */
+template <int n>
+static __device__ __forceinline__ void get_floats(float x[n], const float *from)
 {
-    size_t i = (size_t)at.window * j.n_tiles + tile;
-    return j.states + (i * j.d_inner + at.channel) * N + at.lane * SCAN_STATES;
+#pragma unroll
+    for (int k = 0; k < n; k += 4) {
+        float4 y = get4(from + k);
+        x[k] = y.x, x[k + 1] = y.y, x[k + 2] = y.z, x[k + 3] = y.w;
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void
+unpack(float x[shape<N>::STATES], const struct kept_states<T, N> &kept)
+{
+#pragma unroll
+    for (int k = 0; k < shape<N>::STATES; k += 4) {
+        float4 y = get4(kept.x[k / 4]);
+        x[k] = y.x, x[k + 1] = y.y, x[k + 2] = y.z, x[k + 3] = y.w;
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ struct kept_states<T, N>
+packed(const float x[shape<N>::STATES]) {
+    struct kept_states<T, N> kept;
+#pragma unroll
+    for (int k = 0; k < shape<N>::STATES; k += 4)
+        put4((T *)&kept.x[k / 4],
+             make_float4(x[k], x[k + 1], x[k + 2], x[k + 3]));
+    return kept;
 }
 
 /* delta and delta u of a tile; 0 after the window. */
 template <typename T, int N>
 static __device__ __forceinline__ void
-put_steps(float2 step[TILE][shape<N>::CHANNELS],
+put_steps(float delta[TILE][shape<N>::ROW], float du[TILE][shape<N>::ROW],
           const struct tile_numbers<T, N> &x, const struct scan_job &j,
           const struct place_of<N> &at, int t0)
 {
@@ -266,44 +283,20 @@ put_steps(float2 step[TILE][shape<N>::CHANNELS],
         return;
 #pragma unroll
     for (int i = 0; i < shape<N>::EACH; i++) {
-        int t = at.t + i * place_of<N>::STEP;
+        struct unit_of<N> unit(j, at, t0, i);
+        int t = unit.t;
         float4 d = zero4(), w = zero4();
-        if (t0 + t < j.n_t && at.has_unit) {
-            float row = j.v_row[row_of<N>(j, at, t0 + t)];
+        if (unit.is_there) {
             float4 bias = get4(j.dt_bias + at.c), u = get4(x.u[i]);
-            float4 v = times(get4(x.v[i]), row, get4(j.v_col + at.c));
+            float4 v = times(get4(x.v[i]), x.v_row[i], get4(j.v_col + at.c));
             d = make_float4(
                 fast_softplus(v.x + bias.x), fast_softplus(v.y + bias.y),
                 fast_softplus(v.z + bias.z), fast_softplus(v.w + bias.w));
             w = make_float4(d.x * u.x, d.y * u.y, d.z * u.z, d.w * u.w);
         }
-        float4 *to = (float4 *)&step[t][at.slot_c];
-        to[0] = make_float4(d.x, w.x, d.y, w.y);
-        to[1] = make_float4(d.z, w.z, d.w, w.w);
+        put4(&delta[t][at.slot_c], d);
+        put4(&du[t][at.slot_c], w);
     }
-}
-
-/* ---- the recurrence --------------------------------------------------------
- */
-
-static __device__ __forceinline__ float4 decay_of(float delta, float4 a)
-{
-    return make_float4(fast_exp2(delta * a.x), fast_exp2(delta * a.y),
-                       fast_exp2(delta * a.z), fast_exp2(delta * a.w));
-}
-
-/* s = decay s + w b */
-static __device__ __forceinline__ float4 advance(float4 s, float4 decay,
-                                                 float w, float4 b)
-{
-    return make_float4(fmaf(decay.x, s.x, w * b.x), fmaf(decay.y, s.y, w * b.y),
-                       fmaf(decay.z, s.z, w * b.z),
-                       fmaf(decay.w, s.w, w * b.w));
-}
-
-static __device__ __forceinline__ float dot(float4 a, float4 b)
-{
-    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
 }
 
 /* ---- launches ------------------------------------------------------------ */

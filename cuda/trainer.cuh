@@ -30,10 +30,10 @@ extern "C" {
 }
 
 enum {
-    TILE = 16,          /* bytes between the states that are kept          */
-    SCAN_THREADS = 256, /* each has SCAN_STATES states of a channel        */
-    SCAN_STATES = 4,
-    CONV_SPAN = 64,      /* rows of a block of the backward convolution     */
+    TILE = 8,            /* bytes that a scan takes at a time               */
+    KEPT = 4,            /* bytes between the states that are kept          */
+    SCAN_THREADS = 128,  /* each has scan_states() states of a channel      */
+    CONV_SPAN = 128,     /* rows of a block of the backward convolution     */
     EMBED_SPAN = 2048,   /* rows of a block of the embedding's gradient     */
     NORM_BLOCKS = 2112,  /* of the backward norm                            */
     HEAD_ROWS = 1 << 14, /* whose logits there are at a time                */
@@ -41,6 +41,12 @@ enum {
     MUON_PARTS = 64,     /* partial sums of squares of a matrix             */
     NORM_PARTS = 1024    /* and of the gradient                             */
 };
+
+/* The states that a thread of a scan has, of d_state of a channel. */
+static constexpr int scan_states(int d_state)
+{
+    return d_state < 16 ? 4 : 8;
+}
 
 /* What a number of a row is multiplied with, and its inverse: [t] each. */
 struct row_scale {
@@ -72,7 +78,8 @@ struct train_tape {
     void *dt;        /* [t][ld_dt] numbers, q                              */
     void *v;         /* [t][d_inner] numbers, sums: dt_proj dt             */
     void *y;         /* [t][d_inner] numbers, q                            */
-    float *states;   /* [windows][tiles][d_inner][d_state], before each    */
+    void *states;    /* [windows][tiles][TILE / KEPT][d_inner][d_state]
+                      * numbers: before every KEPT-th byte                 */
     struct row_scale x_scale, u_scale, dt_scale, y_scale;
 };
 
@@ -379,6 +386,79 @@ static __device__ __forceinline__ void put2(__nv_bfloat16 *to, float2 x)
     *(uint32_t *)to = pack2(x.x, x.y);
 }
 
+/* Four numbers as they lie in memory. */
+template <typename T> struct four;
+template <> struct four<float> {
+    float4 x;
+};
+template <> struct four<__nv_bfloat16> {
+    uint2 x;
+};
+
+template <typename T>
+static __device__ __forceinline__ four<T> load_four(const void *from, size_t at)
+{
+    return *(const four<T> *)((const T *)from + at);
+}
+
+template <typename T>
+static __device__ __forceinline__ void store_four(void *to, size_t at,
+                                                  four<T> x)
+{
+    *(four<T> *)((T *)to + at) = x;
+}
+
+template <typename T>
+static __device__ __forceinline__ float4 get4(const four<T> &from)
+{
+    return get4((const T *)&from);
+}
+
+static __device__ __forceinline__ float4 zero4(void)
+{
+    return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+static __device__ __forceinline__ float4 splat(float x)
+{
+    return make_float4(x, x, x, x);
+}
+
+static __device__ __forceinline__ float4 scaled(float4 x, float s)
+{
+    return make_float4(x.x * s, x.y * s, x.z * s, x.w * s);
+}
+
+/* x (row col) */
+static __device__ __forceinline__ float4 times(float4 x, float row, float4 col)
+{
+    return make_float4(x.x * (row * col.x), x.y * (row * col.y),
+                       x.z * (row * col.z), x.w * (row * col.w));
+}
+
+static __device__ __forceinline__ float4 plus(float4 a, float4 b)
+{
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+static __device__ __forceinline__ float4 product(float4 a, float4 b)
+{
+    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+}
+
+/* a b + c */
+static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
+{
+    return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y),
+                       fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
+}
+
+static __device__ __forceinline__ uint32_t magnitude4(float4 x)
+{
+    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
+               max(magnitude_bits(x.z), magnitude_bits(x.w)));
+}
+
 /* What x is once it was stored. */
 template <typename T> static __device__ __forceinline__ float stored(float x)
 {
@@ -393,15 +473,19 @@ static __device__ __forceinline__ const uint8_t *byte_of(const uint8_t *bytes,
     return bytes + (size_t)(row / n_t) * (n_t + 1) + row % n_t;
 }
 
+/* As exact_quantise has it, without a way through integers. */
+static __device__ __forceinline__ float quantise1(float x, float inverse)
+{
+    return fmaf(x, inverse, EXACT_ROUND) - EXACT_ROUND;
+}
+
 static __device__ __forceinline__ float4 quantise4(float4 x,
                                                    struct exact_scale s)
 {
     if (s.scale == 0.0f)
-        return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    return make_float4((float)exact_quantise(x.x, s.inverse),
-                       (float)exact_quantise(x.y, s.inverse),
-                       (float)exact_quantise(x.z, s.inverse),
-                       (float)exact_quantise(x.w, s.inverse));
+        return zero4();
+    return make_float4(quantise1(x.x, s.inverse), quantise1(x.y, s.inverse),
+                       quantise1(x.z, s.inverse), quantise1(x.w, s.inverse));
 }
 
 /* 1 over what a row was multiplied with; 0 where that is 0. */
@@ -432,10 +516,9 @@ static __device__ __forceinline__ float fast_sigmoid(float x)
     return fast_inverse(1.0f + fast_exp2(-x * EXACT_LOG2E));
 }
 
-/* log(1 + e^x), as exact.h has it but for the exponential */
-static __device__ __forceinline__ float fast_softplus(float x)
+/* log(1 + e^x), as exact.h has it but for the exponential: w = e^-|x| */
+static __device__ __forceinline__ float fast_softplus_of(float w, float x)
 {
-    float w = fast_exp2(-fabsf(x) * EXACT_LOG2E);
     float p = EXACT_LOG1P_C8;
     p = fmaf(p, w, EXACT_LOG1P_C7);
     p = fmaf(p, w, EXACT_LOG1P_C6);
@@ -446,6 +529,11 @@ static __device__ __forceinline__ float fast_softplus(float x)
     p = fmaf(p, w, EXACT_LOG1P_C1);
     p = fmaf(p, w, 1.0f);
     return fmaf(p, w, fmaxf(x, 0.0f));
+}
+
+static __device__ __forceinline__ float fast_softplus(float x)
+{
+    return fast_softplus_of(fast_exp2(-fabsf(x) * EXACT_LOG2E), x);
 }
 
 static __device__ __forceinline__ float warp_total(float x)
