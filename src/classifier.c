@@ -149,7 +149,10 @@ static enum status open_records(struct classifier *c)
     size_t n = (size_t)c->records.n;
     c->logits = calloc(n * (size_t)c->n_labels, sizeof *c->logits);
     c->features = calloc(n * (size_t)c->head.n_features + 1, sizeof(float));
-    return c->logits && c->features ? OK : fail_memory("records");
+    if (c->head.grams.n > 0)
+        c->bags = calloc(n, sizeof *c->bags);
+    bool has_bags = c->bags || c->head.grams.n == 0;
+    return c->logits && c->features && has_bags ? OK : fail_memory("records");
 }
 
 enum status classifier_open(struct classifier *classifier,
@@ -179,6 +182,10 @@ enum status classifier_open(struct classifier *classifier,
 void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
+    for (int i = 0; c->bags && i < c->records.n; i++)
+        gram_bag_free(&c->bags[i]);
+    free(c->bags);
+    sparse_free(&c->grams);
     records_close(&c->records);
     for (int i = 0; i < c->n_begins; i++)
         engine_state_free(c->engine, c->begins[i]);
@@ -207,10 +214,46 @@ static void judge_by_bits(struct classifier *c, int i)
                     LN2);
 }
 
-void classifier_judge(struct classifier *classifier, int n)
+enum status classifier_feed(struct classifier *classifier,
+                            const struct record_part *parts, int n,
+                            bool goes_on)
+{
+    struct classifier *c = classifier;
+    TRY(records_feed(&c->records, parts, n, goes_on));
+    for (int i = 0; c->bags && i < n; i++) {
+        if (i > 0 || !goes_on)
+            gram_bag_begin(&c->bags[i]);
+        TRY(grams_feed(&c->head.grams, &c->bags[i], parts[i].bytes,
+                       parts[i].n));
+    }
+    return OK;
+}
+
+void classifier_keep(struct classifier *classifier, int i)
+{
+    records_keep(&classifier->records, i);
+    if (classifier->bags) {
+        struct gram_bag kept = classifier->bags[i];
+        classifier->bags[i] = classifier->bags[0];
+        classifier->bags[0] = kept;
+    }
+}
+
+static enum status weigh_grams(struct classifier *c, int n)
+{
+    sparse_clear(&c->grams);
+    for (int i = 0; c->bags && i < n; i++) {
+        TRY(grams_end(&c->head.grams, &c->bags[i]));
+        TRY(grams_weigh(&c->head.grams, &c->bags[i], &c->grams));
+    }
+    return OK;
+}
+
+enum status classifier_judge(struct classifier *classifier, int n)
 {
     struct classifier *c = classifier;
     size_t size = (size_t)c->head.n_features;
+    TRY(weigh_grams(c, n));
     for (int i = 0; i < n; i++) {
         if (!c->head.w) {
             judge_by_bits(c, i);
@@ -221,7 +264,8 @@ void classifier_judge(struct classifier *classifier, int n)
                size * sizeof(float));
     }
     if (c->head.w)
-        head_classify(&c->head, c->logits, c->features, (size_t)n);
+        head_classify(&c->head, c->logits, c->features, &c->grams, (size_t)n);
+    return OK;
 }
 
 void classifier_probabilities(const struct classifier *classifier, int i,

@@ -29,8 +29,11 @@ struct classifier {
     int n_begins;
     float *priors; /* [n_labels]: log2 */
 
-    float *features; /* [records.n][n_features] */
-    float *logits;   /* [records.n][n_labels], after classifier_judge */
+    struct gram_bag *bags; /* [records.n], of the items; NULL where the head
+                            * has no grams */
+    struct sparse grams;   /* of the items that are judged */
+    float *features;       /* [records.n][n_features] */
+    float *logits;         /* [records.n][n_labels], after classifier_judge */
 };
 
 /* choice: a file of a head, the name of one in the catalog, or files of states
@@ -41,9 +44,15 @@ enum status classifier_open(struct classifier *classifier,
                             const char *priors);
 void classifier_close(struct classifier *classifier);
 
+/* records_feed and records_keep, and the grams too. */
+enum status classifier_feed(struct classifier *classifier,
+                            const struct record_part *parts, int n,
+                            bool goes_on);
+void classifier_keep(struct classifier *classifier, int i);
+
 /* Fills the logits of records items [0, n), which have been read to their
  * ends. */
-void classifier_judge(struct classifier *classifier, int n);
+enum status classifier_judge(struct classifier *classifier, int n);
 
 /* The probabilities of item i, [n_labels], which sum to 1. */
 void classifier_probabilities(const struct classifier *classifier, int i,

@@ -100,7 +100,8 @@ static enum status split(uint8_t *line, size_t n, const char **label,
     *label = (const char *)line + begin;
     TRY(label_check(*label));
     size_t text = end < n ? end + 1 : n;
-    *example = (struct example){.text = line + text, .n = n - text};
+    *example =
+        (struct example){.text = line + text, .n = n - text, .weight = 1};
     if (is_fasttext && example->n >= strlen(PREFIX) &&
         memcmp(example->text, PREFIX, strlen(PREFIX)) == 0)
         return fail(E_FORMAT, "a second label: a record has one");

@@ -19,6 +19,7 @@ struct example {
     const uint8_t *text; /* [n], without label and newline */
     size_t n;
     int label;
+    float weight; /* in a fit: 1, or less for what was cut short */
 };
 
 struct examples {

@@ -1,4 +1,4 @@
-/* head.c -- a classifier on what a model says of a record.
+/* head.c -- a classifier on what a model says of a record, and on its words.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,10 +19,19 @@
 #include "safetensors.h"
 #include "safetensors_write.h"
 
-#define FORMAT   "mambyte-head"
-#define FEATURES "mean of y" /* a version of what the features are */
+#define FORMAT "mambyte-head"
 
-enum { HEX_CHARS = 2 * sizeof(struct fingerprint) + 1, N_TENSORS = 5 };
+/* Versions of what the features are: without grams, and with. */
+#define FEATURES       "mean of y"
+#define FEATURES_GRAMS "mean of y, grams"
+
+#define RARITY_MAX 1e6f /* no count of records comes near */
+
+enum {
+    HEX_CHARS = 2 * sizeof(struct fingerprint) + 1,
+    N_TENSORS = 5,
+    N_GRAM_TENSORS = 4
+};
 
 /* ---- text --------------------------------------------------------------- */
 
@@ -80,7 +89,8 @@ static enum status read_model(struct head *head, const struct safetensors *file)
     return OK;
 }
 
-static enum status read_kind(struct head *head, const struct safetensors *file)
+static enum status read_kind(struct head *head, const struct safetensors *file,
+                             bool *has_grams)
 {
     const char *format, *features, *temperature;
     char *end;
@@ -88,7 +98,8 @@ static enum status read_kind(struct head *head, const struct safetensors *file)
     if (strcmp(format, FORMAT) != 0)
         return fail(E_MODEL, "is no head: its format is not " FORMAT);
     TRY(read_metadata(file, "features", &features));
-    if (strcmp(features, FEATURES) != 0)
+    *has_grams = strcmp(features, FEATURES_GRAMS) == 0;
+    if (strcmp(features, FEATURES) != 0 && !*has_grams)
         return fail(E_MODEL, "has features that this version does not know");
     TRY(read_metadata(file, "temperature", &temperature));
     head->temperature = strtod(temperature, &end);
@@ -180,6 +191,26 @@ static enum status allocate(struct head *head)
     return head->mean && head->inverse && head->w ? OK : fail_memory("a head");
 }
 
+/* w: [n][n_labels] from a tensor [n_labels][n] and the scales of its rows. */
+static enum status read_rows(const struct head *head,
+                             const struct safetensors *file,
+                             const char *scale_name,
+                             const struct tensor *weight, float *w)
+{
+    size_t n_labels = (size_t)head->n_labels, n = (size_t)weight->shape[1];
+    float *scale = calloc(n_labels, sizeof *scale);
+    if (!scale)
+        return fail_memory("a head");
+    enum status status = read_floats(file, scale_name, head->n_labels, scale);
+    const int8_t *q = weight->data;
+    for (size_t k = 0; status == OK && k < n_labels; k++) {
+        for (size_t i = 0; i < n; i++)
+            w[i * n_labels + k] = (float)q[k * n + i] * scale[k];
+    }
+    free(scale);
+    return status;
+}
+
 static enum status read_weights(struct head *head,
                                 const struct safetensors *file)
 {
@@ -194,30 +225,70 @@ static enum status read_weights(struct head *head,
     TRY(allocate(head));
     TRY(read_floats(file, "mean", head->n_features, head->mean));
     TRY(read_floats(file, "inverse", head->n_features, head->inverse));
-    float *scale = calloc(n_labels, sizeof *scale);
-    if (!scale)
-        return fail_memory("a head");
-    size_t n = (size_t)head->n_features;
-    enum status status =
-        read_floats(file, "weight_scale", head->n_labels, scale);
-    if (status == OK)
-        status =
-            read_floats(file, "bias", head->n_labels, head->w + n * n_labels);
-    const int8_t *q = weight->data;
-    for (size_t k = 0; status == OK && k < n_labels; k++) {
-        for (size_t i = 0; i < n; i++)
-            head->w[i * n_labels + k] = (float)q[k * n + i] * scale[k];
+    TRY(read_floats(file, "bias", head->n_labels,
+                    head->w + (size_t)head->n_features * n_labels));
+    return read_rows(head, file, "weight_scale", weight, head->w);
+}
+
+/* Rising, and each a slot. */
+static enum status read_slots(struct head *head, const struct safetensors *file)
+{
+    const struct tensor *t = NULL;
+    struct grams *grams = &head->grams;
+    TRY(find_tensor(file, "gram_slot", DTYPE_I32, (uint64_t)grams->n, 0, &t));
+    const uint8_t *p = t->data;
+    for (int i = 0; i < grams->n; i++, p += 4) {
+        grams->slots[i] = (uint32_t)load_le(p, 4);
+        if (grams->slots[i] >= GRAM_SLOTS ||
+            (i > 0 && grams->slots[i] <= grams->slots[i - 1]))
+            return fail(E_MODEL, "gram_slot does not rise to below %d",
+                        GRAM_SLOTS);
     }
-    free(scale);
-    return status;
+    grams_index(grams);
+    return OK;
+}
+
+static enum status read_rarity(struct head *head,
+                               const struct safetensors *file)
+{
+    struct grams *grams = &head->grams;
+    TRY(read_floats(file, "gram_rarity", grams->n, grams->rarity));
+    for (int i = 0; i < grams->n; i++) {
+        if (grams->rarity[i] < 0 || grams->rarity[i] > RARITY_MAX)
+            return fail(E_MODEL, "gram_rarity has a value not from 0 to %g",
+                        (double)RARITY_MAX);
+    }
+    return OK;
+}
+
+static enum status read_grams(struct head *head, const struct safetensors *file)
+{
+    const struct tensor *t = safetensors_find(file, "gram_weight");
+    size_t n_labels = (size_t)head->n_labels;
+    if (!t || t->n_dims != 2 || t->shape[1] == 0 || t->shape[1] > GRAMS_MAX)
+        return fail(E_MODEL,
+                    "there is no tensor gram_weight of two dimensions, "
+                    "the second from 1 to %d",
+                    GRAMS_MAX);
+    TRY(find_tensor(file, "gram_weight", DTYPE_I8, n_labels, t->shape[1], &t));
+    TRY(grams_open(&head->grams, (int)t->shape[1]));
+    TRY(read_slots(head, file));
+    TRY(read_rarity(head, file));
+    head->gram_w =
+        calloc((size_t)head->grams.n * n_labels, sizeof *head->gram_w);
+    if (!head->gram_w)
+        return fail_memory("a head");
+    return read_rows(head, file, "gram_weight_scale", t, head->gram_w);
 }
 
 static enum status read_head(struct head *head, const struct safetensors *file)
 {
-    TRY(read_kind(head, file));
+    bool has_grams = false;
+    TRY(read_kind(head, file, &has_grams));
     TRY(read_model(head, file));
     TRY(read_labels(head, file));
-    return read_weights(head, file);
+    TRY(read_weights(head, file));
+    return has_grams ? read_grams(head, file) : OK;
 }
 
 /* Closes file; the head is the caller's, or all zero after a failure. */
@@ -259,6 +330,8 @@ void head_free(struct head *head)
     free(head->mean);
     free(head->inverse);
     free(head->w);
+    free(head->gram_w);
+    grams_close(&head->grams);
     *head = (struct head){0};
 }
 
@@ -295,82 +368,106 @@ static char *print_labels(const struct head *head)
     return text;
 }
 
-/* The rows of the weights in int8: [n_labels][n_features], [n_labels]. */
-static enum status quantise_weights(const struct head *head, int8_t *q,
-                                    float *scale)
+/* Weights in int8, as a file has them. */
+struct rows {
+    int8_t *q;    /* [n_labels][n] */
+    float *scale; /* [n_labels] */
+};
+
+static enum status quantise_rows(struct rows *rows, const float *w, int n_rows,
+                                 int n_labels)
 {
-    size_t n = (size_t)head->n_features, n_labels = (size_t)head->n_labels;
-    float *row = malloc(n * sizeof *row);
-    if (!row)
-        return fail_memory("a head");
-    for (size_t k = 0; k < n_labels; k++) {
+    size_t n = (size_t)n_rows, k = (size_t)n_labels;
+    float *row = malloc((n + 1) * sizeof *row);
+    rows->q = malloc(n * k + 1);
+    rows->scale = malloc(k * sizeof *rows->scale);
+    bool is_done = row && rows->q && rows->scale;
+    for (size_t j = 0; is_done && j < k; j++) {
         for (size_t i = 0; i < n; i++)
-            row[i] = head->w[i * n_labels + k];
-        quantise_row(q + k * n, scale + k, row, head->n_features);
+            row[i] = w[i * k + j];
+        quantise_row(rows->q + j * n, rows->scale + j, row, n_rows);
     }
     free(row);
-    return OK;
+    return is_done ? OK : fail_memory("a head");
 }
 
+static void free_rows(struct rows *rows)
+{
+    free(rows->q);
+    free(rows->scale);
+}
+
+/* A tensor of one dimension, or of two where cols is not 0. */
+static struct tensor describe(const char *name, enum dtype dtype,
+                              const void *data, int rows, int cols)
+{
+    return (struct tensor){.name = name,
+                           .dtype = dtype,
+                           .n_dims = cols > 0 ? 2 : 1,
+                           .shape = {(uint64_t)rows, (uint64_t)cols},
+                           .data = data};
+}
+
+/* slots: as bytes, the lowest first. */
 static enum status write_head(const struct head *head, const char *path,
-                              const char *labels, const int8_t *q,
-                              const float *scale)
+                              const char *labels, const struct rows *weights,
+                              const struct rows *grams, const uint8_t *slots)
 {
     char fingerprint[HEX_CHARS], temperature[32];
-    uint64_t n = (uint64_t)head->n_features, k = (uint64_t)head->n_labels;
+    int n = head->n_features, k = head->n_labels, m = head->grams.n;
     print_fingerprint(fingerprint, &head->model);
     snprintf(temperature, sizeof temperature, "%.6g", head->temperature);
     const struct metadata metadata[] = {
-        {"format", FORMAT},           {"features", FEATURES},
-        {"model", head->model_name},  {"fingerprint", fingerprint},
-        {"temperature", temperature}, {"labels", labels},
+        {"format", FORMAT},
+        {"features", m > 0 ? FEATURES_GRAMS : FEATURES},
+        {"model", head->model_name},
+        {"fingerprint", fingerprint},
+        {"temperature", temperature},
+        {"labels", labels},
     };
-    const struct tensor tensors[N_TENSORS] = {
-        {.name = "mean",
-         .dtype = DTYPE_F32,
-         .n_dims = 1,
-         .shape = {n},
-         .data = head->mean},
-        {.name = "inverse",
-         .dtype = DTYPE_F32,
-         .n_dims = 1,
-         .shape = {n},
-         .data = head->inverse},
-        {.name = "weight_scale",
-         .dtype = DTYPE_F32,
-         .n_dims = 1,
-         .shape = {k},
-         .data = scale},
-        {.name = "bias",
-         .dtype = DTYPE_F32,
-         .n_dims = 1,
-         .shape = {k},
-         .data = head->w + n * k},
-        {.name = "weight",
-         .dtype = DTYPE_I8,
-         .n_dims = 2,
-         .shape = {k, n},
-         .data = q},
+    const struct tensor tensors[N_TENSORS + N_GRAM_TENSORS] = {
+        describe("mean", DTYPE_F32, head->mean, n, 0),
+        describe("inverse", DTYPE_F32, head->inverse, n, 0),
+        describe("weight_scale", DTYPE_F32, weights->scale, k, 0),
+        describe("bias", DTYPE_F32, head->w + (size_t)n * (size_t)k, k, 0),
+        describe("weight", DTYPE_I8, weights->q, k, n),
+        describe("gram_slot", DTYPE_I32, slots, m, 0),
+        describe("gram_rarity", DTYPE_F32, head->grams.rarity, m, 0),
+        describe("gram_weight_scale", DTYPE_F32, grams->scale, k, 0),
+        describe("gram_weight", DTYPE_I8, grams->q, k, m),
     };
     const struct safetensors_content content = {
-        metadata, sizeof metadata / sizeof metadata[0], tensors, N_TENSORS};
+        metadata, sizeof metadata / sizeof metadata[0], tensors,
+        N_TENSORS + (m > 0 ? N_GRAM_TENSORS : 0)};
     return safetensors_write(path, &content);
+}
+
+static uint8_t *print_slots(const struct grams *grams)
+{
+    uint8_t *bytes = malloc(4 * (size_t)grams->n + 1);
+    for (int i = 0; bytes && i < grams->n; i++)
+        store_le(bytes + 4 * i, grams->slots[i], 4);
+    return bytes;
 }
 
 enum status head_save(const struct head *head, const char *path)
 {
-    size_t n = (size_t)head->n_features, n_labels = (size_t)head->n_labels;
-    int8_t *q = malloc(n * n_labels);
-    float *scale = malloc(n_labels * sizeof *scale);
+    struct rows weights = {0}, grams = {0};
     char *labels = print_labels(head);
-    enum status status = fail_memory("a head");
-    if (q && scale && labels)
-        status = quantise_weights(head, q, scale);
+    uint8_t *slots = print_slots(&head->grams);
+    enum status status = labels && slots ? OK : fail_memory("a head");
     if (status == OK)
-        status = write_head(head, path, labels, q, scale);
+        status =
+            quantise_rows(&weights, head->w, head->n_features, head->n_labels);
+    if (status == OK)
+        status =
+            quantise_rows(&grams, head->gram_w, head->grams.n, head->n_labels);
+    if (status == OK)
+        status = write_head(head, path, labels, &weights, &grams, slots);
+    free_rows(&weights);
+    free_rows(&grams);
+    free(slots);
     free(labels);
-    free(scale);
-    free(q);
     return status;
 }
 
@@ -386,9 +483,11 @@ void head_standardise(const struct head *head, float *features, size_t n)
 }
 
 void head_classify(const struct head *head, float *logits, float *features,
-                   size_t n)
+                   const struct sparse *grams, size_t n)
 {
     head_standardise(head, features, n);
     regression_logits(logits, features, head->w, n, head->n_features,
                       head->n_labels);
+    if (head->grams.n > 0)
+        sparse_add_product(logits, grams, 0, n, head->gram_w, head->n_labels);
 }

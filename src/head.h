@@ -1,13 +1,20 @@
-/* head.h -- a classifier on what a model says of a record.
+/* head.h -- a classifier on what a model says of a record, and on its words.
  *
  * The features of a record are the sums of engine.h over its bytes, divided
- * by their number.  A head standardises them and is a multinomial logistic
- * regression on the result, in a safetensors file:
+ * by their number; a head standardises them.  Beside them stand the grams of
+ * the record, as grams.h weighs them.  A head is a multinomial logistic
+ * regression on both, in a safetensors file:
  *
- *     mean, inverse   F32 [n_features]     (x - mean) * inverse
- *     weight          I8  [n_labels][n_features], a row times its
- *     weight_scale    F32 [n_labels]
- *     bias            F32 [n_labels]
+ *     mean, inverse      F32 [n_features]     (x - mean) * inverse
+ *     weight             I8  [n_labels][n_features], a row times its
+ *     weight_scale       F32 [n_labels]
+ *     bias               F32 [n_labels]
+ *     gram_slot          I32 [n_grams]
+ *     gram_rarity        F32 [n_grams]
+ *     gram_weight        I8  [n_labels][n_grams], a row times its
+ *     gram_weight_scale  F32 [n_labels]
+ *
+ * A head without the last four has no grams.
  *
  * __metadata__ names the format, the labels as a JSON array, the model with
  * its fingerprint, without which the features mean nothing, and the
@@ -22,7 +29,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "grams.h"
 #include "model.h"
+#include "sparse.h"
 #include "status.h"
 
 struct head {
@@ -31,6 +40,8 @@ struct head {
     int n_features;
     float *mean, *inverse; /* [n_features] */
     float *w;              /* [n_features + 1][n_labels], last the biases */
+    struct grams grams;
+    float *gram_w; /* [grams.n][n_labels] */
     struct fingerprint model;
     char model_name[64]; /* for people */
     double temperature;
@@ -60,8 +71,9 @@ void head_name_model(struct head *head, const struct model *model);
 void head_standardise(const struct head *head, float *features, size_t n);
 
 /* The logits of n records, [n][n_labels]; their features, [n][n_features],
- * are standardised in place.  Probabilities are the softmax of a row. */
+ * are standardised in place; their grams, [n][grams.n], are not looked at
+ * where the head has none.  Probabilities are the softmax of a row. */
 void head_classify(const struct head *head, float *logits, float *features,
-                   size_t n);
+                   const struct sparse *grams, size_t n);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "status.h"
+#include "threads.h"
 
 /* The value at x, and its gradient; both: [n]. */
 typedef double lbfgs_value(void *context, const double *x, double *gradient);
@@ -18,6 +19,7 @@ struct lbfgs {
     size_t n;
     double tolerance; /* done when the gradient's norm is at most this */
     int max_steps;
+    struct threads *team; /* or NULL: alone, with the same result */
 };
 
 /* From x to where the function is least, into x.  Ends at the tolerance,

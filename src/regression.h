@@ -1,8 +1,10 @@
 /* regression.h -- multinomial logistic regression, fitted to convergence.
  *
- * P(class k | x) is the softmax over k of bias[k] + sum over i of x[i]
- * w[i][k].  The fit makes the mean of -log P of the examples' classes, and
- * penalty / 2 times the sum of the squares of w, as small as can be.
+ * P(class k | x, s) is the softmax over k of bias[k] + sum over i of x[i]
+ * w[i][k] + ease times sum over j of s[j] w[n_inputs + j][k].  The fit makes
+ * the mean of -log P of the examples' classes, and penalty / 2 times the sum
+ * of the squares of w, as small as can be: an ease above 1 makes it easier
+ * for the sparse inputs s to have a say.
  *
  * Products are those of train_kernels.h and sums have one order, so that the
  * result does not depend on the machine nor on the number of threads.
@@ -14,6 +16,7 @@
 
 #include <stddef.h>
 
+#include "sparse.h"
 #include "status.h"
 #include "threads.h"
 
@@ -24,10 +27,14 @@ struct regression {
     int n_inputs, n_classes;
     double penalty;
     struct threads *team;
+    const struct sparse *sparse; /* [n][n_sparse], or NULL */
+    int n_sparse;
+    double ease;          /* of those */
+    const float *weights; /* [n] of the examples in the mean, or NULL: all 1 */
 };
 
-/* Improves w, [n_inputs + 1][n_classes], the last row the biases, from what
- * it is.  Steps of the search are added to *n_steps. */
+/* Improves w, [n_inputs + n_sparse + 1][n_classes], the last row the biases,
+ * from what it is.  Steps of the search are added to *n_steps. */
 enum status regression_fit(const struct regression *regression, double *w,
                            int *n_steps);
 

@@ -192,7 +192,7 @@ static enum status end_records(struct labels *l, int n)
         for (int i = 0; i < n; i++)
             records_average(l->records, i);
     } else {
-        classifier_judge(&l->classifier, n);
+        TRY(classifier_judge(&l->classifier, n));
     }
     for (int i = 0; i < n; i++) {
         const struct record_part *part = &l->parts[i];
@@ -224,6 +224,21 @@ static void cut_records(struct labels *l, const uint8_t *bytes, size_t n,
     }
 }
 
+static enum status feed(struct labels *l, int n, bool goes_on)
+{
+    return l->task->options->mode == MODE_EMBED
+               ? records_feed(l->records, l->parts, n, goes_on)
+               : classifier_feed(&l->classifier, l->parts, n, goes_on);
+}
+
+static void keep(struct labels *l, int i)
+{
+    if (l->task->options->mode == MODE_EMBED)
+        records_keep(l->records, i);
+    else
+        classifier_keep(&l->classifier, i);
+}
+
 /* Reads as many records of the piece as go together. */
 static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
                              size_t n)
@@ -232,7 +247,7 @@ static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
     size_t begin = *i;
     cut_records(l, reader->bytes, n, i, &n_parts, &n_ended);
     pace_begin(&reader->pace);
-    TRY(records_feed(l->records, l->parts, n_parts, l->is_open));
+    TRY(feed(l, n_parts, l->is_open));
     pace_end(&reader->pace, *i - begin);
     l->task->n_read += *i - begin;
 
@@ -245,7 +260,7 @@ static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
     if (l->is_open && !was_open) {
         l->n_text = 0;
         hold_text(l, &l->parts[n_parts - 1]);
-        records_keep(l->records, n_parts - 1);
+        keep(l, n_parts - 1);
     }
     return OK;
 }
@@ -257,7 +272,7 @@ static enum status end_file(struct labels *l)
     if (!l->is_open && is_whole) {
         l->parts[0] = (struct record_part){l->text, 0};
         l->n_text = 0;
-        TRY(records_feed(l->records, l->parts, 1, false));
+        TRY(feed(l, 1, false));
     }
     return l->is_open || is_whole ? end_records(l, 1) : OK;
 }
@@ -288,8 +303,8 @@ static enum status evaluate_some(struct labels *l, const struct examples *e,
     for (int j = 0; j < n; j++)
         l->parts[j] = (struct record_part){e->items[i + (size_t)j].text,
                                            e->items[i + (size_t)j].n};
-    TRY(records_feed(l->records, l->parts, n, false));
-    classifier_judge(&l->classifier, n);
+    TRY(classifier_feed(&l->classifier, l->parts, n, false));
+    TRY(classifier_judge(&l->classifier, n));
     for (int j = 0; j < n; j++) {
         struct ended ended = {.item = &l->records->items[j], .index = j};
         judge(l, &ended);

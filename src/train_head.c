@@ -1,46 +1,54 @@
 /* train_head.c -- a classifier from labelled records, on a model as it is.
  *
  * A tenth of the records of each label is held out: the strength of the
- * penalty and the temperature are those that predict it best, and the report
- * is on it unless there is a test set.  The head that is written is then
- * fitted to all records.
+ * penalty, the ease of the grams and the temperature are those that predict
+ * it best, and the report is on it unless there is a test set.  The head that
+ * is written is then fitted to all records, and to copies that are cut short.
+ * For the choice grams are those of the records that are not held out: by
+ * their labels too, which would make the others look easier than they are.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "train_head.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "catalog.h"
 #include "confusion.h"
 #include "engine.h"
+#include "example_sets.h"
 #include "examples.h"
+#include "gram_choice.h"
 #include "head.h"
 #include "message.h"
 #include "records.h"
 #include "regression.h"
 #include "signals.h"
+#include "table.h"
 
-/* Of the records of a label one in HELD_OUT is held out, the HELD_FIRST-th
- * and every one HELD_OUT after it: none where there are fewer. */
-enum { HELD_OUT = 10, HELD_FIRST = 5 };
+/* The first penalty, and the only one where nothing is held out; then so many
+ * times weaker, or else so many times stronger, for as long as that is
+ * better, for at most so many steps. */
+#define PENALTY_FIRST 0.1
+#define PENALTY_STEP  0.3
 
-/* Tried from the strongest down, until the held-out part gets worse. */
-static const double penalties[] = {1, 0.3, 0.1, 0.03, 0.01, 0.003};
+enum { PENALTY_STEPS = 3 };
 
-enum { N_PENALTIES = sizeof penalties / sizeof penalties[0] };
+/* How much easier a record's grams have it than its features, where 1 would
+ * make both as strong, as they are scaled; then a step more, or else a step
+ * less, for as long as that is better. */
+#define EASE_FIRST 1.5
+#define EASE_STEP  2.0
 
-#define PENALTY_DEFAULT 0.1  /* where nothing is held out */
-#define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
+enum { EASE_STEPS = 2 };
 
-/* Features and labels of records. */
-struct table {
-    float *x;    /* [n][n_features] */
-    int *labels; /* [n] */
-    size_t n;
-};
+/* So many grams: all their weights take 1.5 MiB at most. */
+enum { GRAM_WEIGHTS = 3 << 19 };
+
+#define PENALTY_FIRST 0.1 /* where nothing is held out */
 
 struct training {
     const struct train_options *options;
@@ -51,11 +59,15 @@ struct training {
     struct threads *team;
     struct examples examples;
     struct table all;
-    size_t n_fit; /* of all, the first ones; the rest are held out */
+    size_t n_fit;       /* of all, the first ones */
+    size_t n_held;      /* after them, held out; then come those cut short */
+    struct grams grams; /* of all examples, where that of the head is of those
+                         * that are not held out */
     struct head head;
-    double *w, *best_w; /* [n_features + 1][n_labels] */
-    float *logits;      /* [held-out][n_labels] */
-    double penalty;
+    double *w, *best_w; /* [n_features + grams.n + 1][n_labels] */
+    float *logits;      /* [n_held][n_labels] */
+    double penalty, ease;
+    double bits, best_bits; /* a held-out record, by w and by best_w */
 };
 
 static size_t n_features(const struct training *t)
@@ -65,7 +77,8 @@ static size_t n_features(const struct training *t)
 
 static size_t n_weights(const struct training *t)
 {
-    return (n_features(t) + 1) * (size_t)t->examples.n_labels;
+    return (n_features(t) + (size_t)t->head.grams.n + 1) *
+           (size_t)t->examples.n_labels;
 }
 
 /* ---- examples ----------------------------------------------------------- */
@@ -102,105 +115,8 @@ static enum status read_examples(struct training *t)
     warn(t, e->n_duplicates, "records are there twice: left out");
     warn(t, e->n_conflicts, "texts have more than one label");
     warn_rare(t);
-    return OK;
-}
-
-/* The held-out records go to the end; the order stays otherwise. */
-static enum status hold_out(struct training *t)
-{
-    struct examples *e = &t->examples;
-    size_t *n_seen = calloc((size_t)e->n_labels, sizeof *n_seen);
-    struct example *held = malloc(e->n * sizeof *held);
-    size_t n_held = 0;
-    t->n_fit = 0;
-    for (size_t i = 0; n_seen && held && i < e->n; i++) {
-        if (n_seen[e->items[i].label]++ % HELD_OUT == HELD_FIRST - 1)
-            held[n_held++] = e->items[i];
-        else
-            e->items[t->n_fit++] = e->items[i];
-    }
-    bool is_done = n_seen && held;
-    if (is_done)
-        memcpy(e->items + t->n_fit, held, n_held * sizeof *held);
-    free(held);
-    free(n_seen);
-    return is_done ? OK : fail_memory("the examples");
-}
-
-/* ---- features ----------------------------------------------------------- */
-
-static void free_table(struct table *table)
-{
-    free(table->x);
-    free(table->labels);
-}
-
-/* Reads items i and up, as many as go together; n: how many. */
-static enum status read_some(struct training *t, const struct examples *e,
-                             size_t i, float *x, int *n)
-{
-    size_t size = n_features(t), left = e->n - i;
-    *n = left < (size_t)t->records.n ? (int)left : t->records.n;
-    struct record_part *parts = calloc((size_t)*n, sizeof *parts);
-    if (!parts)
-        return fail_memory("the examples");
-    for (int j = 0; j < *n; j++)
-        parts[j] = (struct record_part){e->items[i + (size_t)j].text,
-                                        e->items[i + (size_t)j].n};
-    enum status status = records_feed(&t->records, parts, *n, false);
-    for (int j = 0; j < *n && status == OK; j++) {
-        records_average(&t->records, j);
-        memcpy(x + (size_t)j * size, t->records.items[j].sums,
-               size * sizeof *x);
-    }
-    free(parts);
-    return status;
-}
-
-static enum status make_table(struct training *t, const struct examples *e,
-                              const char *path, struct table *table)
-{
-    size_t size = n_features(t);
-    table->n = e->n;
-    table->x = malloc(e->n * size * sizeof *table->x);
-    table->labels = malloc(e->n * sizeof *table->labels);
-    if (!table->x || !table->labels)
-        return fail_memory("the features");
-    for (size_t i = 0; i < e->n; i++)
-        table->labels[i] = e->items[i].label;
-    int n = 0;
-    for (size_t i = 0; i < e->n; i += (size_t)n) {
-        TRY(signals_check());
-        message_status("%s: %zu of %zu records read", path, i, e->n);
-        TRY(read_some(t, e, i, table->x + i * size, &n));
-    }
-    return OK;
-}
-
-/* The mean and the spread of every feature. */
-static enum status measure_features(struct training *t)
-{
-    size_t size = n_features(t);
-    double n = (double)t->all.n;
-    double *sums = calloc(2 * size, sizeof *sums), *squares;
-    if (!sums)
-        return fail_memory("the features");
-    squares = sums + size;
-    for (size_t i = 0; i < t->all.n; i++) {
-        for (size_t j = 0; j < size; j++) {
-            double x = (double)t->all.x[i * size + j];
-            sums[j] += x;
-            squares[j] += x * x;
-        }
-    }
-    for (size_t j = 0; j < size; j++) {
-        double mean = sums[j] / n, variance = squares[j] / n - mean * mean;
-        double spread = variance > 0 ? sqrt(variance) : 0;
-        t->head.mean[j] = (float)mean;
-        t->head.inverse[j] =
-            spread > SMALLEST_SPREAD ? (float)(1 / spread) : 0.0f;
-    }
-    free(sums);
+    TRY(sets_hold_out(e, &t->n_fit));
+    t->n_held = e->n - t->n_fit;
     return OK;
 }
 
@@ -211,11 +127,15 @@ static struct regression problem_of(const struct training *t, size_t n)
     return (struct regression){
         .x = t->all.x,
         .labels = t->all.labels,
+        .weights = t->all.weights,
         .n = n,
         .n_inputs = (int)n_features(t),
         .n_classes = t->examples.n_labels,
         .penalty = t->penalty,
         .team = t->team,
+        .sparse = &t->all.grams,
+        .n_sparse = t->head.grams.n,
+        .ease = t->ease,
     };
 }
 
@@ -225,46 +145,113 @@ static enum status fit(struct training *t, size_t n)
     struct regression problem = problem_of(t, n);
     message_status("%s: fitting, penalty %g", t->options->head, t->penalty);
     TRY(regression_fit(&problem, t->w, &n_steps));
-    message_note("penalty %g: %d steps", t->penalty, n_steps);
+    message_note("penalty %g, ease %g: %d steps", t->penalty, t->ease, n_steps);
     return OK;
 }
 
-/* The weights as floats, and the logits of the held-out records by them. */
+/* w as the floats of the head, divided by the temperature. */
+static void take_weights(struct training *t)
+{
+    size_t k = (size_t)t->examples.n_labels, n = n_features(t) * k;
+    size_t n_grams = (size_t)t->head.grams.n * k;
+    double temperature = t->head.temperature;
+    for (size_t i = 0; i < n; i++)
+        t->head.w[i] = (float)(t->w[i] / temperature);
+    for (size_t i = 0; i < n_grams; i++)
+        t->head.gram_w[i] = (float)(t->ease * t->w[n + i] / temperature);
+    for (size_t i = 0; i < k; i++)
+        t->head.w[n + i] = (float)(t->w[n + n_grams + i] / temperature);
+}
+
+/* The logits of the held-out records by w, and the bits that they cost. */
 static void judge_held_out(struct training *t)
 {
-    size_t size = n_features(t);
-    for (size_t i = 0; i < n_weights(t); i++)
-        t->head.w[i] = (float)t->w[i];
-    regression_logits(t->logits, t->all.x + t->n_fit * size, t->head.w,
-                      t->all.n - t->n_fit, (int)size, t->examples.n_labels);
+    size_t size = n_features(t), n_held = t->n_held;
+    int k = t->examples.n_labels;
+    take_weights(t);
+    regression_logits(t->logits, t->all.x + t->n_fit * size, t->head.w, n_held,
+                      (int)size, k);
+    sparse_add_product(t->logits, &t->all.grams, t->n_fit, t->n_fit + n_held,
+                       t->head.gram_w, k);
+    t->bits =
+        regression_bits(t->logits, t->all.labels + t->n_fit, n_held, k, 1);
 }
 
-/* Leaves the best penalty, and the weights and logits that it gave. */
-static enum status choose_penalty(struct training *t)
+/* Fits without the held-out records; true when that is the best so far. */
+static enum status try_fit(struct training *t, bool *is_better)
 {
-    size_t n_held = t->all.n - t->n_fit;
-    const int *labels = t->all.labels + t->n_fit;
-    double best = INFINITY, best_penalty = PENALTY_DEFAULT;
-    for (int i = 0; i < N_PENALTIES; i++) {
-        t->penalty = penalties[i];
-        TRY(fit(t, t->n_fit));
-        judge_held_out(t);
-        double bits =
-            regression_bits(t->logits, labels, n_held, t->examples.n_labels, 1);
-        message_note("held out: %.4f bits a record", bits);
-        if (bits >= best)
-            break;
-        best = bits;
-        best_penalty = t->penalty;
+    TRY(fit(t, t->n_fit));
+    judge_held_out(t);
+    message_note("held out: %.4f bits a record", t->bits);
+    *is_better = t->bits < t->best_bits;
+    if (*is_better) {
+        t->best_bits = t->bits;
         memcpy(t->best_w, t->w, n_weights(t) * sizeof *t->w);
     }
-    t->penalty = best_penalty;
+    return OK;
+}
+
+/* From the best penalty on by one factor for as long as that is better. */
+static enum status move_penalty(struct training *t, double factor, int n_steps)
+{
+    bool is_better = true;
+    double best = t->penalty;
+    for (int i = 0; i < n_steps && is_better; i++) {
+        t->penalty = best * factor;
+        TRY(try_fit(t, &is_better));
+        best = is_better ? t->penalty : best;
+    }
+    t->penalty = best;
     memcpy(t->w, t->best_w, n_weights(t) * sizeof *t->w);
+    return OK;
+}
+
+/* w such that the logits stay when the ease becomes another. */
+static void change_ease(struct training *t, double ease)
+{
+    size_t k = (size_t)t->examples.n_labels, n = n_features(t) * k;
+    for (size_t i = 0; i < (size_t)t->head.grams.n * k; i++)
+        t->w[n + i] *= t->ease / ease;
+    t->ease = ease;
+}
+
+static enum status move_ease(struct training *t, double factor, int n_steps)
+{
+    bool is_better = true;
+    double best = t->ease;
+    for (int i = 0; i < n_steps && is_better; i++) {
+        change_ease(t, best * factor);
+        TRY(try_fit(t, &is_better));
+        best = is_better ? t->ease : best;
+    }
+    t->ease = best;
+    memcpy(t->w, t->best_w, n_weights(t) * sizeof *t->w);
+    return OK;
+}
+
+static enum status choose_temperature(struct training *t)
+{
     judge_held_out(t);
-    t->head.temperature =
-        regression_temperature(t->logits, labels, n_held, t->examples.n_labels);
+    t->head.temperature = regression_temperature(
+        t->logits, t->all.labels + t->n_fit, t->n_held, t->examples.n_labels);
     message_note("temperature %.3f", t->head.temperature);
     return OK;
+}
+
+/* Leaves the best penalty and ease, and the weights and logits they gave. */
+static enum status choose(struct training *t)
+{
+    double penalty = t->penalty, ease = t->ease;
+    bool is_better;
+    t->best_bits = INFINITY;
+    TRY(try_fit(t, &is_better));
+    TRY(move_penalty(t, PENALTY_STEP, PENALTY_STEPS));
+    if (t->penalty == penalty)
+        TRY(move_penalty(t, 1 / PENALTY_STEP, PENALTY_STEPS));
+    TRY(move_ease(t, EASE_STEP, EASE_STEPS));
+    if (t->ease == ease)
+        TRY(move_ease(t, 1 / EASE_STEP, EASE_STEPS));
+    return choose_temperature(t);
 }
 
 /* ---- the report --------------------------------------------------------- */
@@ -307,31 +294,54 @@ static enum status report_test(struct training *t,
         malloc(examples->n * (size_t)t->examples.n_labels * sizeof *logits);
     enum status status = logits ? OK : fail_memory("the test");
     if (status == OK)
-        status = make_table(t, examples, t->options->test, &table);
+        status = table_read(&table, examples, &t->records, t->options->test);
+    if (status == OK)
+        status = table_read_grams(&table, examples, &t->head.grams);
     if (status == OK) {
-        head_classify(&t->head, logits, table.x, table.n);
+        head_classify(&t->head, logits, table.x, &table.grams, table.n);
         status = report(t, logits, table.labels, table.n, examples, out);
     }
     free(logits);
-    free_table(&table);
+    table_free(&table);
     return status;
 }
 
 /* ---- all of it ---------------------------------------------------------- */
 
+static enum status choose_grams(struct training *t)
+{
+    int n = GRAM_WEIGHTS / t->examples.n_labels;
+    n = n < GRAMS_MAX ? n : GRAMS_MAX;
+    message_status("%s: choosing words", t->options->head);
+    TRY(gram_choice_make(&t->head.grams, &t->examples, t->n_fit, n));
+    TRY(gram_choice_make(&t->grams, &t->examples, t->examples.n, n));
+    message_note("%d grams, %d of all records", t->head.grams.n, t->grams.n);
+    return OK;
+}
+
+/* Room for weights of the grams that the head has; all begin at zero. */
+static enum status open_weights(struct training *t)
+{
+    size_t k = (size_t)t->examples.n_labels;
+    free(t->head.gram_w);
+    free(t->w);
+    free(t->best_w);
+    t->head.gram_w = calloc((size_t)t->head.grams.n * k + 1, sizeof(float));
+    t->w = calloc(n_weights(t), sizeof(double));
+    t->best_w = calloc(n_weights(t), sizeof(double));
+    return t->head.gram_w && t->w && t->best_w ? OK : fail_memory("a head");
+}
+
 static enum status open_head(struct training *t)
 {
     size_t size = n_features(t), k = (size_t)t->examples.n_labels;
-    size_t n_held = t->examples.n - t->n_fit;
     t->head.labels = (char **)calloc(k, sizeof(char *));
     t->head.mean = calloc(size, sizeof(float));
     t->head.inverse = calloc(size, sizeof(float));
-    t->head.w = calloc(n_weights(t), sizeof(float));
-    t->w = calloc(n_weights(t), sizeof(double));
-    t->best_w = calloc(n_weights(t), sizeof(double));
-    t->logits = calloc((n_held + 1) * k, sizeof(float));
+    t->head.w = calloc((size + 1) * k, sizeof(float));
+    t->logits = calloc((t->n_held + 1) * k, sizeof(float));
     if (!t->head.labels || !t->head.mean || !t->head.inverse || !t->head.w ||
-        !t->w || !t->best_w || !t->logits)
+        !t->logits)
         return fail_memory("a head");
     for (; t->head.n_labels < t->examples.n_labels; t->head.n_labels++) {
         const char *label = t->examples.labels[t->head.n_labels];
@@ -342,15 +352,20 @@ static enum status open_head(struct training *t)
     t->head.n_features = (int)size;
     t->head.temperature = 1;
     head_name_model(&t->head, t->model);
-    return OK;
+    return open_weights(t);
 }
 
-/* The weights of the fit to all records, at the temperature. */
+/* The weights of the fit to all records, by the grams of all, at the
+ * temperature. */
 static enum status finish_head(struct training *t)
 {
+    grams_close(&t->head.grams);
+    t->head.grams = t->grams;
+    t->grams = (struct grams){0};
+    TRY(open_weights(t));
+    TRY(table_read_grams(&t->all, &t->examples, &t->head.grams));
     TRY(fit(t, t->all.n));
-    for (size_t i = 0; i < n_weights(t); i++)
-        t->head.w[i] = (float)(t->w[i] / t->head.temperature);
+    take_weights(t);
     return OK;
 }
 
@@ -358,17 +373,20 @@ static enum status finish_head(struct training *t)
 static enum status make_head(struct training *t, const struct examples *test,
                              struct sink *out)
 {
-    size_t n_held = t->examples.n - t->n_fit;
+    TRY(choose_grams(t));
+    TRY(sets_add_cuts(&t->examples));
     TRY(open_head(t));
-    TRY(make_table(t, &t->examples, t->options->head, &t->all));
-    TRY(measure_features(t));
+    TRY(table_read(&t->all, &t->examples, &t->records, t->options->head));
+    TRY(table_read_grams(&t->all, &t->examples, &t->head.grams));
+    TRY(table_measure(&t->all, t->head.mean, t->head.inverse));
     head_standardise(&t->head, t->all.x, t->all.n);
-    t->penalty = PENALTY_DEFAULT;
-    if (n_held > 0)
-        TRY(choose_penalty(t));
-    if (n_held > 0 && !test)
-        TRY(report(t, t->logits, t->all.labels + t->n_fit, n_held, &t->examples,
-                   out));
+    t->penalty = PENALTY_FIRST;
+    t->ease = EASE_FIRST * sqrt((double)n_features(t));
+    if (t->n_held > 0)
+        TRY(choose(t));
+    if (t->n_held > 0 && !test)
+        TRY(report(t, t->logits, t->all.labels + t->n_fit, t->n_held,
+                   &t->examples, out));
     TRY(finish_head(t));
     if (test)
         TRY(report_test(t, test, out));
@@ -403,7 +421,8 @@ static void close_all(struct training *t)
     engine_state_free(t->engine, t->begin);
     engine_close(t->engine);
     model_close(t->model);
-    free_table(&t->all);
+    table_free(&t->all);
+    grams_close(&t->grams);
     free(t->w);
     free(t->best_w);
     free(t->logits);
@@ -417,7 +436,6 @@ static enum status run(struct training *t, struct examples *test,
 {
     char *model;
     TRY(read_examples(t));
-    TRY(hold_out(t));
     if (t->options->test)
         TRY(examples_read(test, t->options->test));
     TRY(catalog_find(&model, t->options->model));

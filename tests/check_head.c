@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "example_sets.h"
 #include "examples.h"
 #include "head.h"
 #include "regression.h"
@@ -16,7 +17,7 @@
 
 #include <check.h> /* last: it has a macro named fail */
 
-enum { N_LABELS = 3, N_MAX = 512 };
+enum { N_LABELS = 3, N_MAX = 512, N_GRAMS = 40 };
 
 static struct tiny_model tiny;
 static struct head head;
@@ -26,6 +27,7 @@ static char *labels[] = {"a b", "code:c", "\xc3\xa9"};
 static void set_up(void)
 {
     static float mean[N_MAX], inverse[N_MAX], w[(N_MAX + 1) * N_LABELS];
+    static float gram_w[N_GRAMS * N_LABELS];
     struct tiny_spec spec = tiny_spec_make(32, 2, 1);
     int fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
@@ -39,6 +41,7 @@ static void set_up(void)
                          .mean = mean,
                          .inverse = inverse,
                          .w = w,
+                         .gram_w = gram_w,
                          .temperature = 1.25};
     for (int i = 0; i < n; i++) {
         mean[i] = (float)(i % 7) * 0.25f;
@@ -50,12 +53,21 @@ static void set_up(void)
         w[k] = 127; /* so that the scale is 1 and nothing is rounded */
         w[n * N_LABELS + k] = 0.1f * (float)k;
     }
+    ck_assert_int_eq(grams_open(&head.grams, N_GRAMS), OK);
+    for (int i = 0; i < N_GRAMS; i++) {
+        head.grams.slots[i] = (uint32_t)(i * 417733 + 5);
+        head.grams.rarity[i] = 1 + (float)(i % 4) * 0.5f;
+        for (int k = 0; k < N_LABELS; k++)
+            gram_w[i * N_LABELS + k] =
+                i == 0 ? 127 : (float)(((i + k) * 53) % 255 - 127);
+    }
     head_name_model(&head, tiny.model);
 }
 
 static void tear_down(void)
 {
     tiny_model_close(&tiny);
+    grams_close(&head.grams);
     unlink(path);
     strcpy(strrchr(path, '.'), ".XXXXXX");
 }
@@ -74,8 +86,42 @@ START_TEST(a_head_comes_back)
     ck_assert_mem_eq(back.mean, head.mean, n * sizeof(float));
     ck_assert_mem_eq(back.inverse, head.inverse, n * sizeof(float));
     ck_assert_mem_eq(back.w, head.w, (n + 1) * N_LABELS * sizeof(float));
+    ck_assert_int_eq(back.grams.n, N_GRAMS);
+    ck_assert_mem_eq(back.grams.slots, head.grams.slots, N_GRAMS * 4);
+    ck_assert_mem_eq(back.grams.rarity, head.grams.rarity, N_GRAMS * 4);
+    ck_assert_mem_eq(back.gram_w, head.gram_w,
+                     N_GRAMS * N_LABELS * sizeof(float));
     ck_assert_int_eq(head_check_model(&back, path, tiny.model), OK);
     head_free(&back);
+}
+END_TEST
+
+static void add_rows(struct sparse *rows, uint32_t begin, uint32_t end)
+{
+    for (uint32_t i = begin; i < end; i++) {
+        const uint32_t columns[] = {i, 2 * i + 3, N_GRAMS - 1};
+        float *values;
+        ck_assert_int_eq(sparse_add_row(rows, columns, 3, &values), OK);
+        for (int j = 0; j < 3; j++)
+            values[j] = (float)(i + 1) / (float)(j + 3);
+    }
+}
+
+START_TEST(a_head_may_have_no_grams)
+{
+    struct head back, plain = head;
+    float logits[2][N_LABELS], *x = calloc(N_MAX, sizeof *x);
+    plain.grams = (struct grams){0};
+    plain.gram_w = NULL;
+    ck_assert_int_eq(head_save(&plain, path), OK);
+    ck_assert_int_eq(head_open(&back, path), OK);
+    ck_assert_int_eq(back.grams.n, 0);
+    head_classify(&plain, logits[0], x, NULL, 1);
+    memset(x, 0, N_MAX * sizeof *x);
+    head_classify(&back, logits[1], x, NULL, 1);
+    ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
+    head_free(&back);
+    free(x);
 }
 END_TEST
 
@@ -87,9 +133,14 @@ START_TEST(records_do_not_disturb_each_other)
     for (size_t i = 0; i < 9 * n; i++)
         x[i] = (float)(i * 31 % 101) * 0.01f;
     memcpy(alone, x + 5 * n, n * sizeof *x);
-    head_classify(&head, together, x, 9);
-    head_classify(&head, one, alone, 1);
+    struct sparse grams = {0}, grams_alone = {0};
+    add_rows(&grams, 0, 9);
+    add_rows(&grams_alone, 5, 6);
+    head_classify(&head, together, x, &grams, 9);
+    head_classify(&head, one, alone, &grams_alone, 1);
     ck_assert_mem_eq(together + 5 * N_LABELS, one, sizeof one);
+    sparse_free(&grams);
+    sparse_free(&grams_alone);
     free(x);
     free(alone);
 }
@@ -154,6 +205,10 @@ START_TEST(other_files_are_refused)
     refuses("\\\"a b\\\"", "  [  ] ", "not a string");
     refuses("\"inverse\"", "\"inverts\"", "no tensor inverse");
     refuses("\"weight\"", "\"wait::\"", "no tensor weight");
+    refuses("mean of y, grams", "mean of y, trams", "features");
+    refuses("\"gram_slot\"", "\"gram_shot\"", "no tensor gram_slot");
+    refuses("\"gram_weight\"", "\"gram_wait::\"", "no tensor gram_weight");
+    refuses("\"gram_rarity\"", "\"gram_parity\"", "no tensor gram_rarity");
     ck_assert_int_eq(head_open_memory(&bad, "tiny", tiny.bytes,
                                       safetensors_file_size(tiny.model->file)),
                      E_MODEL);
@@ -166,8 +221,9 @@ START_TEST(what_is_no_number_is_refused)
 {
     struct head bad;
     float *const places[] = {&head.mean[3], &head.inverse[0],
-                             &head.w[head.n_features * N_LABELS + 1]};
-    for (size_t i = 0; i < 3; i++) {
+                             &head.w[head.n_features * N_LABELS + 1],
+                             &head.grams.rarity[7]};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         float kept = *places[i];
         *places[i] = i == 1 ? INFINITY : NAN;
         ck_assert_int_eq(head_save(&head, path), OK);
@@ -175,6 +231,25 @@ START_TEST(what_is_no_number_is_refused)
         ck_assert_int_eq(head_open(&bad, path), E_MODEL);
         ck_assert_ptr_nonnull(strstr(status_message(), "finite number"));
     }
+}
+END_TEST
+
+START_TEST(grams_that_are_none_are_refused)
+{
+    struct head bad;
+    const uint32_t slots[] = {GRAM_SLOTS, head.grams.slots[20], 0};
+    for (size_t i = 0; i < 3; i++) {
+        uint32_t kept = head.grams.slots[21];
+        head.grams.slots[21] = slots[i];
+        ck_assert_int_eq(head_save(&head, path), OK);
+        head.grams.slots[21] = kept;
+        ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+        ck_assert_ptr_nonnull(strstr(status_message(), "gram_slot does not"));
+    }
+    head.grams.rarity[3] = -1;
+    ck_assert_int_eq(head_save(&head, path), OK);
+    ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+    ck_assert_ptr_nonnull(strstr(status_message(), "gram_rarity has a value"));
 }
 END_TEST
 
@@ -211,6 +286,30 @@ START_TEST(examples_have_two_forms)
 }
 END_TEST
 
+START_TEST(examples_are_held_out_and_cut)
+{
+    struct examples e;
+    char text[1000] = "";
+    size_t n_fit;
+    for (int i = 0; i < 20; i++)
+        snprintf(text + strlen(text), 40, "%c\t%c0123456789abcdef\n",
+                 i % 2 ? 'b' : 'a', 'A' + i);
+    ck_assert_int_eq(read_examples(&e, text), OK);
+    ck_assert_int_eq(sets_hold_out(&e, &n_fit), OK);
+    ck_assert_uint_eq(n_fit, 18);
+    ck_assert_int_eq(e.items[18].text[0], 'A' + 8); /* the fifth of a */
+    ck_assert_int_eq(e.items[19].text[0], 'A' + 9);
+    ck_assert_int_eq(sets_add_cuts(&e), OK);
+    ck_assert_uint_eq(e.n, 20 + 15); /* 2 bytes are too few, 4 are not */
+    ck_assert_uint_eq(e.items[20].n, 4);
+    ck_assert_uint_eq(e.items[21].n, 6);
+    ck_assert_uint_eq(e.items[22].n, 8);
+    ck_assert_ptr_eq(e.items[20].text, e.items[1].text);
+    ck_assert(e.items[19].weight == 1 && e.items[20].weight < 1);
+    examples_free(&e);
+}
+END_TEST
+
 START_TEST(examples_without_labels_are_refused)
 {
     static const char *const bad[][2] = {
@@ -241,11 +340,14 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, a_head_comes_back);
+    tcase_add_test(tests, a_head_may_have_no_grams);
     tcase_add_test(tests, records_do_not_disturb_each_other);
     tcase_add_test(tests, the_head_of_another_model_is_refused);
     tcase_add_test(tests, other_files_are_refused);
     tcase_add_test(tests, what_is_no_number_is_refused);
+    tcase_add_test(tests, grams_that_are_none_are_refused);
     tcase_add_test(tests, examples_have_two_forms);
+    tcase_add_test(tests, examples_are_held_out_and_cut);
     tcase_add_test(tests, examples_without_labels_are_refused);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +14,20 @@
 
 #include <check.h> /* last: it has a macro named fail */
 
-enum { N = 300, INPUTS = 7, CLASSES = 3, WEIGHTS = (INPUTS + 1) * CLASSES };
+enum {
+    N = 300,
+    INPUTS = 7,
+    SPARSE = 9,
+    CLASSES = 17, /* one more than a strip of sparse.c */
+    WEIGHTS = (INPUTS + SPARSE + 1) * CLASSES
+};
+
+#define EASE 1.75
 
 static float x[N][INPUTS];
 static int labels[N];
+static float weights[N];
+static struct sparse sparse; /* [N][SPARSE] */
 
 /* In [-1, 1). */
 static double draw(uint64_t index)
@@ -29,9 +40,21 @@ static void make_data(void)
 {
     for (int i = 0; i < N; i++) {
         labels[i] = i % CLASSES;
+        weights[i] = i % 4 == 0 ? 0.25f : 1;
         for (int j = 0; j < INPUTS; j++)
             x[i][j] = (float)(draw((uint64_t)(i * INPUTS + j)) +
                               (j == labels[i] ? 0.5 : 0));
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        uint32_t columns[SPARSE];
+        float *values;
+        size_t n = 0;
+        for (uint32_t j = i % 3; j < SPARSE; j += 2 + i % 5)
+            columns[n++] = j;
+        if (sparse_add_row(&sparse, columns, n, &values) != OK)
+            abort();
+        for (size_t j = 0; j < n; j++)
+            values[j] = (float)draw(i * SPARSE + j + 10000);
     }
 }
 
@@ -64,13 +87,13 @@ START_TEST(the_search_finds_known_minima)
 {
     double at[20] = {0}, in_valley[2] = {-1.2, 1};
     int n_calls = 0, n_steps;
-    struct lbfgs problem = {bowl, &n_calls, 20, 1e-9, 200};
+    struct lbfgs problem = {bowl, &n_calls, 20, 1e-9, 200, NULL};
     ck_assert_int_eq(lbfgs_minimise(&problem, at, &n_steps), OK);
     for (int i = 0; i < 20; i++)
         ck_assert_double_eq_tol(at[i], i, 1e-8);
     ck_assert_int_lt(n_calls, 60);
 
-    problem = (struct lbfgs){valley, &n_calls, 2, 1e-9, 500};
+    problem = (struct lbfgs){valley, &n_calls, 2, 1e-9, 500, NULL};
     ck_assert_int_eq(lbfgs_minimise(&problem, in_valley, &n_steps), OK);
     ck_assert_double_eq_tol(in_valley[0], 1, 1e-6);
     ck_assert_double_eq_tol(in_valley[1], 1, 1e-6);
@@ -81,7 +104,7 @@ START_TEST(the_search_stops_where_it_is_told)
 {
     double at[20] = {0};
     int n_calls = 0, n_steps;
-    struct lbfgs problem = {bowl, &n_calls, 20, 0, 3};
+    struct lbfgs problem = {bowl, &n_calls, 20, 0, 3, NULL};
     ck_assert_int_eq(lbfgs_minimise(&problem, at, &n_steps), OK);
     ck_assert_int_eq(n_steps, 3);
     problem.max_steps = 100000; /* until rounding is all that is left */
@@ -93,31 +116,48 @@ END_TEST
 /* ---- the regression ----------------------------------------------------- */
 
 /* The definition in regression.h, in doubles. */
-static double define(const double *w, double penalty)
+static double define(const double *w, double penalty, bool is_weighted)
 {
-    double sum = 0, squares = 0;
+    double sum = 0, squares = 0, sum_weights = 0;
     for (int i = 0; i < N; i++) {
         double logits[CLASSES], total = 0;
         for (int k = 0; k < CLASSES; k++) {
-            logits[k] = w[INPUTS * CLASSES + k];
+            logits[k] = w[(INPUTS + SPARSE) * CLASSES + k];
             for (int j = 0; j < INPUTS; j++)
                 logits[k] += (double)x[i][j] * w[j * CLASSES + k];
+            for (size_t e = sparse.begins[i]; e < sparse.begins[i + 1]; e++)
+                logits[k] +=
+                    EASE * (double)sparse.values[e] *
+                    w[(INPUTS + sparse.columns[e]) * CLASSES + (size_t)k];
             total += exp(logits[k]);
         }
-        sum += log(total) - logits[labels[i]];
+        double weight = is_weighted ? (double)weights[i] : 1;
+        sum += weight * (log(total) - logits[labels[i]]);
+        sum_weights += weight;
     }
-    for (int j = 0; j < INPUTS * CLASSES; j++)
+    for (int j = 0; j < (INPUTS + SPARSE) * CLASSES; j++)
         squares += w[j] * w[j];
-    return sum / N + penalty / 2 * squares;
+    return sum / sum_weights + penalty / 2 * squares;
 }
 
-static void fit(double *w, double penalty, int n_threads)
+static void fit(double *w, double penalty, int n_threads, bool is_weighted)
 {
     struct threads *team;
     int n_steps = 0;
     ck_assert_int_eq(threads_open(&team, n_threads), OK);
-    struct regression problem = {&x[0][0], labels,  N,   INPUTS,
-                                 CLASSES,  penalty, team};
+    struct regression problem = {
+        .x = &x[0][0],
+        .labels = labels,
+        .n = N,
+        .n_inputs = INPUTS,
+        .n_classes = CLASSES,
+        .penalty = penalty,
+        .team = team,
+        .sparse = &sparse,
+        .n_sparse = SPARSE,
+        .ease = EASE,
+        .weights = is_weighted ? weights : NULL,
+    };
     memset(w, 0, WEIGHTS * sizeof *w);
     ck_assert_int_eq(regression_fit(&problem, w, &n_steps), OK);
     ck_assert_int_gt(n_steps, 2);
@@ -129,13 +169,13 @@ START_TEST(the_fit_is_the_optimum)
 {
     static const double all[] = {0.1, 0.01, 0.0001};
     double w[WEIGHTS], penalty = all[_i], step = 1e-4;
-    fit(w, penalty, 1);
+    fit(w, penalty, 1, _i % 2);
     for (int i = 0; i < WEIGHTS; i++) {
         double at = w[i], above, below;
         w[i] = at + step;
-        above = define(w, penalty);
+        above = define(w, penalty, _i % 2);
         w[i] = at - step;
-        below = define(w, penalty);
+        below = define(w, penalty, _i % 2);
         w[i] = at;
         ck_assert_double_eq_tol((above - below) / (2 * step), 0, 5e-4);
     }
@@ -145,8 +185,8 @@ END_TEST
 START_TEST(the_team_changes_no_bit)
 {
     double one[WEIGHTS], three[WEIGHTS];
-    fit(one, 0.01, 1);
-    fit(three, 0.01, 3);
+    fit(one, 0.01, 1, true);
+    fit(three, 0.01, 3, true);
     ck_assert_mem_eq(one, three, sizeof one);
 }
 END_TEST
@@ -155,12 +195,18 @@ START_TEST(the_temperature_undoes_a_factor)
 {
     double w[WEIGHTS];
     float floats[WEIGHTS], logits[N * CLASSES];
-    fit(w, 0.0001, 1);
-    for (int i = 0; i < WEIGHTS; i++)
+    fit(w, 0.0001, 1, false);
+    for (int i = 0; i < INPUTS * CLASSES; i++)
         floats[i] = (float)w[i];
+    for (int i = 0; i < CLASSES; i++)
+        floats[INPUTS * CLASSES + i] =
+            (float)w[(INPUTS + SPARSE) * CLASSES + i];
     regression_logits(logits, &x[0][0], floats, N, INPUTS, CLASSES);
+    for (int i = 0; i < SPARSE * CLASSES; i++)
+        floats[i] = (float)(EASE * w[INPUTS * CLASSES + i]);
+    sparse_add_product(logits, &sparse, 0, N, floats, CLASSES);
     double bits = regression_bits(logits, labels, N, CLASSES, 1);
-    ck_assert_double_eq_tol(bits, define(w, 0) / log(2), 1e-5);
+    ck_assert_double_eq_tol(bits, define(w, 0, false) / log(2), 1e-5);
     double fitted = regression_temperature(logits, labels, N, CLASSES);
     ck_assert_double_eq_tol(fitted, 1, 0.02);
     for (int i = 0; i < N * CLASSES; i++)

@@ -43,7 +43,7 @@ while [ $i -lt 60 ]; do
 done >labels
 "$MAMBYTE_TRAIN" -q --head labels -o small.head >report || bad "no head"
 
-printf '12345 6789\n\nabcd efgh\twith tab\n99 no end' >text
+printf '12345 6789\n\nabcde zyx\twith tab\n99 no end' >text
 run "$MAMBYTE" --classify=small.head text
 same status "0 " "$status $(cat err)"
 same "labels" "digits - letters digits" "$(cut -f 1 out | xargs)"
@@ -126,7 +126,7 @@ run "$MAMBYTE" --classify=small.head --eval labels
 same "status" "0 " "$status $(cat err)"
 same "figures" "records 120 accuracy 1.0000 macro_f1 1.0000" \
 	"$(head -n 3 out | xargs)"
-printf 'letters\t123 456\ndigits\t111 222\nthird\tabc\n' >odd
+printf 'letters\t123 456\ndigits\t111 222\nthird\tabc zyx\n' >odd
 run "$MAMBYTE" --classify=small.head --eval odd
 same "one of three" "records 3 accuracy 0.3333 macro_f1 0.2222" \
 	"$(head -n 3 out | xargs)"

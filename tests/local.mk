@@ -15,6 +15,7 @@ unit_tests = \
   tests/check_cuda_trainer \
   tests/check_engine \
   tests/check_exact \
+  tests/check_grams \
   tests/check_head \
   tests/check_import \
   tests/check_kernels \
@@ -36,6 +37,7 @@ unit_tests = \
 valgrind_tests = \
   tests/check_byteio \
   tests/check_checkpoint \
+  tests/check_grams \
   tests/check_head \
   tests/check_loader \
   tests/check_model \
@@ -130,6 +132,7 @@ tests_check_cuda_LDADD = $(unit_libs)
 tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
+tests_check_grams_LDADD = $(unit_libs)
 tests_check_head_LDADD = $(unit_libs)
 tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
