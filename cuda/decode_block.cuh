@@ -121,30 +121,6 @@ static __device__ __forceinline__ float share_float(const struct self *me,
 
 /* ---- int8 --------------------------------------------------------------- */
 
-/* exact_scale_of() without its branches, which a division otherwise has for
- * results that are not normal; here none is.  A large amax is brought down by
- * a power of two first, as its reciprocal would not be normal. */
-static __device__ __forceinline__ struct exact_scale
-scale_of(uint32_t amax_bits)
-{
-    const bool is_finite = amax_bits < EXACT_INF_BITS;
-    const float amax =
-        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN);
-    const float shrink = amax > 0x1p64f ? 0x1p-64f : 1.0f;
-    const float b = amax * shrink, r = 1.0f / 127.0f;
-    struct exact_scale s;
-    s.scale = amax * r;
-    s.scale = fmaf(fmaf(-127.0f, s.scale, amax), r, s.scale);
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
-    y = fmaf(y, fmaf(-b, y, 1.0f), y);
-    s.inverse = 127.0f * y;
-    s.inverse = fmaf(fmaf(-b, s.inverse, 127.0f), y, s.inverse) * shrink;
-    s.scale = is_finite ? s.scale : 0.0f;
-    s.inverse = is_finite ? s.inverse : 0.0f;
-    return s;
-}
-
 static __device__ __forceinline__ int32_t dot16(int4 a, int4 b, int32_t sum)
 {
     sum = __dp4a(a.x, b.x, sum);

@@ -146,54 +146,92 @@ store_pair(const struct batch &b, float *row, uint32_t *amax, int r, int n,
     }
 }
 
-/* Sums to values, and where they belong.  Pairs of columns are whole but in
- * x_proj: the other matrices have an even number of rows. */
+/* Scales of the rows and columns of a block's tile. */
+template <class T> struct tile_scales {
+    float x[T::rows], w[T::cols];
+};
+
+/* Starts to fetch them; rows and columns past the last repeat it. */
+template <class T>
+static __device__ __forceinline__ void
+fetch_w_scales(tile_scales<T> &to, const float *scale, int first, int last)
+{
+    for (int i = threadIdx.x; i < T::cols; i += T::threads)
+        copy4(&to.w[i], scale + min(first + i, last));
+}
+
+template <class T>
+static __device__ __forceinline__ void
+fetch_x_scales(tile_scales<T> &to, const float *scale, int first, int last)
+{
+    for (int i = threadIdx.x; i < T::rows; i += T::threads)
+        copy4(&to.x[i], scale + min(first + i, last));
+}
+
+/* Of in_proj the scan wants silu(z); v: the pairs of columns r, r + 8, .. */
+template <int n>
+static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
+                                                  int d_inner)
+{
+    float2 gate[n];
+#pragma unroll
+    for (int j = 0; j < n; j++)
+        gate[j] = v[j];
+    silu_all<2 * n>(&gate[0].x);
+#pragma unroll
+    for (int j = 0; j < n; j++)
+        v[j] = r + j * 8 < d_inner ? v[j] : gate[j];
+}
+
+/* Sums to values, and where they belong; y: of the tile's first row.  Pairs
+ * of columns are whole but in x_proj: the other matrices have an even number
+ * of rows. */
 template <class T, enum product_kind kind>
 static __device__ __forceinline__ void
-store_tile(const struct batch &b, const struct product &p,
-           const struct cuda_matrix &w,
-           const int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4], float *y,
-           size_t layer_row, int row, int n_rows, int col)
+store_tile(const struct batch &b, int n_cols,
+           const int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
+           const tile_scales<T> &scales, float *y, size_t stride,
+           uint32_t *dt_amax, int warp_row, int n_rows, int col0, int warp_col)
 {
     constexpr int n_i = T::warp_rows / 8, n_j = T::warp_cols / 8;
     constexpr int some = n_j < 4 ? n_j : 4; /* pairs at a time */
     int lane = threadIdx.x % WARP;
-    row += lane / 4;
-    col += lane % 4 * 2;
-    float x[n_i];
-#pragma unroll
-    for (int i = 0; i < n_i; i++)
-        x[i] = p.x_scale[layer_row + min(row + i * 8, n_rows - 1)];
+    int row = warp_row + lane / 4, col = warp_col + lane % 4 * 2;
 #pragma unroll
     for (int j0 = 0; j0 < n_j; j0 += some) {
-        float2 scale[some];
+        int at = col + j0 * 8, r0 = col0 + at;
+        float2 old[n_i][some], v[n_i][some];
 #pragma unroll
-        for (int j = 0; j < some; j++) {
-            int r = min(col + (j0 + j) * 8, w.rows - 1);
-            scale[j] = make_float2(w.scale[r], w.scale[min(r + 1, w.rows - 1)]);
+        for (int i = 0; i < n_i; i++) {
+            const float *from = y + (size_t)(row + i * 8) * stride + r0;
+#pragma unroll
+            for (int j = 0; j < some; j++) {
+                if (kind == PRODUCT_OUT && row + i * 8 < n_rows &&
+                    r0 + j * 8 < n_cols)
+                    old[i][j] = *(const float2 *)(from + j * 8);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < n_i; i++) {
+            float x = scales.x[row + i * 8];
+#pragma unroll
+            for (int j = 0; j < some; j++) {
+                const int32_t *c = &sum[i / 2][j0 + j][i % 2 * 2];
+                float2 w = *(const float2 *)&scales.w[at + j * 8];
+                v[i][j] = make_float2(exact_dequantise(c[0], x, w.x),
+                                      exact_dequantise(c[1], x, w.y));
+            }
+            if (kind == PRODUCT_IN && col0 + T::cols > b.d_inner)
+                gate_pairs<some>(v[i], r0, b.d_inner);
         }
 #pragma unroll
         for (int i = 0; i < n_i; i++) {
             int t = row + i * 8;
-            if (t >= n_rows)
-                continue;
-            float *to = y + (size_t)t * p.y_stride + col;
-            float2 old[some] = {};
 #pragma unroll
             for (int j = 0; j < some; j++) {
-                if (kind == PRODUCT_OUT && col + (j0 + j) * 8 < w.rows)
-                    old[j] = *(const float2 *)(to + (j0 + j) * 8);
-            }
-#pragma unroll
-            for (int j = 0; j < some; j++) {
-                const int32_t *c = &sum[i / 2][j0 + j][i % 2 * 2];
-                int r = col + (j0 + j) * 8;
-                if (r < w.rows)
-                    store_pair<kind>(
-                        b, to - col, &b.dt_amax[layer_row + t], r, w.rows,
-                        make_float2(exact_dequantise(c[0], x[i], scale[j].x),
-                                    exact_dequantise(c[1], x[i], scale[j].y)),
-                        old[j]);
+                if (t < n_rows && r0 + j * 8 < n_cols)
+                    store_pair<kind>(b, y + (size_t)t * stride, &dt_amax[t],
+                                     r0 + j * 8, n_cols, v[i][j], old[i][j]);
             }
         }
     }
@@ -204,6 +242,7 @@ static __global__ void __launch_bounds__(T::threads, 2)
     multiply(struct batch b, struct step s, struct product p)
 {
     extern __shared__ __align__(1024) int8_t slices[];
+    __shared__ tile_scales<T> scales;
     int layer = s.first + blockIdx.z;
     int slot = step_slot(b, s, layer);
     int n_rows = b.waves[slot].n_rows;
@@ -234,9 +273,17 @@ static __global__ void __launch_bounds__(T::threads, 2)
 
     /* The weights are there already: they need not wait. */
     int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4] = {};
+    fetch_w_scales<T>(scales, w.scale, col0, w.rows - 1);
     for (int i = 0; i < STAGES - 1; i++)
         load_w(i);
+    /* h goes with its wave; the logits are those of one wave. */
+    float *y = p.y + (size_t)row0 * p.y_stride;
+    if (kind == PRODUCT_OUT)
+        y += (size_t)slot * b.rows * p.y_stride;
+    else if (kind != PRODUCT_HEAD)
+        y += layer_row * p.y_stride;
     await_previous();
+    fetch_x_scales<T>(scales, p.x_scale + layer_row, row0, n_rows - 1);
     for (int i = 0; i < STAGES - 1; i++) {
         load_x(i);
         copy_commit();
@@ -267,14 +314,9 @@ static __global__ void __launch_bounds__(T::threads, 2)
                           slice + (T::rows + warp_col) * DEPTH);
     }
 
-    /* h goes with its wave; the logits are those of one wave. */
-    float *y = p.y;
-    if (kind == PRODUCT_OUT)
-        y += (size_t)slot * b.rows * p.y_stride;
-    else if (kind != PRODUCT_HEAD)
-        y += layer_row * p.y_stride;
-    store_tile<T, kind>(b, p, w, sum, y, layer_row, row0 + warp_row, n_rows,
-                        col0 + warp_col);
+    store_tile<T, kind>(b, w.rows, sum, scales, y, p.y_stride,
+                        b.dt_amax + layer_row + row0, warp_row, n_rows - row0,
+                        col0, warp_col);
 }
 
 static struct product product_of(const struct batch *b, enum product_kind kind)

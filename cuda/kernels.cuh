@@ -15,7 +15,7 @@
 #include "device.cuh"
 
 enum {
-    ROWS_MAX = 1024, /* of a wave                                          */
+    ROWS_MAX = 2048, /* of a wave                                          */
     ROWS_UNIT = 128  /* memory for rows comes in multiples of it           */
 };
 
@@ -59,7 +59,7 @@ struct batch {
     int x_stride, u_stride, dt_room, dtbc_stride; /* of x, u_q, dtbc       */
     int8_t *x;                  /* [layer][x_stride]: norm(h)         */
     float *x_scale;             /* [layer]                            */
-    float *uz;                  /* [layer][2 d_inner]                 */
+    float *uz;                  /* [layer][2 d_inner]: silu(z)        */
     float *u;                   /* [layer][d_inner]; then y           */
     int8_t *u_q;                /* [layer][u_stride]; then y          */
     float *u_scale;             /* [layer]; then of y                 */
@@ -95,7 +95,7 @@ enum status scan_prepare(const struct batch *b);
  * h is made first, of the embeddings of the bytes. */
 enum status launch_norm(struct queue q, const struct batch *b, struct step s);
 
-/* uz, dtbc, h or logits from x or u_q. */
+/* uz (z through silu), dtbc, h or logits from x or u_q. */
 enum status launch_product(struct queue q, const struct batch *b, struct step s,
                            enum product_kind kind);
 
@@ -137,39 +137,143 @@ static __device__ __forceinline__ void await_previous(void)
 #endif
 }
 
-/* x / d, correctly rounded: the steps that the compiler takes for a division
- * of numbers far from the ends of the range, without its test for those. */
-static __device__ __forceinline__ float divide_usual(float x, float d)
+/* exact_quantise of four numbers. */
+static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
 {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(d));
-    y = fmaf(y, fmaf(-d, y, 1.0f), y);
-    float q = x * y;
-    q = fmaf(y, fmaf(-d, q, x), q);
-    return fmaf(y, fmaf(-d, q, x), q);
+    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
+    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
+    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
+    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
+    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
+                       0x5410);
 }
 
-/* exact_silu of n numbers.  One test for all of them in place of one in each
- * division lets the divisions run abreast: the divisor is at most 1 + e^64
- * where 2^-100 <= |x| < 64. */
+/* ---- exact.h for several numbers ----------------------------------------
+ *
+ * The same bits as the functions of exact.h.  Each step is written for all n
+ * numbers before the next one, so that their chains of dependent operations
+ * run abreast; tests for what is unusual are made once for all.
+ */
+
+/* exact_exp2_reduced; x = 2^(r + f), t and f given. */
+template <int n>
+static __device__ __forceinline__ void exp2_all(float *x, const float *t,
+                                                const float *f)
+{
+    constexpr float c[] = {EXACT_EXP2_C4, EXACT_EXP2_C3, EXACT_EXP2_C2,
+                           EXACT_EXP2_C1, 1.0f};
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = EXACT_EXP2_C5;
+#pragma unroll
+    for (int k = 0; k < 5; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            x[i] = fmaf(x[i], f[i], c[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = exact_float(exact_bits(x[i]) + (exact_bits(t[i]) << 23));
+}
+
+/* exact_exp of what lies in the range that it clamps to. */
+template <int n> static __device__ __forceinline__ void exp_all(float *x)
+{
+    float t[n], f[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        t[i] = fmaf(x[i], EXACT_LOG2E, EXACT_ROUND);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        f[i] = fmaf(x[i], EXACT_LOG2E, -(t[i] - EXACT_ROUND));
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        f[i] = fmaf(x[i], EXACT_LOG2E_LOW, f[i]);
+    exp2_all<n>(x, t, f);
+}
+
+/* x /= d, correctly rounded: the steps that the compiler takes for a division
+ * of numbers far from the ends of the range, without its test for those. */
+template <int n>
+static __device__ __forceinline__ void divide_all(float *x, const float *d)
+{
+    float y[n], q[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y[i]) : "f"(d[i]));
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        y[i] = fmaf(y[i], fmaf(-d[i], y[i], 1.0f), y[i]);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        q[i] = x[i] * y[i];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            q[i] = fmaf(y[i], fmaf(-d[i], q[i], x[i]), q[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = q[i];
+}
+
+/* Out of the way of the usual case. */
+static __device__ __noinline__ float silu_unusual(float x)
+{
+    return exact_silu(x);
+}
+
+/* exact_silu.  Usual is 2^-100 <= |x| < 64: there the divisor is at most
+ * 1 + e^64, and the exponential needs no clamp. */
 template <int n> static __device__ __forceinline__ void silu_all(float *x)
 {
-    const uint32_t low = 0x0d800000u, high = 0x42800000u;
-    float y[n];
+    float y[n], d[n];
     bool is_usual = true;
 #pragma unroll
     for (int i = 0; i < n; i++) {
-        is_usual &= magnitude_bits(x[i]) - low < high - low;
-        y[i] = divide_usual(x[i], 1.0f + exact_exp(-x[i]));
+        is_usual &= fabsf(x[i]) >= 0x1p-100f && fabsf(x[i]) < 64.0f;
+        y[i] = x[i];
+        d[i] = -x[i];
     }
+    exp_all<n>(d);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        d[i] = 1.0f + d[i];
+    divide_all<n>(y, d);
     if (!is_usual) {
 #pragma unroll
         for (int i = 0; i < n; i++)
-            y[i] = exact_silu(x[i]);
+            y[i] = silu_unusual(x[i]);
     }
 #pragma unroll
     for (int i = 0; i < n; i++)
         x[i] = y[i];
+}
+
+/* exact_softplus */
+template <int n> static __device__ __forceinline__ void softplus_all(float *x)
+{
+    constexpr float c[] = {
+        EXACT_LOG1P_C7, EXACT_LOG1P_C6, EXACT_LOG1P_C5, EXACT_LOG1P_C4,
+        EXACT_LOG1P_C3, EXACT_LOG1P_C2, EXACT_LOG1P_C1, 1.0f};
+    float w[n], p[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        w[i] = fmaxf(-fabsf(x[i]), EXACT_EXP_MIN); /* of a NaN, the bound */
+    exp_all<n>(w);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        p[i] = EXACT_LOG1P_C8;
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            p[i] = fmaf(p[i], w[i], c[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = fmaf(p[i], w[i], exact_max(x[i], 0.0f));
 }
 
 template <typename... Args>

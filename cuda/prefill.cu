@@ -20,7 +20,7 @@ enum {
     GROUPS = 2,        /* of layers, each with a stream, at most           */
     FEW_STREAMS = 8,   /* fewer are read with a single group               */
     RESULTS = 4,       /* waves whose results may wait for the host      */
-    ROW_LAYERS = 16384 /* rows under way in all layers together          */
+    ROW_LAYERS = 32768 /* rows under way in all layers together          */
 };
 
 struct group {

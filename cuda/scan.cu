@@ -6,12 +6,13 @@
  * through its bytes, tile by tile; or, where all pieces are single bytes, of
  * TIME pieces, which make one tile:
  *
- *   dt of the tile -> int8                                  all threads
+ *   dt of the next tile -> int8                             all threads
  *   delta = softplus(dt_proj dt + bias), delta u            tensor cores
  *   s = 2^(delta a) s + delta u B, y = C s                  in time
- *   y = (y + d u) silu(z), its maximum                      as for delta
+ *   y = (y + d u) gate, its maximum                         as for delta
  *
- * scan_tile.cuh has these parts.
+ * A warp does all of this for its own channels: only B, C and dt are of the
+ * block, which meets once a tile.  scan_tile.cuh has these parts.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -33,103 +34,125 @@ keep_past(const struct batch &b, const struct scan_block &k, float *past, int c)
     }
 }
 
-/* A thread in the recurrence: its part of the states of channel c. */
-template <class T>
-static __device__ __forceinline__ void
-load_states(scan_shared<T> &m, states<T> &x, const float *s, const float *a,
-            int d_inner, bool has_channel)
+/* Deltas up to this one give no decay below 2^-126 where no a is smaller; a
+ * little less, so that the product may be rounded. */
+static __device__ __forceinline__ float steep_limit(float smallest)
 {
-    float smallest = 0.0f;
+    return smallest < 0.0f ? EXACT_EXP2_MIN / smallest * 0.99999f : 0x1p126f;
+}
+
+/* A thread in the recurrence: its part of the states of its channel. */
+template <class T>
+static __device__ __forceinline__ void load_states(states<T> &x, const float *s,
+                                                   const float *a, int d_inner,
+                                                   bool has_channel)
+{
 #pragma unroll
     for (int n = 0; n < T::per_thread; n++) {
         size_t at = (size_t)n * d_inner;
-        x.s[n] = has_channel ? s[at] : 0.0f;
         x.a[n] = has_channel ? a[at] : 0.0f;
-        smallest = fminf(smallest, x.a[n]);
+        x.s[n] = has_channel ? s[at] : 0.0f;
     }
+}
+
+template <class T>
+static __device__ __forceinline__ void make_limit(parameters<T> &of,
+                                                  const states<T> &x)
+{
+    float smallest = 0.0f;
+#pragma unroll
+    for (int n = 0; n < T::per_thread; n++)
+        smallest = x.a[n] < smallest ? x.a[n] : smallest;
 #pragma unroll
     for (int i = T::lanes; i < WARP; i *= 2)
         smallest = fminf(smallest, __shfl_xor_sync(0xffffffffu, smallest, i));
-    int lane = threadIdx.x % WARP;
-    m.bound[threadIdx.x / WARP * T::lanes + lane % T::lanes] = smallest;
+    of.limit[own_channel<T>()] = steep_limit(smallest);
 }
 
 /* is_step: the block has pieces of one byte each. */
 template <class T, bool is_step>
-static __global__ void __launch_bounds__(T::threads)
+static __global__ void
+__launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
     scan(struct batch b, struct step s)
 {
     extern __shared__ __align__(16) char shared[];
     scan_shared<T> &m = *(scan_shared<T> *)shared;
-    float *dtbc = (float *)(shared + sizeof m);
-    int tile = TIME * b.dtbc_stride;
-    int8_t *dt_q = (int8_t *)(dtbc + 2 * tile);
+    const int depth = rank_padded(b.dt_rank), dt_q_tile = TIME * (depth + 16);
+    float *dt = (float *)(shared + sizeof m);
+    int8_t *dt_q = (int8_t *)(dt + TIME * b.dt_room);
+    int8_t *dt_proj = dt_q + 2 * dt_q_tile;
 
     int layer = s.first + blockIdx.z;
     int piece = blockIdx.y * (is_step ? TIME : 1);
     const struct wave *w = &b.waves[step_slot(b, s, layer)];
-    if (piece >= w->n_pieces)
-        return;
     struct scan_block k = {&b.layers[layer], &w->pieces[piece], 0, 0,
                            (int)blockIdx.x * T::channels};
-    k.n = is_step ? min(TIME, w->n_pieces - piece) : k.pieces->n;
-    k.row = (size_t)layer * b.rows + k.pieces->row;
+    const struct piece p = *k.pieces; /* its loads do not wait for the test */
+    if (piece >= w->n_pieces)
+        return;
+    k.n = is_step ? min(TIME, w->n_pieces - piece) : p.n;
+    k.row = (size_t)layer * b.rows + p.row;
 
-    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int part = lane / T::lanes;
-    int c = k.channel + warp * T::lanes + lane % T::lanes;
+    int part = threadIdx.x % WARP / T::lanes;
+    int c = k.channel + own_channel<T>();
     bool has_channel = c < b.d_inner;
     size_t first = (size_t)part * T::per_thread * b.d_inner + c;
     size_t past_at = layer * b.image.layer, s_at = past_at + b.image.s + first;
-    float *past = k.pieces->image + past_at, *state = k.pieces->image + s_at;
+    float *past = p.image + past_at, *state = p.image + s_at;
     if (is_step && (int)threadIdx.x < k.n)
         m.image[threadIdx.x] = k.pieces[threadIdx.x].image;
-    states<T> x;
+    fetch_parameters<T>(m.of, dt_proj, b, k);
     await_previous();
-    load_states(m, x, state, k.layer->a_log2e + first, b.d_inner, has_channel);
 
+    feed<T> f = feed_of<T>(b, k);
+    fetch_dt(f, dt, b);
+    fetch_bc(f, m.bc[0][0], b.dtbc_stride);
+    copy_commit();
     columns<T> own = columns_of<T>(b, k);
-    const int depth = rank_padded(b.dt_rank);
-    const size_t u_stride = b.d_inner, z_stride = 2 * u_stride;
+    const size_t u_stride = b.d_inner, gate_stride = 2 * u_stride;
     uint32_t *y_amax = b.y_amax + k.row;
-    elements<T> u, z, next_u;
-    uint32_t dt_amax = dt_amax_at<T>(b, k, 0);
-    fetch_dtbc<T>(dtbc, b, k, 0);
+    elements<T> u, gate, next_u;
     load_elements<T>(next_u, own.u, u_stride, k.n);
-    for (int t0 = 0, buffer = 0; t0 < k.n; t0 += TIME, buffer ^= 1) {
-        const float *now = dtbc + buffer * tile;
+    states<T> x;
+    load_states(x, state, k.layer->a_log2e + first, b.d_inner, has_channel);
+    copy_wait<0>();
+    quantise_dt(f, m.dt_scale[0], dt_q, dt, b.dt_rank, b.dt_room);
+    fetch_dt(f, dt, b);
+    copy_commit();
+    make_limit<T>(m.of, x);
+    for (int t0 = 0, now = 0; t0 < k.n; t0 += TIME, now ^= 1) {
         int rows = k.n - t0;
         u = next_u;
         copy_wait<0>();
-        __syncthreads(); /* dt, B, C have come; y has been read */
-        if (rows > TIME)
-            fetch_dtbc<T>(dtbc + (buffer ^ 1) * tile, b, k, t0 + TIME);
-        quantise_dt(m, dt_q, now, b, dt_amax);
-        dt_amax = dt_amax_at<T>(b, k, t0 + TIME);
-        if (threadIdx.x == 0)
-            m.is_steep = 0;
-        __syncthreads(); /* dt_q is written */
+        __syncthreads(); /* B, C, dt_q of this tile are there; the last one
+                          * is done with */
+        if (rows > TIME) {
+            fetch_bc(f, m.bc[now ^ 1][0], b.dtbc_stride);
+            quantise_dt(f, m.dt_scale[now ^ 1], dt_q + (now ^ 1) * dt_q_tile,
+                        dt, b.dt_rank, b.dt_room);
+            fetch_dt(f, dt, b);
+        }
+        copy_commit();
         int32_t sum[T::tiles][4] = {};
-        project_dt(sum, dt_q, own, depth);
-        load_elements<T>(z, own.z, z_stride, rows);
-        make_delta(m, u, sum, own);
-        __syncthreads(); /* delta is written */
-        const float *bc = now + b.dt_room + part * T::per_thread;
+        project_dt<T>(sum, dt_q + now * dt_q_tile, dt_proj, depth);
+        load_elements<T>(gate, own.gate, gate_stride, rows);
+        bool is_steep = make_delta<T>(m, u, sum, m.dt_scale[now], own.in_block);
+        load_elements<T>(next_u, own.u, u_stride, rows - TIME, TIME);
+        __syncwarp(); /* delta is written */
         if (is_step)
-            step_tile(m, x, bc, b.dtbc_stride, s_at, b.d_inner, has_channel,
-                      rows);
-        else if (m.is_steep)
-            scan_tile<T, true>(m, x, bc, b.dtbc_stride, min(TIME, rows));
+            step_tile<T>(m, x, m.bc[now][0], s_at, b.d_inner, has_channel,
+                         rows);
+        else if (is_steep)
+            scan_tile<T, true>(m, x, m.bc[now][0], min(TIME, rows));
         else
-            scan_tile<T, false>(m, x, bc, b.dtbc_stride, min(TIME, rows));
-        __syncthreads(); /* y is written */
-        finish_tile(m, u, z, own, u_stride, rows, y_amax + t0);
+            scan_tile<T, false>(m, x, m.bc[now][0], min(TIME, rows));
+        __syncwarp(); /* y is written */
+        finish_tile<T>(m, u, gate, own, u_stride, rows, y_amax + t0);
 #pragma unroll
         for (int j = 0; j < T::tiles; j++) {
             own.u[j] += TIME * u_stride;
-            own.z[j] += TIME * z_stride;
+            own.gate[j] += TIME * gate_stride;
         }
-        load_elements<T>(next_u, own.u, u_stride, rows - TIME);
     }
     if (!is_step && has_channel) {
 #pragma unroll

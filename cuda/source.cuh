@@ -13,8 +13,9 @@
 #include "kernels.cuh"
 
 enum {
-    MIN_ROWS = 64,     /* of a wave: fewer leave the products idle         */
-    MIN_ROWS_EACH = 32 /* of a stream in a wave, where it has them         */
+    MIN_ROWS = 64,      /* of a wave: fewer leave the products idle        */
+    MIN_ROWS_EACH = 32, /* of a stream in a wave, where it has them        */
+    ENOUGH_ROWS = 1024  /* of a wave: more only of a long input            */
 };
 
 /* Bytes of one segment in a wave, for the host. */
@@ -45,10 +46,18 @@ static void source_refill(struct source *s)
 }
 
 /* How many rows a wave should have: enough to fill the chip, yet so few that
- * a short input still makes as many waves as there are layers. */
+ * a short input still makes as many waves as there are layers.  While the
+ * first and the last waves go through the layers the chip is not full: rows
+ * that are not needed to fill it must not make that time long. */
 static int wave_rows(const struct source *s, const struct batch *b)
 {
     size_t want = s->left / (2 * (size_t)b->n_layer);
+    size_t more = s->left / (8 * (size_t)b->n_layer);
+    if (want > ENOUGH_ROWS) {
+        want = ENOUGH_ROWS;
+        if (want < more)
+            want = more;
+    }
     size_t each = (size_t)s->n_active * MIN_ROWS_EACH;
     if (want < each)
         want = each;
