@@ -15,7 +15,7 @@
 #include "device.cuh"
 
 enum {
-    ROWS_MAX = 2048, /* of a wave                                          */
+    ROWS_MAX = 4096, /* of a wave                                          */
     ROWS_UNIT = 128  /* memory for rows comes in multiples of it           */
 };
 

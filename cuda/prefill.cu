@@ -17,10 +17,12 @@
 #include "source.cuh"
 
 enum {
-    GROUPS = 2,        /* of layers, each with a stream, at most           */
-    FEW_STREAMS = 8,   /* fewer are read with a single group               */
-    RESULTS = 4,       /* waves whose results may wait for the host      */
-    ROW_LAYERS = 32768 /* rows under way in all layers together          */
+    GROUPS = 2,         /* of layers, each with a stream, at most           */
+    FEW_STREAMS = 8,    /* fewer are read with a single group               */
+    RESULTS = 4,        /* waves whose results may wait for the host      */
+    ROW_LAYERS = 65536, /* rows under way in all layers together         */
+    MEMORY_SHARE = 16   /* of the device's memory, more than which only a few
+                         * rows take                                      */
 };
 
 struct group {
@@ -496,17 +498,37 @@ static void describe_batch(struct batch *b, const struct cuda_model *m)
     }
 }
 
+static void halve_rows(struct batch *b)
+{
+    b->rows = round_up(b->rows / 2, ROWS_UNIT);
+}
+
+/* Many rows gain a tenth or two: not worth much of a small device. */
+static enum status limit_rows(struct batch *b)
+{
+    size_t free_bytes, all_bytes;
+    CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
+    for (; b->rows > ENOUGH_ROWS; halve_rows(b)) {
+        struct carver c = {NULL, 0};
+        carve_batch(&c, b);
+        if (c.used <= all_bytes / MEMORY_SHARE)
+            break;
+    }
+    return OK;
+}
+
 /* Fewer rows are slower, but a small device can still run. */
 static enum status allocate_batch(struct prefill *p)
 {
     struct batch *b = &p->batch;
+    TRY(limit_rows(b));
     for (;;) {
         struct carver c = {NULL, 0};
         carve_batch(&c, b);
         cudaError_t error = cudaMalloc(&p->memory, c.used);
         if (error == cudaErrorMemoryAllocation && b->rows > ROWS_UNIT) {
             cudaGetLastError();
-            b->rows = round_up(b->rows / 2, ROWS_UNIT);
+            halve_rows(b);
             continue;
         }
         CUDA_TRY(error, "memory for activations");

@@ -52,15 +52,14 @@ static void source_refill(struct source *s)
 static int wave_rows(const struct source *s, const struct batch *b)
 {
     size_t want = s->left / (2 * (size_t)b->n_layer);
-    size_t more = s->left / (8 * (size_t)b->n_layer);
-    if (want > ENOUGH_ROWS) {
-        want = ENOUGH_ROWS;
-        if (want < more)
-            want = more;
-    }
     size_t each = (size_t)s->n_active * MIN_ROWS_EACH;
+    size_t most = s->left / (8 * (size_t)b->n_layer);
+    if (most < ENOUGH_ROWS)
+        most = ENOUGH_ROWS;
     if (want < each)
         want = each;
+    if (want > most)
+        want = most;
     if (want < MIN_ROWS)
         want = MIN_ROWS;
     return want < (size_t)b->rows ? (int)want : b->rows;
