@@ -14,8 +14,8 @@
 
 struct stepper; /* private: weights in the order of use, what is under way */
 
-/* *stepper is NULL where the shape does not fit the GPU.  The model outlives
- * it. */
+/* *stepper is NULL where the shape does not fit the GPU, or what it needs its
+ * memory: a second copy of the weights.  The model outlives it. */
 enum status stepper_open(struct stepper **stepper,
                          const struct cuda_model *model);
 void stepper_close(struct stepper *stepper); /* NULL is accepted */
