@@ -59,6 +59,15 @@ refuses()
 	same "output of $*" "" "$(cat out)"
 }
 
+# A command in the background has SIGINT ignored, and under nohup SIGHUP, which
+# we respect: env gives the defaults back where it can.
+# shellcheck disable=SC2034 # for the tests
+if env --default-signal=INT,HUP,PIPE true 2>/dev/null; then
+	default="env --default-signal=INT,HUP,PIPE"
+else
+	default=
+fi
+
 # wait_for COMMAND... -- until it succeeds, 20 seconds at most.
 wait_for()
 {

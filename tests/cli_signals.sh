@@ -7,14 +7,6 @@
 export MAMBYTE_MODEL="$tiny"
 printf 'text\n' >text
 
-# In the background a shell has SIGINT ignored, which we respect: env gives
-# the default back where it can.
-if env --default-signal=INT true 2>/dev/null; then
-	default="env --default-signal=INT"
-else
-	default=
-fi
-
 # ends_by SIGNAL STATUS COMMAND... -- sends it once there is output.
 ends_by()
 {
@@ -78,7 +70,7 @@ same "an ignored SIGTERM" "0 20000" "$status $(wc -c <out | xargs)"
 # The reader leaves: silence, and the status of SIGPIPE.
 (
 	status=0
-	"$MAMBYTE" -n 1G text 2>err || status=$?
+	$default "$MAMBYTE" -n 1G text 2>err || status=$?
 	echo $status >status
 ) | head -c 5 >out
 wait_for test -s status

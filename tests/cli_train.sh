@@ -32,7 +32,7 @@ train()
 train_behind()
 {
 	# shellcheck disable=SC2086
-	"$MAMBYTE_TRAIN" $small "$@" >out 2>err &
+	$default "$MAMBYTE_TRAIN" $small "$@" >out 2>err &
 	pid=$!
 }
 
