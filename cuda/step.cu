@@ -658,6 +658,7 @@ static enum status place_weights(struct stepper *s,
     m->heads = to;
     for (int rank = 0; rank < m->size; rank++, to += m->head.bytes)
         put_head(to, m, from, rank, s->stream);
+    CUDA_TRY(cudaGetLastError(), "placing the weights");
     return cuda_status(cudaStreamSynchronize(s->stream), "placing the weights");
 }
 
