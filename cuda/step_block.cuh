@@ -407,15 +407,6 @@ static __device__ __forceinline__ uint32_t norm_max(const step_block<T> &k,
                max(words->amax[2], words->amax[3]));
 }
 
-static __device__ __forceinline__ uint32_t quantise_word(float4 v,
-                                                         float inverse)
-{
-    return (uint32_t)(uint8_t)exact_quantise(v.x, inverse) |
-           (uint32_t)(uint8_t)exact_quantise(v.y, inverse) << 8 |
-           (uint32_t)(uint8_t)exact_quantise(v.z, inverse) << 16 |
-           (uint32_t)(uint8_t)exact_quantise(v.w, inverse) << 24;
-}
-
 /* The words of this and the next three lanes; of use to every fourth. */
 static __device__ __forceinline__ uint4 gather_words(uint32_t word)
 {
@@ -461,9 +452,8 @@ step_norm(const step_block<T> &k, const struct step_job &job, bool is_first,
         struct exact_scale s = exact_scale_of(norm_max(k, amax));
         const int row = k.rank * k.own + r;
         for (int i = first; i < round_up(d, WARP * 4); i += NORM_THREADS * 4) {
-            uint32_t word = i < d && s.scale != 0.0f
-                                ? quantise_word(normed(i), s.inverse)
-                                : 0;
+            uint32_t word =
+                i < d && s.scale != 0.0f ? quantise4(normed(i), s.inverse) : 0;
             uint4 words = gather_words(word);
             if (k.lane % 4 == 0 && i < d)
                 step_send_all(k, X_COMES, k.m.at.q + row * k.m.at.q_pitch + i,
@@ -621,8 +611,7 @@ static __device__ __forceinline__ uint4 quantise16(const float *v,
     uint32_t w[4], x[4], y[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        w[i] =
-            quantise_word(*(const float4 *)(v + ((i + turn) & 3) * 4), inverse);
+        w[i] = quantise4(*(const float4 *)(v + ((i + turn) & 3) * 4), inverse);
 #pragma unroll
     for (int i = 0; i < 4; i++)
         x[i] = turn & 1 ? w[(i + 3) & 3] : w[i];
@@ -774,10 +763,9 @@ static __device__ __forceinline__ void quantise_dt(const step_block<T> &k)
             amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, i));
         struct exact_scale s = exact_scale_of(amax);
         for (int i = first; i < k.m.dt_room; i += 32)
-            to[i / 4] =
-                s.scale == 0.0f
-                    ? 0
-                    : quantise_word(*(const float4 *)(from + i), s.inverse);
+            to[i / 4] = s.scale == 0.0f
+                            ? 0
+                            : quantise4(*(const float4 *)(from + i), s.inverse);
         if (first == 0)
             k.template place<float>(k.m.at.dt_unit)[row] = s.scale;
     }
