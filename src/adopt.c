@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "config_json.h"
 
 enum { NAME_CHARS = 128, PADDED_MAX = 512, PADDING_UNIT = 8 };
@@ -27,8 +28,15 @@ static const struct {
     {"mambabyte.final_norm.", "backbone.norm_f."},
 };
 
+static bool is_own_checkpoint(const struct foreign *f)
+{
+    return f->metadata && is_checkpoint(f->metadata);
+}
+
 static const char *naming_of(const struct foreign *f)
 {
+    if (is_own_checkpoint(f))
+        return "mambyte-train";
     if (foreign_find(f, "mambabyte.token_embedding.weight"))
         return "the MambaByte authors";
     return foreign_find(f, "backbone.embeddings.weight") ? "transformers"
@@ -62,15 +70,18 @@ static enum status rename_all(struct adopted *a, const struct foreign *f)
     a->tensors = calloc(f->n + 1, sizeof *a->tensors);
     if (!a->names || !a->tensors)
         return fail_memory("the list of tensors");
+    const bool is_own = is_own_checkpoint(f);
     for (size_t i = 0; i < f->n; i++) {
         char name[NAME_CHARS];
+        if (is_own && !is_checkpoint_weight(f->tensors[i].name))
+            continue;
         rename_tensor(name, f->tensors[i].name);
         if (find(a, name))
             return fail(E_MODEL, "two tensors are %s", name);
-        memcpy(a->names[i], name, sizeof name);
-        a->tensors[i] = f->tensors[i];
-        a->tensors[i].name = a->names[i];
-        a->content.n_tensors++;
+        size_t at = a->content.n_tensors++;
+        memcpy(a->names[at], name, sizeof name);
+        a->tensors[at] = f->tensors[i];
+        a->tensors[at].name = a->names[at];
     }
     a->content.tensors = a->tensors;
     return OK;

@@ -15,7 +15,7 @@
 #define FORMAT      "mambyte-checkpoint-1"
 #define STATES_NAME "states"
 
-enum { NUMBER_CHARS = 32, N_METADATA = 7, NAME_CHARS = 96 };
+enum { NUMBER_CHARS = 32, N_METADATA = 9, NAME_CHARS = 96 };
 
 /* Indexed by enum trainer_part. */
 static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
@@ -112,21 +112,27 @@ static void list_tensors(struct listing *list, const struct trainer *trainer,
 }
 
 static enum status write_image(const char *path, const struct listing *list,
+                               const struct model_config *config,
                                const struct progress *progress, const char *run)
 {
-    char text[5][NUMBER_CHARS];
+    char text[7][NUMBER_CHARS];
     snprintf(text[0], NUMBER_CHARS, "%" PRIu64, progress->step);
     snprintf(text[1], NUMBER_CHARS, "%" PRIu64, progress->n_bytes);
     snprintf(text[2], NUMBER_CHARS, "%.17g", progress->seconds);
     snprintf(text[3], NUMBER_CHARS, "%.17g", progress->bits_per_byte);
+    snprintf(text[4], NUMBER_CHARS, "%.9g", (double)config->norm_epsilon);
+    snprintf(text[5], NUMBER_CHARS, "%d", config->begin_byte);
     struct metadata metadata[N_METADATA] = {
-        {"format", FORMAT},    {"run", run},         {"step", text[0]},
-        {"bytes", text[1]},    {"seconds", text[2]}, {"bits_per_byte", text[3]},
-        {"checksum", text[4]},
+        {"format", FORMAT},        {"run", run},
+        {"step", text[0]},         {"bytes", text[1]},
+        {"seconds", text[2]},      {"bits_per_byte", text[3]},
+        {"norm_epsilon", text[4]}, {"checksum", text[6]},
+        {"begin_byte", text[5]}, /* the last: left out where there is none */
     };
-    struct safetensors_content content = {metadata, N_METADATA, list->tensors,
-                                          list->n};
-    snprintf(text[4], NUMBER_CHARS, "%016" PRIx64,
+    struct safetensors_content content = {metadata,
+                                          N_METADATA - (config->begin_byte < 0),
+                                          list->tensors, list->n};
+    snprintf(text[6], NUMBER_CHARS, "%016" PRIx64,
              safetensors_checksum(&content));
     return safetensors_write(path, &content);
 }
@@ -147,7 +153,8 @@ enum status checkpoint_save(const char *path, struct trainer *trainer,
             trainer->ops->get(trainer, (enum trainer_part)i, image.parts[i]);
     if (status == OK) {
         list_tensors(&list, trainer, &image);
-        status = write_image(path, &list, progress, run);
+        status = write_image(path, &list, &trainer->parameters->config,
+                             progress, run);
     }
     close_listing(&list);
     free_image(&image);
@@ -183,14 +190,28 @@ static enum status file_checksum(uint64_t *checksum,
     return OK;
 }
 
+bool is_checkpoint(const struct safetensors *file)
+{
+    const char *format = safetensors_metadata(file, "format");
+    return format && strcmp(format, FORMAT) == 0;
+}
+
+bool is_checkpoint_weight(const char *name)
+{
+    for (int part = 1; part < N_FLOAT_PARTS; part++) {
+        if (strncmp(name, prefixes[part], strlen(prefixes[part])) == 0)
+            return false;
+    }
+    return strcmp(name, STATES_NAME) != 0;
+}
+
 static enum status check_file(const struct safetensors *file, const char *run)
 {
     char expected[NUMBER_CHARS];
     uint64_t checksum = 0;
-    const char *format = safetensors_metadata(file, "format");
     const char *text = safetensors_metadata(file, "checksum");
     const char *saved_run = safetensors_metadata(file, "run");
-    if (!format || strcmp(format, FORMAT) != 0)
+    if (!is_checkpoint(file))
         return fail(E_FORMAT, "not a checkpoint of this program");
     TRY(file_checksum(&checksum, file));
     snprintf(expected, sizeof expected, "%016" PRIx64, checksum);

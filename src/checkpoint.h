@@ -2,16 +2,19 @@
  *
  * A safetensors file: the float32 weights under their published names, the
  * moments as moment_1.NAME and moment_2.NAME, the states of the streams, and
- * in the metadata how far the run is, what it is a run of, and a checksum
- * over everything.  Resuming gives the losses that the run would have had.
+ * in the metadata how far the run is, what it is a run of, what a model has
+ * there (begin_byte, norm_epsilon), and a checksum over everything.  Resuming
+ * gives the losses that the run would have had.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_CHECKPOINT_H
 #define MAMBYTE_CHECKPOINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "safetensors.h"
 #include "status.h"
 #include "trainer.h"
 
@@ -33,5 +36,10 @@ enum status checkpoint_save(const char *path, struct trainer *trainer,
 /* E_FORMAT when path is damaged, or of another shape or run. */
 enum status checkpoint_load(const char *path, struct trainer *trainer,
                             struct progress *progress, const char *run);
+
+/* Whether a file is a checkpoint of any run, going by its metadata; and
+ * whether a tensor of one is a weight, not what the run needs beside. */
+bool is_checkpoint(const struct safetensors *file);
+bool is_checkpoint_weight(const char *name);
 
 #endif

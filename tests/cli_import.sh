@@ -82,6 +82,17 @@ imports --calibrate=text "$data/authors"
 same "bits in float" "$(bits authors.float) bits per byte" "$(value float)"
 same "bits in int8" "$(bits authors.int8) bits per byte" "$(value int8)"
 
+# ---- a checkpoint of our own trainer: weights in floats, and what a run needs
+
+run "$MAMBYTE_TRAIN" -q --steps=4 --windows=2 --length=64 --d-model=16 \
+	--n-layer=2 --imitate=none --checkpoint=run -o trained text
+same "training" 0 "$status"
+imports run
+same "names of a checkpoint" mambyte-train "$(value names)"
+same "a checkpoint as int8" "$(bits trained)" "$(bits model)"
+imports --quantize=none run
+same "begin byte of a checkpoint" 0 "$(value 'begin byte')"
+
 # ---- there and back
 
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --tied --begin-byte=0 tied
