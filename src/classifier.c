@@ -13,6 +13,9 @@
 #include "examples.h"
 #include "regression.h"
 #include "snapshot.h"
+#include "threads.h"
+
+enum { RECORDS_TO_SHARE = 16 }; /* from so many on threads gain */
 
 #define SUFFIX ".state"
 #define LN2    0x1.62e42fefa39efp-1
@@ -157,9 +160,9 @@ static enum status open_records(struct classifier *c)
 
 enum status classifier_open(struct classifier *classifier,
                             struct engine *engine, const char *choice,
-                            const char *priors)
+                            const char *priors, int n_threads)
 {
-    *classifier = (struct classifier){.engine = engine};
+    *classifier = (struct classifier){.engine = engine, .n_threads = n_threads};
     enum status status;
     if (strchr(choice, ','))
         status = open_states(classifier, choice, priors);
@@ -182,6 +185,7 @@ enum status classifier_open(struct classifier *classifier,
 void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
+    threads_close(c->team);
     for (int i = 0; c->bags && i < c->records.n; i++)
         gram_bag_free(&c->bags[i]);
     free(c->bags);
@@ -249,22 +253,50 @@ static enum status weigh_grams(struct classifier *c, int n)
     return OK;
 }
 
-enum status classifier_judge(struct classifier *classifier, int n)
+/* Records [begin, end) by the head; their grams have been weighed. */
+static void judge_by_head(struct classifier *c, int begin, int end)
 {
-    struct classifier *c = classifier;
     size_t size = (size_t)c->head.n_features;
-    TRY(weigh_grams(c, n));
-    for (int i = 0; i < n; i++) {
-        if (!c->head.w) {
-            judge_by_bits(c, i);
-            continue;
-        }
+    for (int i = begin; i < end; i++) {
         records_average(&c->records, i);
         memcpy(c->features + (size_t)i * size, c->records.items[i].sums,
                size * sizeof(float));
     }
-    if (c->head.w)
-        head_classify(&c->head, c->logits, c->features, &c->grams, (size_t)n);
+    head_classify(&c->head, c->logits, c->features, &c->grams, (size_t)begin,
+                  (size_t)end);
+}
+
+/* A member's share of n records. */
+struct judging {
+    struct classifier *classifier;
+    int n;
+};
+
+static void judge_share(void *context, int index)
+{
+    const struct judging *j = context;
+    struct classifier *c = j->classifier;
+    int begin, end;
+    threads_split(&begin, &end, j->n, index, threads_count(c->team));
+    judge_by_head(c, begin, end);
+}
+
+enum status classifier_judge(struct classifier *classifier, int n)
+{
+    struct classifier *c = classifier;
+    struct judging judging = {c, n};
+    if (!c->head.w) {
+        for (int i = 0; i < n; i++)
+            judge_by_bits(c, i);
+        return OK;
+    }
+    TRY(weigh_grams(c, n));
+    if (n >= RECORDS_TO_SHARE && !c->team)
+        TRY(threads_open(&c->team, c->n_threads));
+    if (n >= RECORDS_TO_SHARE)
+        threads_run(c->team, judge_share, &judging);
+    else
+        judge_by_head(c, 0, n);
     return OK;
 }
 

@@ -34,14 +34,16 @@ struct classifier {
     struct sparse grams;   /* of the items that are judged */
     float *features;       /* [records.n][n_features] */
     float *logits;         /* [records.n][n_labels], after classifier_judge */
+    int n_threads;
+    struct threads *team; /* NULL until there are records for several */
 };
 
 /* choice: a file of a head, the name of one in the catalog, or files of states
  * with commas between.  priors: "P,P,..", in the order of the states, or NULL:
- * all alike. */
+ * all alike.  n_threads: as in threads_open. */
 enum status classifier_open(struct classifier *classifier,
                             struct engine *engine, const char *choice,
-                            const char *priors);
+                            const char *priors, int n_threads);
 void classifier_close(struct classifier *classifier);
 
 /* records_feed and records_keep, and the grams too. */

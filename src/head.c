@@ -483,11 +483,13 @@ void head_standardise(const struct head *head, float *features, size_t n)
 }
 
 void head_classify(const struct head *head, float *logits, float *features,
-                   const struct sparse *grams, size_t n)
+                   const struct sparse *grams, size_t begin, size_t end)
 {
-    head_standardise(head, features, n);
-    regression_logits(logits, features, head->w, n, head->n_features,
+    float *to = logits + begin * (size_t)head->n_labels;
+    float *x = features + begin * (size_t)head->n_features;
+    head_standardise(head, x, end - begin);
+    regression_logits(to, x, head->w, end - begin, head->n_features,
                       head->n_labels);
     if (head->grams.n > 0)
-        sparse_add_product(logits, grams, 0, n, head->gram_w, head->n_labels);
+        sparse_add_product(to, grams, begin, end, head->gram_w, head->n_labels);
 }

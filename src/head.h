@@ -70,10 +70,11 @@ void head_name_model(struct head *head, const struct model *model);
 /* features: [n][n_features], in place. */
 void head_standardise(const struct head *head, float *features, size_t n);
 
-/* The logits of n records, [n][n_labels]; their features, [n][n_features],
- * are standardised in place; their grams, [n][grams.n], are not looked at
- * where the head has none.  Probabilities are the softmax of a row. */
+/* The logits, [..][n_labels], of records [begin, end); their features,
+ * [..][n_features], are standardised in place; their grams, [..][grams.n], are
+ * not looked at where the head has none.  Probabilities are the softmax of a
+ * row.  A row depends on nothing but its record: threads may share them out. */
 void head_classify(const struct head *head, float *logits, float *features,
-                   const struct sparse *grams, size_t n);
+                   const struct sparse *grams, size_t begin, size_t end);
 
 #endif

@@ -353,8 +353,8 @@ static enum status evaluate(struct labels *l)
 static enum status open_classifier(struct labels *l)
 {
     const struct options *o = l->task->options;
-    TRY(classifier_open(&l->classifier, l->task->engine, o->classify,
-                        o->prior));
+    TRY(classifier_open(&l->classifier, l->task->engine, o->classify, o->prior,
+                        o->engine.n_threads));
     size_t n = (size_t)l->classifier.n_labels;
     l->n_shown = o->top < n ? (int)o->top : (int)n;
     l->probabilities = calloc(n, sizeof *l->probabilities);

@@ -298,7 +298,7 @@ static enum status report_test(struct training *t,
     if (status == OK)
         status = table_read_grams(&table, examples, &t->head.grams);
     if (status == OK) {
-        head_classify(&t->head, logits, table.x, &table.grams, table.n);
+        head_classify(&t->head, logits, table.x, &table.grams, 0, table.n);
         status = report(t, logits, table.labels, table.n, examples, out);
     }
     free(logits);

@@ -116,9 +116,9 @@ START_TEST(a_head_may_have_no_grams)
     ck_assert_int_eq(head_save(&plain, path), OK);
     ck_assert_int_eq(head_open(&back, path), OK);
     ck_assert_int_eq(back.grams.n, 0);
-    head_classify(&plain, logits[0], x, NULL, 1);
+    head_classify(&plain, logits[0], x, NULL, 0, 1);
     memset(x, 0, N_MAX * sizeof *x);
-    head_classify(&back, logits[1], x, NULL, 1);
+    head_classify(&back, logits[1], x, NULL, 0, 1);
     ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
     head_free(&back);
     free(x);
@@ -136,8 +136,8 @@ START_TEST(records_do_not_disturb_each_other)
     struct sparse grams = {0}, grams_alone = {0};
     add_rows(&grams, 0, 9);
     add_rows(&grams_alone, 5, 6);
-    head_classify(&head, together, x, &grams, 9);
-    head_classify(&head, one, alone, &grams_alone, 1);
+    head_classify(&head, together, x, &grams, 0, 9);
+    head_classify(&head, one, alone, &grams_alone, 0, 1);
     ck_assert_mem_eq(together + 5 * N_LABELS, one, sizeof one);
     sparse_free(&grams);
     sparse_free(&grams_alone);

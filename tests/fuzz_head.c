@@ -24,7 +24,7 @@ static void judge(struct head *head, float *features)
         (grams_feed(&head->grams, &bag, text, sizeof text - 1) == OK &&
          grams_end(&head->grams, &bag) == OK &&
          grams_weigh(&head->grams, &bag, &grams) == OK))
-        head_classify(head, logits, features, &grams, 1);
+        head_classify(head, logits, features, &grams, 0, 1);
     sparse_free(&grams);
     gram_bag_free(&bag);
 }
