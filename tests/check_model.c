@@ -11,7 +11,7 @@
 #include "model.h"
 #include "tiny_model.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- images ----------------------------------------------------------- */
 
@@ -628,7 +628,7 @@ START_TEST(the_shipped_model_opens)
 }
 END_TEST
 
-static Suite *model_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("model");
     TCase *places = tcase_create("places");
@@ -667,15 +667,5 @@ static Suite *model_suite(void)
     tcase_add_loop_test(identity, the_config_changes_it, 0, 3);
     tcase_add_test(identity, it_is_the_same_everywhere);
     suite_add_tcase(suite, identity);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(model_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite_here(suite);
 }

@@ -12,7 +12,7 @@
 
 #include "safetensors.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- images ----------------------------------------------------------- */
 
@@ -448,7 +448,7 @@ START_TEST(only_regular_files_are_opened)
 }
 END_TEST
 
-static Suite *safetensors_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("safetensors");
     TCase *good = tcase_create("good");
@@ -477,15 +477,5 @@ static Suite *safetensors_suite(void)
                         sizeof files / sizeof files[0]);
     tcase_add_test(on_disk, only_regular_files_are_opened);
     suite_add_tcase(suite, on_disk);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(safetensors_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite_here(suite);
 }
