@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "little_endian.h"
 #include "safetensors.h"
 
 #include "runner.h" /* last */
@@ -22,8 +23,7 @@ static uint8_t *make_image(size_t *n, const char *header, size_t n_data)
     size_t n_header = strlen(header);
     *n = 8 + n_header + n_data;
     uint8_t *bytes = malloc(*n);
-    for (int i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)((uint64_t)n_header >> 8 * i);
+    store_le(bytes, n_header, 8);
     memcpy(bytes + 8, header, n_header);
     for (size_t i = 0; i < n_data; i++)
         bytes[8 + n_header + i] = (uint8_t)i;
