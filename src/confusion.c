@@ -91,7 +91,7 @@ static uint64_t count_all(const struct confusion *c)
     return n;
 }
 
-double confusion_accuracy(const struct confusion *c)
+static double accuracy(const struct confusion *c)
 {
     uint64_t n_right = 0;
     for (int i = 0; i < c->n_labels; i++)
@@ -104,13 +104,14 @@ static uint64_t sum_answers(const struct confusion *c, int label)
     return c->same[label] < c->n_answers ? sum_column(c, c->same[label]) : 0;
 }
 
+/* The harmonic mean of precision and recall. */
 static double f1(const struct confusion *c, int label)
 {
     return ratio(2 * count_right(c, label),
                  sum_row(c, label) + sum_answers(c, label));
 }
 
-double confusion_macro_f1(const struct confusion *c)
+static double macro_f1(const struct confusion *c)
 {
     double sum = 0;
     int n = 0;
@@ -159,8 +160,8 @@ enum status confusion_print(const struct confusion *confusion,
     TRY(sink_format(sink,
                     "records\t%" PRIu64 "\naccuracy\t%.4f\n"
                     "macro_f1\t%.4f\n",
-                    count_all(confusion), confusion_accuracy(confusion),
-                    confusion_macro_f1(confusion)));
+                    count_all(confusion), accuracy(confusion),
+                    macro_f1(confusion)));
     TRY(print_labels(confusion, sink));
     return print_matrix(confusion, sink);
 }

@@ -30,14 +30,9 @@ void confusion_close(struct confusion *confusion);
 /* answer: -1 is none. */
 void confusion_add(struct confusion *confusion, int label, int answer);
 
-/* The share that was right. */
-double confusion_accuracy(const struct confusion *confusion);
-
-/* The mean over the labels of the harmonic mean of precision and recall. */
-double confusion_macro_f1(const struct confusion *confusion);
-
-/* Tab-separated: records, accuracy and macro-F1; a table of the labels; and
- * the matrix, a row a label, a column an answer. */
+/* Tab-separated: records, accuracy (the share that was right) and macro-F1
+ * (the mean over the labels of F1); a table of the labels; and the matrix, a
+ * row a label, a column an answer. */
 enum status confusion_print(const struct confusion *confusion,
                             struct sink *sink);
 

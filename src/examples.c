@@ -43,7 +43,8 @@ static int compare_labels(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-int labels_find(const char *const *labels, int n, const char *label)
+/* The index of a label; -1 when it is not among them. */
+static int find_label(const char *const *labels, int n, const char *label)
 {
     const char *const *found = n > 0 ? bsearch(&label, labels, (size_t)n,
                                                sizeof *labels, compare_labels)
@@ -149,7 +150,7 @@ static enum status number_labels(struct examples *e, const char **lines)
                     n, LABELS_MAX);
     e->n_labels = (int)n;
     for (size_t i = 0; i < e->n; i++)
-        e->items[i].label = labels_find(e->labels, e->n_labels, lines[i]);
+        e->items[i].label = find_label(e->labels, e->n_labels, lines[i]);
     return OK;
 }
 

@@ -43,9 +43,6 @@ enum status examples_read(struct examples *examples, const char *path);
 enum status examples_drop(struct examples *examples);
 void examples_free(struct examples *examples);
 
-/* The index of a label; -1 when it is not among them. */
-int labels_find(const char *const *labels, int n, const char *label);
-
 /* OK when label can be one: 1 to LABEL_MAX bytes of UTF-8, none of them a
  * control character, and not "-", which stands for none. */
 enum status label_check(const char *label);

@@ -59,8 +59,8 @@ static enum status measure_float(const struct work *w)
     struct tally tally;
     if (w->sample.n == 0)
         return OK;
-    TRY(measure(&tally, w->adopted.model, &w->sample,
-                (int)w->options->n_threads, "float"));
+    TRY(measure(&tally, w->adopted.model, &w->sample, w->options->n_threads,
+                "float"));
     return print_bits(w, "float", &tally);
 }
 
@@ -99,8 +99,8 @@ static enum status measure_int8(const struct quantiser *q, struct tally *tally)
     TRY(export_memory(&bytes, &n, &q->parameters, q->weights, &origin));
     enum status status = model_open_memory(&model, "the int8 model", bytes, n);
     if (status == OK) {
-        status = measure(tally, model, &w->sample, (int)w->options->n_threads,
-                         "int8");
+        status =
+            measure(tally, model, &w->sample, w->options->n_threads, "int8");
         model_close(model);
     }
     free(bytes);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "machine_options.h"
 #include "option_table.h"
 
 #define ANY        OPTION_ANY
@@ -73,17 +74,12 @@ static const struct option_row rows[] = {
      1, 0x1p32, "the first N bytes of it (64K)"},
 
     {.help = "The machine"},
-    {'T', "threads", "N", ANY, option_take_integer, AT(n_threads), 0, 1024,
-     "of the CPU; 0 is one a core (0)"},
-    {'q', "quiet", NULL, ANY, option_take_choice, AT(verbosity), SILENT, 0,
-     "no progress, no notes"},
-    {'v', "verbose", NULL, ANY, option_take_choice, AT(verbosity), VERBOSE, 0,
-     "say what is done"},
-    {0, "progress", NULL, ANY, option_take_true, AT(progress), 0, 0,
-     "show progress even if stderr is no terminal"},
-    {0, "help", NULL, ANY, option_take_true, AT(wants_help), 0, 0, "this text"},
-    {0, "version", NULL, ANY, option_take_true, AT(wants_version), 0, 0,
-     "the version"},
+    ROW_THREADS(AT(n_threads)),
+    ROW_QUIET(AT(verbosity)),
+    ROW_VERBOSE(AT(verbosity), "say what is done"),
+    ROW_PROGRESS(ANY, AT(progress)),
+    ROW_HELP(AT(wants_help)),
+    ROW_VERSION(AT(wants_version)),
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };

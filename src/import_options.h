@@ -23,7 +23,7 @@ struct import_options {
     const char *calibrate; /* NULL: nothing is measured                      */
     uint64_t calibrate_bytes;
     int begin_byte; /* -1: what the input says                               */
-    uint64_t n_threads;
+    int n_threads;  /* 0: one a core */
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

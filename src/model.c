@@ -22,6 +22,7 @@
 #include <xxhash.h>
 
 #include "exact.h"
+#include "little_endian.h"
 #include "quantise.h"
 
 enum { ALIGNMENT = 64, NAME_CHARS = 128 };
@@ -642,8 +643,8 @@ size_t model_state_floats(const struct model_config *c)
 
 static void hash_number(XXH3_state_t *hash, uint32_t number)
 {
-    uint8_t bytes[4] = {(uint8_t)number, (uint8_t)(number >> 8),
-                        (uint8_t)(number >> 16), (uint8_t)(number >> 24)};
+    uint8_t bytes[4];
+    store_le(bytes, number, sizeof bytes);
     XXH3_128bits_update(hash, bytes, sizeof bytes);
 }
 

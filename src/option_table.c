@@ -72,17 +72,33 @@ bool option_parse_integer(const char *text, uint64_t *value)
     return true;
 }
 
+static enum status read_integer(uint64_t *v, const struct option_row *row,
+                                const char *value)
+{
+    if (!option_parse_integer(value, v))
+        return fail(E_USAGE, "--%s: '%s' is not a whole number", row->name,
+                    value);
+    if ((double)*v < row->low || (double)*v > row->high)
+        return fail(E_USAGE, "--%s: %s is not between %.0f and %.0f", row->name,
+                    value, row->low, row->high);
+    return OK;
+}
+
 enum status option_take_integer(void *options, const struct option_row *row,
                                 const char *value)
 {
     uint64_t v;
-    if (!option_parse_integer(value, &v))
-        return fail(E_USAGE, "--%s: '%s' is not a whole number", row->name,
-                    value);
-    if ((double)v < row->low || (double)v > row->high)
-        return fail(E_USAGE, "--%s: %s is not between %.0f and %.0f", row->name,
-                    value, row->low, row->high);
+    TRY(read_integer(&v, row, value));
     *(uint64_t *)option_place(options, row) = v;
+    return OK;
+}
+
+enum status option_take_int(void *options, const struct option_row *row,
+                            const char *value)
+{
+    uint64_t v;
+    TRY(read_integer(&v, row, value));
+    *(int *)option_place(options, row) = (int)v;
     return OK;
 }
 

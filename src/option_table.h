@@ -67,6 +67,10 @@ enum status option_take_text(void *options, const struct option_row *row,
 enum status option_take_integer(void *options, const struct option_row *row,
                                 const char *value);
 
+/* the same into an int, which holds the bounds */
+enum status option_take_int(void *options, const struct option_row *row,
+                            const char *value);
+
 /* a number between the bounds, into a double */
 enum status option_take_real(void *options, const struct option_row *row,
                              const char *value);

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "block.h"
+#include "machine_options.h"
+#include "option_table.h"
 
 #define BIT(mode)  (1u << (mode))
 #define ANY        OPTION_ANY
@@ -95,45 +97,6 @@ static enum status take_context(void *into, const struct option_row *row,
         return OK;
     return fail(E_USAGE, "--%s: '%s' is neither 'carry' nor 'reset'", row->name,
                 value);
-}
-
-enum status options_take_device(enum device *device, int *cuda_index,
-                                const struct option_row *row, const char *value)
-{
-    uint64_t index = 0;
-    if (strcmp(value, "auto") == 0)
-        *device = DEVICE_AUTO;
-    else if (strcmp(value, "cpu") == 0)
-        *device = DEVICE_CPU;
-    else if (strcmp(value, "cuda") == 0 ||
-             (strncmp(value, "cuda:", 5) == 0 &&
-              option_parse_integer(value + 5, &index) && index <= 1023))
-        *device = DEVICE_CUDA;
-    else
-        return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
-                    row->name, value);
-    *cuda_index = (int)index;
-    return OK;
-}
-
-static enum status take_device(void *into, const struct option_row *row,
-                               const char *value)
-{
-    struct engine_options *engine = &((struct options *)into)->engine;
-    return options_take_device(&engine->device, &engine->cuda_index, row,
-                               value);
-}
-
-static enum status take_threads(void *into, const struct option_row *row,
-                                const char *value)
-{
-    struct options *options = into;
-    struct options taken = {0};
-    struct option_row number = *row;
-    number.where = AT(top_k);
-    TRY(option_take_integer(&taken, &number, value));
-    options->engine.n_threads = (int)taken.top_k;
-    return OK;
 }
 
 static enum status take_range(void *into, const struct option_row *row,
@@ -266,16 +229,11 @@ static const struct option_row rows[] = {
     {.help = "Model and machine"},
     {'m', "model", "FILE|NAME", ANY, option_take_text, AT(model), 0, 0,
      "the weights; also MAMBYTE_MODEL"},
-    {0, "device", "auto|cpu|cuda[:N]", ANY, take_device, 0, 0, 0,
-     "where to compute; the results are the same"},
-    {'T', "threads", "N", ANY, take_threads, 0, 0, 1024,
-     "of the CPU; 0 is one a core (0)"},
-    {'q', "quiet", NULL, ANY, option_take_choice, AT(verbosity), SILENT, 0,
-     "no progress, no notes"},
-    {'v', "verbose", NULL, ANY, option_take_choice, AT(verbosity), VERBOSE, 0,
-     "say model, device, seed and speed on stderr"},
-    {0, "progress", NULL, READERS | RECORDS | CONVERTERS, option_take_true,
-     AT(progress), 0, 0, "show progress even if stderr is no terminal"},
+    ROW_DEVICE(AT(engine), "where to compute; the results are the same"),
+    ROW_THREADS(AT(engine.n_threads)),
+    ROW_QUIET(AT(verbosity)),
+    ROW_VERBOSE(AT(verbosity), "say model, device, seed and speed on stderr"),
+    ROW_PROGRESS(READERS | RECORDS | CONVERTERS, AT(progress)),
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };

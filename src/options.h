@@ -14,7 +14,6 @@
 #include "byteio.h"
 #include "engine.h"
 #include "message.h"
-#include "option_table.h"
 #include "status.h"
 
 enum mode {
@@ -97,11 +96,6 @@ enum status options_parse(struct options *options, int argc, char **argv);
 
 /* MAMBYTE_MODEL; NULL when it is not set. */
 const char *options_environment_model(void);
-
-/* The value of --device: "auto", "cpu", "cuda" or "cuda:N". */
-enum status options_take_device(enum device *device, int *cuda_index,
-                                const struct option_row *row,
-                                const char *value);
 
 enum status options_print_help(struct sink *sink);
 enum status options_print_version(struct sink *sink);

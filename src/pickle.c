@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "little_endian.h"
+
 enum { VALUES_MAX = 1 << 20, NONE = -1, TEXT_SHOWN = 64 };
 
 enum kind {
@@ -160,14 +162,12 @@ static enum status take_bytes(struct reader *r, const uint8_t **bytes,
     return OK;
 }
 
-/* Little-endian, without a sign. */
+/* Without a sign. */
 static enum status take_number(struct reader *r, uint64_t *number, int n_bytes)
 {
     const uint8_t *bytes = NULL;
     TRY(take_bytes(r, &bytes, (uint64_t)n_bytes));
-    *number = 0;
-    for (int i = n_bytes; i-- > 0;)
-        *number = *number << 8 | bytes[i];
+    *number = load_le(bytes, n_bytes);
     return OK;
 }
 

@@ -153,13 +153,13 @@ static enum status open_trainer(struct run *run)
         .n_windows = (int)o->n_windows,
         .n_t = (int)o->n_t,
         .imitates_int8 = o->imitates_int8,
-        .n_threads = (int)o->n_threads,
-        .device = o->device,
-        .cuda_index = o->cuda_index,
+        .n_threads = o->engine.n_threads,
+        .device = o->engine.device,
+        .cuda_index = o->engine.cuda_index,
         .n_gpus = (int)o->n_gpus,
     };
     TRY(trainer_open(&run->trainer, &run->parameters, &options));
-    if (o->device == DEVICE_AUTO && run->trainer->device == DEVICE_CPU)
+    if (o->engine.device == DEVICE_AUTO && run->trainer->device == DEVICE_CPU)
         message_note("not on a GPU: %s", status_message());
     return run->trainer->ops->set(run->trainer, PART_WEIGHTS, run->weights);
 }
@@ -284,7 +284,7 @@ static enum status run_validation(struct run *run)
         .dataset = run->valid,
         .begins = run->valid_begins,
         .most = run->options->valid_bytes,
-        .n_threads = (int)run->options->n_threads,
+        .n_threads = run->options->engine.n_threads,
         .trainer = run->trainer,
     };
     TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));

@@ -397,21 +397,16 @@ static enum status make_head(struct training *t, const struct examples *test,
 static enum status open_all(struct training *t, const char *model)
 {
     const struct train_options *o = t->options;
-    const struct engine_options engine = {
-        .device = o->device,
-        .cuda_index = o->cuda_index,
-        .n_threads = (int)o->n_threads,
-    };
     char text[160];
     signals_guard_mapping(model);
     TRY(model_open(&t->model, model));
     TRY(model_needs_int8(t->model, "a head"));
-    TRY(engine_open(&t->engine, t->model, &engine));
+    TRY(engine_open(&t->engine, t->model, &o->engine));
     engine_describe(t->engine, text);
     message_note("model %s, device %s", model, text);
     TRY(engine_state_new(t->engine, &t->begin));
     TRY(records_open(&t->records, t->engine, &t->begin, 1, true));
-    return threads_open(&t->team, (int)o->n_threads);
+    return threads_open(&t->team, o->engine.n_threads);
 }
 
 static void close_all(struct training *t)

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "machine_options.h"
 #include "model.h"
 #include "option_table.h"
 #include "options.h"
@@ -61,14 +62,6 @@ static enum status take_valid(void *into, const struct option_row *row,
                     VALIDS_MAX);
     options->valids[options->n_valids++] = value;
     return OK;
-}
-
-static enum status take_device(void *into, const struct option_row *row,
-                               const char *value)
-{
-    struct train_options *options = into;
-    return options_take_device(&options->device, &options->cuda_index, row,
-                               value);
 }
 
 /* ---- the table ---------------------------------------------------------- */
@@ -156,21 +149,15 @@ static const struct option_row rows[] = {
      "go on from the checkpoint"},
 
     {.help = "The machine"},
-    {0, "device", "auto|cpu|cuda[:N]", ANY, take_device, 0, 0, 0,
-     "where to compute"},
+    ROW_DEVICE(AT(engine), "where to compute"),
     {0, "gpus", "N", ANY, option_take_integer, AT(n_gpus), 1, 1024,
      "GPUs that divide the windows of a step (1)"},
-    {'T', "threads", "N", ANY, option_take_integer, AT(n_threads), 0, 1024,
-     "of the CPU; 0 is one a core (0)"},
-    {'q', "quiet", NULL, ANY, option_take_choice, AT(verbosity), SILENT, 0,
-     "no progress, no notes"},
-    {'v', "verbose", NULL, ANY, option_take_choice, AT(verbosity), VERBOSE, 0,
-     "say what is trained, where and on what"},
-    {0, "progress", NULL, ANY, option_take_true, AT(progress), 0, 0,
-     "show progress even if stderr is no terminal"},
-    {0, "help", NULL, ANY, option_take_true, AT(wants_help), 0, 0, "this text"},
-    {0, "version", NULL, ANY, option_take_true, AT(wants_version), 0, 0,
-     "the version"},
+    ROW_THREADS(AT(engine.n_threads)),
+    ROW_QUIET(AT(verbosity)),
+    ROW_VERBOSE(AT(verbosity), "say what is trained, where and on what"),
+    ROW_PROGRESS(ANY, AT(progress)),
+    ROW_HELP(AT(wants_help)),
+    ROW_VERSION(AT(wants_version)),
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
@@ -220,7 +207,7 @@ static enum status check(const struct train_options *o)
     if ((o->n_steps > 0) + (o->n_bytes > 0) + (o->minutes > 0) > 1)
         return fail(E_USAGE,
                     "--steps, --bytes and --minutes do not go together");
-    if (o->n_gpus > 1 && o->device == DEVICE_CPU)
+    if (o->n_gpus > 1 && o->engine.device == DEVICE_CPU)
         return fail(E_USAGE, "--gpus and --device=cpu do not go together");
     if (o->plot && !o->log)
         return fail(E_USAGE, "--plot needs a --log to draw");

@@ -58,9 +58,8 @@ struct train_options {
     bool resumes;
 
     /* where */
-    enum device device;
-    int cuda_index;
-    uint64_t n_gpus, n_threads;
+    struct engine_options engine; /* a trainer has its device and threads */
+    uint64_t n_gpus;
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

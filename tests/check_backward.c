@@ -19,7 +19,7 @@
 #include "sampler.h"
 #include "train_kernels.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- a model in training ------------------------------------------------ */
 
@@ -401,9 +401,5 @@ int main(void)
     tcase_add_loop_test(gradients, states_are_those_of_the_engine, 0, 3);
     tcase_add_loop_test(gradients, threads_and_levels_change_no_bit, 0, 2);
     suite_add_tcase(suite, gradients);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed > 0;
+    return run_suite(suite);
 }

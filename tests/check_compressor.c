@@ -14,7 +14,7 @@
 #include "dedupe.h"
 #include "tiny_model.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { TIMEOUT_S = 600, BIG = 1 << 24 };
 
@@ -409,7 +409,7 @@ START_TEST(copies_that_do_not_fit_are_refused)
 }
 END_TEST
 
-static Suite *compressor_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("compressor");
     TCase *streams = tcase_create("streams");
@@ -429,14 +429,5 @@ static Suite *compressor_suite(void)
     tcase_add_loop_test(copies, copies_make_what_they_replaced, 0, N_KINDS);
     tcase_add_test(copies, copies_that_do_not_fit_are_refused);
     suite_add_tcase(suite, copies);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(compressor_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

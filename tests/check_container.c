@@ -8,7 +8,7 @@
 
 #include "container.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 static const struct fingerprint model = {
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255}};
@@ -152,7 +152,7 @@ START_TEST(the_order_of_blocks_is_in_the_digest)
 }
 END_TEST
 
-static Suite *container_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("container");
     TCase *parts = tcase_create("parts");
@@ -163,14 +163,5 @@ static Suite *container_suite(void)
     tcase_add_loop_test(parts, an_end_comes_back_whole_or_not_at_all, 0, 20);
     tcase_add_test(parts, the_order_of_blocks_is_in_the_digest);
     suite_add_tcase(suite, parts);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(container_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

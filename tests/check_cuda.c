@@ -22,7 +22,7 @@
 #include "engine.h"
 #include "tiny_model.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum {
     LENGTH = 700,
@@ -536,10 +536,5 @@ int main(void)
         fprintf(stderr, "check_cuda: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }
-    SRunner *runner = srunner_create(cuda_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? 0 : 1;
+    return run_suite_here(cuda_suite());
 }

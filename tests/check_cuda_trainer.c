@@ -21,7 +21,7 @@
 #include "schedule.h"
 #include "trainer.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { N_SHAPES = 7, TIMEOUT_S = 1800 };
 
@@ -525,10 +525,5 @@ int main(void)
         fprintf(stderr, "check_cuda_trainer: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }
-    SRunner *runner = srunner_create(trainer_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? 0 : 1;
+    return run_suite_here(trainer_suite());
 }

@@ -7,11 +7,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "exact.h"
+
+#include "runner.h" /* last */
 
 enum { STRIDE = 1009 };
 
@@ -163,9 +164,5 @@ int main(void)
     tcase_add_test(tcase, scale_of_a_vector_that_overflows_is_zero);
     tcase_add_test(tcase, odds_of_extreme_weights);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

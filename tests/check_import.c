@@ -18,7 +18,7 @@
 #include "measure.h"
 #include "tiny_model.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { LENGTH = 32 };
 
@@ -325,9 +325,5 @@ int main(void)
     tcase_add_loop_test(tcase, padding_of_the_vocabulary_is_cut, 0, 7);
     tcase_add_loop_test(tcase, outliers_are_made_equal, 0, 2);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -2,12 +2,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels_compare.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { N_SEEDS = 400, TIMEOUT_S = 300 };
 
@@ -61,7 +60,7 @@ static int count_comparisons(void)
     return n;
 }
 
-static Suite *kernels_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("kernels");
     TCase *levels = tcase_create("levels");
@@ -70,14 +69,5 @@ static Suite *kernels_suite(void)
     tcase_add_test(levels, levels_are_found_by_name);
     tcase_add_test(levels, units_are_whole);
     suite_add_tcase(suite, levels);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(kernels_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

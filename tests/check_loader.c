@@ -11,7 +11,7 @@
 #include "dataset.h"
 #include "loader.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- a folder of its own for each test ---------------------------------- */
 
@@ -305,9 +305,5 @@ int main(void)
     tcase_add_test(data, weights_are_shares);
     tcase_add_test(data, data_shorter_than_a_window_are_refused);
     suite_add_tcase(suite, data);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed > 0;
+    return run_suite(suite);
 }

@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "exact.h"
+#include "little_endian.h"
 #include "model.h"
 #include "tiny_model.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- images ----------------------------------------------------------- */
 
@@ -38,8 +39,7 @@ static struct image make_image(const struct tiny_spec *spec)
 
 static size_t header_bytes(struct image image)
 {
-    return image.bytes[0] | (size_t)image.bytes[1] << 8 |
-           (size_t)image.bytes[2] << 16;
+    return (size_t)load_le(image.bytes, 8);
 }
 
 /* Replaces the first old in the header, which may change its length. */
@@ -55,8 +55,7 @@ static void edit_header(struct image *image, const char *old, const char *new)
     memcpy(bytes + before, new, n_new);
     memcpy(bytes + before + n_new, at + n_old, image->n - before - n_old);
     n_header += n_new - n_old;
-    for (int i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)(n_header >> 8 * i);
+    store_le(bytes, n_header, 8);
     free(image->bytes);
     image->bytes = bytes;
     image->n += n_new - n_old;
@@ -91,18 +90,6 @@ static void assert_refused(struct image image, const char *sentence)
                      E_MODEL);
     ck_assert_ptr_null(model);
     ck_assert_str_eq(status_message(), sentence);
-}
-
-static uint32_t load_le32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-           (uint32_t)p[3] << 24;
-}
-
-static void store_le32(uint8_t *p, uint32_t x)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
 }
 
 /* ---- places ----------------------------------------------------------- */
@@ -144,7 +131,7 @@ static void assert_transposed(struct image image, const char *name,
     for (int r = 0; r < rows; r++) {
         for (int c = 0; c < columns; c++)
             ck_assert_uint_eq(exact_bits(floats[c * rows + r]),
-                              load_le32(p + 4 * (r * columns + c)));
+                              load_le(p + 4 * (r * columns + c), 4));
     }
 }
 
@@ -202,7 +189,8 @@ START_TEST(a_is_prepared_as_stated)
     const uint8_t *p = find_data(image, "backbone.layers.0.mixer.A_log", &n);
     for (int c = 0; c < 48; c++) {
         for (int s = 0; s < 8; s++) {
-            float a_log = exact_float(load_le32(p + 4 * (c * 8 + s)));
+            float a_log =
+                exact_float((uint32_t)load_le(p + 4 * (c * 8 + s), 4));
             float a = -exact_exp(a_log);
             float want = a * EXACT_LOG2E;
             float got = model->layers[0].a_log2e[s * 48 + c];
@@ -454,7 +442,7 @@ START_TEST(a_wrong_value_is_refused)
     struct image image = make_image(&small);
     size_t n;
     uint8_t *p = find_data(image, wrong_values[_i].tensor, &n);
-    store_le32(p + n - 4, wrong_values[_i].bits);
+    store_le(p + n - 4, wrong_values[_i].bits, 4);
     assert_refused(image, wrong_values[_i].sentence);
     free(image.bytes);
 }
@@ -628,7 +616,7 @@ START_TEST(the_shipped_model_opens)
 }
 END_TEST
 
-static Suite *model_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("model");
     TCase *places = tcase_create("places");
@@ -667,15 +655,5 @@ static Suite *model_suite(void)
     tcase_add_loop_test(identity, the_config_changes_it, 0, 3);
     tcase_add_test(identity, it_is_the_same_everywhere);
     suite_add_tcase(suite, identity);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(model_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite_here(suite);
 }

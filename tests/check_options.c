@@ -7,7 +7,7 @@
 
 #include "options.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { WORDS_MAX = 64 };
 
@@ -199,9 +199,5 @@ int main(void)
     tcase_add_test(cases, a_long_stop_is_refused);
     Suite *suite = suite_create("options");
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

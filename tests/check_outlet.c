@@ -11,7 +11,7 @@
 #include "scorer.h"
 #include "utf8.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 static struct sink sink;
 static struct outlet outlet;
@@ -262,9 +262,5 @@ int main(void)
     tcase_set_timeout(cases, 60);
     Suite *suite = suite_create("outlet");
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -10,7 +10,7 @@
 
 #include "pickle.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- pickles ------------------------------------------------------------ */
 
@@ -318,9 +318,5 @@ int main(void)
     tcase_add_test(tcase, depth_costs_nothing);
     tcase_add_test(tcase, truncations_are_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

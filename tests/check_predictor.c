@@ -10,7 +10,7 @@
 #include "predictor.h"
 #include "sampler.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- log-odds ----------------------------------------------------------- */
 
@@ -186,7 +186,7 @@ START_TEST(what_repeats_becomes_cheap)
 }
 END_TEST
 
-static Suite *predictor_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("predictor");
     TCase *odds = tcase_create("odds");
@@ -199,14 +199,5 @@ static Suite *predictor_suite(void)
     tcase_add_loop_test(lanes, random_bytes_come_back, 0, N_SIZES);
     tcase_add_loop_test(lanes, what_repeats_becomes_cheap, 0, N_SIZES);
     suite_add_tcase(suite, lanes);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(predictor_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

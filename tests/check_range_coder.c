@@ -10,7 +10,7 @@
 #include "range_coder.h"
 #include "sampler.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { N_BITS = 200000, N_SHORT = 40, N_ROUNDS = 3000 };
 
@@ -164,7 +164,7 @@ START_TEST(numbers_come_back)
 }
 END_TEST
 
-static Suite *range_coder_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("range_coder");
     TCase *coder = tcase_create("coder");
@@ -175,14 +175,5 @@ static Suite *range_coder_suite(void)
     tcase_add_loop_test(coder, any_bytes_decode_to_something, 0, N_KINDS);
     tcase_add_test(coder, numbers_come_back);
     suite_add_tcase(suite, coder);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(range_coder_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -5,14 +5,13 @@
  */
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lbfgs.h"
 #include "regression.h"
 #include "sampler.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum {
     N = 300,
@@ -244,9 +243,5 @@ int main(void)
     tcase_add_test(tests, the_temperature_undoes_a_factor);
     tcase_add_test(tests, probabilities_sum_to_one);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed > 0;
+    return run_suite(suite);
 }

@@ -10,9 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "little_endian.h"
 #include "safetensors.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 /* ---- images ----------------------------------------------------------- */
 
@@ -22,8 +23,7 @@ static uint8_t *make_image(size_t *n, const char *header, size_t n_data)
     size_t n_header = strlen(header);
     *n = 8 + n_header + n_data;
     uint8_t *bytes = malloc(*n);
-    for (int i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)((uint64_t)n_header >> 8 * i);
+    store_le(bytes, n_header, 8);
     memcpy(bytes + 8, header, n_header);
     for (size_t i = 0; i < n_data; i++)
         bytes[8 + n_header + i] = (uint8_t)i;
@@ -448,7 +448,7 @@ START_TEST(only_regular_files_are_opened)
 }
 END_TEST
 
-static Suite *safetensors_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("safetensors");
     TCase *good = tcase_create("good");
@@ -477,15 +477,5 @@ static Suite *safetensors_suite(void)
                         sizeof files / sizeof files[0]);
     tcase_add_test(on_disk, only_regular_files_are_opened);
     suite_add_tcase(suite, on_disk);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(safetensors_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite_here(suite);
 }

@@ -2,10 +2,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <check.h>
 #include <stdlib.h>
 
 #include "sampler.h"
+
+#include "runner.h" /* last */
 
 /* Logits in [-range, range) from a seed. */
 static void random_logits(float logits[256], float range, uint64_t seed)
@@ -216,9 +217,5 @@ int main(void)
     tcase_add_test(tcase, low_temperature_sharpens);
     tcase_add_test(tcase, random_numbers_are_pinned);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -15,7 +15,7 @@
 #include "exact.h"
 #include "snapshot.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { N_FLOATS = 5, FILE_BYTES = 56 + 4 * N_FLOATS + 8 };
 
@@ -328,7 +328,7 @@ START_TEST(a_pipe_is_written_directly)
 }
 END_TEST
 
-static Suite *snapshot_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("snapshot");
     TCase *round_trip = tcase_create("round trip");
@@ -359,15 +359,5 @@ static Suite *snapshot_suite(void)
     tcase_add_test(writing, links_and_modes_stay);
     tcase_add_test(writing, a_pipe_is_written_directly);
     suite_add_tcase(suite, writing);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(snapshot_suite());
-    srunner_set_fork_status(runner, CK_NOFORK);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite_here(suite);
 }

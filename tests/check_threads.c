@@ -2,12 +2,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <stdlib.h>
 #include <time.h>
 
 #include "threads.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 enum { TEAM_MAX = 5, N_ROUNDS = 2000, TIMEOUT_S = 120 };
 
@@ -134,7 +133,7 @@ START_TEST(shares_are_even_and_whole)
 }
 END_TEST
 
-static Suite *threads_suite(void)
+int main(void)
 {
     Suite *suite = suite_create("threads");
     TCase *team = tcase_create("team");
@@ -147,14 +146,5 @@ static Suite *threads_suite(void)
     tcase_add_test(team, none_means_one_a_core);
     tcase_add_test(team, shares_are_even_and_whole);
     suite_add_tcase(suite, team);
-    return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(threads_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

@@ -6,7 +6,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zip.h>
@@ -14,7 +13,7 @@
 #include "torch_file.h"
 #include "torch_write.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 #define PATH "check_torch_file.bin"
 
@@ -235,10 +234,7 @@ int main(void)
     tcase_add_test(tcase, an_archive_without_a_pickle_is_refused);
     tcase_add_test(tcase, damage_is_refused);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    int status = run_suite(suite);
     unlink(PATH);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return status;
 }

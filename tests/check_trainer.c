@@ -13,7 +13,7 @@
 #include "schedule.h"
 #include "trainer.h"
 
-#include <check.h> /* last: it has a macro named fail */
+#include "runner.h" /* last */
 
 static const struct model_config shape = {
     .d_model = 32,
@@ -220,9 +220,5 @@ int main(void)
     tcase_add_test(steps, adamw_begins_with_the_sign);
     tcase_add_loop_test(steps, muon_moves_orthogonally, 0, 2);
     suite_add_tcase(suite, steps);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed > 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "little_endian.h"
 #include "snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
@@ -18,9 +19,7 @@ enum { AT_MODEL = 16, AT_N_FLOATS = 40, AT_CHECKSUM = 48, AT_FLOATS = 56 };
 
 static void store_checksum(uint8_t *bytes, size_t n)
 {
-    uint64_t hash = XXH3_64bits(bytes, n);
-    for (int i = 0; i < 8; i++)
-        bytes[n + (size_t)i] = (uint8_t)(hash >> 8 * i);
+    store_le(bytes + n, XXH3_64bits(bytes, n), 8);
 }
 
 static void parse(const uint8_t *bytes, size_t n,

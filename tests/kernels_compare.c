@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "little_endian.h"
 #include "sampler.h"
 
 /* ---- random sizes, values and memory ------------------------------------- */
@@ -280,8 +281,7 @@ static uint8_t *draw_weights(struct source *s, enum dtype dtype, size_t n)
             bits >>= 16;
         else if (dtype == DTYPE_F16)
             bits = draw(s, 1 << 16) & 0xbfff;
-        for (size_t k = 0; k < size; k++)
-            at[i * size + k] = (uint8_t)(bits >> 8 * k);
+        store_le(at + i * size, bits, (int)size);
     }
     return bytes;
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "exact.h"
+#include "little_endian.h"
 
 enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 
@@ -201,17 +202,6 @@ static uint64_t next_random(uint64_t *seed)
     return z ^ z >> 31;
 }
 
-static void store_le(uint8_t *p, uint32_t x, int n_bytes)
-{
-    for (int i = 0; i < n_bytes; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
-}
-
-static void store_le32(uint8_t *p, uint32_t x)
-{
-    store_le(p, x, 4);
-}
-
 /* The binary16 towards zero from x, |x| < 65536; what is too small for its
  * exponent becomes a subnormal. */
 static uint32_t half_of(float x)
@@ -223,7 +213,7 @@ static uint32_t half_of(float x)
 static void store_float(uint8_t *p, float x, enum dtype dtype)
 {
     if (dtype == DTYPE_F32)
-        store_le32(p, exact_bits(x));
+        store_le(p, exact_bits(x), 4);
     else
         store_le(p, dtype == DTYPE_BF16 ? exact_bits(x) >> 16 : half_of(x), 2);
 }
@@ -255,7 +245,7 @@ static void fill_decays(uint8_t *p, const struct item *item)
     for (int c = 0; c < d_inner; c++) {
         for (int s = 0; s < d_state; s++) {
             float x = exact_log2((float)(1 + s)) / EXACT_LOG2E;
-            store_le32(p, exact_bits(x));
+            store_le(p, exact_bits(x), 4);
             p += 4;
         }
     }
@@ -289,8 +279,7 @@ static enum status make_image(uint8_t **bytes, size_t *n,
     if (!p)
         return fail_memory("a model");
 
-    store_le32(p, (uint32_t)n_header);
-    store_le32(p + 4, 0);
+    store_le(p, n_header, 8);
     memcpy(p + 8, header, n_header);
     p += 8 + n_header;
     for (size_t i = 0; i < list->n; i++) {

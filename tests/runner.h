@@ -1,0 +1,38 @@
+/* runner.h -- how a test program ends: its suite is run.
+ *
+ * To be included last, in place of check.h, which has a macro named fail.
+ * The environment has a say as check.h gives it: CK_FORK, CK_RUN_CASE,
+ * CK_VERBOSITY and others.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_RUNNER_H
+#define MAMBYTE_RUNNER_H
+
+#include <check.h>
+#include <stdlib.h>
+
+/* Frees the suite.  Returns the exit status: whether a test failed. */
+static inline int run_suite_as(Suite *suite, enum fork_status fork_status)
+{
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, fork_status);
+    srunner_run_all(runner, CK_ENV);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* Each test in a process of its own, unless CK_FORK=no. */
+static inline int run_suite(Suite *suite)
+{
+    return run_suite_as(suite, CK_FORK_GETENV);
+}
+
+/* All in this process. */
+static inline int run_suite_here(Suite *suite)
+{
+    return run_suite_as(suite, CK_NOFORK);
+}
+
+#endif
