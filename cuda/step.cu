@@ -29,8 +29,7 @@ static_assert(NORM_GROUPS * sizeof(struct norm_words) <= NORM_BYTES,
  *           who sends x has read all of its dv
  * The first layer of a tile does not wait for dv: tiles end with a barrier. */
 template <class T>
-static __device__ __forceinline__ void
-step_layer(step_block<T> &k, const struct step_job &job, int layer)
+static __device__ __forceinline__ void step_layer(step_block<T> &k, int layer)
 {
     const struct step_model &m = k.m;
     const bool is_last = layer + 1 == m.n_layer;
@@ -47,7 +46,7 @@ step_layer(step_block<T> &k, const struct step_job &job, int layer)
     start_in(in, k, layer);
     if (!is_last)
         prefetch_weights(k, layer + 1);
-    step_norm(k, job, layer == 0, m.share.norm, m.share.norm_bias);
+    step_norm(k, layer == 0, m.share.norm, m.share.norm_bias);
     step_await(k, X_COMES, k.n * (m.d_model + (int)sizeof(float)));
     step_in(in, k);
     __syncthreads(); /* u and z are written */
@@ -94,7 +93,7 @@ static __device__ __forceinline__ void step_predict(step_block<T> &k,
 {
     copy_wait<0>();
     __syncthreads(); /* the parameters are there */
-    step_norm(k, job, false, k.m.head.norm, k.m.head.norm_bias);
+    step_norm(k, false, k.m.head.norm, k.m.head.norm_bias);
     step_await(k, X_COMES, k.n * (k.m.d_model + (int)sizeof(float)));
     step_head_product(k, job);
     __syncwarp();
@@ -109,13 +108,14 @@ enter_tile(step_block<T> &k, const struct step_job &job, int tile)
     k.row = tile * job.tile_rows;
     k.n = min(job.tile_rows, job.n_rows - k.row);
     k.own = own_rows(k.n, k.m.size);
-    __syncthreads(); /* nobody reads the last tile's images */
+    __syncthreads(); /* nobody reads the last tile's images and bytes */
     for (int i = k.thread; i < k.n; i += STEP_THREADS) {
         k.template place<float *>(k.m.at.image)[i] = job.images[k.row + i];
+        k.template place<uint8_t>(k.m.at.byte)[i] = job.bytes[k.row + i];
         k.template place<uint32_t>(k.m.at.amax)[i] = 0;
     }
     fetch_params(k, k.share(0), k.m.share.a);
-    __syncthreads(); /* images are written */
+    __syncthreads(); /* images and bytes are written */
     prefetch_states(k, 0);
 }
 #endif
@@ -156,7 +156,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 1)
         enter_tile(k, job, i);
 #pragma unroll 1
         for (int layer = 0; layer < m.n_layer; layer++)
-            step_layer(k, job, layer);
+            step_layer(k, layer);
         step_predict(k, job);
     }
     __syncwarp();
@@ -389,6 +389,7 @@ static void place_memory(struct step_model *m, int rows, int max_shared)
     at->inverse = next_place(&used, rows * f);
     at->dt_unit = next_place(&used, rows * f);
     at->image = next_place(&used, rows * sizeof(float *));
+    at->byte = next_place(&used, rows);
     at->norm = next_place(&used, NORM_BYTES);
     at->come = next_place(&used, EXCHANGES * sizeof(uint64_t));
     at->filled = next_place(&used, sizeof(int));
@@ -465,10 +466,10 @@ struct stepper {
     cudaStream_t stream;
     cudaEvent_t done;
     void *weights;      /* owned                                */
-    char *sent;         /* owned, pinned: images, then bytes    */
+    char *sent;         /* owned, pinned, read by the kernel: images, then
+                           bytes                                */
     float *host_bits;   /* owned, pinned                        */
     float *host_logits; /* the same; NULL until wanted          */
-    char *memory;       /* owned: as sent                       */
     float *logits;      /* owned                                */
     const struct segment *segments[STEP_ROWS]; /* of the rows              */
 };
@@ -518,8 +519,8 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
     size_t images = n * sizeof(float *);
     struct step_job job = {n,
                            tile_rows(s, n),
-                           (float *const *)s->memory,
-                           (const uint8_t *)s->memory + images,
+                           (float *const *)s->sent,
+                           (const uint8_t *)s->sent + images,
                            s->logits,
                            wants_logits ? s->host_logits : NULL,
                            s->host_bits};
@@ -527,9 +528,6 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
         ((float **)s->sent)[i] = s->segments[i]->state->image;
         s->sent[images + i] = (char)s->segments[i]->bytes[0];
     }
-    CUDA_TRY(cudaMemcpyAsync(s->memory, s->sent, images + n,
-                             cudaMemcpyHostToDevice, s->stream),
-             "sending bytes");
     int n_tiles = ceil_div(n, job.tile_rows);
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attribute;
@@ -671,7 +669,6 @@ static enum status allocate(struct stepper *s)
     CUDA_TRY(cudaMallocHost(&s->sent, sent), "memory for bytes");
     CUDA_TRY(cudaMallocHost(&s->host_bits, STEP_ROWS * sizeof(float)),
              "memory for results");
-    CUDA_TRY(cudaMalloc(&s->memory, sent), "memory for bytes");
     return cuda_status(cudaMalloc(&s->logits, LOGITS_BYTES),
                        "memory for results");
 }
@@ -717,7 +714,6 @@ void stepper_close(struct stepper *s)
     cudaFreeHost(s->sent);
     cudaFreeHost(s->host_bits);
     cudaFreeHost(s->host_logits);
-    cudaFree(s->memory);
     cudaFree(s->logits);
     cudaFree(s->weights);
     free(s);
