@@ -7,6 +7,10 @@
  */
 #include "step.cuh"
 
+#include <math.h>
+#include <sched.h>
+#include <time.h>
+
 #include "step_block.cuh"
 
 /* ---- the kernel ---------------------------------------------------------- */
@@ -446,7 +450,9 @@ static void describe_model(struct step_model *m, const struct cuda_model *from,
 enum {
     STEP_ROWS = 4096,    /* of a launch                                      */
     STEP_ROWS_LEAST = 8, /* of a tile, where there are as many              */
-    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4
+    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4,
+    ASK_EARLY_US = 100, /* a sleep ends up to 60 us late                    */
+    ASK_US = 200
 };
 
 typedef void step_kernel(const struct step_model, const struct step_job);
@@ -465,6 +471,8 @@ struct stepper {
     int max_shared; /* bytes                                               */
     cudaStream_t stream;
     cudaEvent_t done;
+    int timed_rows;     /* of a tile in the last step; 0: none  */
+    double step_us;     /* what that took                       */
     void *weights;      /* owned                                */
     char *sent;         /* owned, pinned, read by the kernel: images, then
                            bytes                                */
@@ -537,15 +545,57 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
     v->place(&m, job.tile_rows, s->max_shared);
     set_launch(&config, &attribute, s,
                n_tiles < s->n_teams ? n_tiles : s->n_teams, m.at.bytes);
-    return cuda_status(cudaLaunchKernelEx(&config, v->kernel, m, job),
-                       "stepping streams");
+    CUDA_TRY(cudaLaunchKernelEx(&config, v->kernel, m, job),
+             "stepping streams");
+    return cuda_status(cudaEventRecord(s->done, s->stream), "stepping streams");
+}
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+static void sleep_us(double us)
+{
+    if (us <= 0.0)
+        return;
+    struct timespec t = {(time_t)(us / 1e6), (long)(fmod(us, 1e6) * 1e3)};
+    nanosleep(&t, NULL);
+}
+
+/* Waits for the step that was launched at `start`.  To be woken by the device
+ * takes some 50 us, so where the last step had such tiles too, this sleeps
+ * until shortly before the end, as that took, and then asks again and again;
+ * but not for long, to leave the core to others. */
+static enum status await_step(struct stepper *s, int tile_rows, double start)
+{
+    const double expected = s->timed_rows == tile_rows ? s->step_us : 0.0;
+    const double early = start + expected - ASK_EARLY_US;
+    cudaError_t error = cudaErrorNotReady;
+    int asked = 0;
+    if (expected > 0.0) {
+        sleep_us(early - now_us());
+        while ((error = cudaEventQuery(s->done)) == cudaErrorNotReady &&
+               now_us() < early + ASK_US) {
+            asked++;
+            sched_yield();
+        }
+    }
+    cudaGetLastError(); /* "not ready" is kept as if it were a failure */
+    if (error == cudaErrorNotReady)
+        error = cudaEventSynchronize(s->done);
+    /* What had ended before the first question may have been much shorter. */
+    bool is_late = error == cudaSuccess && expected > 0.0 && asked == 0;
+    s->timed_rows = tile_rows;
+    s->step_us = is_late ? 0.75 * expected : now_us() - start;
+    return cuda_status(error, "stepping streams");
 }
 
 /* The kernel has written them to the memory of the host. */
-static enum status take_results(struct stepper *s, int n)
+static void take_results(struct stepper *s, int n)
 {
-    CUDA_TRY(cudaEventRecord(s->done, s->stream), "stepping streams");
-    CUDA_TRY(cudaEventSynchronize(s->done), "stepping streams");
     for (int i = 0; i < n; i++) {
         const struct segment *segment = s->segments[i];
         if (segment->bits)
@@ -554,7 +604,6 @@ static enum status take_results(struct stepper *s, int n)
             memcpy(segment->logits, s->host_logits + (size_t)i * N_BYTES_VOCAB,
                    N_BYTES_VOCAB * sizeof(float));
     }
-    return OK;
 }
 
 enum status stepper_feed(struct stepper *s, const struct segment *segments,
@@ -569,8 +618,10 @@ enum status stepper_feed(struct stepper *s, const struct segment *segments,
         if (wants_logits && !s->host_logits)
             CUDA_TRY(cudaMallocHost(&s->host_logits, LOGITS_BYTES),
                      "memory for results");
+        double start = now_us();
         TRY(launch_rows(s, rows, wants_logits));
-        TRY(take_results(s, rows));
+        TRY(await_step(s, tile_rows(s, rows), start));
+        take_results(s, rows);
     }
 }
 
