@@ -7,6 +7,10 @@
  */
 #include "step.cuh"
 
+#include <math.h>
+#include <sched.h>
+#include <time.h>
+
 #include "step_block.cuh"
 
 /* ---- the kernel ---------------------------------------------------------- */
@@ -29,8 +33,7 @@ static_assert(NORM_GROUPS * sizeof(struct norm_words) <= NORM_BYTES,
  *           who sends x has read all of its dv
  * The first layer of a tile does not wait for dv: tiles end with a barrier. */
 template <class T>
-static __device__ __forceinline__ void
-step_layer(step_block<T> &k, const struct step_job &job, int layer)
+static __device__ __forceinline__ void step_layer(step_block<T> &k, int layer)
 {
     const struct step_model &m = k.m;
     const bool is_last = layer + 1 == m.n_layer;
@@ -47,7 +50,7 @@ step_layer(step_block<T> &k, const struct step_job &job, int layer)
     start_in(in, k, layer);
     if (!is_last)
         prefetch_weights(k, layer + 1);
-    step_norm(k, job, layer == 0, m.share.norm, m.share.norm_bias);
+    step_norm(k, layer == 0, m.share.norm, m.share.norm_bias);
     step_await(k, X_COMES, k.n * (m.d_model + (int)sizeof(float)));
     step_in(in, k);
     __syncthreads(); /* u and z are written */
@@ -94,7 +97,7 @@ static __device__ __forceinline__ void step_predict(step_block<T> &k,
 {
     copy_wait<0>();
     __syncthreads(); /* the parameters are there */
-    step_norm(k, job, false, k.m.head.norm, k.m.head.norm_bias);
+    step_norm(k, false, k.m.head.norm, k.m.head.norm_bias);
     step_await(k, X_COMES, k.n * (k.m.d_model + (int)sizeof(float)));
     step_head_product(k, job);
     __syncwarp();
@@ -109,13 +112,14 @@ enter_tile(step_block<T> &k, const struct step_job &job, int tile)
     k.row = tile * job.tile_rows;
     k.n = min(job.tile_rows, job.n_rows - k.row);
     k.own = own_rows(k.n, k.m.size);
-    __syncthreads(); /* nobody reads the last tile's images */
+    __syncthreads(); /* nobody reads the last tile's images and bytes */
     for (int i = k.thread; i < k.n; i += STEP_THREADS) {
         k.template place<float *>(k.m.at.image)[i] = job.images[k.row + i];
+        k.template place<uint8_t>(k.m.at.byte)[i] = job.bytes[k.row + i];
         k.template place<uint32_t>(k.m.at.amax)[i] = 0;
     }
     fetch_params(k, k.share(0), k.m.share.a);
-    __syncthreads(); /* images are written */
+    __syncthreads(); /* images and bytes are written */
     prefetch_states(k, 0);
 }
 #endif
@@ -156,7 +160,7 @@ static __global__ void __launch_bounds__(STEP_THREADS, 1)
         enter_tile(k, job, i);
 #pragma unroll 1
         for (int layer = 0; layer < m.n_layer; layer++)
-            step_layer(k, job, layer);
+            step_layer(k, layer);
         step_predict(k, job);
     }
     __syncwarp();
@@ -389,6 +393,7 @@ static void place_memory(struct step_model *m, int rows, int max_shared)
     at->inverse = next_place(&used, rows * f);
     at->dt_unit = next_place(&used, rows * f);
     at->image = next_place(&used, rows * sizeof(float *));
+    at->byte = next_place(&used, rows);
     at->norm = next_place(&used, NORM_BYTES);
     at->come = next_place(&used, EXCHANGES * sizeof(uint64_t));
     at->filled = next_place(&used, sizeof(int));
@@ -445,7 +450,9 @@ static void describe_model(struct step_model *m, const struct cuda_model *from,
 enum {
     STEP_ROWS = 4096,    /* of a launch                                      */
     STEP_ROWS_LEAST = 8, /* of a tile, where there are as many              */
-    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4
+    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4,
+    ASK_EARLY_US = 100, /* a sleep ends up to 60 us late                    */
+    ASK_US = 200
 };
 
 typedef void step_kernel(const struct step_model, const struct step_job);
@@ -464,11 +471,13 @@ struct stepper {
     int max_shared; /* bytes                                               */
     cudaStream_t stream;
     cudaEvent_t done;
+    int timed_rows;     /* of a tile in the last step; 0: none  */
+    double step_us;     /* what that took                       */
     void *weights;      /* owned                                */
-    char *sent;         /* owned, pinned: images, then bytes    */
+    char *sent;         /* owned, pinned, read by the kernel: images, then
+                           bytes                                */
     float *host_bits;   /* owned, pinned                        */
     float *host_logits; /* the same; NULL until wanted          */
-    char *memory;       /* owned: as sent                       */
     float *logits;      /* owned                                */
     const struct segment *segments[STEP_ROWS]; /* of the rows              */
 };
@@ -518,8 +527,8 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
     size_t images = n * sizeof(float *);
     struct step_job job = {n,
                            tile_rows(s, n),
-                           (float *const *)s->memory,
-                           (const uint8_t *)s->memory + images,
+                           (float *const *)s->sent,
+                           (const uint8_t *)s->sent + images,
                            s->logits,
                            wants_logits ? s->host_logits : NULL,
                            s->host_bits};
@@ -527,9 +536,6 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
         ((float **)s->sent)[i] = s->segments[i]->state->image;
         s->sent[images + i] = (char)s->segments[i]->bytes[0];
     }
-    CUDA_TRY(cudaMemcpyAsync(s->memory, s->sent, images + n,
-                             cudaMemcpyHostToDevice, s->stream),
-             "sending bytes");
     int n_tiles = ceil_div(n, job.tile_rows);
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attribute;
@@ -539,15 +545,57 @@ static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
     v->place(&m, job.tile_rows, s->max_shared);
     set_launch(&config, &attribute, s,
                n_tiles < s->n_teams ? n_tiles : s->n_teams, m.at.bytes);
-    return cuda_status(cudaLaunchKernelEx(&config, v->kernel, m, job),
-                       "stepping streams");
+    CUDA_TRY(cudaLaunchKernelEx(&config, v->kernel, m, job),
+             "stepping streams");
+    return cuda_status(cudaEventRecord(s->done, s->stream), "stepping streams");
+}
+
+static double now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
+}
+
+static void sleep_us(double us)
+{
+    if (us <= 0.0)
+        return;
+    struct timespec t = {(time_t)(us / 1e6), (long)(fmod(us, 1e6) * 1e3)};
+    nanosleep(&t, NULL);
+}
+
+/* Waits for the step that was launched at `start`.  To be woken by the device
+ * takes some 50 us, so where the last step had such tiles too, this sleeps
+ * until shortly before the end, as that took, and then asks again and again;
+ * but not for long, to leave the core to others. */
+static enum status await_step(struct stepper *s, int tile_rows, double start)
+{
+    const double expected = s->timed_rows == tile_rows ? s->step_us : 0.0;
+    const double early = start + expected - ASK_EARLY_US;
+    cudaError_t error = cudaErrorNotReady;
+    int asked = 0;
+    if (expected > 0.0) {
+        sleep_us(early - now_us());
+        while ((error = cudaEventQuery(s->done)) == cudaErrorNotReady &&
+               now_us() < early + ASK_US) {
+            asked++;
+            sched_yield();
+        }
+    }
+    cudaGetLastError(); /* "not ready" is kept as if it were a failure */
+    if (error == cudaErrorNotReady)
+        error = cudaEventSynchronize(s->done);
+    /* What had ended before the first question may have been much shorter. */
+    bool is_late = error == cudaSuccess && expected > 0.0 && asked == 0;
+    s->timed_rows = tile_rows;
+    s->step_us = is_late ? 0.75 * expected : now_us() - start;
+    return cuda_status(error, "stepping streams");
 }
 
 /* The kernel has written them to the memory of the host. */
-static enum status take_results(struct stepper *s, int n)
+static void take_results(struct stepper *s, int n)
 {
-    CUDA_TRY(cudaEventRecord(s->done, s->stream), "stepping streams");
-    CUDA_TRY(cudaEventSynchronize(s->done), "stepping streams");
     for (int i = 0; i < n; i++) {
         const struct segment *segment = s->segments[i];
         if (segment->bits)
@@ -556,7 +604,6 @@ static enum status take_results(struct stepper *s, int n)
             memcpy(segment->logits, s->host_logits + (size_t)i * N_BYTES_VOCAB,
                    N_BYTES_VOCAB * sizeof(float));
     }
-    return OK;
 }
 
 enum status stepper_feed(struct stepper *s, const struct segment *segments,
@@ -571,8 +618,10 @@ enum status stepper_feed(struct stepper *s, const struct segment *segments,
         if (wants_logits && !s->host_logits)
             CUDA_TRY(cudaMallocHost(&s->host_logits, LOGITS_BYTES),
                      "memory for results");
+        double start = now_us();
         TRY(launch_rows(s, rows, wants_logits));
-        TRY(take_results(s, rows));
+        TRY(await_step(s, tile_rows(s, rows), start));
+        take_results(s, rows);
     }
 }
 
@@ -671,7 +720,6 @@ static enum status allocate(struct stepper *s)
     CUDA_TRY(cudaMallocHost(&s->sent, sent), "memory for bytes");
     CUDA_TRY(cudaMallocHost(&s->host_bits, STEP_ROWS * sizeof(float)),
              "memory for results");
-    CUDA_TRY(cudaMalloc(&s->memory, sent), "memory for bytes");
     return cuda_status(cudaMalloc(&s->logits, LOGITS_BYTES),
                        "memory for results");
 }
@@ -717,7 +765,6 @@ void stepper_close(struct stepper *s)
     cudaFreeHost(s->sent);
     cudaFreeHost(s->host_bits);
     cudaFreeHost(s->host_logits);
-    cudaFree(s->memory);
     cudaFree(s->logits);
     cudaFree(s->weights);
     free(s);

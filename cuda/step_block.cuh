@@ -38,6 +38,11 @@ template <class T> struct step_block {
         extern __shared__ __align__(16) char step_shared[];
         return (V *)(step_shared + offset);
     }
+    /* What the stream of row r reads. */
+    __device__ __forceinline__ int byte(int r) const
+    {
+        return place<uint8_t>(m.at.byte)[r];
+    }
     __device__ __forceinline__ float *uz(int r) const
     {
         return place<float>(m.at.uz) + r * T::uz_pitch;
@@ -344,15 +349,14 @@ static __device__ __forceinline__ void norm_sync(const step_block<T> &k)
 
 /* Own row r of h: the byte's embedding, or what it was and dv. */
 template <class T>
-static __device__ __forceinline__ const float *
-own_h(const step_block<T> &k, const struct step_job &job, int r, bool is_first)
+static __device__ __forceinline__ const float *own_h(const step_block<T> &k,
+                                                     int r, bool is_first)
 {
     const int d = k.m.d_model;
     float *h = k.template place<float>(k.m.at.h) + r * d;
     const float *from = k.template place<float>(k.m.at.dv) + r * d;
     if (is_first)
-        from =
-            k.m.embedding + (size_t)job.bytes[k.row + k.rank * k.own + r] * d;
+        from = k.m.embedding + (size_t)k.byte(k.rank * k.own + r) * d;
     for (int i = k.thread % NORM_THREADS * 4; i < d; i += NORM_THREADS * 4) {
         float4 v = *(const float4 *)(from + i);
         float4 old = is_first ? make_float4(0.0f, 0.0f, 0.0f, 0.0f)
@@ -419,14 +423,13 @@ static __device__ __forceinline__ uint4 gather_words(uint32_t word)
  * norm_bias: offsets of the parameters. */
 template <class T>
 static __device__ __forceinline__ void
-step_norm(const step_block<T> &k, const struct step_job &job, bool is_first,
-          int norm, int norm_bias)
+step_norm(const step_block<T> &k, bool is_first, int norm, int norm_bias)
 {
     const int d = k.m.d_model, n = k.n_own();
     const float *weight = k.param(norm), *bias = k.param(norm_bias);
 #pragma unroll 1
     for (int r = k.warp / NORM_WARPS; r < n; r += NORM_GROUPS) {
-        const float *h = own_h(k, job, r, is_first);
+        const float *h = own_h(k, r, is_first);
         float mean = 0.0f;
         if (k.m.has_norm_bias)
             mean = sum_own<false>(k, h, 0.0f) / (float)d;
@@ -1017,7 +1020,7 @@ static __device__ __forceinline__ void step_deliver(const step_block<T> &k,
         const int t = k.rank * k.own + r, row = k.row + t;
         float *state =
             k.template place<float *>(k.m.at.image)[t] + k.m.image.logits;
-        float bits = cost_of(state, job.bytes[row], k.lane);
+        float bits = cost_of(state, k.byte(t), k.lane);
         if (k.lane == 0)
             job.host_bits[row] = bits;
         __syncwarp();

@@ -97,6 +97,7 @@ struct step_memory {
     int scale, inverse; /* f32 [rows]: of q                                */
     int dt_unit;        /* f32 [rows]: the scale of dt_q                   */
     int image;          /* float * [rows]: states                          */
+    int byte;           /* u8 [rows]: what they read                       */
     int norm;           /* struct norm_words, of each group of warps       */
     int come;           /* u64 [EXCHANGES]: mbarriers                      */
     int full;           /* u64 [ring_stages]: mbarriers                    */
@@ -129,8 +130,8 @@ struct step_model {
 /* Rows are streams.  Team i has the tiles i, i + n_teams, ... */
 struct step_job {
     int n_rows, tile_rows;
-    float *const *images; /* [n_rows]                                      */
-    const uint8_t *bytes; /* [n_rows]                                      */
+    float *const *images; /* [n_rows], the host's                          */
+    const uint8_t *bytes; /* [n_rows], the host's                          */
     float *logits;        /* [n_rows][256]                                 */
     float *host_logits;   /* the same for the host, or NULL                */
     float *host_bits;     /* [n_rows]                                      */
