@@ -641,9 +641,10 @@ static __device__ __forceinline__ void step_quantise(const step_block<T> &k,
         struct exact_scale s = exact_scale_of(amax);
         scales[k.thread] = s.scale;
         inverses[k.thread] = s.inverse;
-        k.template place<uint32_t>(k.m.at.amax)[k.thread] = 0;
     }
-    __syncthreads(); /* scales are written */
+    __syncthreads(); /* scales are written, all warps have told their maxima */
+    if (k.thread < k.n)
+        k.template place<uint32_t>(k.m.at.amax)[k.thread] = 0;
     for (int i = k.thread; i < k.n * T::chunks; i += STEP_THREADS) {
         int row = i / T::chunks, chunk = i % T::chunks;
         uint4 words = make_uint4(0, 0, 0, 0);

@@ -96,7 +96,7 @@ enum status option_take_integer(void *options, const struct option_row *row,
 enum status option_take_int(void *options, const struct option_row *row,
                             const char *value)
 {
-    uint64_t v;
+    uint64_t v = 0;
     TRY(read_integer(&v, row, value));
     *(int *)option_place(options, row) = (int)v;
     return OK;
