@@ -453,12 +453,6 @@ static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
                        fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
 }
 
-static __device__ __forceinline__ uint32_t magnitude4(float4 x)
-{
-    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-               max(magnitude_bits(x.z), magnitude_bits(x.w)));
-}
-
 /* What x is once it was stored. */
 template <typename T> static __device__ __forceinline__ float stored(float x)
 {
