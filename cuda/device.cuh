@@ -130,6 +130,13 @@ static __device__ __forceinline__ uint32_t magnitude_bits(float x)
     return exact_bits(x) & EXACT_ABS_MASK;
 }
 
+/* The largest magnitude of four. */
+static __device__ __forceinline__ uint32_t magnitude4(float4 x)
+{
+    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
+               max(magnitude_bits(x.z), magnitude_bits(x.w)));
+}
+
 /* exact_scale_of() without its branches, which a division otherwise has for
  * results that are not normal; here none is.  A large amax is brought down by
  * a power of two first, as its reciprocal would not be normal. */

@@ -17,13 +17,6 @@ static __device__ __forceinline__ uint32_t quantised(float4 v,
     return s.scale == 0.0f ? 0 : quantise4(v, s.inverse);
 }
 
-static __device__ __forceinline__ uint32_t magnitude4(float4 v)
-{
-    uint32_t a = max(magnitude_bits(v.x), magnitude_bits(v.y));
-    uint32_t b = max(magnitude_bits(v.z), magnitude_bits(v.w));
-    return max(a, b);
-}
-
 /* ---- norms: a warp a row ------------------------------------------------ */
 
 /* The sum of (h - centre)^2, or of h, over d elements, in exact.h's order:

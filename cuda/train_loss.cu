@@ -5,7 +5,10 @@
  */
 #include "trainer.cuh"
 
-enum { ROW_THREADS = 256 }; /* each row has a warp */
+enum {
+    ROW_THREADS = 256, /* each row has a warp */
+    SUM_THREADS = 1024
+};
 
 /* ---- the loss ------------------------------------------------------------ */
 
@@ -77,36 +80,27 @@ void launch_cross_entropy(const struct replica *r, int first, int n)
                            r->dlogits,
                            r->loss};
     int blocks = ceil_div(n, ROW_THREADS / WARP);
-    if (r->in_float)
-        cross_entropy<float><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
-    else
-        cross_entropy<__nv_bfloat16>
-            <<<blocks, ROW_THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, cross_entropy, blocks, ROW_THREADS, job);
 }
 
 /* One block. */
 static __global__ void sum_loss(float *out, const float *loss, int n,
                                 float share)
 {
-    __shared__ double lanes[1024];
+    __shared__ double lanes[SUM_THREADS];
     double sum = 0;
-    for (int i = threadIdx.x; i < n; i += 1024)
+    for (int i = threadIdx.x; i < n; i += SUM_THREADS)
         sum += (double)loss[i];
-    lanes[threadIdx.x] = sum;
-    for (int s = 512; s > 0; s /= 2) {
-        __syncthreads();
-        if ((int)threadIdx.x < s)
-            lanes[threadIdx.x] += lanes[threadIdx.x + s];
-    }
+    sum = block_sum<SUM_THREADS>(sum, lanes);
     if (threadIdx.x == 0)
-        *out = (float)(lanes[0] * (double)share);
+        *out = (float)(sum * (double)share);
 }
 
 void launch_loss(const struct replica *r)
 {
-    sum_loss<<<1, 1024, 0, r->stream>>>(r->gradient + r->parameters->n_floats,
-                                        r->loss, r->n_rows,
-                                        1.0f / (float)r->all_rows);
+    sum_loss<<<1, SUM_THREADS, 0, r->stream>>>(
+        r->gradient + r->parameters->n_floats, r->loss, r->n_rows,
+        1.0f / (float)r->all_rows);
 }
 
 /* ---- the embedding ------------------------------------------------------- */

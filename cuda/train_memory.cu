@@ -13,7 +13,7 @@ struct carver {
 static void *carve(struct carver *carver, size_t n, size_t size)
 {
     void *room = carver->base ? carver->base + carver->n_bytes : NULL;
-    carver->n_bytes += (n * size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    carver->n_bytes += arena_align(n * size);
     return room;
 }
 

@@ -81,7 +81,7 @@ template <typename T> static __global__ void norm(struct norm_job j)
 #pragma unroll
     for (int k = 0; k < FOURS; k++) {
         int i = first + k * step;
-        h[k] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        h[k] = zero4();
         if (i < j.d) {
             h[k] = read_h<T>(j, row, i);
             put4(j.h + (size_t)row * j.d + i, h[k]);
@@ -107,11 +107,10 @@ template <typename T> static __global__ void norm(struct norm_job j)
         if (i >= j.d)
             continue;
         float4 c = centred(h[k], mean, r), w = get4(j.weight + i);
-        float4 b = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        float4 b = zero4();
         if (j.bias)
             b = get4(j.bias + i);
-        h[k] = make_float4(fmaf(c.x, w.x, b.x), fmaf(c.y, w.y, b.y),
-                           fmaf(c.z, w.z, b.z), fmaf(c.w, w.w, b.w));
+        h[k] = fused(c, w, b);
         amax = max(amax, magnitude4(h[k]));
     }
     struct exact_scale s = {1.0f, 1.0f};
@@ -175,10 +174,7 @@ void launch_norm(const struct replica *r, int l, bool again)
     job.d = r->config.d_model;
     job.imitates = r->imitates;
     int threads = norm_threads(job.d);
-    if (r->in_float)
-        norm<float><<<r->n_rows, threads, 0, r->stream>>>(job);
-    else
-        norm<__nv_bfloat16><<<r->n_rows, threads, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, norm, r->n_rows, threads, job);
 }
 
 struct norm_backward_job {
@@ -203,7 +199,7 @@ static __global__ void norm_backward(struct norm_backward_job j)
 {
     __shared__ float room[WARP];
     int step = 4 * blockDim.x, first = 4 * threadIdx.x;
-    float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float4 zero = zero4();
     float4 dweight[FOURS] = {zero, zero, zero, zero};
     float4 dbias[FOURS] = {zero, zero, zero, zero};
     for (int row = blockIdx.x; row < j.n_rows; row += gridDim.x) {
@@ -219,18 +215,12 @@ static __global__ void norm_backward(struct norm_backward_job j)
             size_t at = (size_t)row * j.d + i;
             if (!j.is_first)
                 dh[k] = get4(j.dh + at);
-            float4 dx = centred(get4((const T *)j.dx + at), 0.0f, inverse);
+            float4 dx = scaled(get4((const T *)j.dx + at), inverse);
             float4 w = get4(j.weight + i);
             c[k] = centred(get4(j.h + at), mean, r);
-            e[k] = make_float4(dx.x * w.x, dx.y * w.y, dx.z * w.z, dx.w * w.w);
-            dweight[k].x = fmaf(dx.x, c[k].x, dweight[k].x);
-            dweight[k].y = fmaf(dx.y, c[k].y, dweight[k].y);
-            dweight[k].z = fmaf(dx.z, c[k].z, dweight[k].z);
-            dweight[k].w = fmaf(dx.w, c[k].w, dweight[k].w);
-            dbias[k].x += dx.x;
-            dbias[k].y += dx.y;
-            dbias[k].z += dx.z;
-            dbias[k].w += dx.w;
+            e[k] = product(dx, w);
+            dweight[k] = fused(dx, c[k], dweight[k]);
+            dbias[k] = plus(dbias[k], dx);
             along_1 += sum4(e[k]);
             along_c += dot4(e[k], c[k]);
         }
@@ -284,10 +274,7 @@ void launch_norm_backward(const struct replica *r, int l)
     job.n_rows = r->n_rows;
     int threads = norm_threads(job.d);
     int blocks = r->n_rows < NORM_BLOCKS ? r->n_rows : NORM_BLOCKS;
-    if (r->in_float)
-        norm_backward<float><<<blocks, threads, 0, r->stream>>>(job);
-    else
-        norm_backward<__nv_bfloat16><<<blocks, threads, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, norm_backward, blocks, threads, job);
     launch_sum_partial(r, r->gradient + norm_weight(r, l)->offset, r->partial,
                        blocks, 2 * job.d, job.d, false);
     if (job.has_bias)

@@ -17,17 +17,6 @@ enum { THREADS = 256 };
 
 /* ---- the size of the gradient -------------------------------------------- */
 
-static __device__ __forceinline__ double block_sum(double x, double *lanes)
-{
-    lanes[threadIdx.x] = x;
-    for (int s = THREADS / 2; s > 0; s /= 2) {
-        __syncthreads();
-        if ((int)threadIdx.x < s)
-            lanes[threadIdx.x] += lanes[threadIdx.x + s];
-    }
-    return lanes[0];
-}
-
 static __global__ void square_parts(double *parts, const float *x, size_t n)
 {
     __shared__ double lanes[THREADS];
@@ -36,7 +25,7 @@ static __global__ void square_parts(double *parts, const float *x, size_t n)
     double sum = 0;
     for (size_t i = begin + threadIdx.x; i < end; i += THREADS)
         sum += (double)x[i] * (double)x[i];
-    sum = block_sum(sum, lanes);
+    sum = block_sum<THREADS>(sum, lanes);
     if (threadIdx.x == 0)
         parts[blockIdx.x] = sum;
 }
@@ -48,7 +37,7 @@ static __global__ void sum_parts(double *parts)
     double sum = 0;
     for (int i = threadIdx.x; i < NORM_PARTS; i += THREADS)
         sum += parts[i];
-    sum = block_sum(sum, lanes);
+    sum = block_sum<THREADS>(sum, lanes);
     if (threadIdx.x == 0)
         parts[NORM_PARTS] = sqrt(sum);
 }
@@ -168,11 +157,6 @@ template <typename T> static __global__ void muon_apply(struct muon_job j)
         w[i] = w[i] * j.keep - j.factor * get(x[i]);
 }
 
-static size_t align(size_t n)
-{
-    return (n + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-}
-
 /* Room for n matrices of a group, and what a step works on. */
 struct muon_room {
     struct newton_schulz step;
@@ -185,8 +169,8 @@ static struct muon_room room_for(const struct replica *r,
 {
     size_t m = group->rows < group->cols ? group->rows : group->cols;
     size_t area = (size_t)group->rows * group->cols;
-    size_t x = align(n * area * number_size(r));
-    size_t gram = align(n * m * m * number_size(r));
+    size_t x = arena_align(n * area * number_size(r));
+    size_t gram = arena_align(n * m * m * number_size(r));
     char *at = r->muon_room;
     struct muon_room room = {};
     room.step.rows = group->rows;
@@ -197,7 +181,7 @@ static struct muon_room room_for(const struct replica *r,
     room.step.gram = at + 2 * x;
     room.step.square = at + 2 * x + gram;
     room.parts = (float *)(at + 2 * x + 2 * gram);
-    room.n_bytes = 2 * x + 2 * gram + align(4 * (size_t)n * MUON_PARTS);
+    room.n_bytes = 2 * x + 2 * gram + arena_align(4 * (size_t)n * MUON_PARTS);
     return room;
 }
 
@@ -228,10 +212,7 @@ static void update_some(const struct replica *r, const struct muon_group *group,
     };
     dim3 grid(MUON_PARTS, n);
     muon_momentum<<<grid, THREADS, 0, r->stream>>>(job);
-    if (r->in_float)
-        muon_begin<float><<<grid, THREADS, 0, r->stream>>>(job);
-    else
-        muon_begin<__nv_bfloat16><<<grid, THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, muon_begin, grid, THREADS, job);
     for (int i = 0; i < MUON_STEPS; i++) {
         product_newton_schulz(r->products, step);
         void *x = step->x;
@@ -239,10 +220,7 @@ static void update_some(const struct replica *r, const struct muon_group *group,
         step->next = x;
     }
     job.x = step->x;
-    if (r->in_float)
-        muon_apply<float><<<grid, THREADS, 0, r->stream>>>(job);
-    else
-        muon_apply<__nv_bfloat16><<<grid, THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, muon_apply, grid, THREADS, job);
 }
 
 void run_muon(const struct replica *r, const struct update *update)

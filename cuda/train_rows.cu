@@ -58,10 +58,7 @@ void launch_prepare_weight(const struct replica *r, struct train_weight *w)
                               w->cols,
                               w->ld,
                               r->imitates};
-    if (r->in_float)
-        prepare_weight<float><<<w->rows, 128, 0, r->stream>>>(job);
-    else
-        prepare_weight<__nv_bfloat16><<<w->rows, 128, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, prepare_weight, w->rows, 128, job);
 }
 
 static __global__ void prepare_a(float *a_log2e, const float *a_log, int n)
@@ -96,7 +93,6 @@ struct sum_job {
     float *out;
     const float *partial;
     int n_partial, ld, n;
-    const float *factor; /* [n], or NULL: 1 */
     bool adds;
 };
 
@@ -117,7 +113,7 @@ static __global__ void sum_partial(struct sum_job j)
     }
     if (lane > 0 || i >= j.n)
         return;
-    sum = lanes[0][column] * (j.factor ? j.factor[i] : 1.0f);
+    sum = lanes[0][column];
     j.out[i] = j.adds ? j.out[i] + sum : sum;
 }
 
@@ -125,7 +121,7 @@ void launch_sum_partial(const struct replica *r, float *out,
                         const float *partial, int n_partial, int ld, int n,
                         bool adds)
 {
-    struct sum_job job = {out, partial, n_partial, ld, n, NULL, adds};
+    struct sum_job job = {out, partial, n_partial, ld, n, adds};
     sum_partial<<<ceil_div(n, SUM_COLUMNS), SUM_COLUMNS * SUM_LANES, 0,
                   r->stream>>>(job);
 }
@@ -187,10 +183,7 @@ void launch_split_dtbc(const struct replica *r, const struct train_tape *tape)
                            w->scale,       tape->dt,   r->ld_dt,
                            tape->dt_scale, r->n_rows,  r->imitates};
     int blocks = ceil_div(r->n_rows, ROW_THREADS / WARP);
-    if (r->in_float)
-        split_dtbc<float><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
-    else
-        split_dtbc<__nv_bfloat16><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, split_dtbc, blocks, ROW_THREADS, job);
 }
 
 struct join_job {
@@ -235,10 +228,7 @@ void launch_join_dtbc(const struct replica *r, const struct train_tape *tape)
                            r->scan_blocks,
                            r->n_rows};
     int blocks = ceil_div(r->n_rows, ROW_THREADS / WARP);
-    if (r->in_float)
-        join_dtbc<float><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
-    else
-        join_dtbc<__nv_bfloat16><<<blocks, ROW_THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, join_dtbc, blocks, ROW_THREADS, job);
 }
 
 /* ---- y ------------------------------------------------------------------- */
@@ -299,8 +289,5 @@ void launch_quantise_y(const struct replica *r, const struct train_tape *tape)
     threads = threads < ROW_THREADS ? threads : ROW_THREADS;
     if (!r->imitates)
         return;
-    if (r->in_float)
-        quantise_y<float><<<blocks, threads, 0, r->stream>>>(job);
-    else
-        quantise_y<__nv_bfloat16><<<blocks, threads, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, quantise_y, blocks, threads, job);
 }

@@ -61,8 +61,7 @@ template <int N>
 static __device__ __forceinline__ void put_amax(uint32_t *to, float4 y,
                                                 bool is_row)
 {
-    uint32_t amax = max(max(magnitude_bits(y.x), magnitude_bits(y.y)),
-                        max(magnitude_bits(y.z), magnitude_bits(y.w)));
+    uint32_t amax = magnitude4(y);
     constexpr int WIDTH = shape<N>::QUADS < WARP ? shape<N>::QUADS : WARP;
 #pragma unroll
     for (int s = WIDTH / 2; s > 0; s /= 2)

@@ -306,10 +306,24 @@ static inline size_t number_size(const struct replica *r)
     return r->in_float ? sizeof(float) : sizeof(__nv_bfloat16);
 }
 
+static inline size_t arena_align(size_t n)
+{
+    return (n + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
 /* Runs launch<T> for the type of numbers. */
 #define BY_NUMBER(r, launch, ...)                                              \
     ((r)->in_float ? launch<float>(__VA_ARGS__)                                \
                    : launch<__nv_bfloat16>(__VA_ARGS__))
+
+/* Starts kernel<T> for the type of numbers. */
+#define START_BY_NUMBER(r, kernel, grid, threads, job)                         \
+    do {                                                                       \
+        if ((r)->in_float)                                                     \
+            kernel<float><<<grid, threads, 0, (r)->stream>>>(job);             \
+        else                                                                   \
+            kernel<__nv_bfloat16><<<grid, threads, 0, (r)->stream>>>(job);     \
+    } while (0)
 
 #ifdef __CUDACC__
 
@@ -453,12 +467,6 @@ static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
                        fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
 }
 
-static __device__ __forceinline__ uint32_t magnitude4(float4 x)
-{
-    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-               max(magnitude_bits(x.z), magnitude_bits(x.w)));
-}
-
 /* What x is once it was stored. */
 template <typename T> static __device__ __forceinline__ float stored(float x)
 {
@@ -556,6 +564,19 @@ static __device__ __forceinline__ float block_total(float x, float *room)
         room[threadIdx.x / WARP] = x;
     __syncthreads();
     return warp_total(lane < n_warps ? room[lane] : 0.0f);
+}
+
+/* The same in float64, for thread 0.  lanes: [THREADS] shared. */
+template <int THREADS>
+static __device__ __forceinline__ double block_sum(double x, double *lanes)
+{
+    lanes[threadIdx.x] = x;
+    for (int s = THREADS / 2; s > 0; s /= 2) {
+        __syncthreads();
+        if ((int)threadIdx.x < s)
+            lanes[threadIdx.x] += lanes[threadIdx.x + s];
+    }
+    return lanes[0];
 }
 
 static __device__ __forceinline__ uint32_t block_max(uint32_t x, float *room)
