@@ -58,11 +58,6 @@ static __device__ __forceinline__ float sum4(float4 x)
     return (x.x + x.y) + (x.z + x.w);
 }
 
-static __device__ __forceinline__ float dot4(float4 a, float4 b)
-{
-    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
-}
-
 /* (x - mean) r */
 static __device__ __forceinline__ float4 centred(float4 x, float mean, float r)
 {

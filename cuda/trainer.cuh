@@ -467,6 +467,11 @@ static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
                        fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
 }
 
+static __device__ __forceinline__ float dot4(float4 a, float4 b)
+{
+    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
+}
+
 /* What x is once it was stored. */
 template <typename T> static __device__ __forceinline__ float stored(float x)
 {
