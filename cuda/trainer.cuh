@@ -222,7 +222,8 @@ double products_rate(struct products *p, void *room);
 /* ---- kernels: each enqueues, and does not wait --------------------------- */
 
 /* train_rows.cu */
-void launch_prepare_weight(const struct replica *r, struct train_weight *w);
+void launch_prepare_weights(const struct replica *r,
+                            const struct train_weight *weights, int n);
 void launch_prepare_a(const struct replica *r, struct train_tape *tape, int l);
 void launch_fill(const struct replica *r, float *x, size_t n, float value);
 void launch_split_dtbc(const struct replica *r, const struct train_tape *tape);
