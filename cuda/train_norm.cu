@@ -244,7 +244,8 @@ static __global__ void norm_backward(struct norm_backward_job j)
         if (i >= j.d)
             continue;
         put4(out + i, dweight[k]);
-        put4(out + j.d + i, dbias[k]);
+        if (j.has_bias)
+            put4(out + j.d + i, dbias[k]);
     }
 }
 
