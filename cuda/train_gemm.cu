@@ -10,6 +10,7 @@
 
 #include <cublas_v2.h>
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 extern "C" {
 #include "muon.h"
@@ -204,18 +205,13 @@ struct batch_of {
 
 static void multiply_batch(struct products *p, struct batch_of a,
                            struct batch_of b, struct batch_of c, int m, int n,
-                           int k, float factor, float keep, int count)
+                           int k, float factor, int count)
 {
+    const float zero = 0.0f;
     note(p, p->gemm_batch(p->handle, a.as, b.as, m, n, k, &factor, a.x,
                           p->number, a.ld, a.stride, b.x, p->number, b.ld,
-                          b.stride, &keep, c.x, p->number, c.ld, c.stride,
+                          b.stride, &zero, c.x, p->number, c.ld, c.stride,
                           count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-}
-
-static void copy(struct products *p, void *to, const void *from, size_t n)
-{
-    size_t size = p->number == CUDA_R_32F ? sizeof(float) : 2;
-    cudaMemcpyAsync(to, from, n * size, cudaMemcpyDeviceToDevice, p->stream);
 }
 
 /* x [n][m][m] += value on the diagonals. */
@@ -240,10 +236,14 @@ static void add_diagonals(struct products *p, void *x, int m, int n,
                                                       value);
 }
 
-/* next = (a + b X X^T + c (X X^T)^2) X.  Where there are more rows than
- * columns, X^T X and X times it do the same. */
+/* next = (a + b G + c G^2) X with G = X X^T; where there are more rows than
+ * columns, G = X^T X and X times the rest do the same.  The square is
+ * completed, so that no product reads what was where it writes:
+ *     a + b G + c G^2 = K^2 + a - b^2 / 4c
+ *     K = sqrt(c) G + b / (2 sqrt(c)) */
 void product_newton_schulz(struct products *p, const struct newton_schulz *s)
 {
+    const float root = sqrtf(MUON_C), half = MUON_B / (2 * root);
     bool is_wide = s->rows <= s->cols;
     int m = is_wide ? s->rows : s->cols, n = is_wide ? s->cols : s->rows;
     long long area = (long long)m * n, square = (long long)m * m;
@@ -253,16 +253,16 @@ void product_newton_schulz(struct products *p, const struct newton_schulz *s)
     struct batch_of gram = {s->gram, m, square, CUBLAS_OP_N};
     struct batch_of both = {s->square, m, square, CUBLAS_OP_N};
     if (is_wide)
-        multiply_batch(p, x_t, x, gram, m, m, n, 1.0f, 0.0f, s->n);
+        multiply_batch(p, x_t, x, gram, m, m, n, root, s->n);
     else
-        multiply_batch(p, x, x_t, gram, m, m, n, 1.0f, 0.0f, s->n);
-    copy(p, s->square, s->gram, (size_t)(square * s->n));
-    multiply_batch(p, gram, gram, both, m, m, m, MUON_C, MUON_B, s->n);
-    add_diagonals(p, s->square, m, s->n, MUON_A);
+        multiply_batch(p, x, x_t, gram, m, m, n, root, s->n);
+    add_diagonals(p, s->gram, m, s->n, half);
+    multiply_batch(p, gram, gram, both, m, m, m, 1.0f, s->n);
+    add_diagonals(p, s->square, m, s->n, MUON_A - half * half);
     if (is_wide)
-        multiply_batch(p, x, both, next, n, m, m, 1.0f, 0.0f, s->n);
+        multiply_batch(p, x, both, next, n, m, m, 1.0f, s->n);
     else
-        multiply_batch(p, both, x, next, m, n, m, 1.0f, 0.0f, s->n);
+        multiply_batch(p, both, x, next, m, n, m, 1.0f, s->n);
 }
 
 /* ---- the rate ------------------------------------------------------------ */

@@ -19,11 +19,10 @@ static void prepare(struct replica *r)
 {
     int n_layer = r->config.n_layer;
     for (int l = 0; l < n_layer; l++) {
-        for (int i = 0; i < N_WEIGHTS; i++)
-            launch_prepare_weight(r, &r->tapes[l].weights[i]);
+        launch_prepare_weights(r, r->tapes[l].weights, N_WEIGHTS);
         launch_prepare_a(r, &r->tapes[l], l);
     }
-    launch_prepare_weight(r, &r->tapes[n_layer].weights[W_IN]);
+    launch_prepare_weights(r, &r->tapes[n_layer].weights[W_IN], 1);
     mark(r, PHASE_PREPARE);
 }
 

@@ -58,11 +58,6 @@ static __device__ __forceinline__ float sum4(float4 x)
     return (x.x + x.y) + (x.z + x.w);
 }
 
-static __device__ __forceinline__ float dot4(float4 a, float4 b)
-{
-    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
-}
-
 /* (x - mean) r */
 static __device__ __forceinline__ float4 centred(float4 x, float mean, float r)
 {
@@ -249,7 +244,8 @@ static __global__ void norm_backward(struct norm_backward_job j)
         if (i >= j.d)
             continue;
         put4(out + i, dweight[k]);
-        put4(out + j.d + i, dbias[k]);
+        if (j.has_bias)
+            put4(out + j.d + i, dbias[k]);
     }
 }
 

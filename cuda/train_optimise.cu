@@ -95,35 +95,35 @@ struct muon_job {
     float scale, keep, factor;
 };
 
-/* The floats of a matrix that a block has: block (part, matrix). */
+/* The floats of a matrix that a block has: block (part, matrix).  All shapes
+ * are multiples of four. */
 struct share {
     int begin, end;
 };
 
 static __device__ __forceinline__ struct share share_of(int area)
 {
-    int each = ceil_div(area, MUON_PARTS), begin = blockIdx.x * each;
+    int each = round_up(ceil_div(area, MUON_PARTS), 4);
+    int begin = blockIdx.x * each;
     return {begin, min(begin + each, area)};
 }
 
-/* g + momentum m, m being the new momentum. */
-static __device__ __forceinline__ float nesterov(float g, float m)
-{
-    return fmaf(MUON_MOMENTUM, m, g);
-}
-
-static __global__ void muon_momentum(struct muon_job j)
+/* X = G = g + momentum m, m being the new momentum; parts of |G|^2. */
+template <typename T> static __global__ void muon_momentum(struct muon_job j)
 {
     __shared__ float room[WARP];
+    const float4 keep = splat(MUON_MOMENTUM);
     struct share s = share_of(j.area);
-    size_t at = j.offsets[blockIdx.y];
-    float sum = 0.0f;
-    for (int i = s.begin + threadIdx.x; i < s.end; i += THREADS) {
-        float g = j.gradient[at + i] * j.scale;
-        float m = fmaf(MUON_MOMENTUM, j.momentum[at + i], g);
-        j.momentum[at + i] = m;
-        g = nesterov(g, m);
-        sum = fmaf(g, g, sum);
+    const float *gradient = j.gradient + j.offsets[blockIdx.y];
+    float *momentum = j.momentum + j.offsets[blockIdx.y], sum = 0.0f;
+    T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
+    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
+        float4 g = scaled(get4(gradient + i), j.scale);
+        float4 m = fused(keep, get4(momentum + i), g);
+        put4(momentum + i, m);
+        g = fused(keep, m, g);
+        put4(x + i, g);
+        sum += dot4(g, g);
     }
     sum = block_total(sum, room);
     if (threadIdx.x == 0)
@@ -135,16 +135,13 @@ template <typename T> static __global__ void muon_begin(struct muon_job j)
 {
     __shared__ float room[WARP];
     struct share s = share_of(j.area);
-    size_t at = j.offsets[blockIdx.y];
     float square = threadIdx.x < MUON_PARTS
                        ? j.parts[blockIdx.y * MUON_PARTS + threadIdx.x]
                        : 0.0f;
     float factor = 1.0f / (sqrtf(block_total(square, room)) + 1e-7f);
     T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
-    for (int i = s.begin + threadIdx.x; i < s.end; i += THREADS) {
-        float g = nesterov(j.gradient[at + i] * j.scale, j.momentum[at + i]);
-        put(x + i, g * factor);
-    }
+    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS)
+        put4(x + i, scaled(get4(x + i), factor));
 }
 
 /* w -= rate (weight_decay w + 0.2 sqrt(larger side) O) */
@@ -153,8 +150,10 @@ template <typename T> static __global__ void muon_apply(struct muon_job j)
     struct share s = share_of(j.area);
     float *w = j.weights + j.offsets[blockIdx.y];
     const T *x = (const T *)j.x + (size_t)blockIdx.y * j.area;
-    for (int i = s.begin + threadIdx.x; i < s.end; i += THREADS)
-        w[i] = w[i] * j.keep - j.factor * get(x[i]);
+    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
+        float4 o = scaled(get4(x + i), -j.factor);
+        put4(w + i, plus(scaled(get4(w + i), j.keep), o));
+    }
 }
 
 /* Room for n matrices of a group, and what a step works on. */
@@ -211,7 +210,7 @@ static void update_some(const struct replica *r, const struct muon_group *group,
         rate * 0.2f * sqrtf((float)larger),
     };
     dim3 grid(MUON_PARTS, n);
-    muon_momentum<<<grid, THREADS, 0, r->stream>>>(job);
+    START_BY_NUMBER(r, muon_momentum, grid, THREADS, job);
     START_BY_NUMBER(r, muon_begin, grid, THREADS, job);
     for (int i = 0; i < MUON_STEPS; i++) {
         product_newton_schulz(r->products, step);

@@ -15,50 +15,74 @@ enum {
 /* ---- weights, made ready ------------------------------------------------ */
 
 struct prepare_job {
-    const float *from; /* [rows][cols] */
-    void *q, *seen;    /* [rows][ld]   */
-    float *scale;
-    int cols, ld;
+    struct {
+        const float *from; /* [rows][cols] */
+        void *q, *seen;    /* [rows][ld]   */
+        float *scale;
+        int rows, cols, ld;
+    } weights[N_WEIGHTS];
     bool imitates;
 };
 
-/* A block a row. */
-template <typename T>
-static __global__ void prepare_weight(struct prepare_job j)
+/* Four numbers of a row, zeros after it. */
+static __device__ __forceinline__ float4 weight4(const float *row, int i,
+                                                 int cols)
 {
-    __shared__ float room[WARP];
-    const float *from = j.from + (size_t)blockIdx.x * j.cols;
-    T *q = (T *)j.q + (size_t)blockIdx.x * j.ld;
-    T *seen = (T *)j.seen + (size_t)blockIdx.x * j.ld;
-    uint32_t amax = 0;
-    for (int i = threadIdx.x; i < j.cols; i += blockDim.x)
-        amax = max(amax, magnitude_bits(from[i]));
-    struct exact_scale s = exact_scale_of(block_max(amax, room));
-    for (int i = threadIdx.x; i < j.ld; i += blockDim.x) {
-        float x = i < j.cols ? from[i] : 0.0f;
-        if (j.imitates) {
-            float rounded =
-                s.scale > 0.0f ? (float)exact_quantise(x, s.inverse) : 0.0f;
-            put(seen + i, rounded * s.scale);
-            put(q + i, rounded);
-        } else {
-            put(q + i, x);
-        }
-    }
-    if (threadIdx.x == 0 && j.imitates)
-        j.scale[blockIdx.x] = s.scale;
+    if (cols % 4 == 0)
+        return i < cols ? get4(row + i) : zero4();
+    return make_float4(
+        i < cols ? row[i] : 0.0f, i + 1 < cols ? row[i + 1] : 0.0f,
+        i + 2 < cols ? row[i + 2] : 0.0f, i + 3 < cols ? row[i + 3] : 0.0f);
 }
 
-void launch_prepare_weight(const struct replica *r, struct train_weight *w)
+/* A block a row of one of the weights. */
+template <typename T>
+static __global__ void
+prepare_weights(const __grid_constant__ struct prepare_job j)
 {
-    struct prepare_job job = {r->weights + w->offset,
-                              w->q,
-                              w->seen,
-                              w->scale,
-                              w->cols,
-                              w->ld,
-                              r->imitates};
-    START_BY_NUMBER(r, prepare_weight, w->rows, 128, job);
+    __shared__ float room[WARP];
+    int k = 0, row = blockIdx.x, first = 4 * threadIdx.x, step = 4 * blockDim.x;
+    while (row >= j.weights[k].rows)
+        row -= j.weights[k++].rows;
+    int cols = j.weights[k].cols, ld = j.weights[k].ld;
+    const float *from = j.weights[k].from + (size_t)row * cols;
+    T *q = (T *)j.weights[k].q + (size_t)row * ld;
+    T *seen = (T *)j.weights[k].seen + (size_t)row * ld;
+    uint32_t amax = 0;
+    for (int i = first; i < cols; i += step)
+        amax = max(amax, magnitude4(weight4(from, i, cols)));
+    struct exact_scale s = exact_scale_of(block_max(amax, room));
+    for (int i = first; i < ld; i += step) {
+        float4 x = weight4(from, i, cols);
+        if (j.imitates) {
+            x = quantise4(x, s);
+            put4(seen + i, scaled(x, s.scale));
+        }
+        put4(q + i, x);
+    }
+    if (threadIdx.x == 0 && j.imitates)
+        j.weights[k].scale[row] = s.scale;
+}
+
+void launch_prepare_weights(const struct replica *r,
+                            const struct train_weight *weights, int n)
+{
+    enum { THREADS = 128 };
+    struct prepare_job job = {};
+    int rows = 0;
+    job.imitates = r->imitates;
+    for (int i = 0; i < n; i++) {
+        const struct train_weight *w = &weights[i];
+        job.weights[i] = {r->weights + w->offset,
+                          w->q,
+                          w->seen,
+                          w->scale,
+                          w->rows,
+                          w->cols,
+                          w->ld};
+        rows += w->rows;
+    }
+    START_BY_NUMBER(r, prepare_weights, rows, THREADS, job);
 }
 
 static __global__ void prepare_a(float *a_log2e, const float *a_log, int n)

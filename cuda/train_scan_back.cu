@@ -495,24 +495,57 @@ static void backward(const struct replica *r, const struct scan_job &job)
     BY_STATES(backward_n, T, r, job)
 }
 
+/* ---- sums over windows --------------------------------------------------- */
+
+struct totals_job {
+    const float *da, *dd, *ddt_bias; /* as in struct scan_job               */
+    const float *a_log2e;
+    float *da_log, *sum_d, *sum_bias;
+    int d_inner, d_state, n_windows;
+};
+
+/* The sum of x[window][n] at i. */
+static __device__ __forceinline__ float over_windows(const float *x, int n,
+                                                     int i, int n_windows)
+{
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int w = 0; w < n_windows; w++)
+        sum += x[(size_t)w * n + i];
+    return sum;
+}
+
 /* dA_log = sum of dA log2(e)^-1 A log2(e): a derivative by the exponent is
  * ln 2 times that, and the exponential its own derivative. */
-static __global__ void finish_a(float *da_log, const float *a_log2e, int n)
+static __global__ void sum_windows(struct totals_job j)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        da_log[i] *= a_log2e[i] * LN2;
+    int d = j.d_inner, n_a = d * j.d_state;
+    if (i < n_a)
+        j.da_log[i] =
+            over_windows(j.da, n_a, i, j.n_windows) * (j.a_log2e[i] * LN2);
+    else if (i < n_a + d)
+        j.sum_d[i - n_a] = over_windows(j.dd, d, i - n_a, j.n_windows);
+    else if (i < n_a + 2 * d)
+        j.sum_bias[i - n_a - d] =
+            over_windows(j.ddt_bias, d, i - n_a - d, j.n_windows);
 }
 
 void launch_train_scan_backward(const struct replica *r, int l)
 {
+    enum { THREADS = 256 };
     struct scan_job job = scan_job_of(r, l);
-    int d = job.d_inner, n = d * r->config.d_state, windows = r->n_windows;
-    float *da_log = gradient_at(r, l, P_A_LOG);
+    struct totals_job totals = {job.da,
+                                job.dd,
+                                job.ddt_bias,
+                                job.a_log2e,
+                                gradient_at(r, l, P_A_LOG),
+                                gradient_at(r, l, P_D),
+                                gradient_at(r, l, P_DT_BIAS),
+                                job.d_inner,
+                                r->config.d_state,
+                                r->n_windows};
+    int n = job.d_inner * (r->config.d_state + 2);
     BY_NUMBER(r, backward, r, job);
-    launch_sum_partial(r, da_log, job.da, windows, n, n, false);
-    finish_a<<<ceil_div(n, 256), 256, 0, r->stream>>>(da_log, job.a_log2e, n);
-    launch_sum_partial(r, gradient_at(r, l, P_D), job.dd, windows, d, d, false);
-    launch_sum_partial(r, gradient_at(r, l, P_DT_BIAS), job.ddt_bias, windows,
-                       d, d, false);
+    sum_windows<<<ceil_div(n, THREADS), THREADS, 0, r->stream>>>(totals);
 }

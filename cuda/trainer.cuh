@@ -222,7 +222,8 @@ double products_rate(struct products *p, void *room);
 /* ---- kernels: each enqueues, and does not wait --------------------------- */
 
 /* train_rows.cu */
-void launch_prepare_weight(const struct replica *r, struct train_weight *w);
+void launch_prepare_weights(const struct replica *r,
+                            const struct train_weight *weights, int n);
 void launch_prepare_a(const struct replica *r, struct train_tape *tape, int l);
 void launch_fill(const struct replica *r, float *x, size_t n, float value);
 void launch_split_dtbc(const struct replica *r, const struct train_tape *tape);
@@ -465,6 +466,11 @@ static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
 {
     return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y),
                        fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
+}
+
+static __device__ __forceinline__ float dot4(float4 a, float4 b)
+{
+    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
 }
 
 /* What x is once it was stored. */
