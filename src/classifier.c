@@ -218,19 +218,64 @@ static void judge_by_bits(struct classifier *c, int i)
                     LN2);
 }
 
+/* ---- a batch of records, with others ------------------------------------- */
+
+/* *is_shared: whether the team helps with n records. */
+static enum status need_team(struct classifier *c, int n, bool *is_shared)
+{
+    *is_shared = c->head.w && n >= RECORDS_TO_SHARE;
+    if (*is_shared && !c->team)
+        TRY(threads_open(&c->team, c->n_threads));
+    return OK;
+}
+
+/* Parts of records on their way to the engine and to the bags. */
+struct reading {
+    struct classifier *classifier;
+    const struct record_part *parts;
+    int n;
+    bool goes_on;
+    enum status engine, bags;
+};
+
+static enum status fill_bags(const struct reading *r)
+{
+    struct classifier *c = r->classifier;
+    for (int i = 0; c->bags && i < r->n; i++) {
+        if (i > 0 || !r->goes_on)
+            gram_bag_begin(&c->bags[i]);
+        TRY(grams_feed(&c->head.grams, &c->bags[i], r->parts[i].bytes,
+                       r->parts[i].n));
+    }
+    return OK;
+}
+
+/* The caller waits for the engine, and another member fills the bags. */
+static void read_share(void *context, int index)
+{
+    struct reading *r = context;
+    struct classifier *c = r->classifier;
+    if (index == 0)
+        r->engine = records_feed(&c->records, r->parts, r->n, r->goes_on);
+    if (index == 1 || threads_count(c->team) == 1)
+        r->bags = fill_bags(r);
+}
+
 enum status classifier_feed(struct classifier *classifier,
                             const struct record_part *parts, int n,
                             bool goes_on)
 {
     struct classifier *c = classifier;
-    TRY(records_feed(&c->records, parts, n, goes_on));
-    for (int i = 0; c->bags && i < n; i++) {
-        if (i > 0 || !goes_on)
-            gram_bag_begin(&c->bags[i]);
-        TRY(grams_feed(&c->head.grams, &c->bags[i], parts[i].bytes,
-                       parts[i].n));
+    struct reading reading = {c, parts, n, goes_on, OK, OK};
+    bool is_shared;
+    TRY(need_team(c, n, &is_shared));
+    if (!is_shared) {
+        TRY(records_feed(&c->records, parts, n, goes_on));
+        return fill_bags(&reading);
     }
-    return OK;
+    threads_run(c->team, read_share, &reading);
+    TRY(reading.engine);
+    return reading.bags == OK ? OK : fail_memory("a record");
 }
 
 void classifier_keep(struct classifier *classifier, int i)
@@ -243,21 +288,27 @@ void classifier_keep(struct classifier *classifier, int i)
     }
 }
 
-static enum status weigh_grams(struct classifier *c, int n)
+/* Rows for the grams of n records, whose values are still to come. */
+static enum status end_bags(struct classifier *c, int n)
 {
     sparse_clear(&c->grams);
     for (int i = 0; c->bags && i < n; i++) {
-        TRY(grams_end(&c->head.grams, &c->bags[i]));
-        TRY(grams_weigh(&c->head.grams, &c->bags[i], &c->grams));
+        struct gram_bag *bag = &c->bags[i];
+        float *values;
+        TRY(grams_end(&c->head.grams, bag));
+        TRY(sparse_add_row(&c->grams, bag->columns, bag->n, &values));
     }
     return OK;
 }
 
-/* Records [begin, end) by the head; their grams have been weighed. */
+/* Records [begin, end) by the head; their grams have rows. */
 static void judge_by_head(struct classifier *c, int begin, int end)
 {
     size_t size = (size_t)c->head.n_features;
     for (int i = begin; i < end; i++) {
+        if (c->bags)
+            grams_values(&c->head.grams, &c->bags[i],
+                         c->grams.values + c->grams.begins[i]);
         records_average(&c->records, i);
         memcpy(c->features + (size_t)i * size, c->records.items[i].sums,
                size * sizeof(float));
@@ -285,15 +336,15 @@ enum status classifier_judge(struct classifier *classifier, int n)
 {
     struct classifier *c = classifier;
     struct judging judging = {c, n};
+    bool is_shared;
     if (!c->head.w) {
         for (int i = 0; i < n; i++)
             judge_by_bits(c, i);
         return OK;
     }
-    TRY(weigh_grams(c, n));
-    if (n >= RECORDS_TO_SHARE && !c->team)
-        TRY(threads_open(&c->team, c->n_threads));
-    if (n >= RECORDS_TO_SHARE)
+    TRY(need_team(c, n, &is_shared));
+    TRY(end_bags(c, n));
+    if (is_shared)
         threads_run(c->team, judge_share, &judging);
     else
         judge_by_head(c, 0, n);

@@ -227,12 +227,10 @@ enum status grams_end(struct grams *grams, struct gram_bag *bag)
     return OK;
 }
 
-enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
-                        struct sparse *rows)
+void grams_values(const struct grams *grams, const struct gram_bag *bag,
+                  float *values)
 {
-    float *values;
     double squares[2] = {0, 0}; /* of sequences, of words */
-    TRY(sparse_add_row(rows, bag->columns, bag->n, &values));
     for (size_t i = 0; i < bag->n; i++) {
         uint32_t column = bag->columns[i];
         double count = 1 + LN2 * (double)exact_log2((float)bag->counts[i]);
@@ -246,5 +244,13 @@ enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
         if (square > 0)
             values[i] = (float)((double)values[i] / sqrt(square));
     }
+}
+
+enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
+                        struct sparse *rows)
+{
+    float *values;
+    TRY(sparse_add_row(rows, bag->columns, bag->n, &values));
+    grams_values(grams, bag, values);
     return OK;
 }

@@ -88,7 +88,11 @@ enum status grams_feed(struct grams *grams, struct gram_bag *bag,
                        const uint8_t *bytes, size_t n);
 enum status grams_end(struct grams *grams, struct gram_bag *bag);
 
-/* Adds what is in a bag as a row to a matrix. */
+/* The values of what is in a bag, [bag->n]. */
+void grams_values(const struct grams *grams, const struct gram_bag *bag,
+                  float *values);
+
+/* Adds what is in a bag, with its values, as a row to a matrix. */
 enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
                         struct sparse *rows);
 
