@@ -87,7 +87,7 @@ static enum status read_integer(uint64_t *v, const struct option_row *row,
 enum status option_take_integer(void *options, const struct option_row *row,
                                 const char *value)
 {
-    uint64_t v;
+    uint64_t v = 0;
     TRY(read_integer(&v, row, value));
     *(uint64_t *)option_place(options, row) = v;
     return OK;
