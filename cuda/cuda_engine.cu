@@ -4,7 +4,7 @@
  * several streams by a byte each through the teams of step.cu, everything else
  * through the waves of prefill.cu; all give the same bits.
  * Each is set up when it is first needed.  Every call returns when its work
- * is done, and waits without spinning.
+ * is done, and sleeps until then, but for a moment at the end of a step.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -154,13 +154,7 @@ static __device__ __forceinline__ float quantise(const struct self *me,
         if (first + 4 * N_THREADS > n && i >= n)
             break;
         const float4 v = *(const float4 *)(values + i);
-        const uint32_t xy = __byte_perm(
-            exact_bits(fmaf(v.x, scale.inverse, EXACT_ROUND)),
-            exact_bits(fmaf(v.y, scale.inverse, EXACT_ROUND)), 0x0040);
-        const uint32_t zw = __byte_perm(
-            exact_bits(fmaf(v.z, scale.inverse, EXACT_ROUND)),
-            exact_bits(fmaf(v.w, scale.inverse, EXACT_ROUND)), 0x0040);
-        const uint32_t q = __byte_perm(xy, zw, 0x5410);
+        const uint32_t q = quantise4(v, scale.inverse);
         *(uint32_t *)(me->q + i) = scale.scale == 0.0f ? 0 : q;
     }
     return scale.scale;

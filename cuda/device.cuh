@@ -137,6 +137,17 @@ static __device__ __forceinline__ uint32_t magnitude4(float4 x)
                max(magnitude_bits(x.z), magnitude_bits(x.w)));
 }
 
+/* exact_quantise of four numbers. */
+static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
+{
+    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
+    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
+    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
+    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
+    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
+                       0x5410);
+}
+
 /* exact_scale_of() without its branches, which a division otherwise has for
  * results that are not normal; here none is.  A large amax is brought down by
  * a power of two first, as its reciprocal would not be normal. */

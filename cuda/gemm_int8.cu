@@ -157,7 +157,7 @@ static __device__ __forceinline__ void
 fetch_w_scales(tile_scales<T> &to, const float *scale, int first, int last)
 {
     for (int i = threadIdx.x; i < T::cols; i += T::threads)
-        copy4(&to.w[i], scale + min(first + i, last));
+        copy_bytes<4>(&to.w[i], scale + min(first + i, last));
 }
 
 template <class T>
@@ -165,7 +165,7 @@ static __device__ __forceinline__ void
 fetch_x_scales(tile_scales<T> &to, const float *scale, int first, int last)
 {
     for (int i = threadIdx.x; i < T::rows; i += T::threads)
-        copy4(&to.x[i], scale + min(first + i, last));
+        copy_bytes<4>(&to.x[i], scale + min(first + i, last));
 }
 
 /* Of in_proj the scan wants silu(z); v: the pairs of columns r, r + 8, .. */

@@ -137,17 +137,6 @@ static __device__ __forceinline__ void await_previous(void)
 #endif
 }
 
-/* exact_quantise of four numbers. */
-static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
-{
-    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
-    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
-    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
-    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
-    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
-                       0x5410);
-}
-
 /* ---- exact.h for several numbers ----------------------------------------
  *
  * The same bits as the functions of exact.h.  Each step is written for all n

@@ -187,9 +187,9 @@ fetch_parameters(parameters<T> &of, int8_t *dt_proj, const struct batch &b,
         copy16(dt_proj + row * pitch + i, from + i, true);
     for (int c = threadIdx.x; c < T::channels; c += T::threads) {
         int at = min(k.channel + c, b.d_inner - 1);
-        copy4(&of.dt_scale[c], l->dt_proj.scale + at);
-        copy4(&of.dt_bias[c], l->dt_bias + at);
-        copy4(&of.d[c], l->d + at);
+        copy_bytes<4>(&of.dt_scale[c], l->dt_proj.scale + at);
+        copy_bytes<4>(&of.dt_bias[c], l->dt_bias + at);
+        copy_bytes<4>(&of.d[c], l->d + at);
     }
 }
 

@@ -448,9 +448,7 @@ step_norm(const step_block<T> &k, bool is_first, int norm, int norm_bias)
         uint32_t amax = 0;
         for (int i = first; i < d; i += NORM_THREADS * 4) {
             float4 x = normed(i);
-            amax =
-                max(amax, max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-                              max(magnitude_bits(x.z), magnitude_bits(x.w))));
+            amax = max(amax, magnitude4(x));
         }
         struct exact_scale s = exact_scale_of(norm_max(k, amax));
         const int row = k.rank * k.own + r;
@@ -758,9 +756,7 @@ static __device__ __forceinline__ void quantise_dt(const step_block<T> &k)
         uint32_t amax = 0;
         for (int i = first; i < k.m.dt_room; i += 32) {
             float4 v = *(const float4 *)(from + i);
-            amax =
-                max(amax, max(max(magnitude_bits(v.x), magnitude_bits(v.y)),
-                              max(magnitude_bits(v.z), magnitude_bits(v.w))));
+            amax = max(amax, magnitude4(v));
         }
 #pragma unroll
         for (int i = 1; i < 8; i *= 2)

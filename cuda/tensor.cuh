@@ -33,17 +33,6 @@ static __device__ __forceinline__ void copy16(void *to, const void *from,
 #endif
 }
 
-static __device__ __forceinline__ void copy4(void *to, const void *from)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile(
-        "cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)),
-        "l"(from));
-#else
-    *(int *)to = *(const int *)from;
-#endif
-}
-
 /* n bytes: 4, 8 or 16. */
 template <int n>
 static __device__ __forceinline__ void copy_bytes(void *to, const void *from)
