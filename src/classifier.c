@@ -220,32 +220,40 @@ static void judge_by_bits(struct classifier *c, int i)
 
 /* ---- a batch of records, with others ------------------------------------- */
 
-/* *is_shared: whether the team helps with n records. */
-static enum status need_team(struct classifier *c, int n, bool *is_shared)
-{
-    *is_shared = c->head.w && n >= RECORDS_TO_SHARE;
-    if (*is_shared && !c->team)
-        TRY(threads_open(&c->team, c->n_threads));
-    return OK;
-}
-
-/* Parts of records on their way to the engine and to the bags. */
-struct reading {
+struct batch {
     struct classifier *classifier;
     const struct record_part *parts;
     int n;
     bool goes_on;
-    enum status engine, bags;
+    int n_members;            /* that work on it      */
+    enum status engine, bags; /* when they were read */
 };
 
-static enum status fill_bags(const struct reading *r)
+/* Does a batch's work: all members of the team, or, for few records, the
+ * caller as the only one. */
+static enum status work_on(struct batch *batch, threads_work *work)
 {
-    struct classifier *c = r->classifier;
-    for (int i = 0; c->bags && i < r->n; i++) {
-        if (i > 0 || !r->goes_on)
+    struct classifier *c = batch->classifier;
+    batch->n_members = 1;
+    if (batch->n < RECORDS_TO_SHARE || !c->head.w) {
+        work(batch, 0);
+        return OK;
+    }
+    if (!c->team)
+        TRY(threads_open(&c->team, c->n_threads));
+    batch->n_members = threads_count(c->team);
+    threads_run(c->team, work, batch);
+    return OK;
+}
+
+static enum status fill_bags(const struct batch *batch)
+{
+    struct classifier *c = batch->classifier;
+    for (int i = 0; c->bags && i < batch->n; i++) {
+        const struct record_part *part = &batch->parts[i];
+        if (i > 0 || !batch->goes_on)
             gram_bag_begin(&c->bags[i]);
-        TRY(grams_feed(&c->head.grams, &c->bags[i], r->parts[i].bytes,
-                       r->parts[i].n));
+        TRY(grams_feed(&c->head.grams, &c->bags[i], part->bytes, part->n));
     }
     return OK;
 }
@@ -253,29 +261,23 @@ static enum status fill_bags(const struct reading *r)
 /* The caller waits for the engine, and another member fills the bags. */
 static void read_share(void *context, int index)
 {
-    struct reading *r = context;
-    struct classifier *c = r->classifier;
+    struct batch *batch = context;
     if (index == 0)
-        r->engine = records_feed(&c->records, r->parts, r->n, r->goes_on);
-    if (index == 1 || threads_count(c->team) == 1)
-        r->bags = fill_bags(r);
+        batch->engine = records_feed(&batch->classifier->records, batch->parts,
+                                     batch->n, batch->goes_on);
+    if (index == batch->n_members - 1)
+        batch->bags = fill_bags(batch);
 }
 
 enum status classifier_feed(struct classifier *classifier,
                             const struct record_part *parts, int n,
                             bool goes_on)
 {
-    struct classifier *c = classifier;
-    struct reading reading = {c, parts, n, goes_on, OK, OK};
-    bool is_shared;
-    TRY(need_team(c, n, &is_shared));
-    if (!is_shared) {
-        TRY(records_feed(&c->records, parts, n, goes_on));
-        return fill_bags(&reading);
-    }
-    threads_run(c->team, read_share, &reading);
-    TRY(reading.engine);
-    return reading.bags == OK ? OK : fail_memory("a record");
+    struct batch batch = {
+        .classifier = classifier, .parts = parts, .n = n, .goes_on = goes_on};
+    TRY(work_on(&batch, read_share));
+    TRY(batch.engine);
+    return batch.bags == OK ? OK : fail_memory("a record");
 }
 
 void classifier_keep(struct classifier *classifier, int i)
@@ -301,10 +303,14 @@ static enum status end_bags(struct classifier *c, int n)
     return OK;
 }
 
-/* Records [begin, end) by the head; their grams have rows. */
-static void judge_by_head(struct classifier *c, int begin, int end)
+/* A member's share of the records, by the head; their grams have rows. */
+static void judge_share(void *context, int index)
 {
+    const struct batch *batch = context;
+    struct classifier *c = batch->classifier;
     size_t size = (size_t)c->head.n_features;
+    int begin, end;
+    threads_split(&begin, &end, batch->n, index, batch->n_members);
     for (int i = begin; i < end; i++) {
         if (c->bags)
             grams_values(&c->head.grams, &c->bags[i],
@@ -317,38 +323,17 @@ static void judge_by_head(struct classifier *c, int begin, int end)
                   (size_t)end);
 }
 
-/* A member's share of n records. */
-struct judging {
-    struct classifier *classifier;
-    int n;
-};
-
-static void judge_share(void *context, int index)
-{
-    const struct judging *j = context;
-    struct classifier *c = j->classifier;
-    int begin, end;
-    threads_split(&begin, &end, j->n, index, threads_count(c->team));
-    judge_by_head(c, begin, end);
-}
-
 enum status classifier_judge(struct classifier *classifier, int n)
 {
     struct classifier *c = classifier;
-    struct judging judging = {c, n};
-    bool is_shared;
+    struct batch batch = {.classifier = c, .n = n};
     if (!c->head.w) {
         for (int i = 0; i < n; i++)
             judge_by_bits(c, i);
         return OK;
     }
-    TRY(need_team(c, n, &is_shared));
     TRY(end_bags(c, n));
-    if (is_shared)
-        threads_run(c->team, judge_share, &judging);
-    else
-        judge_by_head(c, 0, n);
-    return OK;
+    return work_on(&batch, judge_share);
 }
 
 void classifier_probabilities(const struct classifier *classifier, int i,
