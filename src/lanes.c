@@ -337,12 +337,22 @@ static enum status feed(struct lanes *l, const struct half *half)
     return n > 0 ? engine_feed(l->engine, l->segments, n) : OK;
 }
 
+/* Asks for logits ahead. */
+static void fetch_logits(const float *logits)
+{
+    enum { CACHE_LINE = 64, N = 256 * sizeof *logits / CACHE_LINE };
+    for (int i = 0; i < N; i++)
+        __builtin_prefetch((const char *)logits + i * CACHE_LINE);
+}
+
 /* Codes the chunk of a group at t: a byte of each lane in turns. */
 static void code_group(const struct lanes *l, struct group *group, uint32_t t)
 {
     for (uint32_t k = 0; k < l->chunk; k++) {
         for (uint32_t i = 0; i < group->n_lanes; i++) {
             struct lane *lane = &group->lanes[i];
+            if (i + 1 < group->n_lanes)
+                fetch_logits(lane[1].logits + 256 * k);
             if (k < chunk_bytes(l, lane, t))
                 predictor_code(group->predictor, &lane->history, &lane->coder,
                                lane->logits + 256 * k);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "predictor.h"
+#include "predictor_state.h"
 #include "sampler.h"
 
 #include "runner.h" /* last */
@@ -49,7 +50,7 @@ END_TEST
 
 static void check_tree(const float logits[256])
 {
-    struct odds_tree tree;
+    struct odds_tree tree = {{0}};
     odds_tree_make(&tree, logits);
     for (int i = 1; i < 256; i++) {
         ck_assert_uint_ge(tree.weight[2 * i], 1);
@@ -61,7 +62,7 @@ static void check_tree(const float logits[256])
 START_TEST(a_tree_holds_the_odds_of_the_bytes)
 {
     float logits[256];
-    struct odds_tree tree;
+    struct odds_tree tree = {{0}};
     logistic_init();
     for (int i = 0; i < 256; i++)
         logits[i] = (float)(sampler_random(2, (uint64_t)i) >> 40) * 0x1p-21f;
@@ -104,11 +105,13 @@ static void make_logits(float logits[256], uint64_t seed)
         logits[i] = (float)(sampler_random(seed, (uint64_t)i) >> 40) * 0x1p-23f;
 }
 
-static void group_open(struct group *group, uint8_t *bytes, uint32_t n)
+static void group_open(struct group *group, uint8_t *bytes, uint32_t n,
+                       const struct predictor_level *level)
 {
     *group = (struct group){.bytes = bytes, .n = n};
     group->n_lanes = (int)((n + STRIDE - 1) / STRIDE);
     ck_assert_int_eq(predictor_new(&group->predictor, bytes, n, STRIDE), OK);
+    group->predictor->level = level;
     for (int i = 0; i < group->n_lanes; i++)
         group->lanes[i].start = (uint32_t)i * STRIDE;
 }
@@ -127,21 +130,36 @@ static void group_run(struct group *group)
     }
 }
 
-/* What a decoder may not know is not zero, so that looking at it shows. */
-static size_t check_round_trip(const uint8_t *bytes, uint32_t n)
+static void encode(struct group *group)
+{
+    for (int i = 0; i < group->n_lanes; i++)
+        group->coders[i] = range_encoder();
+    group_run(group);
+    for (int i = 0; i < group->n_lanes; i++)
+        ck_assert_int_eq(range_finish(&group->coders[i]), OK);
+}
+
+static void group_close(struct group *group)
+{
+    for (int i = 0; i < group->n_lanes; i++)
+        range_free(&group->coders[i]);
+    predictor_free(group->predictor);
+}
+
+/* Codes by the best level that there is, and decodes by another.  What a
+ * decoder may not know is not zero, so that looking at it shows. */
+static size_t check_decoding(const uint8_t *bytes, uint32_t n,
+                             const struct predictor_level *level)
 {
     static uint8_t plain[LANES_MAX * STRIDE], decoded[LANES_MAX * STRIDE];
     struct group encoder, decoder;
     size_t n_code = 0;
     memcpy(plain, bytes, n);
     memset(decoded, 0xa5, n);
-    group_open(&encoder, plain, n);
-    group_open(&decoder, decoded, n);
-    for (int i = 0; i < encoder.n_lanes; i++)
-        encoder.coders[i] = range_encoder();
-    group_run(&encoder);
+    group_open(&encoder, plain, n, predictor_levels()[0]);
+    group_open(&decoder, decoded, n, level);
+    encode(&encoder);
     for (int i = 0; i < encoder.n_lanes; i++) {
-        ck_assert_int_eq(range_finish(&encoder.coders[i]), OK);
         n_code += encoder.coders[i].n;
         decoder.coders[i] =
             range_decoder(encoder.coders[i].code, encoder.coders[i].n);
@@ -149,10 +167,17 @@ static size_t check_round_trip(const uint8_t *bytes, uint32_t n)
     group_run(&decoder);
     ck_assert_mem_eq(decoded, bytes, n);
     ck_assert_mem_eq(plain, bytes, n);
-    for (int i = 0; i < encoder.n_lanes; i++)
-        range_free(&encoder.coders[i]);
-    predictor_free(encoder.predictor);
+    group_close(&encoder);
     predictor_free(decoder.predictor);
+    return n_code;
+}
+
+static size_t check_round_trip(const uint8_t *bytes, uint32_t n)
+{
+    const struct predictor_level *const *level = predictor_levels();
+    size_t n_code = 0;
+    for (; *level; level++)
+        n_code = check_decoding(bytes, n, *level);
     return n_code;
 }
 
