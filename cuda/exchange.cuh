@@ -203,6 +203,18 @@ struct cluster_member {
     int thread, n_threads;
 };
 
+/* How many threads, as a power of two, ask for the same words of a share of n
+ * groups, and divide its receivers: as many as there are, so that nobody asks
+ * twice, one after the other. */
+static __device__ __forceinline__ int
+cluster_askers(int n, const struct cluster_member *m)
+{
+    int bits = m->bits;
+    while (bits > 0 && n << bits > m->n_threads)
+        bits--;
+    return bits;
+}
+
 /* Waits for words [n] of epoch together with the cluster: a block waits for
  * its share of the words alone and forwards it to all; mbarrier, of that
  * parity, tells when values [n] are complete.  So the L2 cache is asked for a
@@ -215,11 +227,12 @@ cluster_gather(float *values, uint64_t *mbarrier, uint32_t parity,
 {
     const int first = (n / 4 * m->rank) >> m->bits;
     const int end = (n / 4 * (m->rank + 1)) >> m->bits;
+    const int bits = cluster_askers(((n / 4 - 1) >> m->bits) + 1, m);
     if (m->thread == 0)
         mbarrier_expect(mbarrier, n * sizeof(float));
 #pragma unroll 1
-    for (int i = m->thread; i < (end - first) << m->bits; i += m->n_threads) {
-        const int at = 4 * (first + (i >> m->bits));
+    for (int i = m->thread; i < (end - first) << bits; i += m->n_threads) {
+        const int at = 4 * (first + (i >> bits));
         ulonglong2 low, high;
         do {
             low = word_load_pair(words + at);
@@ -228,7 +241,10 @@ cluster_gather(float *values, uint64_t *mbarrier, uint32_t parity,
                  !word_is_of(high.x, epoch) || !word_is_of(high.y, epoch));
         const float4 x = {word_value(low.x), word_value(low.y),
                           word_value(high.x), word_value(high.y)};
-        cluster_forward(values + at, x, mbarrier, i & ((1 << m->bits) - 1));
+#pragma unroll 1
+        for (int rank = i & ((1 << bits) - 1); rank < 1 << m->bits;
+             rank += 1 << bits)
+            cluster_forward(values + at, x, mbarrier, rank);
     }
     mbarrier_wait(mbarrier, parity);
 }
