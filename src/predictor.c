@@ -37,14 +37,13 @@ static enum status make_contexts(struct contexts *contexts, uint32_t n)
     return OK;
 }
 
-static void make_weights(struct weights *weights, int n)
+static void make_weights(ints *weights, int n)
 {
     for (int i = 0; i < n; i++) {
-        int32_t *of = weights[i].of;
-        of[MODEL_INPUT] = (1 << WEIGHT_BITS) / N_CHOICES;
+        weights[i][MODEL_INPUT] = (1 << WEIGHT_BITS) / N_CHOICES;
         for (int k = 0; k < N_ORDERS; k++)
-            of[ORDER_INPUT + k] = (1 << WEIGHT_BITS) / 16 / N_CHOICES;
-        of[MATCH_INPUT] = (1 << WEIGHT_BITS) / 4 / N_CHOICES;
+            weights[i][ORDER_INPUT + k] = (1 << WEIGHT_BITS) / 16 / N_CHOICES;
+        weights[i][MATCH_INPUT] = (1 << WEIGHT_BITS) / 4 / N_CHOICES;
     }
 }
 

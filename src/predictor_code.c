@@ -17,10 +17,9 @@
 #define PREDICTOR_LEVEL_NAME "plain"
 #endif
 
-/* A number for each input; N_PLACES of them. */
-typedef int32_t ints __attribute__((vector_size(32)));
-typedef uint32_t counts __attribute__((vector_size(32)));
-typedef float floats __attribute__((vector_size(32)));
+/* Beside ints. */
+typedef uint32_t counts __attribute__((vector_size(sizeof(ints))));
+typedef float floats __attribute__((vector_size(sizeof(ints))));
 
 #define TO_INTS(x)   __builtin_convertvector(x, ints)
 #define TO_FLOATS(x) __builtin_convertvector(x, floats)
@@ -78,7 +77,7 @@ static inline counts counters_update(counts counters, ints bits)
     ints seen = (ints)(counters & SEEN_MASK);
     ints p = (ints)(counters >> SEEN_BITS);
     ints error = (bits & (COUNTER_ONE - 1)) - p;
-    /* exact but when the quotient is, and then it is not rounded */
+    /* a float holds the quotient too well to reach the next integer */
     ints rate = TO_INTS((float)(2 << RATE_BITS) / TO_FLOATS(2 * seen + 3));
     ints low = (error & ((1 << HALF) - 1)) * rate;
     p += ((error >> HALF) * rate + (low >> HALF)) >> HALF;
@@ -105,8 +104,8 @@ static inline struct line *context_line(const struct contexts *contexts,
     return &contexts->lines[order][hash >> (64 - contexts->log2_lines)];
 }
 
-/* Asks for the lines of a context ahead.  The two in which it may be are
- * neighbours, which are fetched together. */
+/* Asks for the lines of a context ahead: the one of the two in which it may be
+ * that is looked at first, with which many CPUs fetch its neighbour. */
 static inline void contexts_ahead(const struct contexts *contexts,
                                   uint64_t last, int node)
 {
@@ -272,9 +271,9 @@ static inline void gather(struct inputs *in, const struct coding *coding,
     if (!in->expected)
         in->x[MATCH_INPUT] = -in->x[MATCH_INPUT];
     int kind = matches ? match_weights(coding->length) : 0;
-    in->by_length = (ints *)p->by_length[kind].of;
-    in->by_node = (ints *)p->by_node[node].of;
-    in->by_last = (ints *)p->by_last[coding->last].of;
+    in->by_length = &p->by_length[kind];
+    in->by_node = &p->by_node[node];
+    in->by_last = &p->by_last[coding->last];
 }
 
 /* The probability of a one.  A weight is cut in two, so that products and

@@ -63,9 +63,8 @@ enum {
     N_LENGTHS = 5 /* see match_weights() */
 };
 
-struct weights {
-    _Alignas(4 * N_PLACES) int32_t of[N_PLACES];
-};
+/* A number for each input: a vector of N_PLACES. */
+typedef int32_t ints __attribute__((vector_size(4 * N_PLACES)));
 
 struct predictor {
     const struct predictor_level *level;
@@ -76,9 +75,9 @@ struct predictor {
     uint32_t match_counters[MATCH_KINDS];        /* that it went on so      */
     /* Three weights are added for each input, of sets chosen by the length of
      * the match, by the bits of the byte so far, and by the byte before. */
-    struct weights by_length[N_LENGTHS];
-    struct weights by_node[256];
-    struct weights by_last[256];
+    ints by_length[N_LENGTHS];
+    ints by_node[256];
+    ints by_last[256];
     struct odds_tree tree;
 };
 
