@@ -18,8 +18,25 @@
 enum { DECODE_MAX = 8 };
 
 /* So many streams, stepped together, keep the device busy, and as many are
- * asked for as half of its free memory can hold. */
-enum { BUSY_STREAMS = 1024 };
+ * asked for as half of its free memory can hold.  Short ones are worth reading
+ * so many in a call, if a small share of the device's memory holds them. */
+enum {
+    BUSY_STREAMS = 1024,
+    STREAMS_TOGETHER = 4 * BUSY_STREAMS,
+    TOGETHER_SHARE = 16
+};
+
+/* Copies of states that wait for company. */
+enum { COPIES = 128 };
+
+struct image_copy {
+    float *to;
+    const float *from;
+};
+
+struct copies {
+    struct image_copy list[COPIES];
+};
 
 struct cuda_engine {
     struct engine base;
@@ -33,6 +50,10 @@ struct cuda_engine {
     bool has_stepper;
     struct prefill *prefill; /* NULL until needed                         */
     struct state *free_states;
+    struct copies copies; /* [n_copies] of it, of these states */
+    struct state *targets[COPIES], *sources[COPIES];
+    int n_copies;
+    struct host_floats *floats; /* pinned, the callers'                     */
 };
 
 enum status cuda_status(cudaError_t error, const char *what)
@@ -214,26 +235,58 @@ static void cuda_state_free(struct engine *engine, struct state *state)
     e->free_states = state;
 }
 
-static enum status copy_image(const struct engine *engine, void *to,
-                              const void *from, enum cudaMemcpyKind kind)
+/* A block copies a part of an image. */
+static __global__ void copy_images(const struct copies copies, int n_floats)
 {
-    const struct cuda_engine *e = (const struct cuda_engine *)engine;
+    const struct image_copy copy = copies.list[blockIdx.y];
+    const int step = gridDim.x * blockDim.x;
+#pragma unroll 4
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n_floats; i += step)
+        copy.to[i] = copy.from[i];
+}
+
+/* Begins the copies that wait: before anything else is done with a state. */
+static enum status settle(struct cuda_engine *e)
+{
+    enum { THREADS = 256, PARTS_MAX = 64 };
     TRY(enter(e));
+    if (e->n_copies == 0)
+        return OK;
+    int n_floats = (int)model_state_floats(&e->base.model->config);
+    int n_parts = ceil_div(n_floats, 4 * THREADS);
+    dim3 grid(n_parts < PARTS_MAX ? n_parts : PARTS_MAX, e->n_copies);
+    copy_images<<<grid, THREADS, 0, e->stream>>>(e->copies, n_floats);
+    for (int i = 0; i < e->n_copies; i++)
+        e->targets[i]->is_target = e->sources[i]->is_source = false;
+    e->n_copies = 0;
+    return cuda_status(cudaGetLastError(), "copying states");
+}
+
+static enum status copy_image(struct engine *engine, void *to, const void *from,
+                              enum cudaMemcpyKind kind)
+{
+    struct cuda_engine *e = self(engine);
+    TRY(settle(e));
     CUDA_TRY(cudaMemcpyAsync(to, from, image_bytes(engine), kind, e->stream),
              "copying a state");
     return finish(e, "copying a state");
 }
 
-/* Nobody waits for it: what follows on the stream comes after it, and waves
- * begin when the stream has ended. */
+/* Many are begun at once, with the next call that does anything else.  Nobody
+ * waits for them: what follows on the stream comes after, and waves begin when
+ * the stream has ended. */
 static enum status cuda_state_copy(struct engine *engine, struct state *to,
                                    const struct state *from)
 {
     struct cuda_engine *e = self(engine);
-    TRY(enter(e));
-    CUDA_TRY(cudaMemcpyAsync(to->image, from->image, image_bytes(engine),
-                             cudaMemcpyDeviceToDevice, e->stream),
-             "copying a state");
+    struct state *source = (struct state *)from;
+    if (e->n_copies == COPIES || to->is_target || to->is_source ||
+        from->is_target)
+        TRY(settle(e));
+    e->copies.list[e->n_copies] = {to->image, from->image};
+    e->targets[e->n_copies] = to;
+    e->sources[e->n_copies++] = source;
+    to->is_target = source->is_source = true;
     return OK;
 }
 
@@ -305,7 +358,7 @@ static enum status cuda_feed(struct engine *engine,
 {
     struct cuda_engine *e = self(engine);
     const struct segment *one = only_segment(segments, n_segments);
-    TRY(enter(e));
+    TRY(settle(e));
     if (one && one->n <= DECODE_MAX && !one->sums) {
         TRY(need_decoder(e));
         if (e->decoder)
@@ -316,10 +369,10 @@ static enum status cuda_feed(struct engine *engine,
     if (is_step(segments, n_segments)) {
         TRY(need_stepper(e));
         if (e->stepper)
-            return stepper_feed(e->stepper, segments, n_segments);
+            return stepper_feed(e->stepper, segments, n_segments, e->floats);
     }
     TRY(need_prefill(e));
-    return prefill_feed(e->prefill, segments, n_segments);
+    return prefill_feed(e->prefill, segments, n_segments, e->floats);
 }
 
 /* The host draws, and the waves read, where the decoder cannot run. */
@@ -345,7 +398,7 @@ static enum status cuda_generate(struct engine *engine, struct state *state,
                                  uint8_t *bytes, size_t n)
 {
     struct cuda_engine *e = self(engine);
-    TRY(enter(e));
+    TRY(settle(e));
     TRY(need_decoder(e));
     if (!e->decoder)
         return generate_by_waves(engine, state, sampler, index, bytes, n);
@@ -379,11 +432,48 @@ static void cuda_close(struct engine *engine)
     free(e);
 }
 
+static enum status cuda_floats_new(struct engine *engine, float **floats,
+                                   size_t n)
+{
+    struct cuda_engine *e = self(engine);
+    *floats = NULL;
+    TRY(enter(e));
+    struct host_floats *one = (struct host_floats *)calloc(1, sizeof *one);
+    if (!one)
+        return fail_memory("results");
+    enum status status = cuda_status(
+        cudaMallocHost(&one->begin, n * sizeof **floats), "memory for results");
+    if (status != OK) {
+        free(one);
+        return status;
+    }
+    one->end = one->begin + n;
+    one->next = e->floats;
+    e->floats = one;
+    *floats = one->begin;
+    return OK;
+}
+
+static void cuda_floats_free(struct engine *engine, float *floats)
+{
+    struct cuda_engine *e = self(engine);
+    struct host_floats **at = &e->floats;
+    while (*at && (*at)->begin != floats)
+        at = &(*at)->next;
+    struct host_floats *one = *at;
+    if (!one)
+        return;
+    *at = one->next;
+    cudaSetDevice(e->index);
+    cudaFreeHost(one->begin);
+    free(one);
+}
+
 /* In the order of struct engine_ops. */
 static const struct engine_ops cuda_ops = {
-    cuda_state_new, cuda_state_free, cuda_state_copy,
-    cuda_state_get, cuda_state_set,  cuda_feed,
-    cuda_generate,  cuda_describe,   cuda_close,
+    cuda_state_new, cuda_state_free, cuda_state_copy,  cuda_state_get,
+    cuda_state_set, cuda_feed,       cuda_generate,    cuda_describe,
+    cuda_close,     cuda_floats_new, cuda_floats_free,
 };
 
 /* ---- opening ------------------------------------------------------------ */
@@ -418,8 +508,14 @@ static enum status count_streams(struct cuda_engine *e)
 {
     size_t free_bytes, all_bytes;
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
-    size_t n = free_bytes / 2 / image_bytes(&e->base);
+    size_t each = image_bytes(&e->base), n = free_bytes / 2 / each;
+    size_t some = all_bytes / TOGETHER_SHARE / each;
     e->base.n_streams = n < BUSY_STREAMS ? (int)n : BUSY_STREAMS;
+    n = n < some ? n : some;
+    if (n > STREAMS_TOGETHER)
+        n = STREAMS_TOGETHER;
+    e->base.n_together =
+        (int)n > e->base.n_streams ? (int)n : e->base.n_streams;
     return OK;
 }
 

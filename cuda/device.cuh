@@ -51,8 +51,24 @@ struct cuda_layer {
 /* The state of a stream: image on the device, as engine.h lays it out. */
 struct state {
     float *image;
-    struct state *next; /* in the engine's list of states to use again */
+    struct state *next;        /* in the engine's list of states to use again */
+    bool is_target, is_source; /* of a copy that has not begun */
 };
+
+/* Pinned memory of the host, which the device can write to. */
+struct host_floats {
+    float *begin, *end;
+    struct host_floats *next;
+};
+
+/* Whether n floats from p on lie in one of them. */
+static inline bool are_pinned(const struct host_floats *floats, const float *p,
+                              size_t n)
+{
+    while (floats && !(p >= floats->begin && p < floats->end))
+        floats = floats->next;
+    return floats && n <= (size_t)(floats->end - p);
+}
 
 /* Where the parts of an image lie, in floats, for kernels: layer l begins at
  * l * layer with the past inputs of its convolution, its s follows at

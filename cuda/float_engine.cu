@@ -415,9 +415,17 @@ static void float_close(struct engine *engine)
 
 /* In the order of struct engine_ops. */
 static const struct engine_ops float_ops = {
-    float_state_new, float_state_free, float_state_copy,
-    float_state_get, float_state_set,  float_feed,
-    float_generate,  float_describe,   float_close,
+    float_state_new,
+    float_state_free,
+    float_state_copy,
+    float_state_get,
+    float_state_set,
+    float_feed,
+    float_generate,
+    float_describe,
+    float_close,
+    NULL,
+    NULL, /* any memory will do for logits */
 };
 
 static enum status allocate(struct float_engine *e, void **room, size_t n)

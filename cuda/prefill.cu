@@ -63,8 +63,9 @@ struct prefill {
     cudaEvent_t copied;
     struct recording recording;
     struct result results[RESULTS];
-    float *sums, *host_sums; /* owned [n_sums]: of each segment     */
-    size_t n_sums;
+    float *sums;      /* owned [n_sums]: of each segment          */
+    float *host_sums; /* owned, pinned [n_host_sums]: the same    */
+    size_t n_sums, n_host_sums;
     struct source source;
     struct part (*parts)[ROWS_MAX]; /* owned [n_slots]                     */
 };
@@ -366,64 +367,98 @@ static bool wants_sums(const struct segment *segments, size_t n)
     return false;
 }
 
-/* Memory for the sums of all segments of a call. */
 static enum status need_sums(struct prefill *p, size_t n)
 {
     if (n <= p->n_sums)
         return OK;
     cudaFree(p->sums);
-    cudaFreeHost(p->host_sums);
-    p->sums = p->host_sums = NULL;
+    p->sums = NULL;
     p->n_sums = 0;
     CUDA_TRY(cudaMalloc(&p->sums, n * sizeof *p->sums), "memory for sums");
-    CUDA_TRY(cudaMallocHost(&p->host_sums, n * sizeof *p->host_sums),
-             "memory for sums");
     p->n_sums = n;
     return OK;
 }
 
-/* Between the caller's memory and the device: there, then back. */
-static enum status move_sums(struct prefill *p, const struct segment *segments,
-                             size_t n, bool is_back)
+static enum status need_host_sums(struct prefill *p, size_t n)
 {
-    size_t each = (size_t)p->batch.n_sums * p->batch.d_inner;
-    size_t row = each * sizeof(float), size = n * row;
-    if (is_back)
-        CUDA_TRY(
-            cudaMemcpy(p->host_sums, p->sums, size, cudaMemcpyDeviceToHost),
-            "fetching sums");
-    for (size_t i = 0; i < n; i++) {
-        float *host = p->host_sums + i * each;
-        if (segments[i].sums && is_back)
-            memcpy(segments[i].sums, host, row);
-        else if (segments[i].sums)
-            memcpy(host, segments[i].sums, row);
-    }
-    if (!is_back)
-        CUDA_TRY(
-            cudaMemcpy(p->sums, p->host_sums, size, cudaMemcpyHostToDevice),
-            "sending sums");
+    if (n <= p->n_host_sums)
+        return OK;
+    cudaFreeHost(p->host_sums);
+    p->host_sums = NULL;
+    p->n_host_sums = 0;
+    CUDA_TRY(cudaMallocHost(&p->host_sums, n * sizeof *p->host_sums),
+             "memory for sums");
+    p->n_host_sums = n;
     return OK;
 }
 
-static enum status send_sums(struct prefill *p, const struct segment *segments,
-                             size_t n)
+/* Whether the sums of all segments lie behind each other in pinned memory. */
+static bool are_together(const struct segment *segments, size_t n, size_t each,
+                         const struct host_floats *floats)
 {
-    p->batch.has_sums = wants_sums(segments, n);
-    if (!p->batch.has_sums)
-        return OK;
-    TRY(need_sums(p, n * (size_t)p->batch.n_sums * p->batch.d_inner));
-    return move_sums(p, segments, n, false);
+    if (!segments[0].sums)
+        return false;
+    for (size_t i = 1; i < n; i++) {
+        if (segments[i].sums != segments[0].sums + i * each)
+            return false;
+    }
+    return are_pinned(floats, segments[0].sums, n * each);
+}
+
+/* Moves the sums of a call between the caller's memory and the device. */
+struct sums_call {
+    const struct segment *segments;
+    size_t n, each;
+    bool are_together;
+};
+
+static enum status send_sums(struct prefill *p, const struct sums_call *c)
+{
+    size_t n = c->n * c->each;
+    const float *from = c->segments[0].sums;
+    TRY(need_sums(p, n));
+    if (!c->are_together) {
+        TRY(need_host_sums(p, n));
+        from = p->host_sums;
+        for (size_t i = 0; i < c->n; i++) {
+            if (c->segments[i].sums)
+                memcpy(p->host_sums + i * c->each, c->segments[i].sums,
+                       c->each * sizeof *from);
+        }
+    }
+    CUDA_TRY(
+        cudaMemcpy(p->sums, from, n * sizeof *from, cudaMemcpyHostToDevice),
+        "sending sums");
+    return OK;
+}
+
+static enum status fetch_sums(struct prefill *p, const struct sums_call *c)
+{
+    float *to = c->are_together ? c->segments[0].sums : p->host_sums;
+    CUDA_TRY(cudaMemcpy(to, p->sums, c->n * c->each * sizeof *to,
+                        cudaMemcpyDeviceToHost),
+             "fetching sums");
+    for (size_t i = 0; i < c->n && !c->are_together; i++) {
+        if (c->segments[i].sums)
+            memcpy(c->segments[i].sums, to + i * c->each, c->each * sizeof *to);
+    }
+    return OK;
 }
 
 enum status prefill_feed(struct prefill *p, const struct segment *segments,
-                         size_t n)
+                         size_t n, const struct host_floats *floats)
 {
     struct source *source = &p->source;
+    struct sums_call sums = {segments, n,
+                             (size_t)p->batch.n_sums * p->batch.d_inner, false};
     source_open(source, &p->batch, segments, n);
     if (source->left == 0)
         return OK;
-    TRY(send_sums(p, segments, n));
+    p->batch.has_sums = wants_sums(segments, n);
+    if (p->batch.has_sums) {
+        sums.are_together = are_together(segments, n, sums.each, floats);
+        TRY(send_sums(p, &sums));
+    }
     enum status status =
         source->left <= (size_t)source->rows && build_wave(p, 0) ? run_single(p)
                                                                  : run_steps(p);
@@ -432,9 +467,7 @@ enum status prefill_feed(struct prefill *p, const struct segment *segments,
             p->results[i].is_pending = false;
         cudaDeviceSynchronize();
     }
-    if (status == OK && p->batch.has_sums)
-        status = move_sums(p, segments, n, true);
-    return status;
+    return status == OK && p->batch.has_sums ? fetch_sums(p, &sums) : status;
 }
 
 /* ---- opening ------------------------------------------------------------ */

@@ -17,6 +17,7 @@ void prefill_close(struct prefill *prefill); /* NULL is accepted */
 
 /* engine_feed.  Returns when all is done. */
 enum status prefill_feed(struct prefill *prefill,
-                         const struct segment *segments, size_t n);
+                         const struct segment *segments, size_t n,
+                         const struct host_floats *floats);
 
 #endif

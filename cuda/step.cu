@@ -450,7 +450,7 @@ static void describe_model(struct step_model *m, const struct cuda_model *from,
 enum {
     STEP_ROWS = 4096,    /* of a launch                                      */
     STEP_ROWS_LEAST = 8, /* of a tile, where there are as many              */
-    LOGITS_BYTES = STEP_ROWS * N_BYTES_VOCAB * 4,
+    LOGITS_FLOATS = STEP_ROWS * N_BYTES_VOCAB,
     ASK_EARLY_US = 100, /* a sleep ends up to 60 us late                    */
     ASK_US = 200
 };
@@ -474,8 +474,8 @@ struct stepper {
     int timed_rows;     /* of a tile in the last step; 0: none  */
     double step_us;     /* what that took                       */
     void *weights;      /* owned                                */
-    char *sent;         /* owned, pinned, read by the kernel: images, then
-                           bytes                                */
+    char *sent;         /* owned, pinned, read by the kernel: images, where
+                           logits are wanted, then bytes        */
     float *host_bits;   /* owned, pinned                        */
     float *host_logits; /* the same; NULL until wanted          */
     float *logits;      /* owned                                */
@@ -500,17 +500,31 @@ static void set_launch(cudaLaunchConfig_t *config,
 
 /* Takes the next segments that have a byte; how many. */
 static int take_rows(struct stepper *s, const struct segment **next,
-                     const struct segment *end, bool *wants_logits)
+                     const struct segment *end)
 {
     int n = 0;
-    *wants_logits = false;
     for (; *next < end && n < STEP_ROWS; (*next)++) {
-        if ((*next)->n == 0)
-            continue;
-        s->segments[n++] = *next;
-        *wants_logits |= (*next)->logits != NULL;
+        if ((*next)->n > 0)
+            s->segments[n++] = *next;
     }
     return n;
+}
+
+/* Where the kernel writes the logits of row i: where they are wanted, or into
+ * memory of ours. */
+static enum status place_logits(struct stepper *s, int i,
+                                const struct host_floats *floats, float **place)
+{
+    float *wanted = s->segments[i]->logits;
+    *place = wanted;
+    if (!wanted || are_pinned(floats, wanted, N_BYTES_VOCAB))
+        return OK;
+    if (!s->host_logits)
+        CUDA_TRY(cudaMallocHost(&s->host_logits,
+                                LOGITS_FLOATS * sizeof *s->host_logits),
+                 "memory for results");
+    *place = s->host_logits + (size_t)i * N_BYTES_VOCAB;
+    return OK;
 }
 
 /* Rows of a tile: so that teams have equal shares, in as few rounds as the
@@ -522,19 +536,17 @@ static int tile_rows(const struct stepper *s, int n)
     return rows < STEP_ROWS_LEAST ? STEP_ROWS_LEAST : rows;
 }
 
-static enum status launch_rows(struct stepper *s, int n, bool wants_logits)
+static enum status launch_rows(struct stepper *s, int n,
+                               const struct host_floats *floats)
 {
-    size_t images = n * sizeof(float *);
-    struct step_job job = {n,
-                           tile_rows(s, n),
-                           (float *const *)s->sent,
-                           (const uint8_t *)s->sent + images,
-                           s->logits,
-                           wants_logits ? s->host_logits : NULL,
-                           s->host_bits};
+    float **images = (float **)s->sent;
+    uint8_t *bytes = (uint8_t *)(images + 2 * n);
+    struct step_job job = {n,         tile_rows(s, n), images,      bytes,
+                           s->logits, images + n,      s->host_bits};
     for (int i = 0; i < n; i++) {
-        ((float **)s->sent)[i] = s->segments[i]->state->image;
-        s->sent[images + i] = (char)s->segments[i]->bytes[0];
+        images[i] = s->segments[i]->state->image;
+        bytes[i] = s->segments[i]->bytes[0];
+        TRY(place_logits(s, i, floats, &images[n + i]));
     }
     int n_tiles = ceil_div(n, job.tile_rows);
     cudaLaunchConfig_t config;
@@ -600,26 +612,22 @@ static void take_results(struct stepper *s, int n)
         const struct segment *segment = s->segments[i];
         if (segment->bits)
             segment->bits[0] = s->host_bits[i];
-        if (segment->logits)
-            memcpy(segment->logits, s->host_logits + (size_t)i * N_BYTES_VOCAB,
-                   N_BYTES_VOCAB * sizeof(float));
+        const float *made = ((float **)s->sent)[n + i];
+        if (made != segment->logits)
+            memcpy(segment->logits, made, N_BYTES_VOCAB * sizeof *made);
     }
 }
 
 enum status stepper_feed(struct stepper *s, const struct segment *segments,
-                         size_t n)
+                         size_t n, const struct host_floats *floats)
 {
     const struct segment *next = segments;
     for (;;) {
-        bool wants_logits;
-        int rows = take_rows(s, &next, segments + n, &wants_logits);
+        int rows = take_rows(s, &next, segments + n);
         if (rows == 0)
             return OK;
-        if (wants_logits && !s->host_logits)
-            CUDA_TRY(cudaMallocHost(&s->host_logits, LOGITS_BYTES),
-                     "memory for results");
         double start = now_us();
-        TRY(launch_rows(s, rows, wants_logits));
+        TRY(launch_rows(s, rows, floats));
         TRY(await_step(s, tile_rows(s, rows), start));
         take_results(s, rows);
     }
@@ -713,15 +721,16 @@ static enum status place_weights(struct stepper *s,
 
 static enum status allocate(struct stepper *s)
 {
-    size_t sent = STEP_ROWS * (sizeof(float *) + 1);
+    size_t sent = STEP_ROWS * (2 * sizeof(float *) + 1);
     CUDA_TRY(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming |
                                                     cudaEventBlockingSync),
              "an event");
     CUDA_TRY(cudaMallocHost(&s->sent, sent), "memory for bytes");
     CUDA_TRY(cudaMallocHost(&s->host_bits, STEP_ROWS * sizeof(float)),
              "memory for results");
-    return cuda_status(cudaMalloc(&s->logits, LOGITS_BYTES),
-                       "memory for results");
+    return cuda_status(
+        cudaMalloc(&s->logits, LOGITS_FLOATS * sizeof *s->logits),
+        "memory for results");
 }
 
 static enum status set_up(struct stepper *s, const struct cuda_model *model)

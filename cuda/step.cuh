@@ -21,8 +21,9 @@ enum status stepper_open(struct stepper **stepper,
 void stepper_close(struct stepper *stepper); /* NULL is accepted */
 
 /* engine_feed for segments of one byte or none, without sums.  Returns when
- * all is done. */
+ * all is done.  Logits in any of floats are written there by the kernel. */
 enum status stepper_feed(struct stepper *stepper,
-                         const struct segment *segments, size_t n);
+                         const struct segment *segments, size_t n,
+                         const struct host_floats *floats);
 
 #endif

@@ -1017,17 +1017,18 @@ static __device__ __forceinline__ void step_deliver(const step_block<T> &k,
         const int t = k.rank * k.own + r, row = k.row + t;
         float *state =
             k.template place<float *>(k.m.at.image)[t] + k.m.image.logits;
+        float *wanted = job.host_logits[row];
         float bits = cost_of(state, k.byte(t), k.lane);
         if (k.lane == 0)
             job.host_bits[row] = bits;
         __syncwarp();
-        const size_t at = (size_t)row * N_BYTES_VOCAB;
+        const float *logits = job.logits + (size_t)row * N_BYTES_VOCAB;
 #pragma unroll
         for (int i = k.lane; i < N_BYTES_VOCAB; i += WARP) {
-            float x = job.logits[at + i];
+            float x = logits[i];
             state[i] = x;
-            if (job.host_logits)
-                job.host_logits[at + i] = x;
+            if (wanted)
+                wanted[i] = x;
         }
     }
 }

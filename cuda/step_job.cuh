@@ -132,9 +132,10 @@ struct step_job {
     int n_rows, tile_rows;
     float *const *images; /* [n_rows], the host's                          */
     const uint8_t *bytes; /* [n_rows], the host's                          */
-    float *logits;        /* [n_rows][256]                                 */
-    float *host_logits;   /* the same for the host, or NULL                */
-    float *host_bits;     /* [n_rows]                                      */
+    float *logits;        /* [n_rows][256], of this GPU                    */
+    float *const *host_logits; /* [n_rows], where the host wants them, NULL
+                                  where not                                */
+    float *host_bits; /* [n_rows]                                      */
 };
 
 /* What blocks of a team send each other in a layer; in this order. */

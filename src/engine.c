@@ -131,6 +131,22 @@ enum status engine_generate(struct engine *engine, struct state *state,
     return engine->ops->generate(engine, state, sampler, index, bytes, n);
 }
 
+enum status engine_floats_new(struct engine *engine, float **floats, size_t n)
+{
+    if (engine->ops->floats_new)
+        return engine->ops->floats_new(engine, floats, n);
+    *floats = malloc(n * sizeof **floats);
+    return *floats ? OK : fail_memory("results");
+}
+
+void engine_floats_free(struct engine *engine, float *floats)
+{
+    if (engine->ops->floats_free)
+        engine->ops->floats_free(engine, floats);
+    else
+        free(floats);
+}
+
 void engine_describe(const struct engine *engine, char text[160])
 {
     engine->ops->describe(engine, text);

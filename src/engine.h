@@ -84,6 +84,10 @@ struct engine_ops {
                             uint8_t *bytes, size_t n);
     void (*describe)(const struct engine *, char text[160]);
     void (*close)(struct engine *);
+
+    /* Both or none of them: see engine_floats_new(). */
+    enum status (*floats_new)(struct engine *, float **floats, size_t n);
+    void (*floats_free)(struct engine *, float *floats);
 };
 
 /* The first member of every engine. */
@@ -91,7 +95,8 @@ struct engine {
     const struct engine_ops *ops;
     const struct model *model;
     int n_streams; /* that keep it busy when stepped together; 0: some dozens */
-    bool is_apart; /* it computes without the cores of the machine       */
+    int n_together; /* that a call may read at once, to gain; 0: some dozens */
+    bool is_apart;  /* it computes without the cores of the machine       */
     struct state *begun; /* a stream's begin, once one was wanted: engine.c */
 };
 
@@ -176,6 +181,11 @@ enum status engine_feed(struct engine *engine, const struct segment *segments,
 enum status engine_generate(struct engine *engine, struct state *state,
                             const struct sampler *sampler, uint64_t index,
                             uint8_t *bytes, size_t n);
+
+/* Memory for n floats that the engine may write logits to without a detour,
+ * which it needs for any other memory.  To be freed before the engine. */
+enum status engine_floats_new(struct engine *engine, float **floats, size_t n);
+void engine_floats_free(struct engine *engine, float *floats);
 
 /* "cpu avx512vnni, 2 threads" */
 void engine_describe(const struct engine *engine, char text[160]);

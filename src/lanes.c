@@ -9,8 +9,8 @@
  *                then the engine reads it, predicting what follows
  *
  * Where the engine leaves the cores alone, an encoder has its wave in two
- * halves, and so has a decoder of many lanes: one is read while the other is
- * coded.
+ * halves: one is read while the other is coded.  A decoder has not: half as
+ * many lanes take the engine more than half of the time.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,7 +26,6 @@ enum {
     CHUNK_MIN = 64,         /* bytes of a lane that an encoder takes at a   */
     CHUNK_APART = 128,      /* time; with an engine apart;                  */
     CHUNK_ROWS = 1024,      /* of all lanes, if they are few                */
-    DECODER_HALVES = 768,   /* lanes: half of them take half of the time    */
     GIVE_UP_BYTES = 1 << 16 /* after which a code has to be worth it        */
 };
 
@@ -36,7 +35,8 @@ struct lane {
     struct range_coder coder;
     uint8_t *bytes; /* [length]                                             */
     uint32_t length;
-    float *logits; /* [chunk + 1][256]: of the next byte, and those after  */
+    float *logits; /* [chunk + 1][256]: of the next byte, and of those after
+                      it; a decoder has the first, which it uses again      */
 };
 
 struct group {
@@ -74,7 +74,8 @@ struct lanes {
     uint32_t n_lanes_made;
     struct group *groups; /* [n_groups_made]                           */
     uint32_t n_groups_made;
-    float *logits; /* of all lanes                              */
+    float *logits; /* of all lanes, the engine's                */
+    size_t n_logits_made;
 
     /* The wave. */
     uint32_t n_lanes, n_groups;
@@ -167,6 +168,14 @@ static void clear_wave(struct lanes *l)
     l->n_lanes = l->n_groups = 0;
 }
 
+static void free_logits(struct lanes *l)
+{
+    if (l->logits)
+        engine_floats_free(l->engine, l->logits);
+    l->logits = NULL;
+    l->n_logits_made = 0;
+}
+
 void lanes_close(struct lanes *lanes)
 {
     if (!lanes)
@@ -178,7 +187,7 @@ void lanes_close(struct lanes *lanes)
     free(lanes->lanes);
     free(lanes->segments);
     free(lanes->groups);
-    free(lanes->logits);
+    free_logits(lanes);
     free(lanes);
 }
 
@@ -220,11 +229,13 @@ static enum status make_groups(struct lanes *l, uint32_t n)
 
 static enum status make_logits(struct lanes *l, uint32_t n_lanes)
 {
-    size_t rows = l->chunk + (size_t)1;
-    free(l->logits);
-    l->logits = malloc(n_lanes * rows * sizeof l->fresh_logits);
-    if (!l->logits)
-        return fail_memory("the lanes");
+    size_t rows = l->is_decoder ? 1 : l->chunk + (size_t)1;
+    size_t n = n_lanes * rows * 256;
+    if (n > l->n_logits_made) {
+        free_logits(l);
+        TRY(engine_floats_new(l->engine, &l->logits, n));
+        l->n_logits_made = n;
+    }
     for (uint32_t i = 0; i < n_lanes; i++)
         l->lanes[i].logits = l->logits + i * rows * 256;
     return OK;
@@ -281,8 +292,8 @@ static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
 static void make_halves(struct lanes *l)
 {
     uint32_t n = l->n_groups, first = n;
-    bool is_long = !l->is_decoder || l->n_lanes >= DECODER_HALVES;
-    if (is_long && l->engine->is_apart && n > 1 && threads_count(l->team) > 1)
+    if (!l->is_decoder && l->engine->is_apart && n > 1 &&
+        threads_count(l->team) > 1)
         first = (n + 1) / 2;
     uint32_t lane =
         first < n ? (uint32_t)(l->groups[first].lanes - l->lanes) : l->n_lanes;
@@ -330,7 +341,7 @@ static enum status feed(struct lanes *l, const struct half *half)
             .state = lane->state,
             .bytes = lane->bytes + half->t,
             .n = k,
-            .logits = lane->logits + 256,
+            .logits = l->is_decoder ? lane->logits : lane->logits + 256,
         };
         n++;
     }
@@ -412,7 +423,7 @@ static enum status advance(struct lanes *l, struct half *half)
     for (uint32_t i = half->lane; i < half->end_lane; i++) {
         struct lane *lane = &l->lanes[i];
         uint32_t k = chunk_bytes(l, lane, half->t);
-        if (k > 0)
+        if (k > 0 && !l->is_decoder)
             memcpy(lane->logits, lane->logits + 256 * k,
                    sizeof l->fresh_logits);
         n += k;

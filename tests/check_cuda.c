@@ -287,6 +287,61 @@ START_TEST(streams_do_not_disturb_each_other)
 }
 END_TEST
 
+/* Feeds both engines a byte a stream, from text + t on. */
+static void assert_step(struct segment *of_gpu, struct segment *of_cpu,
+                        size_t n, size_t t)
+{
+    for (size_t i = 0; i < n; i++)
+        of_gpu[i].bytes = of_cpu[i].bytes = text + t + i % 8;
+    assert_ok(engine_feed(gpu, of_gpu, n));
+    assert_ok(engine_feed(cpu, of_cpu, n));
+    for (size_t i = 0; i < n; i++) {
+        if (of_gpu[i].logits)
+            ck_assert_mem_eq(of_gpu[i].logits, of_cpu[i].logits,
+                             sizeof(float[256]));
+    }
+}
+
+/* Predictions of n streams that read a byte each, a few times: into memory of
+ * the engine's, into other memory, and nowhere. */
+static void assert_predictions(size_t n, size_t times)
+{
+    struct segment *of_gpu = calloc(n, sizeof *of_gpu);
+    struct segment *of_cpu = calloc(n, sizeof *of_cpu);
+    float *mine = calloc(n, sizeof(float[256])), *engines;
+    float *want = calloc(n, sizeof(float[256]));
+    assert_ok(engine_floats_new(gpu, &engines, n * 256));
+    for (size_t i = 0; i < n; i++) {
+        float *const places[] = {engines + i * 256, mine + i * 256, NULL};
+        of_gpu[i] = (struct segment){
+            .state = new_state(gpu), .n = 1, .logits = places[i % 3]};
+        of_cpu[i] = (struct segment){
+            .state = new_state(cpu), .n = 1, .logits = want + i * 256};
+    }
+    for (size_t t = 0; t < times; t++)
+        assert_step(of_gpu, of_cpu, n, t);
+    for (size_t i = 0; i < n; i++) {
+        engine_state_free(gpu, of_gpu[i].state);
+        engine_state_free(cpu, of_cpu[i].state);
+    }
+    engine_floats_free(gpu, engines);
+    free(want);
+    free(mine);
+    free(of_cpu);
+    free(of_gpu);
+}
+
+START_TEST(predictions_come_where_they_are_wanted)
+{
+    static const int specs[N_STREAM_SPECS] = {0, 1, 2, 6, 8, 10, 11};
+    open_spec(specs[_i]);
+    assert_predictions(3, 5);
+    assert_predictions(129, 2);
+    assert_predictions(1100, 1);
+    close_spec();
+}
+END_TEST
+
 /* The same draws on both, from states that have read the same. */
 static void assert_generates(const struct sampler *sampler, size_t n)
 {
@@ -357,6 +412,30 @@ START_TEST(copies_and_begins_agree)
     assert_image(gpu, a, want_image);
     engine_state_free(gpu, a);
     engine_state_free(gpu, b);
+    close_spec();
+}
+END_TEST
+
+/* Copies of which one takes what another gives, or takes its place. */
+START_TEST(copies_come_in_their_order)
+{
+    enum { N = 300 };
+    struct state *all[N];
+    open_spec(0);
+    for (int i = 0; i < N; i++)
+        all[i] = new_state(gpu);
+    feed(gpu, all[0], text, LENGTH, NULL, NULL);
+    for (int i = 1; i < N; i++)
+        assert_ok(engine_state_copy(gpu, all[i], all[i == 2 ? 1 : 0]));
+    assert_ok(engine_state_copy(gpu, all[3], all[2]));
+    assert_ok(engine_state_begin(gpu, all[1]));
+    assert_ok(engine_state_copy(gpu, all[4], all[1]));
+    for (int i = 0; i < N; i++) {
+        if (i == 1 || i == 4)
+            feed(gpu, all[i], text, LENGTH, NULL, NULL);
+        assert_image(gpu, all[i], want_image);
+        engine_state_free(gpu, all[i]);
+    }
     close_spec();
 }
 END_TEST
@@ -504,10 +583,13 @@ static Suite *cuda_suite(void)
     tcase_add_test(tests, chunks_of_all_lengths_agree);
     tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0,
                         N_STREAM_SPECS);
+    tcase_add_loop_test(tests, predictions_come_where_they_are_wanted, 0,
+                        N_STREAM_SPECS);
     tcase_add_loop_test(tests, sums_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
     tcase_add_test(tests, copies_and_begins_agree);
+    tcase_add_test(tests, copies_come_in_their_order);
     tcase_add_test(tests, the_shipped_model_agrees);
     if (getenv("MAMBYTE_SLOW"))
         tcase_add_test(tests, a_megabyte_agrees);
