@@ -5,6 +5,7 @@
 #include "classifier.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,10 @@
 #include "snapshot.h"
 #include "threads.h"
 
-enum { RECORDS_TO_SHARE = 16 }; /* from so many on threads gain */
+enum {
+    RECORDS_TO_SHARE = 16, /* from so many on threads gain */
+    SENTENCE_MAX = 1024
+};
 
 #define SUFFIX ".state"
 #define LN2    0x1.62e42fefa39efp-1
@@ -151,11 +155,12 @@ static enum status open_records(struct classifier *c)
                      c->head.w != NULL));
     size_t n = (size_t)c->records.n;
     c->logits = calloc(n * (size_t)c->n_labels, sizeof *c->logits);
-    c->features = calloc(n * (size_t)c->head.n_features + 1, sizeof(float));
-    if (c->head.grams.n > 0)
-        c->bags = calloc(n, sizeof *c->bags);
-    bool has_bags = c->bags || c->head.grams.n == 0;
-    return c->logits && c->features && has_bags ? OK : fail_memory("records");
+    bool has_all = c->logits != NULL;
+    for (int i = 0; i < 2 && c->head.grams.n > 0; i++) {
+        c->bags[i] = calloc(n, sizeof *c->bags[i]);
+        has_all &= c->bags[i] != NULL;
+    }
+    return has_all ? OK : fail_memory("records");
 }
 
 enum status classifier_open(struct classifier *classifier,
@@ -186,9 +191,11 @@ void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
     threads_close(c->team);
-    for (int i = 0; c->bags && i < c->records.n; i++)
-        gram_bag_free(&c->bags[i]);
-    free(c->bags);
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; c->bags[k] && i < c->records.n; i++)
+            gram_bag_free(&c->bags[k][i]);
+        free(c->bags[k]);
+    }
     sparse_free(&c->grams);
     records_close(&c->records);
     for (int i = 0; i < c->n_begins; i++)
@@ -198,106 +205,145 @@ void classifier_close(struct classifier *classifier)
     free(c->names);
     free(c->begins);
     free(c->priors);
-    free(c->features);
     free(c->logits);
     head_free(&c->head);
     *c = (struct classifier){0};
 }
 
-static void judge_by_bits(struct classifier *c, int i)
-{
-    const struct record *item = &c->records.items[i];
-    float *logits = c->logits + (size_t)i * (size_t)c->n_labels;
-    double length = item->n_bytes > 0 ? sqrt((double)item->n_bytes) : 1;
-    double least = item->bits[0];
-    for (int k = 1; k < c->n_labels; k++)
-        least = item->bits[k] < least ? item->bits[k] : least;
-    for (int k = 0; k < c->n_labels; k++)
-        logits[k] =
-            (float)(((double)c->priors[k] - (item->bits[k] - least) / length) *
-                    LN2);
-}
+/* ---- reading ------------------------------------------------------------ */
 
-/* ---- a batch of records, with others ------------------------------------- */
-
+/* A batch of records, with others. */
 struct batch {
     struct classifier *classifier;
     const struct record_part *parts;
-    int n;
+    int n, n_ended;
     bool goes_on;
-    int n_members;            /* that work on it      */
-    enum status engine, bags; /* when they were read */
+    classifier_meanwhile *meanwhile;
+    void *context;
+    int n_members;                    /* that work on it */
+    enum status engine, bags, caller; /* when they were done */
+    char sentence[SENTENCE_MAX];      /* of the engine, when it failed */
 };
 
-/* Does a batch's work: all members of the team, or, for few records, the
- * caller as the only one. */
+/* Does a batch's work: all members of the team, or, for few records and while
+ * they are at other work, the caller as the only one. */
 static enum status work_on(struct batch *batch, threads_work *work)
 {
     struct classifier *c = batch->classifier;
     batch->n_members = 1;
-    if (batch->n < RECORDS_TO_SHARE || !c->head.w) {
+    if (batch->n < RECORDS_TO_SHARE || !c->head.w || c->is_at_work) {
         work(batch, 0);
         return OK;
     }
     if (!c->team)
         TRY(threads_open(&c->team, c->n_threads));
     batch->n_members = threads_count(c->team);
+    c->is_at_work = true;
     threads_run(c->team, work, batch);
+    c->is_at_work = false;
     return OK;
 }
 
 static enum status fill_bags(const struct batch *batch)
 {
     struct classifier *c = batch->classifier;
-    for (int i = 0; c->bags && i < batch->n; i++) {
+    for (int i = 0; c->bags[0] && i < batch->n; i++) {
         const struct record_part *part = &batch->parts[i];
+        struct gram_bag *bag = &c->bags[0][i];
         if (i > 0 || !batch->goes_on)
-            gram_bag_begin(&c->bags[i]);
-        TRY(grams_feed(&c->head.grams, &c->bags[i], part->bytes, part->n));
+            gram_bag_begin(bag);
+        TRY(grams_feed(&c->head.grams, bag, part->bytes, part->n));
+        if (i < batch->n_ended)
+            TRY(grams_end(&c->head.grams, bag));
     }
     return OK;
 }
 
-/* The caller waits for the engine, and another member fills the bags. */
+static void read_records(struct batch *batch)
+{
+    batch->engine = records_feed(&batch->classifier->records, batch->parts,
+                                 batch->n, batch->goes_on);
+    if (batch->engine != OK)
+        snprintf(batch->sentence, sizeof batch->sentence, "%s",
+                 status_message());
+}
+
+/* Of up to three members at work one has the engine, one the bags, and the
+ * caller what is to be done meanwhile. */
 static void read_share(void *context, int index)
 {
     struct batch *batch = context;
-    if (index == 0)
-        batch->engine = records_feed(&batch->classifier->records, batch->parts,
-                                     batch->n, batch->goes_on);
-    if (index == batch->n_members - 1)
+    int last = batch->n_members - 1;
+    if (index == 0 && batch->meanwhile)
+        batch->caller = batch->meanwhile(batch->context);
+    if (index == (last < 1 ? 0 : 1))
+        read_records(batch);
+    if (index == (last < 2 ? 0 : 2))
         batch->bags = fill_bags(batch);
 }
 
 enum status classifier_feed(struct classifier *classifier,
-                            const struct record_part *parts, int n,
-                            bool goes_on)
+                            const struct record_part *parts, int n, int n_ended,
+                            bool goes_on, classifier_meanwhile *meanwhile,
+                            void *context)
 {
     struct batch batch = {
-        .classifier = classifier, .parts = parts, .n = n, .goes_on = goes_on};
+        .classifier = classifier,
+        .parts = parts,
+        .n = n,
+        .n_ended = n_ended,
+        .goes_on = goes_on,
+        .meanwhile = meanwhile,
+        .context = context,
+    };
     TRY(work_on(&batch, read_share));
-    TRY(batch.engine);
+    TRY(batch.caller);
+    if (batch.engine != OK)
+        return fail(batch.engine, "%s", batch.sentence);
     return batch.bags == OK ? OK : fail_memory("a record");
 }
 
-void classifier_keep(struct classifier *classifier, int i)
+/* ---- judging ------------------------------------------------------------ */
+
+static void judge_by_bits(struct classifier *c, int i)
 {
-    records_keep(&classifier->records, i);
-    if (classifier->bags) {
-        struct gram_bag kept = classifier->bags[i];
-        classifier->bags[i] = classifier->bags[0];
-        classifier->bags[0] = kept;
-    }
+    const struct record_aside *record = &c->records.aside[i];
+    float *logits = c->logits + (size_t)i * (size_t)c->n_labels;
+    double length = record->n_bytes > 0 ? sqrt((double)record->n_bytes) : 1;
+    double least = record->bits[0];
+    for (int k = 1; k < c->n_labels; k++)
+        least = record->bits[k] < least ? record->bits[k] : least;
+    for (int k = 0; k < c->n_labels; k++)
+        logits[k] = (float)(((double)c->priors[k] -
+                             (record->bits[k] - least) / length) *
+                            LN2);
 }
 
-/* Rows for the grams of n records, whose values are still to come. */
-static enum status end_bags(struct classifier *c, int n)
+enum status classifier_set_aside(struct classifier *classifier, int n,
+                                 bool one_goes_on)
+{
+    struct classifier *c = classifier;
+    TRY(records_set_aside(&c->records, n, one_goes_on));
+    struct gram_bag *ended = c->bags[0];
+    c->bags[0] = c->bags[1];
+    c->bags[1] = ended;
+    if (ended && one_goes_on) {
+        struct gram_bag kept = ended[n];
+        ended[n] = c->bags[0][0];
+        c->bags[0][0] = kept;
+    }
+    for (int i = 0; i < n && !c->head.w; i++)
+        judge_by_bits(c, i);
+    return OK;
+}
+
+/* Rows for the grams of the records aside, whose values are still to come. */
+static enum status add_rows(struct classifier *c)
 {
     sparse_clear(&c->grams);
-    for (int i = 0; c->bags && i < n; i++) {
-        struct gram_bag *bag = &c->bags[i];
+    for (int i = 0; c->bags[1] && i < c->records.n_aside; i++) {
+        const struct gram_bag *bag = &c->bags[1][i];
         float *values;
-        TRY(grams_end(&c->head.grams, bag));
         TRY(sparse_add_row(&c->grams, bag->columns, bag->n, &values));
     }
     return OK;
@@ -308,31 +354,23 @@ static void judge_share(void *context, int index)
 {
     const struct batch *batch = context;
     struct classifier *c = batch->classifier;
-    size_t size = (size_t)c->head.n_features;
     int begin, end;
     threads_split(&begin, &end, batch->n, index, batch->n_members);
-    for (int i = begin; i < end; i++) {
-        if (c->bags)
-            grams_values(&c->head.grams, &c->bags[i],
-                         c->grams.values + c->grams.begins[i]);
-        records_average(&c->records, i);
-        memcpy(c->features + (size_t)i * size, c->records.items[i].sums,
-               size * sizeof(float));
-    }
-    head_classify(&c->head, c->logits, c->features, &c->grams, (size_t)begin,
-                  (size_t)end);
+    for (int i = begin; i < end && c->bags[1]; i++)
+        grams_values(&c->head.grams, &c->bags[1][i],
+                     c->grams.values + c->grams.begins[i]);
+    records_average(&c->records, begin, end);
+    head_classify(&c->head, c->logits, c->records.aside[0].sums, &c->grams,
+                  (size_t)begin, (size_t)end);
 }
 
-enum status classifier_judge(struct classifier *classifier, int n)
+enum status classifier_judge(struct classifier *classifier)
 {
     struct classifier *c = classifier;
-    struct batch batch = {.classifier = c, .n = n};
-    if (!c->head.w) {
-        for (int i = 0; i < n; i++)
-            judge_by_bits(c, i);
+    struct batch batch = {.classifier = c, .n = c->records.n_aside};
+    if (batch.n == 0 || !c->head.w)
         return OK;
-    }
-    TRY(end_bags(c, n));
+    TRY(add_rows(c));
     return work_on(&batch, judge_share);
 }
 

@@ -29,13 +29,13 @@ struct classifier {
     int n_begins;
     float *priors; /* [n_labels]: log2 */
 
-    struct gram_bag *bags; /* [records.n], of the items; NULL where the head
-                            * has no grams */
-    struct sparse grams;   /* of the items that are judged */
-    float *features;       /* [records.n][n_features] */
-    float *logits;         /* [records.n][n_labels], after classifier_judge */
+    struct gram_bag *bags[2]; /* [records.n], of the items, and of those set
+                               * aside; NULL where the head has no grams */
+    struct sparse grams;      /* of the records that are judged */
+    float *logits; /* [records.n][n_labels], of those that were judged */
     int n_threads;
     struct threads *team; /* NULL until there are records for several */
+    bool is_at_work;      /* the team */
 };
 
 /* choice: a file of a head, the name of one in the catalog, or files of states
@@ -46,17 +46,25 @@ enum status classifier_open(struct classifier *classifier,
                             const char *priors, int n_threads);
 void classifier_close(struct classifier *classifier);
 
-/* records_feed and records_keep, and the grams too. */
+/* What the caller does while records are read, as with those set aside. */
+typedef enum status classifier_meanwhile(void *context);
+
+/* records_feed, and the grams too; the first n_ended parts come to the ends of
+ * their records.  The caller's thread calls meanwhile, before this returns, if
+ * it is not NULL. */
 enum status classifier_feed(struct classifier *classifier,
-                            const struct record_part *parts, int n,
-                            bool goes_on);
-void classifier_keep(struct classifier *classifier, int i);
+                            const struct record_part *parts, int n, int n_ended,
+                            bool goes_on, classifier_meanwhile *meanwhile,
+                            void *context);
 
-/* Fills the logits of records items [0, n), which have been read to their
- * ends. */
-enum status classifier_judge(struct classifier *classifier, int n);
+/* records_set_aside, and the grams too. */
+enum status classifier_set_aside(struct classifier *classifier, int n,
+                                 bool one_goes_on);
 
-/* The probabilities of item i, [n_labels], which sum to 1. */
+/* Fills the logits of the records that are aside, once. */
+enum status classifier_judge(struct classifier *classifier);
+
+/* The probabilities of record i of those, [n_labels], which sum to 1. */
 void classifier_probabilities(const struct classifier *classifier, int i,
                               double *probabilities);
 

@@ -2,7 +2,8 @@
  *
  * Every record is read from the same begin: from one state, for its sums, or
  * from several, one for each class, for what it costs after each.  A record
- * may come in parts, over several calls.
+ * may come in parts, over several calls.  Records that have ended are set
+ * aside, so that others can be read while something is made of them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,12 +22,19 @@ struct record_part {
     size_t n;
 };
 
-/* A record that has been read, or is being read. */
+/* A record that is being read, or has been. */
 struct record {
     uint64_t n_bytes;
     float *sums;            /* [sums_floats()], or NULL */
     double *bits;           /* [n_begins], or NULL */
     struct state **streams; /* [n_begins] */
+};
+
+/* One that has been set aside. */
+struct record_aside {
+    uint64_t n_bytes;
+    float *sums;        /* [sums_floats()], or NULL; those of the next behind */
+    const double *bits; /* [n_begins], or NULL: until others are read         */
 };
 
 struct records {
@@ -35,6 +43,11 @@ struct records {
     int n_begins;
     struct record *items; /* [n]: so many are read together */
     int n;
+    struct record_aside *aside; /* [n_aside] */
+    int n_aside;
+    bool has_sums;
+    float *sums[2]; /* [n_sums][sums_floats()]: of items, of those aside */
+    int n_sums[2];
     struct segment *segments; /* [n][n_begins] */
     float *costs;             /* [n_costs], of bytes, in one call */
     size_t n_costs;
@@ -51,10 +64,12 @@ void records_close(struct records *records);
 enum status records_feed(struct records *records,
                          const struct record_part *parts, int n, bool goes_on);
 
-/* Item i will be the one that goes on. */
-void records_keep(struct records *records, int i);
+/* Items [0, n) have ended, and are set aside in place of others that were;
+ * item n goes on, as item 0, when one_goes_on. */
+enum status records_set_aside(struct records *records, int n, bool one_goes_on);
 
-/* The mean over the bytes of an item, in place of its sums. */
-void records_average(struct records *records, int i);
+/* The mean over the bytes of records [begin, end) of those aside, in place of
+ * their sums. */
+void records_average(struct records *records, int begin, int end);
 
 #endif

@@ -26,10 +26,12 @@ static enum status read_some(struct table *table, struct records *records,
         parts[j] = (struct record_part){e->items[i + (size_t)j].text,
                                         e->items[i + (size_t)j].n};
     enum status status = records_feed(records, parts, *n, false);
-    for (int j = 0; j < *n && status == OK; j++) {
-        records_average(records, j);
-        memcpy(table->x + (i + (size_t)j) * size, records->items[j].sums,
-               size * sizeof(float));
+    if (status == OK)
+        status = records_set_aside(records, *n, false);
+    if (status == OK) {
+        records_average(records, 0, *n);
+        memcpy(table->x + i * size, records->aside[0].sums,
+               (size_t)*n * size * sizeof(float));
     }
     free(parts);
     return status;

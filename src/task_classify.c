@@ -1,8 +1,9 @@
 /* task_classify.c -- a label a record, as soon as the record ends; or what
  * the model says of it, for other tools; or how often labels are right.
  *
- * The records of a piece of input are read together, each from the begin.
- * What the last of them left open goes on in the next piece.
+ * The records of a piece of input are read together, each from the begin, in
+ * batches; while one is read the one before it, which was set aside, gets its
+ * labels.  What the last of them left open goes on in the next piece.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,11 +23,17 @@
 
 enum { RECORD_TEXT_MAX = 1 << 18 }; /* bytes of a record that are shown */
 
-/* A record at its end: text is what is shown of it. */
+/* What is shown of a record. */
+struct text {
+    uint8_t *bytes; /* [RECORD_TEXT_MAX] */
+    size_t n;
+};
+
+/* A record at its end: record index of those aside. */
 struct ended {
-    const struct record *item;
-    int index; /* of the item */
-    const uint8_t *text;
+    const struct record_aside *record;
+    int index;
+    const uint8_t *text; /* what is shown of it */
     size_t n_text;
 };
 
@@ -34,12 +41,14 @@ struct labels {
     struct task *task;
     int end; /* of a record; -1: that of the file */
     const char *file;
-    uint64_t offset; /* of the record in the file */
-    bool is_open;    /* item 0 has read the begin of a record */
-    uint8_t *text;   /* [RECORD_TEXT_MAX], of item 0 */
-    size_t n_text;
-    struct record_part *parts; /* [records->n] */
-    struct records *records;   /* of the classifier, or for the features */
+    uint64_t offset;             /* of the record in the file */
+    bool is_open;                /* item 0 has read the begin of a record */
+    struct text first;           /* of item 0 */
+    struct text first_aside;     /* of the first record aside */
+    struct record_part *parts;   /* [records->n], of the items */
+    struct record_part *endings; /* [records->n], of records aside */
+    bool has_aside;              /* which were not shown yet */
+    struct records *records;     /* of the classifier, or for the features */
 
     struct classifier classifier;
     double *probabilities; /* [n_labels] */
@@ -76,7 +85,7 @@ static void find_order(struct labels *l)
 /* A record without a byte has no label: nothing is known of it. */
 static void judge(struct labels *l, const struct ended *ended)
 {
-    if (ended->item->n_bytes == 0)
+    if (ended->record->n_bytes == 0)
         memset(l->probabilities, 0,
                (size_t)l->classifier.n_labels * sizeof *l->probabilities);
     else
@@ -135,7 +144,7 @@ static enum status print_json(const struct labels *l, const struct ended *ended)
     TRY(json_begin(out));
     TRY(json_put_string(out, "file", l->file, strlen(l->file)));
     TRY(json_put_integer(out, "offset", l->offset));
-    TRY(json_put_integer(out, "bytes", ended->item->n_bytes));
+    TRY(json_put_integer(out, "bytes", ended->record->n_bytes));
     TRY(json_put_string(out, "label", label, strlen(label)));
     TRY(json_put_number(out, "probability", l->probabilities[l->order[0]]));
     if (l->n_shown > 1)
@@ -150,7 +159,7 @@ static enum status print_features(const struct labels *l,
 {
     struct sink *out = l->task->out;
     size_t n = sums_floats(&l->task->model->config);
-    const float *x = ended->item->sums;
+    const float *x = ended->record->sums;
     for (size_t i = 0; i < n; i++) {
         uint8_t bytes[4];
         store_le(bytes, exact_bits(x[i]), 4);
@@ -171,41 +180,78 @@ static enum status end_record(struct labels *l, const struct ended *ended)
         TRY(l->task->options->json ? print_json(l, ended)
                                    : print_columns(l, ended));
     }
-    l->offset += ended->item->n_bytes + (l->end >= 0);
+    l->offset += ended->record->n_bytes + (l->end >= 0);
     return OK;
 }
 
 /* ---- pieces of input ---------------------------------------------------- */
 
-static void hold_text(struct labels *l, const struct record_part *part)
+static void hold_text(struct text *text, const struct record_part *part)
 {
-    size_t room = RECORD_TEXT_MAX - l->n_text;
+    size_t room = RECORD_TEXT_MAX - text->n;
     size_t n = part->n < room ? part->n : room;
-    memcpy(l->text + l->n_text, part->bytes, n);
-    l->n_text += n;
+    memcpy(text->bytes + text->n, part->bytes, n);
+    text->n += n;
 }
 
-/* Items [0, n) have come to their ends. */
-static enum status end_records(struct labels *l, int n)
+static enum status judge_aside(struct labels *l)
 {
-    if (l->task->options->mode == MODE_EMBED) {
-        for (int i = 0; i < n; i++)
-            records_average(l->records, i);
-    } else {
-        TRY(classifier_judge(&l->classifier, n));
-    }
-    for (int i = 0; i < n; i++) {
-        const struct record_part *part = &l->parts[i];
-        struct ended ended = {&l->records->items[i], i, part->bytes,
+    if (l->task->options->mode != MODE_EMBED)
+        return classifier_judge(&l->classifier);
+    records_average(l->records, 0, l->records->n_aside);
+    return OK;
+}
+
+/* Shows what is to be said of the records aside. */
+static enum status show_aside(void *context)
+{
+    struct labels *l = context;
+    if (!l->has_aside)
+        return OK;
+    l->has_aside = false;
+    TRY(judge_aside(l));
+    for (int i = 0; i < l->records->n_aside; i++) {
+        const struct record_part *part = &l->endings[i];
+        struct ended ended = {&l->records->aside[i], i, part->bytes,
                               part->n < RECORD_TEXT_MAX ? part->n
                                                         : RECORD_TEXT_MAX};
         if (i == 0) {
-            ended.text = l->text;
-            ended.n_text = l->n_text;
+            ended.text = l->first_aside.bytes;
+            ended.n_text = l->first_aside.n;
         }
         TRY(end_record(l, &ended));
     }
     return sink_flush(l->task->out);
+}
+
+/* Items [0, n) have come to their ends; item n goes on when one_goes_on. */
+static enum status set_aside(struct labels *l, int n, bool one_goes_on)
+{
+    struct record_part *endings = l->endings;
+    struct text text = l->first_aside;
+    TRY(l->task->options->mode == MODE_EMBED
+            ? records_set_aside(l->records, n, one_goes_on)
+            : classifier_set_aside(&l->classifier, n, one_goes_on));
+    l->endings = l->parts;
+    l->parts = endings;
+    l->first_aside = l->first;
+    l->first = text;
+    l->first.n = 0;
+    l->has_aside = true;
+    return OK;
+}
+
+/* Of how many records a batch should be: all that bytes [n] hold, or, where
+ * those are too many, equal parts of them. */
+static int batch_size(const struct labels *l, const uint8_t *bytes, size_t n)
+{
+    const uint8_t *end = bytes + n;
+    size_t n_records = 1, most = (size_t)l->records->n;
+    while (l->end >= 0 &&
+           (bytes = memchr(bytes, l->end, (size_t)(end - bytes))))
+        n_records += ++bytes < end;
+    size_t n_batches = (n_records + most - 1) / most;
+    return (int)((n_records + n_batches - 1) / n_batches);
 }
 
 /* Cuts records from the piece, from offset *i on; n_parts: how many, of which
@@ -213,8 +259,9 @@ static enum status end_records(struct labels *l, int n)
 static void cut_records(struct labels *l, const uint8_t *bytes, size_t n,
                         size_t *i, int *n_parts, int *n_ended)
 {
+    int size = batch_size(l, bytes + *i, n - *i);
     *n_parts = *n_ended = 0;
-    while (*n_parts < l->records->n && *i < n) {
+    while (*n_parts < size && *i < n) {
         const uint8_t *begin = bytes + *i;
         const uint8_t *end = l->end >= 0 ? memchr(begin, l->end, n - *i) : NULL;
         size_t length = end ? (size_t)(end - begin) : n - *i;
@@ -224,19 +271,15 @@ static void cut_records(struct labels *l, const uint8_t *bytes, size_t n,
     }
 }
 
-static enum status feed(struct labels *l, int n, bool goes_on)
+/* The items read their parts, of which n_ended end a record; meanwhile, what is
+ * aside is shown. */
+static enum status feed(struct labels *l, int n, int n_ended)
 {
-    return l->task->options->mode == MODE_EMBED
-               ? records_feed(l->records, l->parts, n, goes_on)
-               : classifier_feed(&l->classifier, l->parts, n, goes_on);
-}
-
-static void keep(struct labels *l, int i)
-{
-    if (l->task->options->mode == MODE_EMBED)
-        records_keep(l->records, i);
-    else
-        classifier_keep(&l->classifier, i);
+    if (l->task->options->mode != MODE_EMBED)
+        return classifier_feed(&l->classifier, l->parts, n, n_ended, l->is_open,
+                               show_aside, l);
+    TRY(show_aside(l));
+    return records_feed(l->records, l->parts, n, l->is_open);
 }
 
 /* Reads as many records of the piece as go together. */
@@ -247,34 +290,32 @@ static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
     size_t begin = *i;
     cut_records(l, reader->bytes, n, i, &n_parts, &n_ended);
     pace_begin(&reader->pace);
-    TRY(feed(l, n_parts, l->is_open));
+    TRY(feed(l, n_parts, n_ended));
     pace_end(&reader->pace, *i - begin);
     l->task->n_read += *i - begin;
 
-    if (!l->is_open)
-        l->n_text = 0;
-    hold_text(l, &l->parts[0]);
-    TRY(end_records(l, n_ended));
-    bool was_open = l->is_open && n_ended == 0;
-    l->is_open = n_ended < n_parts;
-    if (l->is_open && !was_open) {
-        l->n_text = 0;
-        hold_text(l, &l->parts[n_parts - 1]);
-        keep(l, n_parts - 1);
+    hold_text(&l->first, &l->parts[0]);
+    if (n_ended == 0) {
+        l->is_open = true;
+        return OK;
     }
+    l->is_open = n_ended < n_parts;
+    TRY(set_aside(l, n_ended, l->is_open));
+    if (l->is_open)
+        hold_text(&l->first, &l->endings[n_ended]);
     return OK;
 }
 
 /* What no end of a record came after, or a file without a byte. */
 static enum status end_file(struct labels *l)
 {
-    bool is_whole = l->task->options->whole_files;
-    if (!l->is_open && is_whole) {
-        l->parts[0] = (struct record_part){l->text, 0};
-        l->n_text = 0;
-        TRY(feed(l, 1, false));
-    }
-    return l->is_open || is_whole ? end_records(l, 1) : OK;
+    if (!l->is_open && !l->task->options->whole_files)
+        return OK;
+    l->parts[0] = (struct record_part){l->first.bytes, 0};
+    TRY(feed(l, 1, 1));
+    TRY(set_aside(l, 1, false));
+    l->is_open = false;
+    return show_aside(l);
 }
 
 static enum status label_file(void *context, struct reader *reader,
@@ -285,12 +326,14 @@ static enum status label_file(void *context, struct reader *reader,
     l->file = reader->source.path;
     l->offset = 0;
     l->is_open = false;
+    l->first.n = 0;
     for (size_t n;;) {
         TRY(reader_next(reader, &n));
         if (n == 0)
             return end_file(l);
         for (size_t i = 0; i < n;)
             TRY(feed_some(l, reader, &i, n));
+        TRY(show_aside(l)); /* its text is in the piece */
     }
 }
 
@@ -303,16 +346,17 @@ static enum status evaluate_some(struct labels *l, const struct examples *e,
     for (int j = 0; j < n; j++)
         l->parts[j] = (struct record_part){e->items[i + (size_t)j].text,
                                            e->items[i + (size_t)j].n};
-    TRY(classifier_feed(&l->classifier, l->parts, n, false));
-    TRY(classifier_judge(&l->classifier, n));
+    TRY(classifier_feed(&l->classifier, l->parts, n, n, false, NULL, NULL));
+    TRY(classifier_set_aside(&l->classifier, n, false));
+    TRY(classifier_judge(&l->classifier));
     for (int j = 0; j < n; j++) {
-        struct ended ended = {.item = &l->records->items[j], .index = j};
+        struct ended ended = {.record = &l->records->aside[j], .index = j};
         judge(l, &ended);
         bool is_known =
             l->probabilities[l->order[0]] >= l->task->options->threshold;
         confusion_add(confusion, e->items[i + (size_t)j].label,
                       is_known ? l->order[0] : -1);
-        l->task->n_read += ended.item->n_bytes;
+        l->task->n_read += ended.record->n_bytes;
     }
     return OK;
 }
@@ -375,9 +419,12 @@ static enum status run(struct labels *l)
 {
     TRY(l->task->options->mode == MODE_EMBED ? open_features(l)
                                              : open_classifier(l));
-    l->text = malloc(RECORD_TEXT_MAX);
-    l->parts = calloc((size_t)l->records->n, sizeof *l->parts);
-    if (!l->text || !l->parts)
+    size_t n = (size_t)l->records->n;
+    l->first.bytes = malloc(RECORD_TEXT_MAX);
+    l->first_aside.bytes = malloc(RECORD_TEXT_MAX);
+    l->parts = calloc(n, sizeof *l->parts);
+    l->endings = calloc(n, sizeof *l->endings);
+    if (!l->first.bytes || !l->first_aside.bytes || !l->parts || !l->endings)
         return fail_memory("a record");
     if (l->task->options->eval)
         return evaluate(l);
@@ -399,7 +446,9 @@ enum status task_classify(struct task *task)
     engine_state_free(task->engine, labels.begin);
     free(labels.probabilities);
     free(labels.order);
-    free(labels.text);
+    free(labels.first.bytes);
+    free(labels.first_aside.bytes);
     free(labels.parts);
+    free(labels.endings);
     return status;
 }

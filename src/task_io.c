@@ -10,7 +10,10 @@
 #include "signals.h"
 #include "snapshot.h"
 
-#define READ_SECONDS 0.1 /* that a piece should take */
+/* How long the engine should take for a piece: where it is apart, and quick,
+ * long pieces keep it busier. */
+#define READ_SECONDS       0.1
+#define READ_SECONDS_APART 0.5
 
 enum { PIECE_FIRST = 64 };
 
@@ -95,7 +98,9 @@ enum status reader_init(struct reader *reader, struct task *task)
         .task = task,
         .source.fd = -1,
         .is_quiet = writes_to_terminal(task),
-        .pace = pace_make(PIECE_FIRST, PIECE_BYTES, READ_SECONDS),
+        .pace = pace_make(PIECE_FIRST, PIECE_BYTES,
+                          task->engine->is_apart ? READ_SECONDS_APART
+                                                 : READ_SECONDS),
         .bytes = malloc(PIECE_BYTES),
         .bits = malloc(PIECE_BYTES * sizeof *reader->bits),
     };

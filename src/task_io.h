@@ -35,7 +35,7 @@ enum status stream_save(const struct stream *stream, struct task *task);
 
 /* ---- reading ------------------------------------------------------------ */
 
-enum { PIECE_BYTES = 1 << 18 };
+enum { PIECE_BYTES = 1 << 20 };
 
 /* Reads a source in pieces that keep the engine busy for a good while, and
  * no longer: from a live pipe, what is there. */
