@@ -67,6 +67,14 @@ const struct cpu_kernels *const *cpu_kernels_all(void)
     return levels;
 }
 
+bool cpu_has(const struct cpu_kernels *kernels)
+{
+    const struct cpu_kernels *const *level = cpu_kernels_all();
+    while (*level && *level != kernels)
+        level++;
+    return *level != NULL;
+}
+
 const struct cpu_kernels *cpu_kernels_find(const char *name)
 {
     const struct cpu_kernels *const *level = cpu_kernels_all();

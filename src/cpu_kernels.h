@@ -127,4 +127,7 @@ const struct cpu_kernels *cpu_kernels_find(const char *name);
 /* Every level of this CPU, best first, ended by NULL. */
 const struct cpu_kernels *const *cpu_kernels_all(void);
 
+/* Whether these are among them. */
+bool cpu_has(const struct cpu_kernels *kernels);
+
 #endif

@@ -5,7 +5,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <pthread.h>
-#include <string.h>
 
 #include "cpu_kernels.h"
 #include "predictor_state.h"
@@ -19,11 +18,8 @@ static void find_levels(void)
 {
     int n = 0;
 #if defined(__x86_64__)
-    const struct cpu_kernels *const *level = cpu_kernels_all();
-    for (; *level; level++) {
-        if (strcmp((*level)->name, cpu_avx2.name) == 0)
-            levels[n++] = &predictor_avx2;
-    }
+    if (cpu_has(&cpu_avx2))
+        levels[n++] = &predictor_avx2;
 #endif
     levels[n] = &predictor_plain;
 }

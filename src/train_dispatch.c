@@ -5,7 +5,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <pthread.h>
-#include <string.h>
 
 #include "cpu_kernels.h"
 #include "train_kernels.h"
@@ -19,13 +18,10 @@ static void find_levels(void)
 {
     int n = 0;
 #if defined(__x86_64__)
-    const struct cpu_kernels *const *level = cpu_kernels_all();
-    for (; *level; level++) {
-        if (strcmp((*level)->name, cpu_avx512.name) == 0)
-            levels[n++] = &train_avx512;
-        else if (strcmp((*level)->name, cpu_avx2.name) == 0)
-            levels[n++] = &train_avx2;
-    }
+    if (cpu_has(&cpu_avx512))
+        levels[n++] = &train_avx512;
+    if (cpu_has(&cpu_avx2))
+        levels[n++] = &train_avx2;
 #endif
     levels[n] = &train_plain;
 }
