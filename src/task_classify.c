@@ -241,8 +241,8 @@ static enum status set_aside(struct labels *l, int n, bool one_goes_on)
     return OK;
 }
 
-/* Of how many records a batch should be: all that bytes [n] hold, or, where
- * those are too many, equal parts of them. */
+/* Of how many records a batch of the piece should be: all that bytes [n] hold,
+ * or, where those are too many, equal parts of them. */
 static int batch_size(const struct labels *l, const uint8_t *bytes, size_t n)
 {
     const uint8_t *end = bytes + n;
@@ -254,12 +254,11 @@ static int batch_size(const struct labels *l, const uint8_t *bytes, size_t n)
     return (int)((n_records + n_batches - 1) / n_batches);
 }
 
-/* Cuts records from the piece, from offset *i on; n_parts: how many, of which
- * n_ended have come to their ends. */
+/* Cuts up to `size` records from the piece, from offset *i on; n_parts: how
+ * many, of which n_ended have come to their ends. */
 static void cut_records(struct labels *l, const uint8_t *bytes, size_t n,
-                        size_t *i, int *n_parts, int *n_ended)
+                        int size, size_t *i, int *n_parts, int *n_ended)
 {
-    int size = batch_size(l, bytes + *i, n - *i);
     *n_parts = *n_ended = 0;
     while (*n_parts < size && *i < n) {
         const uint8_t *begin = bytes + *i;
@@ -282,13 +281,13 @@ static enum status feed(struct labels *l, int n, int n_ended)
     return records_feed(l->records, l->parts, n, l->is_open);
 }
 
-/* Reads as many records of the piece as go together. */
+/* Reads up to `size` records of the piece. */
 static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
-                             size_t n)
+                             size_t n, int size)
 {
     int n_parts, n_ended;
     size_t begin = *i;
-    cut_records(l, reader->bytes, n, i, &n_parts, &n_ended);
+    cut_records(l, reader->bytes, n, size, i, &n_parts, &n_ended);
     pace_begin(&reader->pace);
     TRY(feed(l, n_parts, n_ended));
     pace_end(&reader->pace, *i - begin);
@@ -331,8 +330,9 @@ static enum status label_file(void *context, struct reader *reader,
         TRY(reader_next(reader, &n));
         if (n == 0)
             return end_file(l);
+        int size = batch_size(l, reader->bytes, n);
         for (size_t i = 0; i < n;)
-            TRY(feed_some(l, reader, &i, n));
+            TRY(feed_some(l, reader, &i, n, size));
         TRY(show_aside(l)); /* its text is in the piece */
     }
 }
