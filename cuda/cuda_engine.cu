@@ -50,8 +50,7 @@ struct cuda_engine {
     bool has_stepper;
     struct prefill *prefill; /* NULL until needed                         */
     struct state *free_states;
-    struct copies copies; /* [n_copies] of it, of these states */
-    struct state *targets[COPIES], *sources[COPIES];
+    struct state *targets[COPIES], *sources[COPIES]; /* of copies that wait */
     int n_copies;
     struct host_floats *floats; /* pinned, the callers'                     */
 };
@@ -255,9 +254,12 @@ static enum status settle(struct cuda_engine *e)
     int n_floats = (int)model_state_floats(&e->base.model->config);
     int n_parts = ceil_div(n_floats, 4 * THREADS);
     dim3 grid(n_parts < PARTS_MAX ? n_parts : PARTS_MAX, e->n_copies);
-    copy_images<<<grid, THREADS, 0, e->stream>>>(e->copies, n_floats);
-    for (int i = 0; i < e->n_copies; i++)
+    struct copies copies = {};
+    for (int i = 0; i < e->n_copies; i++) {
+        copies.list[i] = {e->targets[i]->image, e->sources[i]->image};
         e->targets[i]->is_target = e->sources[i]->is_source = false;
+    }
+    copy_images<<<grid, THREADS, 0, e->stream>>>(copies, n_floats);
     e->n_copies = 0;
     return cuda_status(cudaGetLastError(), "copying states");
 }
@@ -283,7 +285,6 @@ static enum status cuda_state_copy(struct engine *engine, struct state *to,
     if (e->n_copies == COPIES || to->is_target || to->is_source ||
         from->is_target)
         TRY(settle(e));
-    e->copies.list[e->n_copies] = {to->image, from->image};
     e->targets[e->n_copies] = to;
     e->sources[e->n_copies++] = source;
     to->is_target = source->is_source = true;
