@@ -182,8 +182,9 @@ enum status engine_generate(struct engine *engine, struct state *state,
                             const struct sampler *sampler, uint64_t index,
                             uint8_t *bytes, size_t n);
 
-/* Memory for n floats that the engine may write logits to without a detour,
- * which it needs for any other memory.  To be freed before the engine. */
+/* Memory for n floats where the engine may put logits and sums without a
+ * detour, which it needs for any other memory.  To be freed before the engine.
+ */
 enum status engine_floats_new(struct engine *engine, float **floats, size_t n);
 void engine_floats_free(struct engine *engine, float *floats);
 

@@ -1,7 +1,8 @@
 /* predictor.c -- makes predictors, for the best level that the CPU has.
  *
- * The constants were chosen by measuring on prose, code, logs, documents in
- * other encodings and programs; they are part of the format.
+ * The constants of predictors, here, in predictor_state.h and predictor_code.c,
+ * were chosen by measuring on prose, code, logs, documents in other encodings
+ * and programs; they are part of the format.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,8 +20,6 @@ enum {
     N_CHOICES = 3,     /* of weights, which are added            */
     CACHE_LINE = 64
 };
-
-/* ---- a predictor -------------------------------------------------------- */
 
 static enum status make_contexts(struct contexts *contexts, uint32_t n)
 {

@@ -21,7 +21,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "logistic.h"
 #include "range_coder.h"
 #include "status.h"
 
