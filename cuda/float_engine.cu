@@ -426,6 +426,8 @@ static const struct engine_ops float_ops = {
     float_close,
     NULL,
     NULL, /* any memory will do for logits */
+    NULL,
+    NULL, /* a call follows another when it is done */
 };
 
 static enum status allocate(struct float_engine *e, void **room, size_t n)

@@ -109,25 +109,42 @@ enum status engine_state_copy(struct engine *engine, struct state *to,
 enum status engine_state_get(struct engine *engine, const struct state *state,
                              float *image)
 {
+    TRY(engine_feed_finish(engine));
     return engine->ops->state_get(engine, state, image);
 }
 
 enum status engine_state_set(struct engine *engine, struct state *state,
                              const float *image)
 {
+    TRY(engine_feed_finish(engine));
     return engine->ops->state_set(engine, state, image);
 }
 
 enum status engine_feed(struct engine *engine, const struct segment *segments,
                         size_t n_segments)
 {
+    TRY(engine_feed_finish(engine));
     return engine->ops->feed(engine, segments, n_segments);
+}
+
+enum status engine_feed_start(struct engine *engine,
+                              const struct segment *segments, size_t n_segments)
+{
+    if (engine->ops->feed_start)
+        return engine->ops->feed_start(engine, segments, n_segments);
+    return engine->ops->feed(engine, segments, n_segments);
+}
+
+enum status engine_feed_finish(struct engine *engine)
+{
+    return engine->ops->feed_finish ? engine->ops->feed_finish(engine) : OK;
 }
 
 enum status engine_generate(struct engine *engine, struct state *state,
                             const struct sampler *sampler, uint64_t index,
                             uint8_t *bytes, size_t n)
 {
+    TRY(engine_feed_finish(engine));
     return engine->ops->generate(engine, state, sampler, index, bytes, n);
 }
 

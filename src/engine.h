@@ -88,6 +88,11 @@ struct engine_ops {
     /* Both or none of them: see engine_floats_new(). */
     enum status (*floats_new)(struct engine *, float **floats, size_t n);
     void (*floats_free)(struct engine *, float *floats);
+
+    /* Both or none of them: see engine_feed_start(). */
+    enum status (*feed_start)(struct engine *, const struct segment *segments,
+                              size_t n_segments);
+    enum status (*feed_finish)(struct engine *);
 };
 
 /* The first member of every engine. */
@@ -175,6 +180,23 @@ static inline float *state_logits(const struct model_config *c, float *image)
  * and one byte at a time. */
 enum status engine_feed(struct engine *engine, const struct segment *segments,
                         size_t n_segments);
+
+/* The same for calls that follow each other.  Returns when the results of the
+ * call that was started before are there; those of this one may come with the
+ * next start, until which the segments and all that they name stay in place.
+ * So one call is under way while its caller works on the results of another.
+ *
+ * A state may be in calls that follow each other: they are read in order.
+ * While it is under way it is not copied, copied to or begun, as others may
+ * be, nor freed, unless the engine is closed next.  After a failure nothing is
+ * under way. */
+enum status engine_feed_start(struct engine *engine,
+                              const struct segment *segments,
+                              size_t n_segments);
+
+/* Returns when all results are there.  Whatever else needs that, does it
+ * itself: engine_feed, engine_generate, engine_state_get, engine_state_set. */
+enum status engine_feed_finish(struct engine *engine);
 
 /* Draws n bytes, each from the prediction of state, and reads it.  The
  * random number of bytes[i] is sampler_random(sampler, index + i). */

@@ -14,6 +14,7 @@
 
 #include "cpu_kernels.h"
 #include "engine.h"
+#include "late_engine.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -237,6 +238,96 @@ START_TEST(sums_agree)
 }
 END_TEST
 
+/* ---- calls that follow each other --------------------------------------- */
+
+static void start(struct engine *engine, const struct segment *segment)
+{
+    ck_assert_int_eq(engine_feed_start(engine, segment, 1), OK);
+}
+
+static struct engine *open_late(bool is_late)
+{
+    struct engine *engine = open_engine(NULL, 2);
+    if (is_late)
+        late_engine_make(engine);
+    return engine;
+}
+
+/* One state in all calls; results of a call are there after the next start,
+ * and those of the last after the end. */
+START_TEST(started_calls_are_one)
+{
+    static float logits[LENGTH][256], bits[LENGTH];
+    struct segment calls[2]; /* the one under way, the one that follows */
+    open_spec(0);
+    struct engine *engine = open_late(_i % 2 == 1);
+    struct state *state = new_state(engine);
+    memset(logits, 0xff, sizeof logits);
+    size_t done = 0, before = 0;
+    for (uint64_t i = 0; done < LENGTH; i++) {
+        size_t n = sampler_random((uint64_t)_i, i) % (_i < 4 ? 3 : 97);
+        n = n < LENGTH - done ? n : LENGTH - done;
+        calls[i % 2] = (struct segment){state,       text + done,  n,
+                                        bits + done, logits[done], NULL};
+        start(engine, &calls[i % 2]);
+        ck_assert_mem_eq(logits, want_logits, before * sizeof logits[0]);
+        ck_assert_mem_eq(bits, want_bits, before * sizeof bits[0]);
+        before = done;
+        done += n;
+    }
+    ck_assert_int_eq(engine_feed_finish(engine), OK);
+    ck_assert_mem_eq(logits, want_logits, sizeof logits);
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    assert_image(engine, state, want_image);
+    engine_state_free(engine, state);
+    engine_close(engine);
+    close_spec();
+}
+END_TEST
+
+/* A state is saved, replaced, fed and drawn from when what was started with it
+ * is done; others are copied meanwhile. */
+START_TEST(whatever_needs_it_finishes)
+{
+    enum { HALF = LENGTH / 2 };
+    open_spec(0);
+    struct engine *engine = open_late(_i == 1);
+    struct state *a = new_state(engine), *b = new_state(engine);
+    struct segment halves[2] = {{.state = a, .bytes = text, .n = HALF}};
+    halves[1] = halves[0];
+    halves[1].bytes += HALF;
+
+    start(engine, &halves[0]);
+    ck_assert_int_eq(engine_state_begin(engine, b), OK);
+    feed(engine, b, text, HALF, NULL, NULL);
+    feed(engine, a, text + HALF, HALF, NULL, NULL);
+    assert_image(engine, a, want_image);
+
+    ck_assert_int_eq(engine_state_copy(engine, a, b), OK);
+    start(engine, &halves[1]);
+    assert_image(engine, a, want_image);
+
+    start(engine, &halves[0]);
+    ck_assert_int_eq(engine_state_set(engine, a, want_image), OK);
+    assert_image(engine, a, want_image);
+
+    struct sampler sampler = sampler_make(0.9f, 40, 0.95f, 0.01f, 17);
+    uint8_t drawn[2][9];
+    ck_assert_int_eq(engine_state_copy(engine, a, b), OK);
+    start(engine, &halves[1]);
+    ck_assert_int_eq(engine_generate(engine, a, &sampler, 0, drawn[0], 9), OK);
+    ck_assert_int_eq(engine_state_set(engine, b, want_image), OK);
+    ck_assert_int_eq(engine_generate(engine, b, &sampler, 0, drawn[1], 9), OK);
+    ck_assert_mem_eq(drawn[0], drawn[1], 9);
+
+    start(engine, &halves[0]);
+    engine_state_free(engine, b);
+    engine_state_free(engine, a);
+    engine_close(engine);
+    close_spec();
+}
+END_TEST
+
 START_TEST(generating_is_choosing_and_reading)
 {
     enum { N = 60 };
@@ -351,6 +442,8 @@ int main(void)
     tcase_add_loop_test(tcase, many_threads_agree, 0, N_SPECS);
     tcase_add_loop_test(tcase, streams_do_not_disturb_each_other, 0, 3);
     tcase_add_loop_test(tcase, sums_agree, 0, 3);
+    tcase_add_loop_test(tcase, started_calls_are_one, 0, 8);
+    tcase_add_loop_test(tcase, whatever_needs_it_finishes, 0, 2);
     tcase_add_test(tcase, generating_is_choosing_and_reading);
     tcase_add_test(tcase, a_state_moves_between_engines);
     tcase_add_test(tcase, without_begin_byte_the_first_costs_8_bits);

@@ -88,7 +88,12 @@ endif
 
 # What several tests share.
 check_LIBRARIES = tests/libtest.a tests/libreplay.a
-tests_libtest_a_SOURCES = tests/tiny_model.c tests/tiny_model.h tests/runner.h
+tests_libtest_a_SOURCES = \
+  tests/late_engine.c \
+  tests/late_engine.h \
+  tests/runner.h \
+  tests/tiny_model.c \
+  tests/tiny_model.h
 tests_libreplay_a_SOURCES = tests/fuzz_replay.c
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
