@@ -4,7 +4,8 @@
  * several streams by a byte each through the teams of step.cu, everything else
  * through the waves of prefill.cu; all give the same bits.
  * Each is set up when it is first needed.  Every call returns when its work
- * is done, and sleeps until then, but for a moment at the end of a step.
+ * is done, and sleeps until then, but for a moment at the end of a step; only
+ * waves may go on behind cuda_feed_start.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -373,7 +374,38 @@ static enum status cuda_feed(struct engine *engine,
             return stepper_feed(e->stepper, segments, n_segments, e->floats);
     }
     TRY(need_prefill(e));
-    return prefill_feed(e->prefill, segments, n_segments, e->floats);
+    TRY(prefill_start(e->prefill, segments, n_segments, e->floats));
+    return prefill_finish(e->prefill);
+}
+
+/* Copies have been made, and there is who takes waves. */
+static enum status prepare_waves(struct cuda_engine *e)
+{
+    TRY(settle(e));
+    TRY(finish(e, "copying a state"));
+    return need_prefill(e);
+}
+
+static enum status cuda_feed_start(struct engine *engine,
+                                   const struct segment *segments,
+                                   size_t n_segments)
+{
+    struct cuda_engine *e = self(engine);
+    enum status status = prepare_waves(e);
+    if (status == OK)
+        return prefill_start(e->prefill, segments, n_segments, e->floats);
+    if (e->prefill)
+        prefill_abandon(e->prefill);
+    return status;
+}
+
+static enum status cuda_feed_finish(struct engine *engine)
+{
+    struct cuda_engine *e = self(engine);
+    if (!e->prefill)
+        return OK;
+    TRY(enter(e));
+    return prefill_finish(e->prefill);
 }
 
 /* The host draws, and the waves read, where the decoder cannot run. */
@@ -472,9 +504,10 @@ static void cuda_floats_free(struct engine *engine, float *floats)
 
 /* In the order of struct engine_ops. */
 static const struct engine_ops cuda_ops = {
-    cuda_state_new, cuda_state_free, cuda_state_copy,  cuda_state_get,
-    cuda_state_set, cuda_feed,       cuda_generate,    cuda_describe,
-    cuda_close,     cuda_floats_new, cuda_floats_free,
+    cuda_state_new,   cuda_state_free, cuda_state_copy,  cuda_state_get,
+    cuda_state_set,   cuda_feed,       cuda_generate,    cuda_describe,
+    cuda_close,       cuda_floats_new, cuda_floats_free, cuda_feed_start,
+    cuda_feed_finish,
 };
 
 /* ---- opening ------------------------------------------------------------ */

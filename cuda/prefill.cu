@@ -9,6 +9,9 @@
  * The host builds a wave, sends it, and stays RESULTS waves ahead of the
  * results it has taken; memory does not depend on the length of the input.
  *
+ * A call that was started leaves its last waves on their way: those of the
+ * next follow them, with the next numbers, and push them out.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include "prefill.cuh"
@@ -21,8 +24,9 @@ enum {
     FEW_STREAMS = 8,    /* fewer are read with a single group               */
     RESULTS = 4,        /* waves whose results may wait for the host      */
     ROW_LAYERS = 65536, /* rows under way in all layers together         */
-    MEMORY_SHARE = 16   /* of the device's memory, more than which only a few
+    MEMORY_SHARE = 16,  /* of the device's memory, more than which only a few
                          * rows take                                      */
+    STEPS_MAX = 1 << 30 /* after which numbers begin again                */
 };
 
 struct group {
@@ -34,7 +38,6 @@ struct group {
 /* The results of a wave on the way to the host. */
 struct result {
     cudaEvent_t done;
-    bool is_pending;
     float *bits;   /* pinned [rows]                                       */
     float *logits; /* pinned [rows][256]                                  */
     struct part parts[ROWS_MAX];
@@ -50,6 +53,18 @@ struct recording {
     cudaGraphExec_t launch; /* NULL: not recorded                          */
 };
 
+/* A call that is under way, and memory for its sums. */
+struct call {
+    const struct segment *segments;
+    size_t n;
+    int end; /* number of the wave after its last                        */
+    bool has_sums;
+    bool are_together; /* the caller's sums, in pinned memory            */
+    float *sums;       /* owned [n_sums]: of each segment                */
+    float *host_sums;  /* owned, pinned [n_host_sums]: the same          */
+    size_t n_sums, n_host_sums;
+};
+
 struct prefill {
     struct batch batch;
     bool overlaps;
@@ -57,27 +72,39 @@ struct prefill {
     void *pinned;       /* owned, host: bits and logits             */
     struct wave *waves; /* owned, pinned [n_slots]                  */
     struct group groups[GROUPS];
-    int n_groups; /* of this call                                   */
+    int n_groups; /* of the calls under way                         */
     cudaStream_t head;
     cudaStream_t copies; /* of waves, beside the work                */
     cudaEvent_t copied;
     struct recording recording;
     struct result results[RESULTS];
-    float *sums;      /* owned [n_sums]: of each segment          */
-    float *host_sums; /* owned, pinned [n_host_sums]: the same    */
-    size_t n_sums, n_host_sums;
-    struct source source;
+    struct source source;           /* of the newest call                  */
     struct part (*parts)[ROWS_MAX]; /* owned [n_slots]                     */
+
+    /* What is under way: waves since there was nothing, and how far they are.
+     * Wave number v enters in step v. */
+    int n_waves;
+    int n_steps; /* that were launched                             */
+    int n_taken; /* waves whose results the host has               */
+    struct call calls[2];
+    int n_calls; /* under way: two while the second is started     */
+    int newest;  /* of the calls                                   */
 };
 
 /* ---- waves --------------------------------------------------------------- */
 
-/* Where the sums of a segment are on the device; NULL when it wants none. */
+static size_t sums_each(const struct prefill *p)
+{
+    return (size_t)p->batch.n_sums * p->batch.d_inner;
+}
+
+/* Where the sums of a segment of the newest call are on the device; NULL when
+ * it wants none. */
 static float *sums_of(const struct prefill *p, const struct segment *segment)
 {
-    size_t each = (size_t)p->batch.n_sums * p->batch.d_inner;
-    size_t i = (size_t)(segment - p->source.segments);
-    return segment->sums ? p->sums + i * each : NULL;
+    const struct call *c = &p->calls[p->newest];
+    size_t i = (size_t)(segment - c->segments);
+    return segment->sums ? c->sums + i * sums_each(p) : NULL;
 }
 
 /* Makes wave number k from the source; false when the source is empty. */
@@ -124,13 +151,10 @@ static enum status send_wave(struct prefill *p, int k, cudaStream_t stream)
 
 /* ---- results ------------------------------------------------------------ */
 
-/* Waits for the results in slot i, and hands them out. */
-static enum status take_result(struct prefill *p, int i)
+/* Waits for the results of wave number v, and hands them out. */
+static enum status take_result(struct prefill *p, int v)
 {
-    struct result *r = &p->results[i];
-    if (!r->is_pending)
-        return OK;
-    r->is_pending = false;
+    struct result *r = &p->results[v % RESULTS];
     CUDA_TRY(cudaEventSynchronize(r->done), "reading bytes");
     for (int j = 0; j < r->n_parts; j++) {
         const struct part *a = &r->parts[j];
@@ -146,6 +170,14 @@ static enum status take_result(struct prefill *p, int i)
     return OK;
 }
 
+/* Takes the results of all waves before number end, which were sent. */
+static enum status take_results(struct prefill *p, int end)
+{
+    for (; p->n_taken < end; p->n_taken++)
+        TRY(take_result(p, p->n_taken));
+    return OK;
+}
+
 /* Starts the results of wave number v on their way, after stream. */
 static enum status send_result(struct prefill *p, cudaStream_t stream, int v)
 {
@@ -153,7 +185,7 @@ static enum status send_result(struct prefill *p, cudaStream_t stream, int v)
     int slot = v % p->batch.n_slots;
     const struct wave *w = &p->waves[slot];
     bool wants_bits = false, wants_logits = false;
-    TRY(take_result(p, v % RESULTS));
+    TRY(take_results(p, v - RESULTS + 1));
     r->n_parts = w->n_pieces;
     for (int i = 0; i < w->n_pieces; i++) {
         r->parts[i] = p->parts[slot][i];
@@ -172,20 +204,19 @@ static enum status send_result(struct prefill *p, cudaStream_t stream, int v)
                                  cudaMemcpyDeviceToHost, stream),
                  "fetching logits");
     CUDA_TRY(cudaEventRecord(r->done, stream), "reading bytes");
-    r->is_pending = true;
     return OK;
 }
 
 /* ---- steps -------------------------------------------------------------- */
 
-/* The layers of group g that have a wave in step k, when n_waves are known. */
+/* The layers of group g that have a wave in step k. */
 static struct step step_of(const struct prefill *p, const struct group *g,
-                           int k, int n_waves)
+                           int k)
 {
     struct step s = {k, g->first, 0, 0, 0, 0};
     int end = k + 1 < g->end ? k + 1 : g->end;
-    if (s.first < k - n_waves + 1)
-        s.first = k - n_waves + 1;
+    if (s.first < k - p->n_waves + 1)
+        s.first = k - p->n_waves + 1;
     s.count = end > s.first ? end - s.first : 0;
     for (int l = s.first; l < end; l++) {
         const struct wave *w = &p->waves[(k - l) % p->batch.n_slots];
@@ -228,10 +259,10 @@ static enum status wait_for(cudaStream_t stream, const struct group *group)
 }
 
 /* Group g in step k, and the head after the last layer. */
-static enum status run_group(struct prefill *p, int g, int k, int n_waves)
+static enum status run_group(struct prefill *p, int g, int k)
 {
     struct group *group = &p->groups[g];
-    struct step s = step_of(p, group, k, n_waves);
+    struct step s = step_of(p, group, k);
     struct queue q = {group->stream, p->overlaps && p->n_groups == 1};
     if (s.count == 0)
         return OK;
@@ -261,24 +292,29 @@ static void share_layers(struct prefill *p, int n_groups)
 
 /* Groups run from the last to the first: each waits for what the one before
  * it did in the step before. */
-static enum status run_steps(struct prefill *p)
+static enum status run_step(struct prefill *p)
 {
-    int n_waves = 0;
-    bool is_empty = false;
-    share_layers(p, p->source.n_active < FEW_STREAMS ? 1 : GROUPS);
-    for (int k = 0; !is_empty || k < n_waves + p->batch.n_layer - 1; k++) {
-        if (!is_empty && build_wave(p, k)) {
-            n_waves++;
-            TRY(send_wave(p, k, p->groups[0].stream));
-        } else {
-            is_empty = true;
-        }
-        for (int g = p->n_groups - 1; g >= 0; g--)
-            TRY(run_group(p, g, k, n_waves));
-    }
-    for (int i = 0; i < RESULTS; i++)
-        TRY(take_result(p, (n_waves + i) % RESULTS));
+    for (int g = p->n_groups - 1; g >= 0; g--)
+        TRY(run_group(p, g, p->n_steps));
+    p->n_steps++;
     return OK;
+}
+
+/* All waves of the source enter. */
+static enum status run_waves(struct prefill *p)
+{
+    while (build_wave(p, p->n_waves)) {
+        TRY(send_wave(p, p->n_waves, p->groups[0].stream));
+        p->n_waves++;
+        TRY(run_step(p));
+    }
+    return OK;
+}
+
+/* Steps after which the results of all waves before number end were sent. */
+static int steps_for(const struct prefill *p, int end)
+{
+    return end + p->batch.n_layer - 1;
 }
 
 /* ---- a single wave ------------------------------------------------------
@@ -347,6 +383,7 @@ static bool is_recorded(struct prefill *p, const struct wave *w,
 static enum status run_single(struct prefill *p)
 {
     cudaStream_t stream = p->groups[0].stream;
+    build_wave(p, 0);
     TRY(send_wave(p, 0, stream));
     if (is_recorded(p, &p->waves[0], stream))
         CUDA_TRY(cudaGraphLaunch(p->recording.launch, stream), "reading bytes");
@@ -367,28 +404,28 @@ static bool wants_sums(const struct segment *segments, size_t n)
     return false;
 }
 
-static enum status need_sums(struct prefill *p, size_t n)
+static enum status need_sums(struct call *c, size_t n)
 {
-    if (n <= p->n_sums)
+    if (n <= c->n_sums)
         return OK;
-    cudaFree(p->sums);
-    p->sums = NULL;
-    p->n_sums = 0;
-    CUDA_TRY(cudaMalloc(&p->sums, n * sizeof *p->sums), "memory for sums");
-    p->n_sums = n;
+    cudaFree(c->sums);
+    c->sums = NULL;
+    c->n_sums = 0;
+    CUDA_TRY(cudaMalloc(&c->sums, n * sizeof *c->sums), "memory for sums");
+    c->n_sums = n;
     return OK;
 }
 
-static enum status need_host_sums(struct prefill *p, size_t n)
+static enum status need_host_sums(struct call *c, size_t n)
 {
-    if (n <= p->n_host_sums)
+    if (n <= c->n_host_sums)
         return OK;
-    cudaFreeHost(p->host_sums);
-    p->host_sums = NULL;
-    p->n_host_sums = 0;
-    CUDA_TRY(cudaMallocHost(&p->host_sums, n * sizeof *p->host_sums),
+    cudaFreeHost(c->host_sums);
+    c->host_sums = NULL;
+    c->n_host_sums = 0;
+    CUDA_TRY(cudaMallocHost(&c->host_sums, n * sizeof *c->host_sums),
              "memory for sums");
-    p->n_host_sums = n;
+    c->n_host_sums = n;
     return OK;
 }
 
@@ -405,69 +442,157 @@ static bool are_together(const struct segment *segments, size_t n, size_t each,
     return are_pinned(floats, segments[0].sums, n * each);
 }
 
-/* Moves the sums of a call between the caller's memory and the device. */
-struct sums_call {
-    const struct segment *segments;
-    size_t n, each;
-    bool are_together;
-};
-
-static enum status send_sums(struct prefill *p, const struct sums_call *c)
+/* The sums of a call go to the device before its first wave .. */
+static enum status send_sums(struct call *c, size_t each)
 {
-    size_t n = c->n * c->each;
+    size_t n = c->n * each;
     const float *from = c->segments[0].sums;
-    TRY(need_sums(p, n));
+    TRY(need_sums(c, n));
     if (!c->are_together) {
-        TRY(need_host_sums(p, n));
-        from = p->host_sums;
+        TRY(need_host_sums(c, n));
+        from = c->host_sums;
         for (size_t i = 0; i < c->n; i++) {
             if (c->segments[i].sums)
-                memcpy(p->host_sums + i * c->each, c->segments[i].sums,
-                       c->each * sizeof *from);
+                memcpy(c->host_sums + i * each, c->segments[i].sums,
+                       each * sizeof *from);
         }
     }
     CUDA_TRY(
-        cudaMemcpy(p->sums, from, n * sizeof *from, cudaMemcpyHostToDevice),
+        cudaMemcpy(c->sums, from, n * sizeof *from, cudaMemcpyHostToDevice),
         "sending sums");
     return OK;
 }
 
-static enum status fetch_sums(struct prefill *p, const struct sums_call *c)
+/* .. and come back when the host has the results of its last. */
+static enum status fetch_sums(struct call *c, size_t each)
 {
-    float *to = c->are_together ? c->segments[0].sums : p->host_sums;
-    CUDA_TRY(cudaMemcpy(to, p->sums, c->n * c->each * sizeof *to,
+    float *to = c->are_together ? c->segments[0].sums : c->host_sums;
+    CUDA_TRY(cudaMemcpy(to, c->sums, c->n * each * sizeof *to,
                         cudaMemcpyDeviceToHost),
              "fetching sums");
     for (size_t i = 0; i < c->n && !c->are_together; i++) {
         if (c->segments[i].sums)
-            memcpy(c->segments[i].sums, to + i * c->each, c->each * sizeof *to);
+            memcpy(c->segments[i].sums, to + i * each, each * sizeof *to);
     }
     return OK;
 }
 
-enum status prefill_feed(struct prefill *p, const struct segment *segments,
+/* ---- calls --------------------------------------------------------------- */
+
+/* Adds one, behind that which may be under way: its waves are to come. */
+static enum status open_call(struct prefill *p, const struct segment *segments,
+                             size_t n, const struct host_floats *floats)
+{
+    const struct call *before = &p->calls[p->newest];
+    bool had_sums = p->n_calls > 0 && before->has_sums;
+    p->newest = 1 - p->newest;
+    p->n_calls++;
+    struct call *c = &p->calls[p->newest];
+    c->segments = segments;
+    c->n = n;
+    c->has_sums = wants_sums(segments, n);
+    p->batch.has_sums = c->has_sums || had_sums;
+    if (!c->has_sums)
+        return OK;
+    c->are_together = are_together(segments, n, sums_each(p), floats);
+    return send_sums(c, sums_each(p));
+}
+
+static struct call *oldest(struct prefill *p)
+{
+    return &p->calls[p->n_calls == 2 ? 1 - p->newest : p->newest];
+}
+
+/* The oldest call ends; the results of its waves were sent. */
+static enum status close_call(struct prefill *p)
+{
+    struct call *c = oldest(p);
+    TRY(take_results(p, c->end));
+    if (c->has_sums)
+        TRY(fetch_sums(c, sums_each(p)));
+    p->n_calls--;
+    return OK;
+}
+
+static void begin_numbers(struct prefill *p)
+{
+    p->n_waves = p->n_steps = p->n_taken = 0;
+}
+
+/* No wave follows: all that are under way come out. */
+static enum status drain(struct prefill *p)
+{
+    while (p->n_waves > 0 && p->n_steps < steps_for(p, p->n_waves))
+        TRY(run_step(p));
+    while (p->n_calls > 0)
+        TRY(close_call(p));
+    begin_numbers(p);
+    return OK;
+}
+
+/* All of a call that is alone, and is a single wave. */
+static enum status run_alone(struct prefill *p)
+{
+    TRY(run_single(p));
+    p->calls[p->newest].end = 0; /* its results were taken */
+    return close_call(p);
+}
+
+/* The call before, if there is one, is over then. */
+static enum status run_behind(struct prefill *p)
+{
+    TRY(run_waves(p));
+    p->calls[p->newest].end = p->n_waves;
+    if (p->n_calls < 2)
+        return OK;
+    if (p->n_steps < steps_for(p, oldest(p)->end))
+        return drain(p);
+    return close_call(p);
+}
+
+static enum status start(struct prefill *p, const struct segment *segments,
                          size_t n, const struct host_floats *floats)
 {
-    struct source *source = &p->source;
-    struct sums_call sums = {segments, n,
-                             (size_t)p->batch.n_sums * p->batch.d_inner, false};
-    source_open(source, &p->batch, segments, n);
-    if (source->left == 0)
-        return OK;
-    p->batch.has_sums = wants_sums(segments, n);
-    if (p->batch.has_sums) {
-        sums.are_together = are_together(segments, n, sums.each, floats);
-        TRY(send_sums(p, &sums));
-    }
-    enum status status =
-        source->left <= (size_t)source->rows && build_wave(p, 0) ? run_single(p)
-                                                                 : run_steps(p);
-    if (status != OK) { /* nothing may still write to the caller's memory */
-        for (int i = 0; i < RESULTS; i++)
-            p->results[i].is_pending = false;
-        cudaDeviceSynchronize();
-    }
-    return status == OK && p->batch.has_sums ? fetch_sums(p, &sums) : status;
+    struct source *s = &p->source;
+    source_open(s, segments, n);
+    if (s->left == 0)
+        return drain(p);
+    int n_groups = s->n_active < FEW_STREAMS ? 1 : GROUPS;
+    if (n_groups != p->n_groups || p->n_steps > STEPS_MAX)
+        TRY(drain(p));
+    bool is_alone = p->n_calls == 0;
+    s->rows = is_alone ? lone_rows(s, &p->batch) : following_rows(s, &p->batch);
+    TRY(open_call(p, segments, n, floats));
+    if (is_alone && s->left <= (size_t)s->rows)
+        return run_alone(p);
+    if (is_alone)
+        share_layers(p, n_groups);
+    return run_behind(p);
+}
+
+/* Nothing may write to the callers' memory any more. */
+void prefill_abandon(struct prefill *p)
+{
+    p->n_calls = 0;
+    begin_numbers(p);
+    cudaDeviceSynchronize();
+}
+
+enum status prefill_start(struct prefill *p, const struct segment *segments,
+                          size_t n, const struct host_floats *floats)
+{
+    enum status status = start(p, segments, n, floats);
+    if (status != OK)
+        prefill_abandon(p);
+    return status;
+}
+
+enum status prefill_finish(struct prefill *p)
+{
+    enum status status = drain(p);
+    if (status != OK)
+        prefill_abandon(p);
+    return status;
 }
 
 /* ---- opening ------------------------------------------------------------ */
@@ -662,6 +787,8 @@ void prefill_close(struct prefill *p)
 {
     if (!p)
         return;
+    if (p->n_calls > 0)
+        prefill_abandon(p);
     forget(&p->recording);
     for (int i = 0; i < GROUPS; i++) {
         if (p->groups[i].done)
@@ -680,8 +807,10 @@ void prefill_close(struct prefill *p)
             cudaEventDestroy(p->results[i].done);
     }
     cudaFree(p->memory);
-    cudaFree(p->sums);
-    cudaFreeHost(p->host_sums);
+    for (int i = 0; i < 2; i++) {
+        cudaFree(p->calls[i].sums);
+        cudaFreeHost(p->calls[i].host_sums);
+    }
     cudaFreeHost(p->pinned);
     cudaFreeHost(p->waves);
     free(p->parts);

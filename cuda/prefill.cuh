@@ -15,9 +15,14 @@ enum status prefill_open(struct prefill **prefill,
                          const struct cuda_model *model, bool overlaps);
 void prefill_close(struct prefill *prefill); /* NULL is accepted */
 
-/* engine_feed.  Returns when all is done. */
-enum status prefill_feed(struct prefill *prefill,
-                         const struct segment *segments, size_t n,
-                         const struct host_floats *floats);
+/* engine_feed_start and engine_feed_finish; the states were settled before. */
+enum status prefill_start(struct prefill *prefill,
+                          const struct segment *segments, size_t n,
+                          const struct host_floats *floats);
+enum status prefill_finish(struct prefill *prefill);
+
+/* What is under way, if anything, is forgotten: nothing is written any more
+ * to the callers' memory. */
+void prefill_abandon(struct prefill *prefill);
 
 #endif

@@ -45,11 +45,11 @@ static void source_refill(struct source *s)
     }
 }
 
-/* How many rows a wave should have: enough to fill the chip, yet so few that
- * a short input still makes as many waves as there are layers.  While the
+/* Rows of the waves of a call by itself: enough to fill the chip, yet so few
+ * that a short input still makes as many waves as there are layers.  While the
  * first and the last waves go through the layers the chip is not full: rows
  * that are not needed to fill it must not make that time long. */
-static int wave_rows(const struct source *s, const struct batch *b)
+static int lone_rows(const struct source *s, const struct batch *b)
 {
     size_t want = s->left / (2 * (size_t)b->n_layer);
     size_t each = (size_t)s->n_active * MIN_ROWS_EACH;
@@ -65,8 +65,20 @@ static int wave_rows(const struct source *s, const struct batch *b)
     return want < (size_t)b->rows ? (int)want : b->rows;
 }
 
-static void source_open(struct source *s, const struct batch *b,
-                        const struct segment *segments, size_t n)
+/* Of one that follows another, and is followed: nothing fills or drains, so
+ * the more the better, as long as the other's results come out meanwhile
+ * without a wait.  Too short for that, it is as if alone. */
+static int following_rows(const struct source *s, const struct batch *b)
+{
+    size_t want = s->left / ((size_t)b->n_slots + 1);
+    if (want < ENOUGH_ROWS)
+        return lone_rows(s, b);
+    return want < (size_t)b->rows ? (int)want : b->rows;
+}
+
+/* s->rows is still to be chosen. */
+static void source_open(struct source *s, const struct segment *segments,
+                        size_t n)
 {
     s->segments = segments;
     s->n = n;
@@ -76,7 +88,6 @@ static void source_open(struct source *s, const struct batch *b,
     for (size_t i = 0; i < n; i++)
         s->left += segments[i].n;
     source_refill(s);
-    s->rows = wave_rows(s, b);
 }
 
 static int rest_of(const struct part *p, int limit)

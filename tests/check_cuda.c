@@ -3,9 +3,9 @@
  * Logits, costs, states and drawn bytes of the GPU engine are compared by
  * memcmp with those of the CPU engine, which check_engine.c holds to the
  * scalar definition: odd shapes, all chunk lengths, random splits, hundreds
- * of streams, states that change the engine in the middle, and the shipped
- * model ($MAMBYTE_MODEL).  With MAMBYTE_SLOW=1 also a megabyte, and a soak
- * of MAMBYTE_SOAK seconds.
+ * of streams, calls that follow each other, states that change the engine in
+ * the middle, and the shipped model ($MAMBYTE_MODEL).  With MAMBYTE_SLOW=1 also
+ * a megabyte, and a soak of MAMBYTE_SOAK seconds.
  *
  * CK_RUN_CASE=few runs what compute-sanitizer can bear.
  * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  Tests do not
@@ -283,6 +283,188 @@ START_TEST(streams_do_not_disturb_each_other)
     assert_streams(300, 1);
     assert_streams(2500, 1);
     assert_streams(5, LENGTH - 8);
+    close_spec();
+}
+END_TEST
+
+/* ---- calls that follow each other --------------------------------------- */
+
+enum {
+    FOLLOWERS = 40, /* streams */
+    N_CALLS = 14,
+    LOGITS_MAX = 64 /* bytes whose predictions are wanted at a time */
+};
+
+/* A call on both engines, and its results on both. */
+struct started {
+    struct segment of_gpu[FOLLOWERS], of_cpu[FOLLOWERS];
+    float *results; /* [2][FOLLOWERS][results_each()] */
+    float *sums;    /* [FOLLOWERS][sums_floats()], the GPU engine's: those of
+                     * all segments, or NULL */
+    size_t n;
+};
+
+static size_t results_each(void)
+{
+    return LENGTH + LOGITS_MAX * 256 + sums_floats(&cpu->model->config);
+}
+
+/* Long calls, and short ones between and behind them. */
+static size_t started_length(size_t call, size_t stream)
+{
+    size_t random = (size_t)sampler_random(call + 1, stream);
+    if (call % 4 == 1)
+        return stream == call ? 1 : 0;
+    if (call % 7 == 6)
+        return random % 4;
+    return random % 8 == 0 ? random % LOGITS_MAX : 300 + random % 300;
+}
+
+static struct segment started_segment(float *results, size_t call,
+                                      size_t stream, struct state *state)
+{
+    struct segment s = {.state = state, .bytes = text + stream};
+    s.n = started_length(call, stream);
+    s.bits = stream % 3 == 0 ? NULL : results;
+    s.logits = s.n > LOGITS_MAX || stream % 4 == 0 ? NULL : results + LENGTH;
+    if (call % 3 == 0 || (call % 3 == 1 && stream % 2 == 0))
+        s.sums = results + LENGTH + LOGITS_MAX * 256;
+    return s;
+}
+
+/* Two streams of three are in a call. */
+static void make_started(struct started *s, size_t call,
+                         struct state *const *on_gpu,
+                         struct state *const *on_cpu)
+{
+    size_t each = results_each(), n_sums = sums_floats(&cpu->model->config);
+    s->n = 0;
+    s->sums = NULL;
+    s->results = calloc(2 * FOLLOWERS * each, sizeof *s->results);
+    if (call % 3 == 0)
+        assert_ok(engine_floats_new(gpu, &s->sums, FOLLOWERS * n_sums));
+    for (size_t i = 0; i < FOLLOWERS; i++) {
+        if ((i + call) % 3 == 0)
+            continue;
+        float *results = s->results + s->n * each;
+        s->of_gpu[s->n] = started_segment(results, call, i, on_gpu[i]);
+        s->of_cpu[s->n] =
+            started_segment(results + FOLLOWERS * each, call, i, on_cpu[i]);
+        if (s->sums) {
+            s->of_gpu[s->n].sums = s->sums + s->n * n_sums;
+            memset(s->of_gpu[s->n].sums, 0, n_sums * sizeof(float));
+        }
+        s->n++;
+    }
+}
+
+/* Its results are there. */
+static void assert_started(struct started *s)
+{
+    size_t each = results_each(), n_sums = sums_floats(&cpu->model->config);
+    for (size_t i = 0; i < s->n && s->sums; i++)
+        memcpy(s->results + i * each + LENGTH + LOGITS_MAX * 256,
+               s->of_gpu[i].sums, n_sums * sizeof(float));
+    ck_assert_mem_eq(s->results, s->results + FOLLOWERS * each,
+                     FOLLOWERS * each * sizeof *s->results);
+    if (s->sums)
+        engine_floats_free(gpu, s->sums);
+    free(s->results);
+}
+
+/* The streams that a call leaves out begin again, or become another of them,
+ * while it is under way. */
+static void change_others(size_t call, struct state *const *on_gpu,
+                          struct state *const *on_cpu)
+{
+    size_t first = (3 - call % 3) % 3;
+    assert_ok(engine_state_begin(gpu, on_gpu[first]));
+    assert_ok(engine_state_begin(cpu, on_cpu[first]));
+    assert_ok(engine_state_copy(gpu, on_gpu[first + 3], on_gpu[first + 6]));
+    assert_ok(engine_state_copy(cpu, on_cpu[first + 3], on_cpu[first + 6]));
+}
+
+static void run_started(struct state *const *on_gpu,
+                        struct state *const *on_cpu)
+{
+    static struct started calls[2];
+    for (size_t k = 0; k < N_CALLS; k++) {
+        struct started *s = &calls[k % 2];
+        make_started(s, k, on_gpu, on_cpu);
+        assert_ok(engine_feed(cpu, s->of_cpu, s->n));
+        assert_ok(engine_feed_start(gpu, s->of_gpu, s->n));
+        if (k > 0)
+            assert_started(&calls[(k + 1) % 2]);
+        change_others(k, on_gpu, on_cpu);
+        if (k % 5 == 4)
+            assert_ok(engine_feed_finish(gpu));
+    }
+    feed(cpu, on_cpu[0], text, 5, NULL, NULL);
+    feed(gpu, on_gpu[0], text, 5, NULL, NULL);
+    assert_started(&calls[(N_CALLS + 1) % 2]);
+}
+
+START_TEST(started_calls_agree)
+{
+    struct state *on_gpu[FOLLOWERS], *on_cpu[FOLLOWERS];
+    open_spec(_i);
+    for (int i = 0; i < FOLLOWERS; i++) {
+        on_gpu[i] = new_state(gpu);
+        on_cpu[i] = new_state(cpu);
+    }
+    run_started(on_gpu, on_cpu);
+    for (int i = 0; i < FOLLOWERS; i++) {
+        float *want = image_of(cpu, on_cpu[i]);
+        assert_image(gpu, on_gpu[i], want);
+        free(want);
+        engine_state_free(gpu, on_gpu[i]);
+        engine_state_free(cpu, on_cpu[i]);
+    }
+    close_spec();
+}
+END_TEST
+
+/* A single stream, in all calls. */
+START_TEST(a_started_stream_agrees)
+{
+    static float logits[LENGTH][256], bits[LENGTH];
+    struct segment calls[2];
+    open_spec(_i);
+    struct state *state = new_state(gpu);
+    memset(logits, 0xff, sizeof logits);
+    size_t done = 0;
+    for (uint64_t i = 0; done < LENGTH; i++) {
+        size_t n = sampler_random(7, i) % (i % 3 == 0 ? 300 : 3);
+        n = n < LENGTH - done ? n : LENGTH - done;
+        calls[i % 2] = (struct segment){state,       text + done,  n,
+                                        bits + done, logits[done], NULL};
+        assert_ok(engine_feed_start(gpu, &calls[i % 2], 1));
+        done += n;
+    }
+    assert_image(gpu, state, want_image);
+    ck_assert_mem_eq(logits, want_logits, sizeof logits);
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    engine_state_free(gpu, state);
+    close_spec();
+}
+END_TEST
+
+/* Nothing is written when an engine was closed. */
+START_TEST(what_is_under_way_is_forgotten)
+{
+    enum { N = 3 };
+    static float logits[N][LENGTH][256];
+    struct segment segments[N];
+    open_spec(_i);
+    for (size_t i = 0; i < N; i++)
+        segments[i] = (struct segment){.state = new_state(gpu),
+                                       .bytes = text,
+                                       .n = LENGTH,
+                                       .logits = logits[i][0]};
+    assert_ok(engine_feed_start(gpu, segments, N));
+    assert_ok(engine_feed_start(gpu, segments, N));
+    for (size_t i = 0; i < N; i++)
+        engine_state_free(gpu, segments[i].state);
     close_spec();
 }
 END_TEST
@@ -583,6 +765,9 @@ static Suite *cuda_suite(void)
     tcase_add_test(tests, chunks_of_all_lengths_agree);
     tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0,
                         N_STREAM_SPECS);
+    tcase_add_loop_test(tests, started_calls_agree, 0, N_SPECS);
+    tcase_add_loop_test(tests, a_started_stream_agrees, 0, N_SPECS);
+    tcase_add_loop_test(tests, what_is_under_way_is_forgotten, 0, 3);
     tcase_add_loop_test(tests, predictions_come_where_they_are_wanted, 0,
                         N_STREAM_SPECS);
     tcase_add_loop_test(tests, sums_agree, 0, N_SPECS);
