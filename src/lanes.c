@@ -9,8 +9,10 @@
  *                then the engine reads it, predicting what follows
  *
  * Where the engine leaves the cores alone, an encoder has its wave in two
- * halves: one is read while the other is coded.  A decoder has not: half as
- * many lanes take the engine more than half of the time.
+ * halves, which are read in turns, without a pause between them: while a chunk
+ * of one is coded, that of the other, read before, comes in, and the next of
+ * the first is begun.  A decoder has not: half as many lanes take the engine
+ * more than half of the time.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -35,8 +37,8 @@ struct lane {
     struct range_coder coder;
     uint8_t *bytes; /* [length]                                             */
     uint32_t length;
-    float *logits; /* [chunk + 1][256]: of the next byte, and of those after
-                      it; a decoder has the first, which it uses again      */
+    float *logits; /* [n_turns][chunk + 1][256]: of the next byte, and of those
+                      after it; a decoder has the first, which it uses again */
 };
 
 struct group {
@@ -50,7 +52,8 @@ struct group {
 struct half {
     uint32_t group, end_group;
     uint32_t lane, end_lane;
-    uint32_t t; /* bytes of each lane done */
+    uint32_t n_read; /* bytes of each lane that the engine was given  */
+    uint32_t t;      /* bytes of each lane done                       */
 };
 
 /* How n bytes are cut.  The last lane, and group, may be shorter. */
@@ -81,11 +84,12 @@ struct lanes {
     uint32_t n_lanes, n_groups;
     struct half halves[2];
     uint32_t chunk; /* bytes of each lane under way              */
+    int n_turns;    /* chunks of a lane whose logits are kept    */
     bool is_decoder;
-    bool is_hopeless;           /* an encoder's code, see lanes_encode()     */
-    const struct half *reading; /* now, by the engine                        */
-    const struct half *coding;  /* now, by the threads                       */
-    enum status status;         /* of the reading                            */
+    bool is_hopeless;          /* an encoder's code, see lanes_encode()      */
+    struct half *reading;      /* now, by the engine; or NULL                */
+    const struct half *coding; /* now, by the threads; or NULL               */
+    enum status status;        /* of the reading                             */
 };
 
 /* ---- cutting ------------------------------------------------------------ */
@@ -229,7 +233,8 @@ static enum status make_groups(struct lanes *l, uint32_t n)
 
 static enum status make_logits(struct lanes *l, uint32_t n_lanes)
 {
-    size_t rows = l->is_decoder ? 1 : l->chunk + (size_t)1;
+    size_t rows =
+        l->is_decoder ? 1 : (l->chunk + (size_t)1) * (size_t)l->n_turns;
     size_t n = n_lanes * rows * 256;
     if (n > l->n_logits_made) {
         free_logits(l);
@@ -288,17 +293,23 @@ static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
                                               : least_bytes;
 }
 
+/* With halves, a lane has logits that are coded and others that come in. */
+static int choose_turns(const struct lanes *l, uint32_t n_groups)
+{
+    bool has_halves = !l->is_decoder && l->engine->is_apart && n_groups > 1 &&
+                      threads_count(l->team) > 1;
+    return has_halves ? 2 : 1;
+}
+
 /* Where the groups of the wave have begun. */
 static void make_halves(struct lanes *l)
 {
-    uint32_t n = l->n_groups, first = n;
-    if (!l->is_decoder && l->engine->is_apart && n > 1 &&
-        threads_count(l->team) > 1)
-        first = (n + 1) / 2;
+    uint32_t n = l->n_groups, first = l->n_turns == 2 ? (n + 1) / 2 : n;
     uint32_t lane =
         first < n ? (uint32_t)(l->groups[first].lanes - l->lanes) : l->n_lanes;
     l->halves[0] = (struct half){.end_group = first, .end_lane = lane};
-    l->halves[1] = (struct half){first, n, lane, l->n_lanes, 0};
+    l->halves[1] = (struct half){
+        .group = first, .end_group = n, .lane = lane, .end_lane = l->n_lanes};
 }
 
 /* The wave that begins with a lane; encoders are ready then. */
@@ -313,6 +324,7 @@ static enum status begin_wave(struct lanes *l, const struct cut *cut,
     l->chunk = choose_chunk(l, n_lanes);
     TRY(make_lanes(l, n_lanes));
     TRY(make_groups(l, n_groups));
+    l->n_turns = choose_turns(l, n_groups);
     TRY(make_logits(l, n_lanes));
     for (uint32_t i = 0; i < n_groups; i++)
         TRY(begin_group(l, cut, i, first_lane + i * cut->group_lanes));
@@ -327,25 +339,50 @@ static uint32_t chunk_bytes(const struct lanes *l, const struct lane *lane,
     return lane->length <= t ? 0 : (uint32_t)least(l->chunk, lane->length - t);
 }
 
-/* The engine reads the chunk; a decoder's last byte needs no more. */
-static enum status feed(struct lanes *l, const struct half *half)
+/* Where a lane has its logits for the chunk at t, in floats; the first of them
+ * is left by the chunk before. */
+static size_t logits_at(const struct lanes *l, uint32_t t)
 {
-    size_t n = 0;
+    size_t turn = t / l->chunk % (uint32_t)l->n_turns;
+    return turn * (l->chunk + (size_t)1) * 256;
+}
+
+/* What the engine reads next; a decoder's last byte needs no more.  How many
+ * segments that are. */
+static size_t make_segments(struct lanes *l, struct half *half)
+{
+    struct segment *segments = l->segments + half->lane;
+    size_t n = 0, at = logits_at(l, half->n_read) + (l->is_decoder ? 0 : 256);
     for (uint32_t i = half->lane; i < half->end_lane; i++) {
         struct lane *lane = &l->lanes[i];
-        uint32_t k = chunk_bytes(l, lane, half->t);
-        bool is_over = l->is_decoder && half->t + k == lane->length;
+        uint32_t k = chunk_bytes(l, lane, half->n_read);
+        bool is_over = l->is_decoder && half->n_read + k == lane->length;
         if (k == 0 || is_over)
             continue;
-        l->segments[n] = (struct segment){
+        segments[n] = (struct segment){
             .state = lane->state,
-            .bytes = lane->bytes + half->t,
+            .bytes = lane->bytes + half->n_read,
             .n = k,
-            .logits = l->is_decoder ? lane->logits : lane->logits + 256,
+            .logits = lane->logits + at,
         };
         n++;
     }
-    return n > 0 ? engine_feed(l->engine, l->segments, n) : OK;
+    half->n_read += l->chunk;
+    return n;
+}
+
+static enum status feed(struct lanes *l, struct half *half)
+{
+    size_t n = make_segments(l, half);
+    return n > 0 ? engine_feed(l->engine, l->segments + half->lane, n) : OK;
+}
+
+/* When it returns, what was begun before has been read; half: or NULL. */
+static enum status begin_feed(struct lanes *l, struct half *half)
+{
+    size_t n = half ? make_segments(l, half) : 0;
+    return n > 0 ? engine_feed_start(l->engine, l->segments + half->lane, n)
+                 : engine_feed_finish(l->engine);
 }
 
 /* Asks for logits ahead. */
@@ -359,14 +396,15 @@ static void fetch_logits(const float *logits)
 /* Codes the chunk of a group at t: a byte of each lane in turns. */
 static void code_group(const struct lanes *l, struct group *group, uint32_t t)
 {
-    for (uint32_t k = 0; k < l->chunk; k++) {
+    size_t at = logits_at(l, t);
+    for (uint32_t k = 0; k < l->chunk; k++, at += 256) {
         for (uint32_t i = 0; i < group->n_lanes; i++) {
             struct lane *lane = &group->lanes[i];
             if (i + 1 < group->n_lanes)
-                fetch_logits(lane[1].logits + 256 * k);
+                fetch_logits(lane[1].logits + at);
             if (k < chunk_bytes(l, lane, t))
                 predictor_code(group->predictor, &lane->history, &lane->coder,
-                               lane->logits + 256 * k);
+                               lane->logits + at);
         }
     }
 }
@@ -387,44 +425,35 @@ static void code_together(void *context, int index)
     code_share(l, index, threads_count(l->team));
 }
 
+static void code(struct lanes *l, const struct half *half)
+{
+    l->coding = half;
+    if (half->end_group - half->group > 1)
+        threads_run(l->team, code_together, l);
+    else
+        code_share(l, 0, 1);
+}
+
 /* The caller has the engine to itself: no other thread uses it. */
 static void read_and_code(void *context, int index)
 {
     struct lanes *l = context;
     if (index == 0)
-        l->status = feed(l, l->reading);
-    else
+        l->status = begin_feed(l, l->reading);
+    else if (l->coding)
         code_share(l, index - 1, threads_count(l->team) - 1);
-}
-
-/* Reads one half and codes the other; either may be NULL. */
-static enum status work(struct lanes *l, const struct half *reading,
-                        const struct half *coding)
-{
-    l->reading = reading;
-    l->coding = coding;
-    if (reading && coding) {
-        threads_run(l->team, read_and_code, l);
-        return l->status;
-    }
-    if (reading)
-        return feed(l, reading);
-    if (coding && coding->end_group - coding->group > 1)
-        threads_run(l->team, code_together, l);
-    else if (coding)
-        code_share(l, 0, 1);
-    return OK;
 }
 
 /* To the next chunk: the last prediction of each lane becomes the first. */
 static enum status advance(struct lanes *l, struct half *half)
 {
-    size_t n = 0;
+    size_t n = 0, at = logits_at(l, half->t);
+    size_t next = logits_at(l, half->t + l->chunk);
     for (uint32_t i = half->lane; i < half->end_lane; i++) {
         struct lane *lane = &l->lanes[i];
         uint32_t k = chunk_bytes(l, lane, half->t);
         if (k > 0 && !l->is_decoder)
-            memcpy(lane->logits, lane->logits + 256 * k,
+            memcpy(lane->logits + next, lane->logits + at + 256 * k,
                    sizeof l->fresh_logits);
         n += k;
     }
@@ -452,25 +481,53 @@ static bool is_hopeless(const struct lanes *l, size_t room)
     return n > room || (coded >= GIVE_UP_BYTES && n >= coded);
 }
 
-/* A half takes two steps a chunk, the first while the other takes its
- * second. */
-static enum status run_wave(struct lanes *l, size_t room)
+static uint32_t count_chunks(const struct lanes *l)
 {
-    uint32_t n_chunks = (uint32_t)ceil_div(l->lanes[0].length, l->chunk);
-    for (uint32_t step = 0; step <= 2 * n_chunks && !l->is_hopeless; step++) {
-        struct half *first = &l->halves[step % 2];
-        struct half *second = &l->halves[(step + 1) % 2];
-        if (step == 2 * n_chunks || first->lane == first->end_lane)
-            first = NULL;
-        if (step == 0 || second->lane == second->end_lane)
-            second = NULL;
-        TRY(work(l, l->is_decoder ? second : first,
-                 l->is_decoder ? first : second));
-        if (second)
-            TRY(advance(l, second));
+    return (uint32_t)ceil_div(l->lanes[0].length, l->chunk);
+}
+
+/* The engine and the threads take turns. */
+static enum status run_in_turns(struct lanes *l, size_t room)
+{
+    struct half *all = &l->halves[0];
+    for (uint32_t i = count_chunks(l); i > 0 && !l->is_hopeless; i--) {
+        if (l->is_decoder)
+            code(l, all);
+        TRY(feed(l, all));
+        if (!l->is_decoder)
+            code(l, all);
+        TRY(advance(l, all));
         l->is_hopeless = !l->is_decoder && is_hopeless(l, room);
     }
     return OK;
+}
+
+/* A step begins to read a chunk of one half while the one before it, of the
+ * same half, is coded; that of the other half is read meanwhile. */
+static enum status run_ahead(struct lanes *l, size_t room)
+{
+    uint32_t n = 2 * count_chunks(l);
+    for (uint32_t step = 0; step < n + 2 && !l->is_hopeless; step++) {
+        struct half *half = &l->halves[step % 2];
+        l->reading = step < n ? half : NULL;
+        l->coding = step > 1 ? half : NULL;
+        threads_run(l->team, read_and_code, l);
+        TRY(l->status);
+        if (!l->coding)
+            continue;
+        TRY(advance(l, half));
+        l->is_hopeless = is_hopeless(l, room);
+    }
+    return OK;
+}
+
+static enum status run_wave(struct lanes *l, size_t room)
+{
+    if (l->n_turns == 1)
+        return run_in_turns(l, room);
+    enum status status = run_ahead(l, room);
+    enum status finished = engine_feed_finish(l->engine);
+    return status == OK ? finished : status;
 }
 
 /* ---- encoding ----------------------------------------------------------- */

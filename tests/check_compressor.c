@@ -12,6 +12,7 @@
 
 #include "compressor.h"
 #include "dedupe.h"
+#include "late_engine.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -182,10 +183,11 @@ START_TEST(what_repeats_costs_nothing)
 END_TEST
 
 /* More lanes than one group has, in waves of one group, of all, and in halves
- * for an engine apart. */
+ * for an engine apart, also one that is late. */
 START_TEST(the_bytes_do_not_depend_on_who_makes_them)
 {
-    static const int streams[] = {0, 1, 40, 1000, 1000};
+    static const int streams[] = {0, 1, 40, 1000, 1000, 1000};
+    const struct engine_ops *ops = engine->ops;
     struct blob plain = make(text_byte, 66 * 16384 + 5);
     for (size_t i = 0; i < plain.n; i += 250) /* nothing to copy */
         plain.bytes[i] = random_byte(i);
@@ -193,6 +195,8 @@ START_TEST(the_bytes_do_not_depend_on_who_makes_them)
     for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
         engine->n_streams = streams[i];
         engine->is_apart = i == 4;
+        if (i == 5)
+            late_engine_make(engine);
         struct blob other = compressed(&plain, BIG);
         check_same(&other, &first);
         free(other.bytes);
@@ -200,6 +204,7 @@ START_TEST(the_bytes_do_not_depend_on_who_makes_them)
     check_decompresses(&first, &plain);
     engine->n_streams = 0;
     engine->is_apart = false;
+    engine->ops = ops;
     check_decompresses(&first, &plain);
     free(first.bytes);
     free(plain.bytes);
