@@ -101,6 +101,12 @@ enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
     return OK;
 }
 
+bool source_is_ready(const struct source *source)
+{
+    struct pollfd p = {.fd = source->fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
 enum status source_seek(struct source *source, uint64_t offset)
 {
     if (lseek(source->fd, (off_t)offset, SEEK_SET) < 0)

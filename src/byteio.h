@@ -43,6 +43,9 @@ enum status source_read(struct source *source, uint8_t *bytes, size_t n,
 enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
                              size_t *got);
 
+/* Whether source_read() would not wait. */
+bool source_is_ready(const struct source *source);
+
 /* Goes to an offset of a regular file. */
 enum status source_seek(struct source *source, uint64_t offset);
 

@@ -156,7 +156,7 @@ static enum status open_records(struct classifier *c)
     size_t n = (size_t)c->records.n;
     c->logits = calloc(n * (size_t)c->n_labels, sizeof *c->logits);
     bool has_all = c->logits != NULL;
-    for (int i = 0; i < 2 && c->head.grams.n > 0; i++) {
+    for (int i = 0; i < RECORD_SETS && c->head.grams.n > 0; i++) {
         c->bags[i] = calloc(n, sizeof *c->bags[i]);
         has_all &= c->bags[i] != NULL;
     }
@@ -191,7 +191,7 @@ void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
     threads_close(c->team);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < RECORD_SETS; k++) {
         for (int i = 0; c->bags[k] && i < c->records.n; i++)
             gram_bag_free(&c->bags[k][i]);
         free(c->bags[k]);
@@ -217,7 +217,7 @@ struct batch {
     struct classifier *classifier;
     const struct record_part *parts;
     int n, n_ended;
-    bool goes_on;
+    bool goes_on, is_started;
     classifier_meanwhile *meanwhile;
     void *context;
     int n_members;                    /* that work on it */
@@ -247,9 +247,10 @@ static enum status work_on(struct batch *batch, threads_work *work)
 static enum status fill_bags(const struct batch *batch)
 {
     struct classifier *c = batch->classifier;
-    for (int i = 0; c->bags[0] && i < batch->n; i++) {
+    struct gram_bag *bags = c->bags[c->records.next];
+    for (int i = 0; bags && i < batch->n; i++) {
         const struct record_part *part = &batch->parts[i];
-        struct gram_bag *bag = &c->bags[0][i];
+        struct gram_bag *bag = &bags[i];
         if (i > 0 || !batch->goes_on)
             gram_bag_begin(bag);
         TRY(grams_feed(&c->head.grams, bag, part->bytes, part->n));
@@ -261,8 +262,11 @@ static enum status fill_bags(const struct batch *batch)
 
 static void read_records(struct batch *batch)
 {
-    batch->engine = records_feed(&batch->classifier->records, batch->parts,
-                                 batch->n, batch->goes_on);
+    struct records *r = &batch->classifier->records;
+    batch->engine =
+        batch->is_started
+            ? records_start(r, batch->parts, batch->n, batch->goes_on)
+            : records_feed(r, batch->parts, batch->n, batch->goes_on);
     if (batch->engine != OK)
         snprintf(batch->sentence, sizeof batch->sentence, "%s",
                  status_message());
@@ -282,6 +286,15 @@ static void read_share(void *context, int index)
         batch->bags = fill_bags(batch);
 }
 
+static enum status read_batch(struct batch *batch)
+{
+    TRY(work_on(batch, read_share));
+    TRY(batch->caller);
+    if (batch->engine != OK)
+        return fail(batch->engine, "%s", batch->sentence);
+    return batch->bags == OK ? OK : fail_memory("a record");
+}
+
 enum status classifier_feed(struct classifier *classifier,
                             const struct record_part *parts, int n, int n_ended,
                             bool goes_on, classifier_meanwhile *meanwhile,
@@ -296,18 +309,52 @@ enum status classifier_feed(struct classifier *classifier,
         .meanwhile = meanwhile,
         .context = context,
     };
-    TRY(work_on(&batch, read_share));
-    TRY(batch.caller);
-    if (batch.engine != OK)
-        return fail(batch.engine, "%s", batch.sentence);
-    return batch.bags == OK ? OK : fail_memory("a record");
+    return read_batch(&batch);
+}
+
+enum status classifier_start(struct classifier *classifier,
+                             const struct record_part *parts, int n,
+                             bool goes_on, classifier_meanwhile *meanwhile,
+                             void *context)
+{
+    struct batch batch = {
+        .classifier = classifier,
+        .parts = parts,
+        .n = n,
+        .n_ended = n,
+        .goes_on = goes_on,
+        .is_started = true,
+        .meanwhile = meanwhile,
+        .context = context,
+    };
+    return read_batch(&batch);
+}
+
+enum status classifier_set_aside(struct classifier *classifier, int n,
+                                 bool one_goes_on)
+{
+    struct classifier *c = classifier;
+    TRY(records_set_aside(&c->records, n, one_goes_on));
+    struct gram_bag *ended = c->bags[c->records.aside];
+    struct gram_bag *bags = c->bags[c->records.next];
+    if (ended && one_goes_on) {
+        struct gram_bag kept = ended[n];
+        ended[n] = bags[0];
+        bags[0] = kept;
+    }
+    return OK;
 }
 
 /* ---- judging ------------------------------------------------------------ */
 
+static struct record_set *set_aside(struct classifier *c)
+{
+    return &c->records.sets[c->records.aside];
+}
+
 static void judge_by_bits(struct classifier *c, int i)
 {
-    const struct record_aside *record = &c->records.aside[i];
+    const struct record *record = &set_aside(c)->items[i];
     float *logits = c->logits + (size_t)i * (size_t)c->n_labels;
     double length = record->n_bytes > 0 ? sqrt((double)record->n_bytes) : 1;
     double least = record->bits[0];
@@ -319,30 +366,13 @@ static void judge_by_bits(struct classifier *c, int i)
                             LN2);
 }
 
-enum status classifier_set_aside(struct classifier *classifier, int n,
-                                 bool one_goes_on)
-{
-    struct classifier *c = classifier;
-    TRY(records_set_aside(&c->records, n, one_goes_on));
-    struct gram_bag *ended = c->bags[0];
-    c->bags[0] = c->bags[1];
-    c->bags[1] = ended;
-    if (ended && one_goes_on) {
-        struct gram_bag kept = ended[n];
-        ended[n] = c->bags[0][0];
-        c->bags[0][0] = kept;
-    }
-    for (int i = 0; i < n && !c->head.w; i++)
-        judge_by_bits(c, i);
-    return OK;
-}
-
 /* Rows for the grams of the records aside, whose values are still to come. */
 static enum status add_rows(struct classifier *c)
 {
+    const struct gram_bag *bags = c->bags[c->records.aside];
     sparse_clear(&c->grams);
-    for (int i = 0; c->bags[1] && i < c->records.n_aside; i++) {
-        const struct gram_bag *bag = &c->bags[1][i];
+    for (int i = 0; bags && i < set_aside(c)->n; i++) {
+        const struct gram_bag *bag = &bags[i];
         float *values;
         TRY(sparse_add_row(&c->grams, bag->columns, bag->n, &values));
     }
@@ -354,20 +384,23 @@ static void judge_share(void *context, int index)
 {
     const struct batch *batch = context;
     struct classifier *c = batch->classifier;
+    struct gram_bag *bags = c->bags[c->records.aside];
     int begin, end;
     threads_split(&begin, &end, batch->n, index, batch->n_members);
-    for (int i = begin; i < end && c->bags[1]; i++)
-        grams_values(&c->head.grams, &c->bags[1][i],
+    for (int i = begin; i < end && bags; i++)
+        grams_values(&c->head.grams, &bags[i],
                      c->grams.values + c->grams.begins[i]);
     records_average(&c->records, begin, end);
-    head_classify(&c->head, c->logits, c->records.aside[0].sums, &c->grams,
+    head_classify(&c->head, c->logits, set_aside(c)->sums, &c->grams,
                   (size_t)begin, (size_t)end);
 }
 
 enum status classifier_judge(struct classifier *classifier)
 {
     struct classifier *c = classifier;
-    struct batch batch = {.classifier = c, .n = c->records.n_aside};
+    struct batch batch = {.classifier = c, .n = set_aside(c)->n};
+    for (int i = 0; i < batch.n && !c->head.w; i++)
+        judge_by_bits(c, i);
     if (batch.n == 0 || !c->head.w)
         return OK;
     TRY(add_rows(c));

@@ -29,9 +29,9 @@ struct classifier {
     int n_begins;
     float *priors; /* [n_labels]: log2 */
 
-    struct gram_bag *bags[2]; /* [records.n], of the items, and of those set
-                               * aside; NULL where the head has no grams */
-    struct sparse grams;      /* of the records that are judged */
+    struct gram_bag *bags[RECORD_SETS]; /* [records.n], of each set of records;
+                                         * NULL where the head has no grams */
+    struct sparse grams;                /* of the records that are judged */
     float *logits; /* [records.n][n_labels], of those that were judged */
     int n_threads;
     struct threads *team; /* NULL until there are records for several */
@@ -56,6 +56,13 @@ enum status classifier_feed(struct classifier *classifier,
                             const struct record_part *parts, int n, int n_ended,
                             bool goes_on, classifier_meanwhile *meanwhile,
                             void *context);
+
+/* The same with records_start, where all come to their ends; records_turn and
+ * records_finish go on from there. */
+enum status classifier_start(struct classifier *classifier,
+                             const struct record_part *parts, int n,
+                             bool goes_on, classifier_meanwhile *meanwhile,
+                             void *context);
 
 /* records_set_aside, and the grams too. */
 enum status classifier_set_aside(struct classifier *classifier, int n,

@@ -100,7 +100,7 @@ struct engine {
     const struct engine_ops *ops;
     const struct model *model;
     int n_streams; /* that keep it busy when stepped together; 0: some dozens */
-    int n_together; /* that a call may read at once, to gain; 0: some dozens */
+    int n_together; /* that calls may read at once, to gain; 0: some dozens */
     bool is_apart;  /* it computes without the cores of the machine       */
     struct state *begun; /* a stream's begin, once one was wanted: engine.c */
 };

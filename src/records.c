@@ -22,7 +22,7 @@ static int count_items(const struct records *r)
     size_t state = model_state_floats(c) * sizeof(float);
     int n = STREAMS;
     if (r->engine->n_together > 0)
-        n = r->engine->n_together;
+        n = r->engine->n_together / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
         n = (int)(STREAMS_BYTES / state);
     return n > r->n_begins ? n / r->n_begins : 1;
@@ -33,6 +33,35 @@ static size_t sums_each(const struct records *r)
     return sums_floats(&r->engine->model->config);
 }
 
+static enum status open_set(const struct records *r, struct record_set *set)
+{
+    size_t n = (size_t)r->n, n_streams = n * (size_t)r->n_begins;
+    set->items = calloc(n, sizeof *set->items);
+    set->streams = (struct state **)calloc(n_streams, sizeof(struct state *));
+    set->segments = calloc(n_streams, sizeof *set->segments);
+    if (!r->has_sums)
+        set->bits = calloc(n_streams, sizeof *set->bits);
+    if (!set->items || !set->streams || !set->segments ||
+        (!r->has_sums && !set->bits))
+        return fail_memory("records");
+    for (int i = 0; i < r->n && set->bits; i++)
+        set->items[i].bits = set->bits + (size_t)i * (size_t)r->n_begins;
+    return OK;
+}
+
+static void close_set(const struct records *r, struct record_set *set)
+{
+    for (int i = 0; set->streams && i < r->n * r->n_begins; i++)
+        engine_state_free(r->engine, set->streams[i]);
+    if (set->sums)
+        engine_floats_free(r->engine, set->sums);
+    free(set->items);
+    free(set->streams);
+    free(set->bits);
+    free(set->segments);
+    free(set->costs);
+}
+
 enum status records_open(struct records *records, struct engine *engine,
                          struct state *const *begins, int n_begins,
                          bool wants_sums)
@@ -40,127 +69,100 @@ enum status records_open(struct records *records, struct engine *engine,
     *records = (struct records){.engine = engine,
                                 .begins = begins,
                                 .n_begins = n_begins,
-                                .has_sums = wants_sums};
+                                .has_sums = wants_sums,
+                                .next = 0,
+                                .reading = 1,
+                                .aside = 2};
     records->n = count_items(records);
-    size_t n = (size_t)records->n;
-    records->items = calloc(n, sizeof *records->items);
-    records->aside = calloc(n, sizeof *records->aside);
-    records->segments = calloc(n * (size_t)n_begins, sizeof *records->segments);
-    if (records->items && records->aside && records->segments)
-        return OK;
-    records_close(records);
-    return fail_memory("records");
+    enum status status = OK;
+    for (int i = 0; i < RECORD_SETS && status == OK; i++)
+        status = open_set(records, &records->sets[i]);
+    if (status != OK)
+        records_close(records);
+    return status;
 }
 
 void records_close(struct records *records)
 {
-    for (int i = 0; records->items && i < records->n; i++) {
-        struct record *item = &records->items[i];
-        for (int j = 0; item->streams && j < records->n_begins; j++)
-            engine_state_free(records->engine, item->streams[j]);
-        free(item->streams);
-        free(item->bits);
-    }
-    for (int i = 0; i < 2; i++) {
-        if (records->sums[i])
-            engine_floats_free(records->engine, records->sums[i]);
-    }
-    free(records->items);
-    free(records->aside);
-    free(records->segments);
-    free(records->costs);
+    if (records->engine)
+        engine_feed_finish(records->engine);
+    for (int i = 0; i < RECORD_SETS; i++)
+        close_set(records, &records->sets[i]);
     *records = (struct records){0};
 }
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* An item gets what it needs when it is first used. */
-static enum status need_item(struct records *r, struct record *item)
-{
-    size_t n = (size_t)r->n_begins;
-    if (item->streams)
-        return OK;
-    item->streams = calloc(n, sizeof(struct state *));
-    if (!r->has_sums)
-        item->bits = calloc(n, sizeof(double));
-    if (!item->streams || (!r->has_sums && !item->bits))
-        return fail_memory("records");
-    for (size_t i = 0; i < n; i++)
-        TRY(engine_state_new(r->engine, &item->streams[i]));
-    return OK;
-}
-
-static void place_sums(struct records *r)
-{
-    for (int i = 0; i < r->n_sums[0]; i++)
-        r->items[i].sums = r->sums[0] + (size_t)i * sums_each(r);
-}
-
 /* Sums for n items, at least; those of item 0 are kept. */
-static enum status need_sums(struct records *r, int n)
+static enum status need_sums(struct records *r, struct record_set *set, int n)
 {
     size_t each = sums_each(r);
     int room = 1;
     float *sums;
-    if (!r->has_sums || n <= r->n_sums[0])
+    if (!r->has_sums || n <= set->n_sums)
         return OK;
     while (room < n)
         room *= 2;
     room = room < r->n ? room : r->n;
     TRY(engine_floats_new(r->engine, &sums, (size_t)room * each));
-    if (r->sums[0]) {
-        memcpy(sums, r->sums[0], each * sizeof *sums);
-        engine_floats_free(r->engine, r->sums[0]);
+    if (set->sums) {
+        memcpy(sums, set->sums, each * sizeof *sums);
+        engine_floats_free(r->engine, set->sums);
     }
-    r->sums[0] = sums;
-    r->n_sums[0] = room;
-    place_sums(r);
+    set->sums = sums;
+    set->n_sums = room;
+    for (int i = 0; i < room; i++)
+        set->items[i].sums = sums + (size_t)i * each;
     return OK;
 }
 
-static enum status begin_item(struct records *r, struct record *item)
+/* Item i begins; it gets what it needs when it is first used. */
+static enum status begin_item(struct records *r, struct record_set *set, int i)
 {
-    TRY(need_item(r, item));
+    struct record *item = &set->items[i];
+    struct state **streams = set->streams + (size_t)i * (size_t)r->n_begins;
     item->n_bytes = 0;
     if (item->sums)
         memset(item->sums, 0, sums_each(r) * sizeof(float));
     for (int j = 0; j < r->n_begins; j++) {
         if (item->bits)
             item->bits[j] = 0;
-        TRY(engine_state_copy(r->engine, item->streams[j], r->begins[j]));
+        if (!streams[j])
+            TRY(engine_state_new(r->engine, &streams[j]));
+        TRY(engine_state_copy(r->engine, streams[j], r->begins[j]));
     }
     return OK;
 }
 
 /* Room for the cost of every byte, once for each begin. */
-static enum status need_costs(struct records *r,
+static enum status need_costs(const struct records *r, struct record_set *set,
                               const struct record_part *parts, int n)
 {
-    size_t n_bytes = 0;
+    size_t n_bytes = 1; /* that there are some */
     for (int i = 0; i < n; i++)
         n_bytes += parts[i].n * (size_t)r->n_begins;
-    if (r->has_sums || n_bytes <= r->n_costs)
+    if (r->has_sums || n_bytes <= set->n_costs)
         return OK;
-    float *costs = realloc(r->costs, n_bytes * sizeof *costs);
+    float *costs = realloc(set->costs, n_bytes * sizeof *costs);
     if (!costs)
         return fail_memory("records");
-    r->costs = costs;
-    r->n_costs = n_bytes;
+    set->costs = costs;
+    set->n_costs = n_bytes;
     return OK;
 }
 
-static void make_segments(struct records *r, const struct record_part *parts,
-                          int n)
+static void make_segments(const struct records *r, struct record_set *set,
+                          const struct record_part *parts)
 {
-    struct segment *s = r->segments;
-    float *costs = r->costs;
-    for (int i = 0; i < n; i++) {
+    struct segment *s = set->segments;
+    float *costs = set->costs;
+    for (int i = 0; i < set->n; i++) {
         for (int j = 0; j < r->n_begins; j++, s++) {
-            *s = (struct segment){.state = r->items[i].streams[j],
+            *s = (struct segment){.state = set->streams[s - set->segments],
                                   .bytes = parts[i].bytes,
                                   .n = parts[i].n,
-                                  .sums = r->items[i].sums};
-            if (r->items[i].bits) {
+                                  .sums = set->items[i].sums};
+            if (set->bits) {
                 s->bits = costs;
                 costs += parts[i].n;
             }
@@ -168,12 +170,29 @@ static void make_segments(struct records *r, const struct record_part *parts,
     }
 }
 
-static void add_costs(struct record *item, int n_begins,
-                      const struct segment *segments)
+/* The segments of the next set, which reads parts; they are not read yet. */
+static enum status prepare(struct records *r, const struct record_part *parts,
+                           int n, bool goes_on)
 {
-    for (int j = 0; j < n_begins; j++) {
-        for (size_t t = 0; t < segments[j].n; t++)
-            item->bits[j] += (double)segments[j].bits[t];
+    struct record_set *set = &r->sets[r->next];
+    TRY(need_sums(r, set, n));
+    for (int i = goes_on ? 1 : 0; i < n; i++)
+        TRY(begin_item(r, set, i));
+    TRY(need_costs(r, set, parts, n));
+    set->n = n;
+    make_segments(r, set, parts);
+    for (int i = 0; i < n; i++)
+        set->items[i].n_bytes += parts[i].n;
+    return OK;
+}
+
+/* A set has been read. */
+static void add_costs(const struct records *r, struct record_set *set)
+{
+    for (int i = 0; set->bits && i < set->n * r->n_begins; i++) {
+        const struct segment *s = &set->segments[i];
+        for (size_t t = 0; t < s->n; t++)
+            set->bits[i] += (double)s->bits[t];
     }
 }
 
@@ -181,67 +200,104 @@ enum status records_feed(struct records *records,
                          const struct record_part *parts, int n, bool goes_on)
 {
     struct records *r = records;
-    TRY(need_sums(r, n));
-    for (int i = goes_on ? 1 : 0; i < n; i++)
-        TRY(begin_item(r, &r->items[i]));
-    TRY(need_costs(r, parts, n));
-    make_segments(r, parts, n);
-    TRY(engine_feed(r->engine, r->segments, (size_t)n * (size_t)r->n_begins));
-    for (int i = 0; i < n; i++) {
-        r->items[i].n_bytes += parts[i].n;
-        if (r->items[i].bits)
-            add_costs(&r->items[i], r->n_begins,
-                      r->segments + (size_t)i * (size_t)r->n_begins);
-    }
+    struct record_set *set = &r->sets[r->next];
+    TRY(prepare(r, parts, n, goes_on));
+    TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_begins));
+    add_costs(r, set);
     return OK;
 }
 
-/* ---- setting aside ------------------------------------------------------ */
-
-/* Sums change places with those that were aside. */
-static void swap_sums(struct records *r)
+enum status records_start(struct records *records,
+                          const struct record_part *parts, int n, bool goes_on)
 {
-    float *sums = r->sums[0];
-    int n = r->n_sums[0];
-    r->sums[0] = r->sums[1];
-    r->n_sums[0] = r->n_sums[1];
-    r->sums[1] = sums;
-    r->n_sums[1] = n;
-    place_sums(r);
+    struct records *r = records;
+    TRY(prepare(r, parts, n, goes_on));
+    return engine_feed_start(r->engine, r->sets[r->next].segments,
+                             (size_t)n * (size_t)r->n_begins);
 }
 
-/* Item n, whose sums are aside, becomes item 0. */
+/* ---- turns -------------------------------------------------------------- */
+
+static void swap(int *a, int *b)
+{
+    int c = *a;
+    *a = *b;
+    *b = c;
+}
+
+static void swap_streams(struct record_set *a, struct record_set *b)
+{
+    struct state **streams = a->streams;
+    a->streams = b->streams;
+    b->streams = streams;
+}
+
+/* Item n of those aside becomes item 0 of the next set, which has its states
+ * already. */
 static enum status keep(struct records *r, int n)
 {
-    struct record item = r->items[n];
-    if (r->has_sums) {
-        TRY(need_sums(r, 1));
-        size_t each = sums_each(r);
-        memcpy(r->sums[0], r->sums[1] + (size_t)n * each, each * sizeof(float));
-        item.sums = r->sums[0];
+    struct record_set *from = &r->sets[r->aside], *to = &r->sets[r->next];
+    struct record *item = &from->items[n];
+    size_t n_begins = (size_t)r->n_begins;
+    TRY(need_sums(r, to, 1));
+    to->items[0].n_bytes = item->n_bytes;
+    if (r->has_sums)
+        memcpy(to->sums, item->sums, sums_each(r) * sizeof(float));
+    else
+        memcpy(to->bits, item->bits, n_begins * sizeof *to->bits);
+    for (size_t j = 0; j < n_begins; j++) {
+        struct state *state = to->streams[j];
+        to->streams[j] = to->streams[(size_t)n * n_begins + j];
+        to->streams[(size_t)n * n_begins + j] = state;
     }
-    r->items[n] = r->items[0];
-    r->items[0] = item;
-    place_sums(r);
     return OK;
 }
 
 enum status records_set_aside(struct records *records, int n, bool one_goes_on)
 {
     struct records *r = records;
-    for (int i = 0; i < n; i++)
-        r->aside[i] = (struct record_aside){r->items[i].n_bytes,
-                                            r->items[i].sums, r->items[i].bits};
-    r->n_aside = n;
-    swap_sums(r);
+    swap(&r->next, &r->aside);
+    swap_streams(&r->sets[r->next], &r->sets[r->aside]);
+    r->sets[r->aside].n = n;
     return one_goes_on ? keep(r, n) : OK;
+}
+
+/* States go from set to set, to that which is read next: two have some where
+ * one is read while the next is begun, else one. */
+static void take_streams(struct records *r)
+{
+    struct record_set *next = &r->sets[r->next];
+    for (int i = 0; i < RECORD_SETS && !next->streams[0]; i++) {
+        if (i != r->reading || !r->engine->is_apart)
+            swap_streams(next, &r->sets[i]);
+    }
+}
+
+void records_turn(struct records *records)
+{
+    struct records *r = records;
+    swap(&r->next, &r->aside);
+    swap(&r->aside, &r->reading);
+    add_costs(r, &r->sets[r->aside]);
+    take_streams(r);
+}
+
+enum status records_finish(struct records *records)
+{
+    struct records *r = records;
+    TRY(engine_feed_finish(r->engine));
+    swap(&r->aside, &r->reading);
+    add_costs(r, &r->sets[r->aside]);
+    r->sets[r->reading].n = 0;
+    take_streams(r);
+    return OK;
 }
 
 void records_average(struct records *records, int begin, int end)
 {
     size_t n = sums_each(records);
     for (int i = begin; i < end; i++) {
-        const struct record_aside *record = &records->aside[i];
+        struct record *record = &records->sets[records->aside].items[i];
         float n_bytes = record->n_bytes > 0 ? (float)record->n_bytes : 1.0f;
         for (size_t j = 0; j < n; j++)
             record->sums[j] /= n_bytes;

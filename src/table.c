@@ -13,11 +13,11 @@
 
 #define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
 
-/* Reads items i and up, as many as go together; n: how many. */
-static enum status read_some(struct table *table, struct records *records,
-                             const struct examples *e, size_t i, int *n)
+/* Begins to read items i and up, as many as go together; n: how many. */
+static enum status start_some(struct records *records, const struct examples *e,
+                              size_t i, int *n)
 {
-    size_t size = table->n_features, left = e->n - i;
+    size_t left = e->n - i;
     *n = left < (size_t)records->n ? (int)left : records->n;
     struct record_part *parts = calloc((size_t)*n, sizeof *parts);
     if (!parts)
@@ -25,16 +25,39 @@ static enum status read_some(struct table *table, struct records *records,
     for (int j = 0; j < *n; j++)
         parts[j] = (struct record_part){e->items[i + (size_t)j].text,
                                         e->items[i + (size_t)j].n};
-    enum status status = records_feed(records, parts, *n, false);
-    if (status == OK)
-        status = records_set_aside(records, *n, false);
-    if (status == OK) {
-        records_average(records, 0, *n);
-        memcpy(table->x + i * size, records->aside[0].sums,
-               (size_t)*n * size * sizeof(float));
-    }
+    enum status status = records_start(records, parts, *n, false);
     free(parts);
     return status;
+}
+
+/* The records aside are those from *i on. */
+static void take_aside(struct table *table, struct records *records, size_t *i)
+{
+    const struct record_set *set = &records->sets[records->aside];
+    size_t size = table->n_features, n = (size_t)set->n;
+    if (n == 0)
+        return;
+    records_average(records, 0, set->n);
+    memcpy(table->x + *i * size, set->sums, n * size * sizeof(float));
+    *i += n;
+}
+
+/* Some are read while those before them are taken. */
+static enum status read_all(struct table *table, const struct examples *e,
+                            struct records *records, const char *path)
+{
+    size_t n_taken = 0;
+    int n = 0;
+    for (size_t i = 0; i < e->n; i += (size_t)n) {
+        TRY(signals_check());
+        message_status("%s: %zu of %zu records read", path, i, e->n);
+        TRY(start_some(records, e, i, &n));
+        records_turn(records);
+        take_aside(table, records, &n_taken);
+    }
+    TRY(records_finish(records));
+    take_aside(table, records, &n_taken);
+    return OK;
 }
 
 static enum status allocate(struct table *table, const struct examples *e)
@@ -58,13 +81,9 @@ enum status table_read(struct table *table, const struct examples *examples,
     *table = (struct table){.n_features =
                                 sums_floats(&records->engine->model->config)};
     TRY(allocate(table, examples));
-    int n = 0;
-    for (size_t i = 0; i < examples->n; i += (size_t)n) {
-        TRY(signals_check());
-        message_status("%s: %zu of %zu records read", path, i, examples->n);
-        TRY(read_some(table, records, examples, i, &n));
-    }
-    return OK;
+    enum status status = read_all(table, examples, records, path);
+    enum status finished = engine_feed_finish(records->engine);
+    return status == OK ? finished : status;
 }
 
 enum status table_read_grams(struct table *table,

@@ -1,9 +1,12 @@
 /* task_classify.c -- a label a record, as soon as the record ends; or what
  * the model says of it, for other tools; or how often labels are right.
  *
- * The records of a piece of input are read together, each from the begin, in
- * batches; while one is read the one before it, which was set aside, gets its
- * labels.  What the last of them left open goes on in the next piece.
+ * Records are read together, each from the begin, in batches; while one is
+ * read the one before it, which was set aside, gets its labels.  An engine that
+ * is apart is given a batch while it still has another, and what a piece of
+ * input leaves open waits for its end, unless it is long; when no more input
+ * waits, all that have ended get their labels at once.  Another engine reads
+ * all of a piece, and what it leaves open goes on in the next.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,7 +24,11 @@
 #include "signals.h"
 #include "task_io.h"
 
-enum { RECORD_TEXT_MAX = 1 << 18 }; /* bytes of a record that are shown */
+enum {
+    RECORD_TEXT_MAX = 1 << 18, /* bytes of a record that are shown         */
+    OPEN_MAX = PIECE_BYTES,    /* bytes of one that wait for its end       */
+    BATCH_BYTES = OPEN_MAX + PIECE_BYTES
+};
 
 /* What is shown of a record. */
 struct text {
@@ -31,24 +38,31 @@ struct text {
 
 /* A record at its end: record index of those aside. */
 struct ended {
-    const struct record_aside *record;
+    const struct record *record;
     int index;
     const uint8_t *text; /* what is shown of it */
     size_t n_text;
+};
+
+/* What belongs to a set of records: they have n parts, in their bytes, of which
+ * n_ended come to the end of a record. */
+struct batch {
+    uint8_t *bytes; /* [BATCH_BYTES] */
+    size_t n_bytes;
+    struct record_part *parts; /* [records->n] */
+    int n, n_ended;
+    struct text head; /* of the first record, what was read before */
 };
 
 struct labels {
     struct task *task;
     int end; /* of a record; -1: that of the file */
     const char *file;
-    uint64_t offset;             /* of the record in the file */
-    bool is_open;                /* item 0 has read the begin of a record */
-    struct text first;           /* of item 0 */
-    struct text first_aside;     /* of the first record aside */
-    struct record_part *parts;   /* [records->n], of the items */
-    struct record_part *endings; /* [records->n], of records aside */
-    bool has_aside;              /* which were not shown yet */
-    struct records *records;     /* of the classifier, or for the features */
+    uint64_t offset; /* of the record in the file */
+    bool is_open;    /* item 0 has read the begin of a record */
+    bool has_aside;  /* records that were not shown yet */
+    struct batch batches[RECORD_SETS];
+    struct records *records; /* of the classifier, or for the features */
 
     struct classifier classifier;
     double *probabilities; /* [n_labels] */
@@ -184,7 +198,12 @@ static enum status end_record(struct labels *l, const struct ended *ended)
     return OK;
 }
 
-/* ---- pieces of input ---------------------------------------------------- */
+/* ---- batches ------------------------------------------------------------ */
+
+static struct batch *next_batch(struct labels *l)
+{
+    return &l->batches[l->records->next];
+}
 
 static void hold_text(struct text *text, const struct record_part *part)
 {
@@ -194,11 +213,33 @@ static void hold_text(struct text *text, const struct record_part *part)
     text->n += n;
 }
 
+static void empty_batch(struct batch *b)
+{
+    b->n_bytes = 0;
+    b->n = b->n_ended = 0;
+}
+
+/* Adds bytes to the next batch, up to the end of a record or all; returns how
+ * many, that end included. */
+static size_t add_part(struct labels *l, const uint8_t *bytes, size_t n)
+{
+    struct batch *b = next_batch(l);
+    const uint8_t *end = l->end >= 0 ? memchr(bytes, l->end, n) : NULL;
+    size_t length = end ? (size_t)(end - bytes) : n;
+    if (b->n == b->n_ended)
+        b->parts[b->n++] = (struct record_part){b->bytes + b->n_bytes, 0};
+    memcpy(b->bytes + b->n_bytes, bytes, length);
+    b->n_bytes += length;
+    b->parts[b->n - 1].n += length;
+    b->n_ended += end != NULL;
+    return length + (end != NULL);
+}
+
 static enum status judge_aside(struct labels *l)
 {
     if (l->task->options->mode != MODE_EMBED)
         return classifier_judge(&l->classifier);
-    records_average(l->records, 0, l->records->n_aside);
+    records_average(l->records, 0, l->records->sets[l->records->aside].n);
     return OK;
 }
 
@@ -206,40 +247,101 @@ static enum status judge_aside(struct labels *l)
 static enum status show_aside(void *context)
 {
     struct labels *l = context;
+    const struct record_set *set = &l->records->sets[l->records->aside];
+    struct batch *b = &l->batches[l->records->aside];
     if (!l->has_aside)
         return OK;
     l->has_aside = false;
     TRY(judge_aside(l));
-    for (int i = 0; i < l->records->n_aside; i++) {
-        const struct record_part *part = &l->endings[i];
-        struct ended ended = {&l->records->aside[i], i, part->bytes,
+    for (int i = 0; i < set->n; i++) {
+        const struct record_part *part = &b->parts[i];
+        struct ended ended = {&set->items[i], i, part->bytes,
                               part->n < RECORD_TEXT_MAX ? part->n
                                                         : RECORD_TEXT_MAX};
-        if (i == 0) {
-            ended.text = l->first_aside.bytes;
-            ended.n_text = l->first_aside.n;
+        if (i == 0 && b->head.n > 0) {
+            hold_text(&b->head, part);
+            ended.text = b->head.bytes;
+            ended.n_text = b->head.n;
         }
         TRY(end_record(l, &ended));
     }
     return sink_flush(l->task->out);
 }
 
-/* Items [0, n) have come to their ends; item n goes on when one_goes_on. */
+/* All that was begun is read and shown. */
+static enum status show_all(struct labels *l)
+{
+    TRY(show_aside(l));
+    TRY(records_finish(l->records));
+    l->has_aside = true;
+    return show_aside(l);
+}
+
+/* The next batch is read; meanwhile, what is aside is shown. */
+static enum status feed(struct labels *l)
+{
+    const struct batch *b = next_batch(l);
+    if (l->task->options->mode != MODE_EMBED)
+        return classifier_feed(&l->classifier, b->parts, b->n, b->n_ended,
+                               l->is_open, show_aside, l);
+    TRY(show_aside(l));
+    return records_feed(l->records, b->parts, b->n, l->is_open);
+}
+
+/* The same, but it is only begun, with n records. */
+static enum status start(struct labels *l, int n)
+{
+    const struct batch *b = next_batch(l);
+    if (l->task->options->mode != MODE_EMBED)
+        return classifier_start(&l->classifier, b->parts, n, l->is_open,
+                                show_aside, l);
+    TRY(show_aside(l));
+    return records_start(l->records, b->parts, n, l->is_open);
+}
+
 static enum status set_aside(struct labels *l, int n, bool one_goes_on)
 {
-    struct record_part *endings = l->endings;
-    struct text text = l->first_aside;
-    TRY(l->task->options->mode == MODE_EMBED
-            ? records_set_aside(l->records, n, one_goes_on)
-            : classifier_set_aside(&l->classifier, n, one_goes_on));
-    l->endings = l->parts;
-    l->parts = endings;
-    l->first_aside = l->first;
-    l->first = text;
-    l->first.n = 0;
-    l->has_aside = true;
+    return l->task->options->mode == MODE_EMBED
+               ? records_set_aside(l->records, n, one_goes_on)
+               : classifier_set_aside(&l->classifier, n, one_goes_on);
+}
+
+/* Reads all of the next batch.  Those that ended are set aside. */
+static enum status read_batch(struct labels *l)
+{
+    struct batch *b = next_batch(l);
+    TRY(feed(l));
+    l->is_open = b->n_ended < b->n;
+    if (b->n_ended > 0) {
+        TRY(set_aside(l, b->n_ended, l->is_open));
+        l->has_aside = true;
+        next_batch(l)->head.n = 0;
+    }
+    if (l->is_open)
+        hold_text(&next_batch(l)->head, &b->parts[b->n - 1]);
+    empty_batch(next_batch(l));
     return OK;
 }
+
+/* Begins to read the records of the next batch that have ended; another that
+ * has not moves to the batch after it. */
+static enum status begin_batch(struct labels *l)
+{
+    struct batch *b = next_batch(l);
+    const struct record_part *open = &b->parts[b->n_ended];
+    bool has_open = b->n_ended < b->n;
+    TRY(start(l, b->n_ended));
+    records_turn(l->records);
+    l->has_aside = true;
+    l->is_open = false;
+    next_batch(l)->head.n = 0;
+    empty_batch(next_batch(l));
+    if (has_open)
+        add_part(l, open->bytes, open->n);
+    return OK;
+}
+
+/* ---- pieces of input ---------------------------------------------------- */
 
 /* Of how many records a batch of the piece should be: all that bytes [n] hold,
  * or, where those are too many, equal parts of them. */
@@ -254,67 +356,63 @@ static int batch_size(const struct labels *l, const uint8_t *bytes, size_t n)
     return (int)((n_records + n_batches - 1) / n_batches);
 }
 
-/* Cuts up to `size` records from the piece, from offset *i on; n_parts: how
- * many, of which n_ended have come to their ends. */
-static void cut_records(struct labels *l, const uint8_t *bytes, size_t n,
-                        int size, size_t *i, int *n_parts, int *n_ended)
+static bool is_ahead(const struct labels *l)
 {
-    *n_parts = *n_ended = 0;
-    while (*n_parts < size && *i < n) {
-        const uint8_t *begin = bytes + *i;
-        const uint8_t *end = l->end >= 0 ? memchr(begin, l->end, n - *i) : NULL;
-        size_t length = end ? (size_t)(end - begin) : n - *i;
-        l->parts[(*n_parts)++] = (struct record_part){begin, length};
-        *n_ended += end != NULL;
-        *i += length + (end != NULL);
+    return l->task->engine->is_apart;
+}
+
+static enum status take_batch(struct labels *l)
+{
+    return is_ahead(l) ? begin_batch(l) : read_batch(l);
+}
+
+/* What the piece leaves in the next batch. */
+static enum status take_rest(struct labels *l)
+{
+    const struct batch *b = next_batch(l);
+    bool is_long = b->n > b->n_ended && b->parts[b->n_ended].n > OPEN_MAX;
+    if (is_ahead(l) && is_long) {
+        TRY(show_all(l));
+        return read_batch(l);
     }
+    return b->n_ended > 0 || (b->n > 0 && !is_ahead(l)) ? take_batch(l) : OK;
 }
 
-/* The items read their parts, of which n_ended end a record; meanwhile, what is
- * aside is shown. */
-static enum status feed(struct labels *l, int n, int n_ended)
+static enum status read_piece(struct labels *l, struct reader *reader, size_t n)
 {
-    if (l->task->options->mode != MODE_EMBED)
-        return classifier_feed(&l->classifier, l->parts, n, n_ended, l->is_open,
-                               show_aside, l);
-    TRY(show_aside(l));
-    return records_feed(l->records, l->parts, n, l->is_open);
-}
-
-/* Reads up to `size` records of the piece. */
-static enum status feed_some(struct labels *l, struct reader *reader, size_t *i,
-                             size_t n, int size)
-{
-    int n_parts, n_ended;
-    size_t begin = *i;
-    cut_records(l, reader->bytes, n, size, i, &n_parts, &n_ended);
+    const uint8_t *bytes = reader->bytes;
+    int size = batch_size(l, bytes, n);
     pace_begin(&reader->pace);
-    TRY(feed(l, n_parts, n_ended));
-    pace_end(&reader->pace, *i - begin);
-    l->task->n_read += *i - begin;
-
-    hold_text(&l->first, &l->parts[0]);
-    if (n_ended == 0) {
-        l->is_open = true;
-        return OK;
+    for (size_t i = 0; i < n;) {
+        i += add_part(l, bytes + i, n - i);
+        if (next_batch(l)->n_ended == size)
+            TRY(take_batch(l));
     }
-    l->is_open = n_ended < n_parts;
-    TRY(set_aside(l, n_ended, l->is_open));
-    if (l->is_open)
-        hold_text(&l->first, &l->endings[n_ended]);
-    return OK;
+    TRY(take_rest(l));
+    pace_end(&reader->pace, n);
+    l->task->n_read += n;
+    return is_ahead(l) && source_is_ready(&reader->source) ? OK : show_all(l);
 }
 
 /* What no end of a record came after, or a file without a byte. */
 static enum status end_file(struct labels *l)
 {
-    if (!l->is_open && !l->task->options->whole_files)
-        return OK;
-    l->parts[0] = (struct record_part){l->first.bytes, 0};
-    TRY(feed(l, 1, 1));
-    TRY(set_aside(l, 1, false));
-    l->is_open = false;
-    return show_aside(l);
+    struct batch *b = next_batch(l);
+    if (b->n == 0 && (l->is_open || l->task->options->whole_files))
+        b->parts[b->n++] = (struct record_part){b->bytes, 0};
+    b->n_ended = b->n;
+    if (b->n > 0)
+        TRY(take_batch(l));
+    return show_all(l);
+}
+
+/* A file that cannot be read to its end has labels up to there. */
+static enum status give_up(struct labels *l, struct reader *reader,
+                           enum status status)
+{
+    enum status shown = show_all(l);
+    reader->has_failed &= shown == OK;
+    return shown == OK ? status : shown;
 }
 
 static enum status label_file(void *context, struct reader *reader,
@@ -325,56 +423,77 @@ static enum status label_file(void *context, struct reader *reader,
     l->file = reader->source.path;
     l->offset = 0;
     l->is_open = false;
-    l->first.n = 0;
+    empty_batch(next_batch(l));
+    next_batch(l)->head.n = 0;
     for (size_t n;;) {
-        TRY(reader_next(reader, &n));
+        enum status status = reader_next(reader, &n);
+        if (status != OK)
+            return give_up(l, reader, status);
         if (n == 0)
             return end_file(l);
-        int size = batch_size(l, reader->bytes, n);
-        for (size_t i = 0; i < n;)
-            TRY(feed_some(l, reader, &i, n, size));
-        TRY(show_aside(l)); /* its text is in the piece */
+        TRY(read_piece(l, reader, n));
     }
 }
 
 /* ---- evaluation --------------------------------------------------------- */
 
-/* Reads examples from i on, as many as go together, and counts the answers. */
-static enum status evaluate_some(struct labels *l, const struct examples *e,
-                                 size_t i, int n, struct confusion *confusion)
+/* Of labelled records, n are counted so far. */
+struct evaluation {
+    struct labels *labels;
+    const struct examples *examples;
+    struct confusion *confusion;
+    size_t n;
+};
+
+/* Counts the answers for the records aside. */
+static enum status count_aside(void *context)
 {
-    for (int j = 0; j < n; j++)
-        l->parts[j] = (struct record_part){e->items[i + (size_t)j].text,
-                                           e->items[i + (size_t)j].n};
-    TRY(classifier_feed(&l->classifier, l->parts, n, n, false, NULL, NULL));
-    TRY(classifier_set_aside(&l->classifier, n, false));
+    struct evaluation *e = context;
+    struct labels *l = e->labels;
+    const struct record_set *set = &l->records->sets[l->records->aside];
     TRY(classifier_judge(&l->classifier));
-    for (int j = 0; j < n; j++) {
-        struct ended ended = {.record = &l->records->aside[j], .index = j};
+    for (int i = 0; i < set->n; i++, e->n++) {
+        struct ended ended = {.record = &set->items[i], .index = i};
         judge(l, &ended);
         bool is_known =
             l->probabilities[l->order[0]] >= l->task->options->threshold;
-        confusion_add(confusion, e->items[i + (size_t)j].label,
+        confusion_add(e->confusion, e->examples->items[e->n].label,
                       is_known ? l->order[0] : -1);
         l->task->n_read += ended.record->n_bytes;
     }
     return OK;
 }
 
-static enum status evaluate_all(struct labels *l, const struct examples *e,
-                                struct confusion *confusion)
+/* Begins to read examples from i on, n of them. */
+static enum status start_some(struct evaluation *e, size_t i, int n)
 {
-    for (size_t i = 0; i < e->n;) {
-        int n =
-            e->n - i < (size_t)l->records->n ? (int)(e->n - i) : l->records->n;
+    struct labels *l = e->labels;
+    struct record_part *parts = next_batch(l)->parts;
+    for (int j = 0; j < n; j++) {
+        const struct example *item = &e->examples->items[i + (size_t)j];
+        parts[j] = (struct record_part){item->text, item->n};
+    }
+    return classifier_start(&l->classifier, parts, n, false, count_aside, e);
+}
+
+static enum status evaluate_all(struct evaluation *e)
+{
+    struct labels *l = e->labels;
+    size_t n = e->examples->n, most = (size_t)l->records->n;
+    for (size_t i = 0; i < n;) {
+        size_t some = n - i < most ? n - i : most;
         TRY(signals_check());
         message_status("%s: %zu of %zu records", l->task->options->files[0], i,
-                       e->n);
-        TRY(evaluate_some(l, e, i, n, confusion));
-        i += (size_t)n;
+                       n);
+        TRY(start_some(e, i, (int)some));
+        records_turn(l->records);
+        i += some;
     }
+    TRY(count_aside(e));
+    TRY(records_finish(l->records));
+    TRY(count_aside(e));
     message_progress_end();
-    return confusion_print(confusion, l->task->out);
+    return confusion_print(e->confusion, l->task->out);
 }
 
 static enum status evaluate(struct labels *l)
@@ -385,8 +504,10 @@ static enum status evaluate(struct labels *l)
     TRY(examples_read(&examples, l->task->options->files[0]));
     enum status status = confusion_open(
         &confusion, examples.labels, examples.n_labels, c->labels, c->n_labels);
+    struct evaluation evaluation = {l, &examples, &confusion, 0};
     if (status == OK)
-        status = evaluate_all(l, &examples, &confusion);
+        status = evaluate_all(&evaluation);
+    engine_feed_finish(l->task->engine); /* that has the examples */
     confusion_close(&confusion);
     examples_free(&examples);
     return status;
@@ -415,17 +536,27 @@ static enum status open_features(struct labels *l)
     return OK;
 }
 
+static enum status open_batch(struct batch *b, size_t n)
+{
+    b->bytes = malloc(BATCH_BYTES);
+    b->parts = calloc(n, sizeof *b->parts);
+    b->head.bytes = malloc(RECORD_TEXT_MAX);
+    return b->bytes && b->parts && b->head.bytes ? OK : fail_memory("a record");
+}
+
+static void close_batch(struct batch *b)
+{
+    free(b->bytes);
+    free(b->parts);
+    free(b->head.bytes);
+}
+
 static enum status run(struct labels *l)
 {
     TRY(l->task->options->mode == MODE_EMBED ? open_features(l)
                                              : open_classifier(l));
-    size_t n = (size_t)l->records->n;
-    l->first.bytes = malloc(RECORD_TEXT_MAX);
-    l->first_aside.bytes = malloc(RECORD_TEXT_MAX);
-    l->parts = calloc(n, sizeof *l->parts);
-    l->endings = calloc(n, sizeof *l->endings);
-    if (!l->first.bytes || !l->first_aside.bytes || !l->parts || !l->endings)
-        return fail_memory("a record");
+    for (int i = 0; i < RECORD_SETS; i++)
+        TRY(open_batch(&l->batches[i], (size_t)l->records->n));
     if (l->task->options->eval)
         return evaluate(l);
     return task_each_file(l->task, label_file, l);
@@ -446,9 +577,7 @@ enum status task_classify(struct task *task)
     engine_state_free(task->engine, labels.begin);
     free(labels.probabilities);
     free(labels.order);
-    free(labels.first.bytes);
-    free(labels.first_aside.bytes);
-    free(labels.parts);
-    free(labels.endings);
+    for (int i = 0; i < RECORD_SETS; i++)
+        close_batch(&labels.batches[i]);
     return status;
 }
