@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "adopt.h"
+#include "average.h"
 #include "config.h"
 #include "describe.h"
 #include "equalise.h"
@@ -77,21 +78,25 @@ struct quantiser {
     struct parameters parameters;
     float *weights; /* [parameters.n_floats], owned */
     char remedy[80];
+    char mean[40]; /* of how many models; "" when it is of one */
 };
 
+enum { METADATA = 3 };
+
 static struct provenance origin_of(const struct quantiser *q,
-                                   struct metadata metadata[2])
+                                   struct metadata metadata[METADATA])
 {
     metadata[0] =
         (struct metadata){"imported_by", "mambyte-import " PACKAGE_VERSION};
     metadata[1] = (struct metadata){"quantization", q->remedy};
-    return (struct provenance){metadata, 2};
+    metadata[2] = (struct metadata){"mean", q->mean};
+    return (struct provenance){metadata, *q->mean ? 3 : 2};
 }
 
 static enum status measure_int8(const struct quantiser *q, struct tally *tally)
 {
     const struct work *w = q->work;
-    struct metadata metadata[2];
+    struct metadata metadata[METADATA];
     struct provenance origin = origin_of(q, metadata);
     struct model *model;
     uint8_t *bytes;
@@ -109,9 +114,17 @@ static enum status measure_int8(const struct quantiser *q, struct tally *tally)
 
 static enum status load_weights(struct quantiser *q)
 {
+    const struct import_options *o = q->work->options;
+    const struct model *model = q->work->adopted.model;
     snprintf(q->remedy, sizeof q->remedy, "int8 as it is");
-    return parameters_load(&q->parameters, q->weights,
-                           q->work->adopted.model->file, "");
+    TRY(parameters_load(&q->parameters, q->weights, model->file, ""));
+    if (o->n_averages == 0)
+        return OK;
+    snprintf(q->mean, sizeof q->mean, "of %d models", o->n_averages + 1);
+    TRY(describe_key(q->work->out, "mean"));
+    TRY(describe_text(q->work->out, q->mean));
+    return average_weights(q->weights, &q->parameters, model, o->averages,
+                           o->n_averages);
 }
 
 /* Measures int8 as it is and with outliers made equal; the better one
@@ -138,7 +151,7 @@ static enum status choose_remedy(struct quantiser *q)
 static enum status quantise(struct quantiser *q)
 {
     const struct work *w = q->work;
-    struct metadata metadata[2];
+    struct metadata metadata[METADATA];
     if (w->sample.n > 0)
         TRY(choose_remedy(q));
     struct provenance origin = origin_of(q, metadata);
@@ -184,7 +197,8 @@ static enum status go(struct work *w)
         TRY(sample_open(&w->sample, o->calibrate, o->calibrate_bytes));
     TRY(foreign_open(&w->foreign, o->input));
     TRY(adopt(&w->adopted, &w->foreign, o->begin_byte));
-    if (o->naming == NAMING_OURS && !w->adopted.model->config.is_float)
+    if (o->naming == NAMING_OURS && o->n_averages == 0 &&
+        !w->adopted.model->config.is_float)
         return fail(E_MODEL, "%s: is in int8 already, and mambyte runs it",
                     w->foreign.path);
     TRY(print_found(w));

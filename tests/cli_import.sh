@@ -93,6 +93,38 @@ same "a checkpoint as int8" "$(bits trained)" "$(bits model)"
 imports --quantize=none run
 same "begin byte of a checkpoint" 0 "$(value 'begin byte')"
 
+# ---- means of models
+
+run "$MAMBYTE_TRAIN" -q --steps=4 --windows=2 --length=64 --init=trained \
+	-o further text
+imports --average=./further trained
+same "mean" "of 2 models" "$(value mean)"
+run "$MAMBYTE" -m ./model --info
+same "mean" "mean = of 2 models" "$(sed -n 's/^metadata *\(mean\)/\1/p' out)"
+cp model mean
+imports --average=trained ./further
+same_files "a mean, the other way round" mean model
+imports --average=trained ./trained
+cmp -s model mean && bad "a mean is that of another"
+same "the mean of a model and itself" "$(bits trained)" "$(bits model)"
+cp model itself
+imports --average=./trained --average=./trained --average=./trained trained
+same "mean" "of 4 models" "$(value mean)"
+run "$MAMBYTE_IMPORT" --to=mamba-ssm --average=./further -o folder trained
+same "a mean in floats" "0 " "$status $(cat err)"
+imports folder
+same "names of the mean" mamba-ssm "$(value names)"
+rm -rf folder
+imports_not 1 "./authors.int8: has another shape, so there is no mean with it" \
+	--average=./authors.int8 -o model trained
+imports_not 1 "./missing: No such file or directory" --average=./missing \
+	-o model trained
+imports_not 1 "trained: is in int8 already, and mambyte runs it" -o model trained
+imports_not 2 "--average does not go with --calibrate" --average=./further \
+	--calibrate=text -o model trained
+imports_not 2 "--average does not go with --quantize=none" \
+	--average=./further --quantize=none -o model trained
+
 # ---- there and back
 
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --tied --begin-byte=0 tied

@@ -22,9 +22,10 @@ PATH=$dir/bin:$PATH
 ln -s "$srcdir/tests/data/import/authors" MambaByte_Books
 head -c 2000 "$srcdir/tests/text/books" >novel.txt
 cp "$tiny" prose.safetensors
+cp "$tiny" more.safetensors
 
 sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/s/^\$ //p' "$page" >examples
-check_examples 5
+check_examples 6
 test -s prose-hf/config.json || bad "no config.json"
 
 finish
