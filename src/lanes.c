@@ -45,6 +45,9 @@ struct group {
     struct predictor *predictor;
     struct lane *lanes; /* [n_lanes] */
     uint32_t n_lanes;
+    uint32_t
+        trial; /* bytes of each lane whose code has to be a gain; 0: none */
+    bool has_failed; /* it was none                                           */
 };
 
 /* What is read, or coded, at a time: of the groups and lanes of the wave, from
@@ -87,6 +90,7 @@ struct lanes {
     int n_turns;    /* chunks of a lane whose logits are kept    */
     bool is_decoder;
     bool is_hopeless;          /* an encoder's code, see lanes_encode()      */
+    size_t n_plain;            /* bytes whose code was collected             */
     struct half *reading;      /* now, by the engine; or NULL                */
     const struct half *coding; /* now, by the threads; or NULL               */
     enum status status;        /* of the reading                             */
@@ -271,6 +275,9 @@ static enum status begin_group(struct lanes *l, const struct cut *cut,
     TRY(predictor_new(&group->predictor, cut->bytes + begin,
                       (uint32_t)(lane_begin(cut, end) - begin),
                       cut->lane_bytes));
+    group->trial =
+        first_lane > 0 ? 0 : (uint32_t)ceil_div(GIVE_UP_BYTES, group->n_lanes);
+    group->has_failed = false;
     l->n_groups = i + 1;
     for (uint32_t k = first_lane; k < end; k++)
         TRY(begin_lane(l, &l->lanes[l->n_lanes++], cut, k));
@@ -393,6 +400,17 @@ static void fetch_logits(const float *logits)
         __builtin_prefetch((const char *)logits + i * CACHE_LINE);
 }
 
+/* Whether the code of the first n bytes of each lane is no gain. */
+static bool is_no_gain(const struct group *group, uint32_t n)
+{
+    size_t n_code = 0, n_plain = 0;
+    for (uint32_t i = 0; i < group->n_lanes; i++) {
+        n_code += group->lanes[i].coder.n;
+        n_plain += least(n, group->lanes[i].length);
+    }
+    return n_code >= n_plain;
+}
+
 /* Codes the chunk of a group at t: a byte of each lane in turns. */
 static void code_group(const struct lanes *l, struct group *group, uint32_t t)
 {
@@ -406,6 +424,8 @@ static void code_group(const struct lanes *l, struct group *group, uint32_t t)
                 predictor_code(group->predictor, &lane->history, &lane->coder,
                                lane->logits + at);
         }
+        if (t + k + 1 == group->trial)
+            group->has_failed = is_no_gain(group, group->trial);
     }
 }
 
@@ -470,15 +490,12 @@ static size_t code_bytes(const struct lanes *l)
     return n;
 }
 
-/* Whether an encoder's code does not fit, or is no gain. */
+/* Whether an encoder's code does not fit, or was no gain in its trial.  When
+ * this is asked depends on the engine, what comes of it must not: code only
+ * grows, and there is one trial, at a place that the input alone decides. */
 static bool is_hopeless(const struct lanes *l, size_t room)
 {
-    size_t n = code_bytes(l), coded = 0;
-    for (int i = 0; i < 2; i++) {
-        const struct half *half = &l->halves[i];
-        coded += (size_t)half->t * (half->end_lane - half->lane);
-    }
-    return n > room || (coded >= GIVE_UP_BYTES && n >= coded);
+    return code_bytes(l) > room || l->groups[0].has_failed;
 }
 
 static uint32_t count_chunks(const struct lanes *l)
@@ -532,21 +549,35 @@ static enum status run_wave(struct lanes *l, size_t room)
 
 /* ---- encoding ----------------------------------------------------------- */
 
-/* Appends the codes of a wave. */
+/* Appends the codes of a group. */
+static enum status collect_group(struct lanes *l, const struct group *group,
+                                 struct numbers *lengths,
+                                 struct range_coder *side, uint8_t *code,
+                                 size_t room, size_t *n_code)
+{
+    for (uint32_t i = 0; i < group->n_lanes && !l->is_hopeless; i++) {
+        struct range_coder *coder = &group->lanes[i].coder;
+        TRY(range_finish(coder));
+        numbers_code(lengths, side, coder->n);
+        l->is_hopeless = coder->n > room - *n_code;
+        if (l->is_hopeless)
+            break;
+        if (coder->n > 0)
+            memcpy(code + *n_code, coder->code, coder->n);
+        *n_code += coder->n;
+        l->n_plain += group->lanes[i].length;
+    }
+    return OK;
+}
+
+/* The same of a wave.  All code up to the end of a group has to be a gain. */
 static enum status collect(struct lanes *l, struct numbers *lengths,
                            struct range_coder *side, uint8_t *code, size_t room,
                            size_t *n_code)
 {
-    for (uint32_t i = 0; i < l->n_lanes; i++) {
-        struct range_coder *coder = &l->lanes[i].coder;
-        TRY(range_finish(coder));
-        numbers_code(lengths, side, coder->n);
-        if (coder->n <= room - *n_code && coder->n > 0)
-            memcpy(code + *n_code, coder->code, coder->n);
-        l->is_hopeless |= coder->n > room - *n_code;
-        if (l->is_hopeless)
-            return OK;
-        *n_code += coder->n;
+    for (uint32_t i = 0; i < l->n_groups && !l->is_hopeless; i++) {
+        TRY(collect_group(l, &l->groups[i], lengths, side, code, room, n_code));
+        l->is_hopeless |= l->n_plain >= GIVE_UP_BYTES && *n_code >= l->n_plain;
     }
     return OK;
 }
@@ -560,6 +591,7 @@ enum status lanes_encode(struct lanes *lanes, uint8_t *bytes, size_t n,
     struct numbers lengths;
     numbers_init(&lengths);
     l->is_decoder = l->is_hopeless = false;
+    l->n_plain = 0;
     *n_code = 0;
     for (uint32_t i = 0; i < cut.n_lanes; i += l->n_lanes) {
         TRY(begin_wave(l, &cut, i));

@@ -182,31 +182,56 @@ START_TEST(what_repeats_costs_nothing)
 }
 END_TEST
 
-/* More lanes than one group has, in waves of one group, of all, and in halves
- * for an engine apart, also one that is late. */
-START_TEST(the_bytes_do_not_depend_on_who_makes_them)
+/* More lanes than one group has, and nothing to copy. */
+static struct blob make_two_groups(void)
+{
+    struct blob plain = make(text_byte, 66 * 16384 + 5);
+    for (size_t i = 0; i < plain.n; i += 250)
+        plain.bytes[i] = random_byte(i);
+    return plain;
+}
+
+/* In waves of one group, of all, and in halves for an engine apart, also one
+ * that is late. */
+static void check_every_engine_packs(const struct blob *plain)
 {
     static const int streams[] = {0, 1, 40, 1000, 1000, 1000};
     const struct engine_ops *ops = engine->ops;
-    struct blob plain = make(text_byte, 66 * 16384 + 5);
-    for (size_t i = 0; i < plain.n; i += 250) /* nothing to copy */
-        plain.bytes[i] = random_byte(i);
-    struct blob first = compressed(&plain, BIG);
+    struct blob first = compressed(plain, BIG);
     for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
         engine->n_streams = streams[i];
         engine->is_apart = i == 4;
         if (i == 5)
             late_engine_make(engine);
-        struct blob other = compressed(&plain, BIG);
+        struct blob other = compressed(plain, BIG);
         check_same(&other, &first);
         free(other.bytes);
     }
-    check_decompresses(&first, &plain);
+    check_decompresses(&first, plain);
     engine->n_streams = 0;
     engine->is_apart = false;
     engine->ops = ops;
-    check_decompresses(&first, &plain);
+    check_decompresses(&first, plain);
     free(first.bytes);
+}
+
+START_TEST(the_bytes_do_not_depend_on_who_makes_them)
+{
+    struct blob plain = make_two_groups();
+    check_every_engine_packs(&plain);
+    free(plain.bytes);
+}
+END_TEST
+
+/* Lanes of the first group begin with noise: whether the model is given up
+ * must not depend on what else has been coded by then. */
+START_TEST(nor_does_giving_up)
+{
+    struct blob plain = make_two_groups();
+    const size_t lane = (plain.n + 65) / 66;
+    for (size_t i = 0; i < 33 * lane; i++)
+        plain.bytes[i] = i % lane < 2200 ? random_byte(i) : plain.bytes[i];
+    check_every_engine_packs(&plain);
     free(plain.bytes);
 }
 END_TEST
@@ -423,6 +448,7 @@ int main(void)
     tcase_add_loop_test(streams, everything_comes_back, 0, N_KINDS);
     tcase_add_test(streams, what_repeats_costs_nothing);
     tcase_add_test(streams, the_bytes_do_not_depend_on_who_makes_them);
+    tcase_add_test(streams, nor_does_giving_up);
     tcase_add_test(streams, streams_one_after_another_are_one);
     tcase_add_test(streams, a_range_is_that_part);
     tcase_add_test(streams, another_model_is_named);
