@@ -295,20 +295,31 @@ static enum status read_batch(struct batch *batch)
     return batch->bags == OK ? OK : fail_memory("a record");
 }
 
+/* All of its records come to their ends. */
+static struct batch make_batch(struct classifier *classifier,
+                               const struct record_part *parts, int n,
+                               bool goes_on, classifier_meanwhile *meanwhile,
+                               void *context)
+{
+    return (struct batch){
+        .classifier = classifier,
+        .parts = parts,
+        .n = n,
+        .n_ended = n,
+        .goes_on = goes_on,
+        .meanwhile = meanwhile,
+        .context = context,
+    };
+}
+
 enum status classifier_feed(struct classifier *classifier,
                             const struct record_part *parts, int n, int n_ended,
                             bool goes_on, classifier_meanwhile *meanwhile,
                             void *context)
 {
-    struct batch batch = {
-        .classifier = classifier,
-        .parts = parts,
-        .n = n,
-        .n_ended = n_ended,
-        .goes_on = goes_on,
-        .meanwhile = meanwhile,
-        .context = context,
-    };
+    struct batch batch =
+        make_batch(classifier, parts, n, goes_on, meanwhile, context);
+    batch.n_ended = n_ended;
     return read_batch(&batch);
 }
 
@@ -317,16 +328,9 @@ enum status classifier_start(struct classifier *classifier,
                              bool goes_on, classifier_meanwhile *meanwhile,
                              void *context)
 {
-    struct batch batch = {
-        .classifier = classifier,
-        .parts = parts,
-        .n = n,
-        .n_ended = n,
-        .goes_on = goes_on,
-        .is_started = true,
-        .meanwhile = meanwhile,
-        .context = context,
-    };
+    struct batch batch =
+        make_batch(classifier, parts, n, goes_on, meanwhile, context);
+    batch.is_started = true;
     return read_batch(&batch);
 }
 
