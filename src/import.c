@@ -114,17 +114,21 @@ static enum status measure_int8(const struct quantiser *q, struct tally *tally)
 
 static enum status load_weights(struct quantiser *q)
 {
-    const struct import_options *o = q->work->options;
-    const struct model *model = q->work->adopted.model;
     snprintf(q->remedy, sizeof q->remedy, "int8 as it is");
-    TRY(parameters_load(&q->parameters, q->weights, model->file, ""));
-    if (o->n_averages == 0)
-        return OK;
-    snprintf(q->mean, sizeof q->mean, "of %d models", o->n_averages + 1);
-    TRY(describe_key(q->work->out, "mean"));
-    TRY(describe_text(q->work->out, q->mean));
-    return average_weights(q->weights, &q->parameters, model, o->averages,
-                           o->n_averages);
+    return parameters_load(&q->parameters, q->weights,
+                           q->work->adopted.model->file, "");
+}
+
+/* The weights become the mean with those of --average. */
+static enum status take_mean(struct quantiser *q)
+{
+    const struct work *w = q->work;
+    const struct import_options *o = w->options;
+    snprintf(q->mean, sizeof q->mean, "of %d models", o->averages.n + 1);
+    TRY(describe_key(w->out, "mean"));
+    TRY(describe_text(w->out, q->mean));
+    return average_weights(q->weights, &q->parameters, w->adopted.model,
+                           o->averages.items, o->averages.n);
 }
 
 /* Measures int8 as it is and with outliers made equal; the better one
@@ -169,6 +173,8 @@ static enum status with_weights(const struct work *w,
     q.weights = malloc(q.parameters.n_floats * sizeof *q.weights);
     enum status status =
         q.weights ? load_weights(&q) : fail_memory("the weights");
+    if (status == OK && w->options->averages.n > 0)
+        status = take_mean(&q);
     if (status == OK)
         status = make(&q);
     free(q.weights);
@@ -197,7 +203,7 @@ static enum status go(struct work *w)
         TRY(sample_open(&w->sample, o->calibrate, o->calibrate_bytes));
     TRY(foreign_open(&w->foreign, o->input));
     TRY(adopt(&w->adopted, &w->foreign, o->begin_byte));
-    if (o->naming == NAMING_OURS && o->n_averages == 0 &&
+    if (o->naming == NAMING_OURS && o->averages.n == 0 &&
         !w->adopted.model->config.is_float)
         return fail(E_MODEL, "%s: is in int8 already, and mambyte runs it",
                     w->foreign.path);

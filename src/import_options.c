@@ -54,24 +54,13 @@ static enum status take_begin_byte(void *into, const struct option_row *row,
     return OK;
 }
 
-static enum status take_average(void *into, const struct option_row *row,
-                                const char *value)
-{
-    struct import_options *options = into;
-    if (options->n_averages == AVERAGES_MAX)
-        return fail(E_USAGE, "--%s: more than %d of them", row->name,
-                    AVERAGES_MAX);
-    options->averages[options->n_averages++] = value;
-    return OK;
-}
-
 static const struct option_row rows[] = {
     {.help = "What is written"},
     {'o', "output", "FILE|DIR", ANY, option_take_text, AT(output), 0, 0,
      "the model to write; with --to, a new folder"},
     {0, "quantize", "int8|none", ANY, take_quantise, 0, 0, 0,
      "weights in int8, or in floats as they are (int8)"},
-    {0, "average", "MODEL", ANY, take_average, 0, 0, 0,
+    {0, "average", "MODEL", ANY, option_take_list, AT(averages), 0, 0,
      "the mean with a MODEL of the same shape; may be\n"
      "given several times"},
     {0, "begin-byte", "N", ANY, take_begin_byte, 0, 0, 0,
@@ -119,9 +108,9 @@ static enum status check(const struct import_options *o, int n_operands)
         return fail(E_USAGE, "--output needs a FILE for the model");
     if (o->naming != NAMING_OURS && o->calibrate)
         return fail(E_USAGE, "--to does not go with --calibrate");
-    if (o->n_averages > 0 && o->calibrate)
+    if (o->averages.n > 0 && o->calibrate)
         return fail(E_USAGE, "--average does not go with --calibrate");
-    if (o->n_averages > 0 && o->is_float && o->naming == NAMING_OURS)
+    if (o->averages.n > 0 && o->is_float && o->naming == NAMING_OURS)
         return fail(E_USAGE, "--average does not go with --quantize=none");
     return OK;
 }

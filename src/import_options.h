@@ -10,17 +10,15 @@
 
 #include "byteio.h"
 #include "message.h"
+#include "option_table.h"
 #include "status.h"
 
 /* Whose names the output has. */
 enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
 
-enum { AVERAGES_MAX = 16 };
-
 struct import_options {
     const char *input;
-    const char *averages[AVERAGES_MAX]; /* the mean is taken with these      */
-    int n_averages;
+    struct option_list averages; /* the mean is taken with these             */
     const char *output; /* a file, or with another naming a folder           */
     enum naming naming;
     bool is_float;         /* weights stay as they are                       */

@@ -44,6 +44,19 @@ enum status option_take_text(void *options, const struct option_row *row,
     return OK;
 }
 
+enum status option_take_list(void *options, const struct option_row *row,
+                             const char *value)
+{
+    enum { MOST = sizeof((struct option_list *)0)->items / sizeof value };
+    struct option_list *list = option_place(options, row);
+    if (*value == '\0')
+        return fail(E_USAGE, "--%s needs a name that is not empty", row->name);
+    if (list->n == MOST)
+        return fail(E_USAGE, "--%s: more than %d of them", row->name, MOST);
+    list->items[list->n++] = value;
+    return OK;
+}
+
 /* Factors of 1024: the letter, alone or followed by "iB". */
 static bool parse_suffix(const char *text, uint64_t *factor)
 {

@@ -63,6 +63,16 @@ enum status option_take_true(void *options, const struct option_row *row,
 enum status option_take_text(void *options, const struct option_row *row,
                              const char *value);
 
+/* What an option that may be given several times was given, in argv. */
+struct option_list {
+    const char *items[32];
+    int n;
+};
+
+/* a name that is not empty, behind those in a struct option_list */
+enum status option_take_list(void *options, const struct option_row *row,
+                             const char *value);
+
 /* a whole number between the bounds, into a uint64_t */
 enum status option_take_integer(void *options, const struct option_row *row,
                                 const char *value);

@@ -63,8 +63,8 @@ static enum status open_valid(struct run *run)
 {
     const struct train_options *o = run->options;
     run->valid = &run->dataset;
-    if (o->n_valids > 0) {
-        TRY(dataset_open(&run->own_valid, o->valids, o->n_valids));
+    if (o->valids.n > 0) {
+        TRY(dataset_open(&run->own_valid, o->valids.items, o->valids.n));
         run->valid = &run->own_valid;
     }
     size_t n = (size_t)run->valid->n;
@@ -87,7 +87,7 @@ static enum status open_data(struct run *run)
 static enum status open_loader(struct run *run)
 {
     const struct train_options *o = run->options;
-    bool holds_out = o->n_valids == 0;
+    bool holds_out = o->valids.n == 0;
     struct loader_options options = {
         .n_windows = (int)o->n_windows,
         .n_t = (int)o->n_t,

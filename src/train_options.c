@@ -51,19 +51,6 @@ static enum status take_imitate(void *into, const struct option_row *row,
                 value);
 }
 
-static enum status take_valid(void *into, const struct option_row *row,
-                              const char *value)
-{
-    struct train_options *options = into;
-    if (*value == '\0')
-        return fail(E_USAGE, "--%s needs a name that is not empty", row->name);
-    if (options->n_valids == VALIDS_MAX)
-        return fail(E_USAGE, "--%s: more than %d of them", row->name,
-                    VALIDS_MAX);
-    options->valids[options->n_valids++] = value;
-    return OK;
-}
-
 /* ---- the table ---------------------------------------------------------- */
 
 static const struct option_row rows[] = {
@@ -127,7 +114,7 @@ static const struct option_row rows[] = {
      "compute as the finished model will (int8)"},
 
     {.help = "Validation"},
-    {0, "valid", "FILE|DIR", ANY, take_valid, 0, 0, 0,
+    {0, "valid", "FILE|DIR", ANY, option_take_list, AT(valids), 0, 0,
      "validate on these, hold nothing out; may be given\n"
      "several times"},
     {0, "valid-bytes", "N", ANY, option_take_integer, AT(valid_bytes), 1,

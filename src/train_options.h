@@ -11,9 +11,8 @@
 #include "byteio.h"
 #include "engine.h"
 #include "message.h"
+#include "option_table.h"
 #include "status.h"
-
-enum { VALIDS_MAX = 32 };
 
 /* 100 steps, at most a tenth of the run. */
 #define WARMUP_DEFAULT UINT64_MAX
@@ -46,10 +45,9 @@ struct train_options {
     bool imitates_int8;
 
     /* validation */
-    const char *valids[VALIDS_MAX]; /* none: a part of the data is held out */
-    int n_valids;
-    uint64_t valid_bytes; /* of each source, at most                 */
-    uint64_t valid_every; /* steps; 0: at the end only               */
+    struct option_list valids; /* none: a part of the data is held out */
+    uint64_t valid_bytes;      /* of each source, at most                 */
+    uint64_t valid_every;      /* steps; 0: at the end only               */
 
     /* what is kept */
     const char *log, *plot; /* NULL: none                              */

@@ -107,7 +107,6 @@ same_files "a mean, the other way round" mean model
 imports --average=trained ./trained
 cmp -s model mean && bad "a mean is that of another"
 same "the mean of a model and itself" "$(bits trained)" "$(bits model)"
-cp model itself
 imports --average=./trained --average=./trained --average=./trained trained
 same "mean" "of 4 models" "$(value mean)"
 run "$MAMBYTE_IMPORT" --to=mamba-ssm --average=./further -o folder trained
