@@ -355,29 +355,6 @@ static bool is_step(const struct segment *segments, size_t n)
     return true;
 }
 
-static enum status cuda_feed(struct engine *engine,
-                             const struct segment *segments, size_t n_segments)
-{
-    struct cuda_engine *e = self(engine);
-    const struct segment *one = only_segment(segments, n_segments);
-    TRY(settle(e));
-    if (one && one->n <= DECODE_MAX && !one->sums) {
-        TRY(need_decoder(e));
-        if (e->decoder)
-            return decoder_feed(e->decoder, one->state->image, one->bytes,
-                                one->n, one->bits, one->logits);
-    }
-    TRY(finish(e, "copying a state"));
-    if (is_step(segments, n_segments)) {
-        TRY(need_stepper(e));
-        if (e->stepper)
-            return stepper_feed(e->stepper, segments, n_segments, e->floats);
-    }
-    TRY(need_prefill(e));
-    TRY(prefill_start(e->prefill, segments, n_segments, e->floats));
-    return prefill_finish(e->prefill);
-}
-
 /* Copies have been made, and there is who takes waves. */
 static enum status prepare_waves(struct cuda_engine *e)
 {
@@ -406,6 +383,28 @@ static enum status cuda_feed_finish(struct engine *engine)
         return OK;
     TRY(enter(e));
     return prefill_finish(e->prefill);
+}
+
+static enum status cuda_feed(struct engine *engine,
+                             const struct segment *segments, size_t n_segments)
+{
+    struct cuda_engine *e = self(engine);
+    const struct segment *one = only_segment(segments, n_segments);
+    TRY(settle(e));
+    if (one && one->n <= DECODE_MAX && !one->sums) {
+        TRY(need_decoder(e));
+        if (e->decoder)
+            return decoder_feed(e->decoder, one->state->image, one->bytes,
+                                one->n, one->bits, one->logits);
+    }
+    TRY(finish(e, "copying a state"));
+    if (is_step(segments, n_segments)) {
+        TRY(need_stepper(e));
+        if (e->stepper)
+            return stepper_feed(e->stepper, segments, n_segments, e->floats);
+    }
+    TRY(cuda_feed_start(engine, segments, n_segments));
+    return cuda_feed_finish(engine);
 }
 
 /* The host draws, and the waves read, where the decoder cannot run. */

@@ -45,9 +45,8 @@ struct group {
     struct predictor *predictor;
     struct lane *lanes; /* [n_lanes] */
     uint32_t n_lanes;
-    uint32_t
-        trial; /* bytes of each lane whose code has to be a gain; 0: none */
-    bool has_failed; /* it was none                                           */
+    uint32_t trial;  /* bytes of each lane whose code has to be a gain, or 0 */
+    bool has_failed; /* the trial                                           */
 };
 
 /* What is read, or coded, at a time: of the groups and lanes of the wave, from
@@ -555,13 +554,13 @@ static enum status collect_group(struct lanes *l, const struct group *group,
                                  struct range_coder *side, uint8_t *code,
                                  size_t room, size_t *n_code)
 {
-    for (uint32_t i = 0; i < group->n_lanes && !l->is_hopeless; i++) {
+    for (uint32_t i = 0; i < group->n_lanes; i++) {
         struct range_coder *coder = &group->lanes[i].coder;
         TRY(range_finish(coder));
         numbers_code(lengths, side, coder->n);
         l->is_hopeless = coder->n > room - *n_code;
         if (l->is_hopeless)
-            break;
+            return OK;
         if (coder->n > 0)
             memcpy(code + *n_code, coder->code, coder->n);
         *n_code += coder->n;
