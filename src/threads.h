@@ -2,7 +2,8 @@
  *
  * The caller is member 0.  Work is split by index, statically, so that no
  * result depends on the size of the team.  Who waits (for a barrier or for
- * work) spins for some microseconds and then sleeps.
+ * work) spins for some microseconds and then sleeps; where work comes at a
+ * steady pace, members are awake again when it is due.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -93,6 +93,25 @@ START_TEST(who_sleeps_is_woken)
 }
 END_TEST
 
+/* Pauses as long as the one before, when members wake by themselves, and
+ * shorter and longer ones: whoever is awake, asleep or in between comes. */
+START_TEST(all_come_after_any_pause)
+{
+    const long pauses[] = {1000000, 1000000, 1000000, 100000,   3000000,
+                           300000,  5000000, 0,       60000000, 250000};
+    const int n = sizeof pauses / sizeof *pauses;
+    struct work work;
+    open_team(&work, _i);
+    for (int round = 0; round < 2 * n; round++) {
+        nanosleep(&(struct timespec){.tv_nsec = pauses[round % n]}, NULL);
+        threads_run(work.team, count_call, &work);
+    }
+    for (int i = 0; i < _i; i++)
+        ck_assert_int_eq(work.n_calls[i], 2 * n);
+    threads_close(work.team);
+}
+END_TEST
+
 START_TEST(a_team_opens_and_closes_without_work)
 {
     struct work work;
@@ -141,6 +160,7 @@ int main(void)
     tcase_add_loop_test(team, every_member_works_once_a_run, 1, TEAM_MAX + 1);
     tcase_add_loop_test(team, a_barrier_holds_all, 1, TEAM_MAX + 1);
     tcase_add_loop_test(team, who_sleeps_is_woken, 1, TEAM_MAX + 1);
+    tcase_add_loop_test(team, all_come_after_any_pause, 1, TEAM_MAX + 1);
     tcase_add_loop_test(team, a_team_opens_and_closes_without_work, 1,
                         TEAM_MAX + 1);
     tcase_add_test(team, none_means_one_a_core);
