@@ -45,24 +45,29 @@ struct decode_job {
 
 enum { VECTOR_V, VECTOR_H };
 
-/* Waits for a vector of epoch, from all blocks of the grid, into v or h.
- * Every thread may read all of it. */
+/* Waits for a vector of epoch, from all blocks of the grid, into v or h; and
+ * meanwhile for the next n_ahead bytes of weights, so that nobody waits for
+ * them when the vector is there.  Every thread may read all of the vector. */
 static __device__ __forceinline__ void receive(struct self *me, int vector,
                                                const uint64_t *words, int n,
-                                               uint32_t epoch)
+                                               int n_ahead, uint32_t epoch)
 {
     float *values = vector == VECTOR_H ? me->h : me->v;
 #ifdef HAS_CLUSTER
     if (me->plan->cluster > 0) {
         const struct cluster_member member = {
             me->source.part, me->plan->cluster_bits, me->thread, N_THREADS};
-        cluster_gather(values, me->complete + vector, me->parity >> vector & 1,
-                       words, n, epoch, &member);
+        cluster_gather(values, me->complete + vector, words, n, epoch, &member);
+        if (me->warp == WAITING_WARP)
+            weights_wait(&me->weights, n_ahead);
+        mbarrier_wait(me->complete + vector, me->parity >> vector & 1);
         me->parity ^= 1u << vector;
         return;
     }
 #endif
     words_gather(values, words, n, epoch, me->thread, N_THREADS);
+    if (me->warp == WAITING_WARP)
+        weights_wait(&me->weights, n_ahead);
     compute_barrier(); /* values are complete */
 }
 
@@ -91,10 +96,10 @@ receive_and_multiply(struct self *me, const struct piece *m,
                      const uint64_t *words, int ahead, uint32_t epoch)
 {
     const int n = S::d_inner(me);
-    receive(me, VECTOR_V, words, n, epoch);
+    receive(me, VECTOR_V, words, n, batch_bytes(m, n, m->rows, ahead), epoch);
     const float scale =
         quantise(me, me->v, n, share_amax(me, me->v, n), m->rows);
-    multiply(me, m, n, ahead);
+    multiply<S>(me, m, n, ahead);
     return scale;
 }
 
@@ -110,17 +115,20 @@ static __device__ __forceinline__ void step_layer(struct self *me, int layer,
     const bool is_last = layer + 1 == p->config.n_layer;
     const struct piece *next = is_last ? &p->head : &p->in;
     const int n = S::d_model(me);
+    const int after_in = p->scan.bytes + p->x.float_bytes;
 
     /* in_proj */
     weights_advance(&me->weights, p->in.float_bytes);
     weights_open(&me->weights, source_norms(&me->source, layer));
     if (layer > 0)
         /* wait for the grid: the norm needs all of h */
-        receive(me, VECTOR_H, p->h_words, n, epoch - 1);
+        receive(me, VECTOR_H, p->h_words, n,
+                p->norm_bytes + batch_bytes(&p->in, n, p->in.rows, after_in),
+                epoch - 1);
     float scale = quantise(me, me->x, n, normalise(me, n), p->in.rows);
     weights_open(&me->weights,
                  source_in(&me->source, layer) + p->in.float_bytes);
-    multiply(me, &p->in, n, p->scan.bytes + p->x.float_bytes);
+    multiply<S>(me, &p->in, n, after_in);
     free_weights(me);
     in_finish<S>(me, in, image, layer, scale, epoch);
 
@@ -185,11 +193,13 @@ static __device__ __forceinline__ void predict(struct self *me, uint32_t epoch)
     weights_advance(&me->weights, p->head.float_bytes);
     weights_open(&me->weights, source_norms(&me->source, n_layer));
     /* wait for the grid: the norm needs all of h */
-    receive(me, VECTOR_H, p->h_words, n, epoch - 1);
+    receive(me, VECTOR_H, p->h_words, n,
+            p->norm_bytes + batch_bytes(&p->head, n, p->head.rows, 0),
+            epoch - 1);
     const float scale = quantise(me, me->x, n, normalise(me, n), p->head.rows);
     weights_open(&me->weights,
                  source_in(&me->source, n_layer) + p->head.float_bytes);
-    multiply(me, &p->head, n, 0);
+    multiply<S>(me, &p->head, n, 0);
     free_weights(me);
     if (me->thread < me->n_logits) {
         const float logit =

@@ -85,6 +85,9 @@ static __device__ struct self self_make(const struct decode_plan *p,
  * it asks the plan. */
 template <int D_MODEL, int D_INNER, int DT_RANK, int D_STATE, int D_CONV>
 struct shape {
+    /* Whether the code for eight rows of a product at once may pay: where it
+     * does not it costs, even unused. */
+    static constexpr bool has_many_rows = D_MODEL == 0 || D_MODEL > 512;
     static __device__ __forceinline__ int d_model(const struct self *me)
     {
         return D_MODEL > 0 ? D_MODEL : me->plan->config.d_model;
@@ -160,59 +163,82 @@ static __device__ __forceinline__ float quantise(const struct self *me,
     return scale.scale;
 }
 
-/* The sum over a warp of each of four numbers; lane k gets that of x[k]. */
-static __device__ __forceinline__ int32_t warp_add4(const int32_t x[4],
-                                                    int lane)
+/* The sum over a warp of each of n numbers; lane k gets that of x[k]. */
+template <int n>
+static __device__ __forceinline__ int32_t warp_add_each(int32_t x[n], int lane)
 {
-    const int32_t a = (int32_t)warp_add((uint32_t)x[0]);
-    const int32_t b = (int32_t)warp_add((uint32_t)x[1]);
-    const int32_t c = (int32_t)warp_add((uint32_t)x[2]);
-    const int32_t d = (int32_t)warp_add((uint32_t)x[3]);
-    const int32_t low = lane & 1 ? b : a, high = lane & 1 ? d : c;
-    return lane & 2 ? high : low;
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = (int32_t)warp_add((uint32_t)x[i]);
+#pragma unroll
+    for (int half = n / 2; half > 0; half /= 2) {
+#pragma unroll
+        for (int i = 0; i < half; i++)
+            x[i] = lane & half ? x[i + half] : x[i];
+    }
+    return x[0];
 }
 
-/* Adds the products of rows [first, first + n) of a piece of cols columns,
- * which begin at the place of the weights, to their sums.  A warp takes a
- * segment of the columns and, four at a time, the rows of its group; past the
- * last row it multiplies that one again, in vain, as a branch would cost
- * more. */
-static __device__ __forceinline__ void multiply_rows(const struct self *me,
-                                                     int cols, int first, int n)
+/* A warp's part in a product: bytes of q, and where those of a row begin that
+ * meet them. */
+struct warp_part {
+    int4 q;
+    int col, stride;
+    int n, step; /* rows; from one of this warp's to the next */
+};
+
+/* Adds the products of `at_once` rows of a warp, from `row` on, to their sums.
+ * Past the last row it multiplies that one again, in vain, as a branch would
+ * cost more. */
+template <int at_once>
+static __device__ __forceinline__ void multiply_some(const struct self *me,
+                                                     const struct warp_part *p,
+                                                     int row, int32_t *sums)
 {
-    enum { AT_ONCE = 4 };
+    const int last = (p->n - 1) * p->stride;
+    int4 w[at_once];
+    int32_t sum[at_once];
+#pragma unroll
+    for (int k = 0; k < at_once; k++)
+        w[k] = *(const int4 *)weights_at(
+            &me->weights, me->weights.at,
+            min((row + k * p->step) * p->stride, last) + p->col);
+#pragma unroll
+    for (int k = 0; k < at_once; k++)
+        sum[k] = dot16(w[k], p->q, 0);
+    const int32_t mine = warp_add_each<at_once>(sum, me->lane);
+    const int my_row = row + me->lane * p->step;
+    if (me->lane < at_once && my_row < p->n)
+        atomicAdd(sums + my_row, mine);
+}
+
+/* Adds the products of n rows of cols columns, which begin at the place of the
+ * weights, to sums [n].  A warp takes a segment of the columns and the rows of
+ * its group, four at a time; or eight, while there are more than four. */
+template <class S>
+static __device__ __forceinline__ void
+multiply_rows(const struct self *me, int cols, int n, int32_t *sums)
+{
     const int stride = round_up(cols, COPY_ALIGN);
     const int n_segments = ceil_div(stride, SEGMENT_BYTES);
     const int lanes = ceil_div(stride / COPY_ALIGN, n_segments);
     const int n_groups = n_segments < N_WARPS ? N_WARPS / n_segments : 1;
-    const int last = (n - 1) * stride;
 #pragma unroll 1
     for (int unit = me->warp; unit < n_segments * n_groups; unit += N_WARPS) {
-        const int group = unit / n_segments;
-        const int segment = unit % n_segments;
-        const int lane_col = (segment * lanes + me->lane) * COPY_ALIGN;
+        const int lane_col =
+            (unit % n_segments * lanes + me->lane) * COPY_ALIGN;
         const bool works = me->lane < lanes && lane_col < stride;
-        const int col = works ? lane_col : 0;
-        int4 q = *(const int4 *)(me->q + col);
+        struct warp_part p = {{}, works ? lane_col : 0, stride, n, n_groups};
+        p.q = *(const int4 *)(me->q + p.col);
         if (!works)
-            q = make_int4(0, 0, 0, 0);
+            p.q = make_int4(0, 0, 0, 0);
+        int row = unit / n_segments;
 #pragma unroll 1
-        for (int row = group; row < n; row += AT_ONCE * n_groups) {
-            int4 w[AT_ONCE];
-            int32_t sum[AT_ONCE];
-#pragma unroll
-            for (int k = 0; k < AT_ONCE; k++)
-                w[k] = *(const int4 *)weights_at(
-                    &me->weights, me->weights.at,
-                    min((row + k * n_groups) * stride, last) + col);
-#pragma unroll
-            for (int k = 0; k < AT_ONCE; k++)
-                sum[k] = dot16(w[k], q, 0);
-            const int32_t mine = warp_add4(sum, me->lane);
-            const int my_row = row + me->lane * n_groups;
-            if (me->lane < AT_ONCE && my_row < n)
-                atomicAdd(me->sums + first + my_row, mine);
-        }
+        for (; S::has_many_rows && row + 4 * n_groups < n; row += 8 * n_groups)
+            multiply_some<8>(me, &p, row, sums);
+#pragma unroll 1
+        for (; row < n; row += 4 * n_groups)
+            multiply_some<4>(me, &p, row, sums);
     }
 }
 
@@ -222,24 +248,32 @@ static __device__ __forceinline__ void free_weights(const struct self *me)
         weights_free(&me->weights);
 }
 
+/* The bytes of the next batch of a piece of which `left` rows are left, with
+ * the `ahead` behind the last one. */
+static __device__ __forceinline__ int batch_bytes(const struct piece *m,
+                                                  int cols, int left, int ahead)
+{
+    const int stride = round_up(cols, COPY_ALIGN);
+    return left <= m->batch ? left * stride + ahead : m->batch * stride;
+}
+
 /* sums <- W q, for the rows at the place of the weights, which goes on behind
  * them.  The ahead bytes after them are waited for too, and may be read when
  * this returns.  A piece that is not of one batch frees what lies before. */
+template <class S>
 static __device__ __forceinline__ void
 multiply(struct self *me, const struct piece *m, int cols, int ahead)
 {
-    const int stride = round_up(cols, COPY_ALIGN);
     int left = m->rows;
 #pragma unroll 1
     for (;;) {
         const int n = min(m->batch, left);
-        const int bytes = n * stride;
         if (me->warp == WAITING_WARP)
-            weights_wait(&me->weights, n < left ? bytes : bytes + ahead);
+            weights_wait(&me->weights, batch_bytes(m, cols, left, ahead));
         compute_barrier(); /* q, cleared sums and weights are there */
-        multiply_rows(me, cols, m->rows - left, n);
+        multiply_rows<S>(me, cols, n, me->sums + (m->rows - left));
         compute_barrier(); /* sums are complete */
-        weights_advance(&me->weights, bytes);
+        weights_advance(&me->weights, n * round_up(cols, COPY_ALIGN));
         left -= n;
         if (left <= 0)
             break;

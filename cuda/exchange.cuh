@@ -216,14 +216,13 @@ cluster_askers(int n, const struct cluster_member *m)
 }
 
 /* Waits for words [n] of epoch together with the cluster: a block waits for
- * its share of the words alone and forwards it to all; mbarrier, of that
- * parity, tells when values [n] are complete.  So the L2 cache is asked for a
- * word by one block in a cluster, not by all.  n is a multiple of 4, and each
- * block has a share. */
+ * its share of the words alone and forwards it to all; mbarrier tells when
+ * values [n] are complete.  So the L2 cache is asked for a word by one block
+ * in a cluster, not by all.  n is a multiple of 4, and each block has a
+ * share. */
 static __device__ __forceinline__ void
-cluster_gather(float *values, uint64_t *mbarrier, uint32_t parity,
-               const uint64_t *words, int n, uint32_t epoch,
-               const struct cluster_member *m)
+cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
+               uint32_t epoch, const struct cluster_member *m)
 {
     const int first = (n / 4 * m->rank) >> m->bits;
     const int end = (n / 4 * (m->rank + 1)) >> m->bits;
@@ -246,7 +245,6 @@ cluster_gather(float *values, uint64_t *mbarrier, uint32_t parity,
              rank += 1 << bits)
             cluster_forward(values + at, x, mbarrier, rank);
     }
-    mbarrier_wait(mbarrier, parity);
 }
 
 static __device__ __forceinline__ float cluster_word_wait(const uint64_t *word,
