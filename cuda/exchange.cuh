@@ -215,8 +215,8 @@ cluster_askers(int n, const struct cluster_member *m)
     return bits;
 }
 
-/* Waits for words [n] of epoch together with the cluster: a block waits for
- * its share of the words alone and forwards it to all; mbarrier tells when
+/* A block's part in gathering words [n] of epoch with its cluster: it waits
+ * for its share of them alone and forwards it to all; mbarrier tells when
  * values [n] are complete.  So the L2 cache is asked for a word by one block
  * in a cluster, not by all.  n is a multiple of 4, and each block has a
  * share. */

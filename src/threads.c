@@ -49,9 +49,10 @@ enum {
 };
 
 /* A pause between runs is expected to last as long as the one before, in
- * seconds, if that was not longer than PAUSE_MAX; members are awake EARLY
+ * seconds, if that was not longer than PAUSE_MAX: in longer ones waking counts
+ * for little, and others may work on these cores.  Members are awake EARLY
  * before it ends, and spin about as long after it. */
-#define PAUSE_MAX 0.05
+#define PAUSE_MAX 0.005
 #define EARLY     0.0002
 enum { N_SPINS_DUE = 10 * N_SPINS };
 

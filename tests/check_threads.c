@@ -98,7 +98,7 @@ END_TEST
 START_TEST(all_come_after_any_pause)
 {
     const long pauses[] = {1000000, 1000000, 1000000, 100000,   3000000,
-                           300000,  5000000, 0,       60000000, 250000};
+                           300000,  4000000, 0,       20000000, 250000};
     const int n = sizeof pauses / sizeof *pauses;
     struct work work;
     open_team(&work, _i);
