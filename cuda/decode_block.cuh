@@ -228,8 +228,9 @@ multiply_rows(const struct self *me, int cols, int n, int32_t *sums)
         const int lane_col =
             (unit % n_segments * lanes + me->lane) * COPY_ALIGN;
         const bool works = me->lane < lanes && lane_col < stride;
-        struct warp_part p = {{}, works ? lane_col : 0, stride, n, n_groups};
-        p.q = *(const int4 *)(me->q + p.col);
+        const int col = works ? lane_col : 0;
+        struct warp_part p = {*(const int4 *)(me->q + col), col, stride, n,
+                              n_groups};
         if (!works)
             p.q = make_int4(0, 0, 0, 0);
         int row = unit / n_segments;
