@@ -90,7 +90,7 @@ static struct provenance origin_of(const struct quantiser *q,
         (struct metadata){"imported_by", "mambyte-import " PACKAGE_VERSION};
     metadata[1] = (struct metadata){"quantization", q->remedy};
     metadata[2] = (struct metadata){"mean", q->mean};
-    return (struct provenance){metadata, *q->mean ? 3 : 2};
+    return (struct provenance){metadata, *q->mean ? METADATA : METADATA - 1};
 }
 
 static enum status measure_int8(const struct quantiser *q, struct tally *tally)
