@@ -220,10 +220,19 @@ static enum status make_lanes(struct lanes *l, uint32_t n)
     return OK;
 }
 
+/* Its pauses are the engine's steps. */
+static enum status open_team(struct lanes *l)
+{
+    TRY(threads_open(&l->team, l->n_threads));
+    if (l->engine->is_apart)
+        threads_keep_pace(l->team);
+    return OK;
+}
+
 static enum status make_groups(struct lanes *l, uint32_t n)
 {
     if (n > 1 && !l->team)
-        TRY(threads_open(&l->team, l->n_threads));
+        TRY(open_team(l));
     if (n <= l->n_groups_made)
         return OK;
     struct group *groups = realloc(l->groups, n * sizeof *groups);

@@ -11,10 +11,9 @@
  * consistent, so one of the two sees the other, and nobody sleeps through an
  * opening.
  *
- * To wake a team takes longer than many a run (200 us for 16 members).  Where
- * runs follow each other at a steady pace, because something else, a GPU say,
- * works between them, members wake by themselves shortly before the next one
- * is due, and spin.
+ * To wake a team takes longer than many a run (200 us for 16 members).  In one
+ * that keeps pace members wake by themselves shortly before the next run is
+ * due, and spin.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -50,8 +49,8 @@ enum {
 
 /* A pause between runs is expected to last as long as the one before, in
  * seconds, if that was not longer than PAUSE_MAX: in longer ones waking counts
- * for little, and others may work on these cores.  Members are awake EARLY
- * before it ends, and spin about as long after it. */
+ * for little.  Members are awake EARLY before it ends, and spin about as long
+ * after it. */
 #define PAUSE_MAX 0.005
 #define EARLY     0.0002
 enum { N_SPINS_DUE = 10 * N_SPINS };
@@ -65,7 +64,8 @@ struct member {
 
 struct threads {
     int n;
-    bool spins;             /* each member has a core */
+    bool spins; /* each member has a core */
+    bool keeps_pace;
     struct member *members; /* [n]; the first is the caller */
     int n_started;          /* members that exist, the caller included */
     threads_work *work;     /* of the current run; NULL: the end */
@@ -150,13 +150,18 @@ void threads_barrier(struct threads *threads)
 void threads_run(struct threads *threads, threads_work *work, void *context)
 {
     const double pause = pace_now() - threads->run_end;
-    threads->pause = pause > PAUSE_MAX ? 0.0 : pause;
+    threads->pause = threads->keeps_pace && pause <= PAUSE_MAX ? pause : 0.0;
     threads->work = work;
     threads->context = context;
     barrier(threads, N_SPINS, 0.0);
     work(context, 0);
     barrier(threads, N_SPINS_IN_RUN, 0.0);
     threads->run_end = pace_now();
+}
+
+void threads_keep_pace(struct threads *threads)
+{
+    threads->keeps_pace = true;
 }
 
 static void *member_main(void *argument)

@@ -2,8 +2,7 @@
  *
  * The caller is member 0.  Work is split by index, statically, so that no
  * result depends on the size of the team.  Who waits (for a barrier or for
- * work) spins for some microseconds and then sleeps; where work comes at a
- * steady pace, members are awake again when it is due.
+ * work) spins for some microseconds and then sleeps.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -31,6 +30,11 @@ int threads_count(const struct threads *threads);
 /* Calls work(context, index) once for every index below threads_count, all
  * at the same time, and returns when all have returned. */
 void threads_run(struct threads *threads, threads_work *work, void *context);
+
+/* Members are to be awake when the next run is due, as long after the last one
+ * as that was after the one before.  For a caller that waits between runs for
+ * something that needs no core, a GPU say: they spin then. */
+void threads_keep_pace(struct threads *threads);
 
 /* Within work: returns when all members have come here.  What any of them
  * wrote before is seen by all of them afterwards. */

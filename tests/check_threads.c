@@ -102,6 +102,7 @@ START_TEST(all_come_after_any_pause)
     const int n = sizeof pauses / sizeof *pauses;
     struct work work;
     open_team(&work, _i);
+    threads_keep_pace(work.team);
     for (int round = 0; round < 2 * n; round++) {
         nanosleep(&(struct timespec){.tv_nsec = pauses[round % n]}, NULL);
         threads_run(work.team, count_call, &work);
