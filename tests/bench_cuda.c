@@ -25,7 +25,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine.h"
+#include "engine/engine.h"
 #include "tiny_model.h"
 
 enum {

@@ -22,10 +22,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/threads.h"
 #include "config.h"
-#include "cpu_kernels.h"
-#include "engine.h"
-#include "threads.h"
+#include "engine/engine.h"
+#include "kernels/cpu_kernels.h"
 
 enum {
     N_TURNS = 15,

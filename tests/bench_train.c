@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pace.h"
-#include "sampler.h"
-#include "trainer.h"
+#include "base/clock.h"
+#include "engine/sampler.h"
+#include "train/trainer.h"
 
 enum { N_TURNS = 8, SKIPPED = 2, TEXT_CHARS = 160 };
 
@@ -67,13 +67,13 @@ static void step(struct trainer *t, const struct windows *windows, int i)
 /* The median time of a step. */
 static double seconds(struct trainer *t, const struct windows *windows)
 {
-    double turn[N_TURNS], last = pace_now();
+    double turn[N_TURNS], last = clock_now();
     struct trainer_time times[TRAINER_TIMES];
     for (int i = 0; i < N_TURNS; i++) {
         if (i == SKIPPED) /* the first load kernels: forget their times */
             require(cuda_trainer_times(t, times) == OK, "times");
         step(t, windows, i);
-        double now = pace_now();
+        double now = clock_now();
         turn[i] = now - last;
         last = now;
     }

@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backward.h"
-#include "engine.h"
-#include "exact.h"
-#include "export.h"
-#include "sampler.h"
-#include "train_kernels.h"
+#include "base/exact.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "kernels/train_kernels.h"
+#include "train/backward.h"
+#include "train/export.h"
 
 #include "runner.h" /* last */
 

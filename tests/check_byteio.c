@@ -12,9 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "byteio.h"
-#include "json.h"
-#include "signals.h"
+#include "base/byteio.h"
+#include "base/signals.h"
+#include "cmd/json.h"
 
 #include "runner.h" /* last */
 

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoint.h"
-#include "export.h"
-#include "sampler.h"
+#include "engine/sampler.h"
+#include "train/checkpoint.h"
+#include "train/export.h"
 
 #include "runner.h" /* last */
 

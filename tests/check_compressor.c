@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "compressor.h"
-#include "dedupe.h"
+#include "compress/compressor.h"
+#include "compress/dedupe.h"
 #include "late_engine.h"
 #include "tiny_model.h"
 

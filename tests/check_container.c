@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "container.h"
+#include "compress/container.h"
 
 #include "runner.h" /* last */
 

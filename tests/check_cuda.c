@@ -19,7 +19,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine.h"
+#include "engine/engine.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */

@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sampler.h"
-#include "schedule.h"
-#include "trainer.h"
+#include "engine/sampler.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
 
 #include "runner.h" /* last */
 

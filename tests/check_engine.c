@@ -12,8 +12,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "cpu_kernels.h"
-#include "engine.h"
+#include "engine/engine.h"
+#include "kernels/cpu_kernels.h"
 #include "late_engine.h"
 #include "tiny_model.h"
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "exact.h"
+#include "base/exact.h"
 
 #include "runner.h" /* last */
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "examples.h"
-#include "gram_choice.h"
-#include "grams.h"
+#include "classify/examples.h"
+#include "classify/gram_choice.h"
+#include "classify/grams.h"
 
 #include "runner.h" /* last */
 

@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine.h"
-#include "example_sets.h"
-#include "examples.h"
-#include "head.h"
-#include "regression.h"
+#include "classify/example_sets.h"
+#include "classify/examples.h"
+#include "classify/linear_classifier.h"
+#include "classify/regression.h"
+#include "engine/engine.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */

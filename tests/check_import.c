@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adopt.h"
-#include "engine.h"
-#include "equalise.h"
-#include "exact.h"
-#include "export.h"
-#include "measure.h"
+#include "base/exact.h"
+#include "engine/engine.h"
+#include "engine/measure.h"
+#include "import/adopt.h"
+#include "import/equalise.h"
 #include "tiny_model.h"
+#include "train/export.h"
 
 #include "runner.h" /* last */
 

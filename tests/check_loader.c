@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "dataset.h"
-#include "loader.h"
+#include "train/dataset.h"
+#include "train/loader.h"
 
 #include "runner.h" /* last */
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exact.h"
-#include "little_endian.h"
-#include "model.h"
+#include "base/exact.h"
+#include "base/little_endian.h"
+#include "model/model.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */

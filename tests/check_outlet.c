@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "outlet.h"
-#include "scorer.h"
-#include "utf8.h"
+#include "base/utf8.h"
+#include "cmd/outlet.h"
+#include "engine/scorer.h"
 
 #include "runner.h" /* last */
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pickle.h"
+#include "import/pickle.h"
 
 #include "runner.h" /* last */
 

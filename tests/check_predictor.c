@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "predictor.h"
-#include "predictor_state.h"
-#include "sampler.h"
+#include "compress/predictor.h"
+#include "compress/predictor_state.h"
+#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 

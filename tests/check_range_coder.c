@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "numbers.h"
-#include "range_coder.h"
-#include "sampler.h"
+#include "compress/integer_coder.h"
+#include "compress/range_coder.h"
+#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 

@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "lbfgs.h"
-#include "regression.h"
-#include "sampler.h"
+#include "classify/lbfgs.h"
+#include "classify/regression.h"
+#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 

@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "little_endian.h"
-#include "safetensors.h"
+#include "base/little_endian.h"
+#include "model/safetensors.h"
 
 #include "runner.h" /* last */
 

@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "sampler.h"
+#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "exact.h"
-#include "snapshot.h"
+#include "base/exact.h"
+#include "engine/snapshot.h"
 
 #include "runner.h" /* last */
 

@@ -4,7 +4,7 @@
  */
 #include <time.h>
 
-#include "threads.h"
+#include "base/threads.h"
 
 #include "runner.h" /* last */
 

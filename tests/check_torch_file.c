@@ -10,8 +10,8 @@
 #include <unistd.h>
 #include <zip.h>
 
-#include "torch_file.h"
-#include "torch_write.h"
+#include "import/torch_file.h"
+#include "import/torch_write.h"
 
 #include "runner.h" /* last */
 

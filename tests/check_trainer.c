@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "adamw.h"
-#include "muon.h"
-#include "schedule.h"
-#include "trainer.h"
+#include "train/adamw.h"
+#include "train/muon.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
 
 #include "runner.h" /* last */
 

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "compressor.h"
+#include "compress/compressor.h"
 #include "tiny_model.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);

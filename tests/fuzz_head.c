@@ -6,8 +6,8 @@
  */
 #include <stdlib.h>
 
-#include "examples.h"
-#include "head.h"
+#include "classify/examples.h"
+#include "classify/linear_classifier.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

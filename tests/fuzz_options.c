@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "options.h"
+#include "cmd/options.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

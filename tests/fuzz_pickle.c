@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pickle.h"
+#include "import/pickle.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "little_endian.h"
-#include "snapshot.h"
+#include "base/little_endian.h"
+#include "engine/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

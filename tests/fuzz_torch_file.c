@@ -7,7 +7,7 @@
  */
 #include <stdlib.h>
 
-#include "torch_file.h"
+#include "import/torch_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

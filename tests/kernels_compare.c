@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "little_endian.h"
-#include "sampler.h"
+#include "base/little_endian.h"
+#include "engine/sampler.h"
 
 /* ---- random sizes, values and memory ------------------------------------- */
 

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cpu_kernels.h"
+#include "kernels/cpu_kernels.h"
 
 /* One comparison on random sizes and values that follow from seed.  Both
  * levels work on equal copies of the same memory, which must be equal as a

@@ -9,7 +9,7 @@
 #ifndef MAMBYTE_LATE_ENGINE_H
 #define MAMBYTE_LATE_ENGINE_H
 
-#include "engine.h"
+#include "engine/engine.h"
 
 /* Makes an engine late and, as a GPU is, apart.  One at a time. */
 void late_engine_make(struct engine *engine);

@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "exact.h"
-#include "little_endian.h"
+#include "base/exact.h"
+#include "base/little_endian.h"
 
 enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 

@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model.h"
-#include "status.h"
+#include "base/status.h"
+#include "model/model.h"
 
 struct tiny_spec {
     int d_model, n_layer, d_inner, d_state, d_conv, dt_rank;

@@ -1,0 +1,171 @@
+/* batch_job.cuh -- what the host and the blocks of a team both know: the shape,
+ * the work, and where everything lies.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_BATCH_JOB_CUH
+#define MAMBYTE_BATCH_JOB_CUH
+
+#include "cuda/common/device.cuh"
+
+enum {
+    STEP_THREADS = 512,
+    STEP_WARPS = STEP_THREADS / WARP,
+    STEP_STATES = 16,
+    STEP_TAPS = 4,
+    TEAM_SIZE_MAX = 16, /* blocks of a cluster, as the hardware has it     */
+    ROW_TILE = 16,      /* rows of a product                               */
+    UNIT_DEPTH = 64,    /* of a unit of weights: 8 rows, 512 bytes         */
+    UNIT_BYTES = 8 * UNIT_DEPTH,
+    STAGE_BYTES = STEP_WARPS * UNIT_BYTES,
+    RING_STAGES_LEAST = 8,
+    RING_STAGES_MAX = 32 /* a lane fetches each                             */
+};
+
+/* A block's channels; how many products deep its rows are at most; whether
+ * weights pass through a ring in shared memory, or else how much of in_proj is
+ * on its way to registers at a time. */
+template <int channels_, int deep_, bool has_ring_, int in_ahead_>
+struct step_shape {
+    static constexpr int channels = channels_, deep = deep_;
+    static constexpr bool has_ring = has_ring_;
+    static constexpr int in_ahead = in_ahead_; /* units                     */
+    static constexpr int rows_max = deep * ROW_TILE;
+    static constexpr int at_once = STEP_THREADS / channels; /* rows         */
+    static constexpr int uz_pitch = 2 * channels + 8; /* no bank conflicts  */
+    static constexpr int in_tiles = 2 * channels / 8 / STEP_WARPS; /* a warp */
+    static constexpr int chunks = channels / 16;
+};
+
+/* For few rows, which leave room for a ring; for many. */
+using step_128_few = step_shape<128, 2, true, 1>;
+using step_128 = step_shape<128, 5, false, 4>;
+using step_256_few = step_shape<256, 1, false, 4>;
+using step_256 = step_shape<256, 2, false, 2>;
+
+/* Where the parts of a block's share of a layer lie, bytes.  What comes before
+ * `a` is copied to shared memory as it is: the parameters.
+ *
+ * A unit is a part of a matrix as the tensor cores take it: eight rows, 64
+ * deep; lane 4 g + t has of row g the bytes 4 t .. 4 t + 3 and those 16, 32 and
+ * 48 after them.  A stage is a unit for each warp.  The stages of a layer, in
+ * the order of use:
+ *
+ *   in    unit by unit, the tiles of eight rows of a warp in turn: of u and of
+ *         z, of the same channels
+ *   x     tile by tile, a unit of the depth for each warp
+ *   out   unit by unit, a tile for each warp; or half of its depth, where
+ *         there are tiles for half of the warps only
+ */
+struct step_share {
+    int norm, norm_bias; /* f32 [d_model]                                  */
+    int conv, conv_bias; /* f32 [d_conv][channels], [channels]             */
+    int dt_scale, dt_bias, d; /* f32 [channels]                            */
+    int in_scale;             /* f32 [2][channels]                         */
+    int x_scale;              /* f32 [x_tiles][8]                          */
+    int dt_proj;              /* u32 [dt_words][channels]                  */
+    int a;                    /* f32 [d_state][channels]                   */
+    int out_scale;            /* f32 [d_model / size]                      */
+    int stages;
+    int in_units, x_stages, out_units; /* of a tile; x: stages of a tile    */
+    int n_x_tiles, n_out_tiles;        /* of a block                        */
+    int n_stages;
+    int bytes;
+};
+
+/* The same of the head. */
+struct step_head {
+    int norm, norm_bias; /* as in step_share                               */
+    int scale;           /* f32 [tiles][8]                                 */
+    int units;
+    int tiles; /* of eight rows, at most                                   */
+    int bytes;
+};
+
+/* Where the arrays of a block lie in its shared memory, bytes. */
+struct step_memory {
+    int h;      /* f32 [own rows][d_model]: the residual                   */
+    int q;      /* i8  [rows][q_pitch]: what a product multiplies          */
+    int uz;     /* f32 [rows][uz_pitch]: u, then y, and z                  */
+    int dv;     /* f32 [own rows][d_model]: what is to be added to h       */
+    int sums;   /*     at the same place: i32 [x tiles][rows][8]           */
+    int dtbc;   /* f32 [rows][dtbc_stride]                                 */
+    int dt_q;   /* u32 [rows][dt_words]                                    */
+    int maxima; /* u32 [size][rows]: of every block's channels             */
+    int params; /* the parameters of a layer                               */
+    int amax;   /* u32 [rows]: of this block's channels                    */
+    int scale, inverse; /* f32 [rows]: of q                                */
+    int dt_unit;        /* f32 [rows]: the scale of dt_q                   */
+    int image;          /* float * [rows]: states                          */
+    int byte;           /* u8 [rows]: what they read                       */
+    int norm;           /* struct norm_words, of each group of warps       */
+    int come;           /* u64 [EXCHANGES]: mbarriers                      */
+    int full;           /* u64 [ring_stages]: mbarriers                    */
+    int ring;           /* stages of weights                               */
+    int filled;         /* int: stages that have been fetched              */
+    int ring_stages;
+    int q_pitch, bytes;
+};
+
+enum { NORM_BYTES = 1024 }; /* at norm */
+
+/* A model as teams see it. */
+struct step_model {
+    int d_model, d_inner, dt_rank, n_layer;
+    int size; /* blocks in a team                                          */
+    int rows; /* of a tile, at most                                        */
+    bool has_norm_bias;
+    float epsilon;
+    struct image_layout image;
+    const float *embedding;
+    int dt_room, dt_words, dtbc_stride;
+    int x_tiles; /* of eight rows of x_proj, with room after dt            */
+    struct step_share share;
+    struct step_head head;
+    struct step_memory at;
+    const char *shares; /* [n_layer][size][share.bytes]                    */
+    const char *heads;  /* [size][head.bytes]                              */
+};
+
+/* Rows are streams.  Team i has the tiles i, i + n_teams, ... */
+struct step_job {
+    int n_rows, tile_rows;
+    float *const *images; /* [n_rows], the host's                          */
+    const uint8_t *bytes; /* [n_rows], the host's                          */
+    float *logits;        /* [n_rows][256], of this GPU                    */
+    float *const *host_logits; /* [n_rows], where the host wants them, NULL
+                                  where not                                */
+    float *host_bits; /* [n_rows]                                      */
+};
+
+/* What blocks of a team send each other in a layer; in this order. */
+enum exchange {
+    X_COMES, /* norm(h), quantised, and its scales                         */
+    U_MAXIMA,
+    U_COMES, /* u, quantised                                               */
+    DTBC_COMES,
+    Y_MAXIMA,
+    Y_COMES,
+    DV_COMES, /* what is to be added to h                                  */
+    EXCHANGES
+};
+
+/* Rows of h that each block has. */
+static __host__ __device__ __forceinline__ int own_rows(int rows, int size)
+{
+    return (rows + size - 1) / size;
+}
+
+/* Whether two warps share the depth of a tile of eight rows. */
+static __host__ __device__ __forceinline__ bool out_is_shared(int tiles)
+{
+    return 2 * tiles <= STEP_WARPS;
+}
+
+/* The tiles of eight rows of the head that a block has begin here. */
+static __host__ __device__ __forceinline__ int head_tile(int rank, int size)
+{
+    return N_BYTES_VOCAB / 8 * rank / size;
+}
+
+#endif

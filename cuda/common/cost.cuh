@@ -1,0 +1,39 @@
+/* cost.cuh -- what a byte cost under a prediction.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_COST_CUH
+#define MAMBYTE_COST_CUH
+
+#include "cuda/common/device.cuh"
+
+#ifdef __CUDACC__
+
+static __device__ __forceinline__ uint64_t warp_sum(uint64_t x)
+{
+    for (int s = WARP / 2; s > 0; s /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, s);
+    return x;
+}
+
+/* odds_cost(logits, byte): the sum is of integers, in any order. */
+static __device__ float cost_of(const float *logits, int byte, int lane)
+{
+    constexpr int each = N_BYTES_VOCAB / WARP;
+    float x[each], m = exact_logit(logits[0]);
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        x[i] = exact_logit(logits[i * WARP + lane]);
+        m = exact_max(x[i], m);
+    }
+    for (int s = WARP / 2; s > 0; s /= 2)
+        m = exact_max(__shfl_xor_sync(0xffffffffu, m, s), m);
+    uint64_t sum = 0;
+#pragma unroll
+    for (int i = 0; i < each; i++)
+        sum += exact_odds_weight(x[i] - m, 1.0f);
+    return exact_cost(exact_logit(logits[byte]) - m, warp_sum(sum));
+}
+
+#endif
+#endif

@@ -1,0 +1,192 @@
+/* device.cuh -- what the GPU engine's files share: the model as it lies on
+ * the device, the state of a stream, errors, and reductions of a warp.
+ *
+ * Everything of a model is in one allocation.  A state is one device array
+ * of model_state_floats() floats in the very layout of engine.h, so that
+ * saving it is a copy.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_DEVICE_CUH
+#define MAMBYTE_DEVICE_CUH
+
+#include <cuda_runtime.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/exact.h"
+extern "C" {
+#include "engine/engine.h"
+}
+
+enum {
+    WARP = 32,
+    ROW_ALIGN = 32,   /* bytes: rows of int8 matrices start at a multiple */
+    ARENA_ALIGN = 256 /* bytes: every array of the model does */
+};
+
+/* y = W x.  Row r is q + r * stride; the bytes from cols to stride are 0, so
+ * that whole words past cols add nothing to a sum. */
+struct cuda_matrix {
+    int rows, cols, stride;
+    const int8_t *q;
+    const float *scale; /* [rows] */
+};
+
+/* The fields of struct layer, on the device. */
+struct cuda_layer {
+    const float *norm;      /* [d_model]                          */
+    const float *norm_bias; /* [d_model] or NULL                  */
+    struct cuda_matrix in_proj, x_proj, dt_proj, out_proj;
+    const float *conv;      /* [d_conv][d_inner], oldest tap first */
+    const float *conv_bias; /* [d_inner]                          */
+    const float *dt_bias;   /* [d_inner]                          */
+    const float *a_log2e;   /* [d_state][d_inner]                 */
+    const float *d;         /* [d_inner]                          */
+};
+
+/* The state of a stream: image on the device, as engine.h lays it out. */
+struct state {
+    float *image;
+    struct state *next;        /* in the engine's list of states to use again */
+    bool is_target, is_source; /* of a copy that has not begun */
+};
+
+/* Pinned memory of the host, which the device can write to. */
+struct host_floats {
+    float *begin, *end;
+    struct host_floats *next;
+};
+
+/* Whether n floats from p on lie in one of them. */
+static inline bool are_pinned(const struct host_floats *floats, const float *p,
+                              size_t n)
+{
+    while (floats && !(p >= floats->begin && p < floats->end))
+        floats = floats->next;
+    return floats && n <= (size_t)(floats->end - p);
+}
+
+/* Where the parts of an image lie, in floats, for kernels: layer l begins at
+ * l * layer with the past inputs of its convolution, its s follows at
+ * l * layer + s. */
+struct image_layout {
+    size_t layer, s, logits;
+};
+
+struct cuda_model {
+    struct model_config config;
+    struct image_layout image;
+    const float *embedding;   /* [256][d_model]                     */
+    const float *norm_f;      /* [d_model]                          */
+    const float *norm_f_bias; /* [d_model] or NULL                  */
+    struct cuda_matrix lm_head;
+    struct cuda_layer *layers;              /* [n_layer], host      */
+    const struct cuda_layer *device_layers; /* [n_layer + 1], device; the
+                                             * last is the head: norm_f, and
+                                             * lm_head as in_proj */
+    void *arena; /* owned: all of the above but layers  */
+    size_t arena_bytes;
+};
+
+/* ---- errors ------------------------------------------------------------- */
+
+/* OK, or fail() with what was tried and the reason: E_MEMORY when the device
+ * is out of memory, else E_DEVICE. */
+enum status cuda_status(cudaError_t error, const char *what);
+
+/* OK when there is a device of that index; else E_DEVICE with the reason. */
+enum status cuda_find_device(int index);
+
+#define CUDA_TRY(call, what) TRY(cuda_status(call, what))
+
+/* ---- small things ------------------------------------------------------- */
+
+static inline __host__ __device__ int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline __host__ __device__ int round_up(int a, int b)
+{
+    return ceil_div(a, b) * b;
+}
+
+#ifdef __CUDACC__
+
+static __device__ __forceinline__ uint32_t warp_max(uint32_t x)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(0xffffffffu, x);
+#else
+    for (int s = WARP / 2; s > 0; s /= 2) {
+        uint32_t other = __shfl_xor_sync(0xffffffffu, x, s);
+        x = other > x ? other : x;
+    }
+    return x;
+#endif
+}
+
+/* The tree of exact.h over 64 lanes of which this thread holds lane t and
+ * lane t + 32; every thread gets the sum. */
+static __device__ __forceinline__ float warp_lanes_sum(float low, float high)
+{
+    float sum = low + high;
+    for (int s = WARP / 2; s > 0; s /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, s);
+    return sum;
+}
+
+/* The magnitude of x as bits: order-free maxima are taken on these. */
+static __device__ __forceinline__ uint32_t magnitude_bits(float x)
+{
+    return exact_bits(x) & EXACT_ABS_MASK;
+}
+
+/* The largest magnitude of four. */
+static __device__ __forceinline__ uint32_t magnitude4(float4 x)
+{
+    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
+               max(magnitude_bits(x.z), magnitude_bits(x.w)));
+}
+
+/* exact_quantise of four numbers. */
+static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
+{
+    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
+    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
+    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
+    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
+    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
+                       0x5410);
+}
+
+/* exact_scale_of() without its branches, which a division otherwise has for
+ * results that are not normal; here none is.  A large amax is brought down by
+ * a power of two first, as its reciprocal would not be normal. */
+static __device__ __forceinline__ struct exact_scale
+scale_of(uint32_t amax_bits)
+{
+    const bool is_finite = amax_bits < EXACT_INF_BITS;
+    const float amax =
+        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN);
+    const float shrink = amax > 0x1p64f ? 0x1p-64f : 1.0f;
+    const float b = amax * shrink, r = 1.0f / 127.0f;
+    struct exact_scale s;
+    s.scale = amax * r;
+    s.scale = fmaf(fmaf(-127.0f, s.scale, amax), r, s.scale);
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
+    y = fmaf(y, fmaf(-b, y, 1.0f), y);
+    s.inverse = 127.0f * y;
+    s.inverse = fmaf(fmaf(-b, s.inverse, 127.0f), y, s.inverse) * shrink;
+    s.scale = is_finite ? s.scale : 0.0f;
+    s.inverse = is_finite ? s.inverse : 0.0f;
+    return s;
+}
+
+#endif
+#endif

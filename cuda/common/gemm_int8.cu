@@ -1,0 +1,437 @@
+/* gemm_int8.cu -- the int8 products of the batched path, on tensor cores.
+ *
+ * y[t][r] = scale of t * scale of r * sum over k of x[t][k] W[r][k]: the sum
+ * is an integer, so that any tiling gives the same bits, and it is turned
+ * into a float, added to h, or watched for its maximum, where it is born.
+ *
+ * A block computes a tile of rows x columns; x and W stream through shared
+ * memory in STAGES slices of DEPTH bytes.  Chunks of 16 bytes of a slice are
+ * placed so that the eight rows that a matrix load touches lie in different
+ * banks, and as products of a warpgroup want them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cuda/common/kernels.cuh"
+#include "cuda/common/tensor.cuh"
+
+enum { DEPTH = 128, CHUNK = 16, CHUNKS = DEPTH / CHUNK, STAGES = 3 };
+
+/* One product: which matrix of the layer, from what, to what. */
+struct product {
+    size_t matrix;        /* offset in struct cuda_layer   */
+    const int8_t *x;      /* [layer][rows][stride]         */
+    const float *x_scale; /* [layer][rows]                 */
+    float *y;             /* [layer][rows], h: [slot][rows], logits: [rows] */
+    int y_stride;
+};
+
+/* A tile of a block and of a warp. */
+template <int rows_, int cols_, int warp_rows_, int warp_cols_> struct tile {
+    static constexpr int rows = rows_, cols = cols_;
+    static constexpr int warp_rows = warp_rows_, warp_cols = warp_cols_;
+    static constexpr int warps_down = rows / warp_rows;
+    static constexpr int warps_across = cols / warp_cols;
+    static constexpr int threads = warps_down * warps_across * WARP;
+    static constexpr int stage = (rows + cols) * DEPTH;
+    static constexpr int shared = stage * STAGES;
+    static constexpr bool is_for_groups = warp_rows == 16 && warp_cols == 128;
+};
+
+/* The large one suits products of a warpgroup. */
+using large_tile = tile<128, 128, 16, 128>;
+using small_tile = tile<64, 64, 32, 32>;
+using tiny_tile = tile<32, 32, 16, 16>;
+
+/* Where chunk c of row r lies in a slice. */
+static __device__ __forceinline__ int place(int r, int c)
+{
+    return r * DEPTH + (c ^ (r & (CHUNKS - 1))) * CHUNK;
+}
+
+/* Brings rows of a matrix to shared memory, slice by slice: a thread has the
+ * same chunk of every `step`-th row.  Rows past the last repeat it. */
+template <int rows, int threads> struct loader {
+    static constexpr int step = threads / CHUNKS, count = rows / step;
+    static_assert(rows % step == 0 && step % 8 == 0, "chunks keep their place");
+    const int8_t *from[count];
+    int at, stride;
+
+    __device__ __forceinline__ loader(const int8_t *m, int stride_, int first,
+                                      int last)
+        : at(threadIdx.x % CHUNKS * CHUNK), stride(stride_)
+    {
+#pragma unroll
+        for (int i = 0; i < count; i++) {
+            int row = min(first + (int)threadIdx.x / CHUNKS + i * step, last);
+            from[i] = m + (size_t)row * stride;
+        }
+    }
+
+    /* Bytes [k, k + DEPTH) of the rows; zeros past their end. */
+    __device__ __forceinline__ void load(int8_t *slice, int k) const
+    {
+        int to = place(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
+        bool is_valid = k + at < stride;
+        int offset = is_valid ? k + at : 0;
+#pragma unroll
+        for (int i = 0; i < count; i++)
+            copy16(slice + to + i * step * DEPTH, from[i] + offset, is_valid);
+    }
+};
+
+/* A warp's part of a slice: its rows of x, its rows of w. */
+template <class T>
+static __device__ __forceinline__ void
+multiply_slice(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
+               const int8_t *x, const int8_t *w)
+{
+    int lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k += 32) {
+        uint32_t a[T::warp_rows / 16][4], b[T::warp_cols / 8][2];
+#pragma unroll
+        for (int i = 0; i < T::warp_rows / 16; i++)
+            load_matrices(a[i],
+                          x + place(i * 16 + lane % 16, k / CHUNK + lane / 16));
+#pragma unroll
+        for (int j = 0; j < T::warp_cols / 16; j++)
+            load_matrices(b[2 * j], w + place(j * 16 + lane % 8 + lane / 16 * 8,
+                                              k / CHUNK + lane / 8 % 2));
+#pragma unroll
+        for (int i = 0; i < T::warp_rows / 16; i++) {
+#pragma unroll
+            for (int j = 0; j < T::warp_cols / 8; j++)
+                product_16x8x32(sum[i][j], a[i], b[j]);
+        }
+    }
+}
+
+#if HAVE_WARPGROUP_PRODUCT
+/* The same for the warpgroup that this warp belongs to; under way until
+ * group_wait. */
+static __device__ __forceinline__ void
+group_multiply_slice(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
+{
+    uint64_t a = group_rows(x), b = group_rows(w);
+    group_begin();
+#pragma unroll
+    for (int k = 0; k < DEPTH; k += 32)
+        group_product_64x128x32(sum[0], a + k / 16, b + k / 16);
+    group_commit();
+}
+#endif
+
+/* v, the values of columns r and r + 1 of a row, to where they belong; old:
+ * what was there, for PRODUCT_OUT. */
+template <enum product_kind kind>
+static __device__ __forceinline__ void
+store_pair(const struct batch &b, float *row, uint32_t *amax, int r, int n,
+           float2 v, float2 old)
+{
+    float2 *to = (float2 *)(row + r);
+    if (kind == PRODUCT_IN) {
+        *to = v;
+    } else if (kind == PRODUCT_OUT) {
+        *to = make_float2(old.x + v.x, old.y + v.y);
+    } else if (kind == PRODUCT_HEAD) {
+        *to = make_float2(exact_logit(v.x), exact_logit(v.y));
+    } else {
+        float x[2] = {v.x, v.y};
+        for (int i = 0; i < 2 && r + i < n; i++) {
+            bool is_dt = r + i < b.dt_rank;
+            row[r + i + (is_dt ? 0 : b.dt_room - b.dt_rank)] = x[i];
+            if (is_dt)
+                atomicMax(amax, magnitude_bits(x[i]));
+        }
+    }
+}
+
+/* Scales of the rows and columns of a block's tile. */
+template <class T> struct tile_scales {
+    float x[T::rows], w[T::cols];
+};
+
+/* Starts to fetch them; rows and columns past the last repeat it. */
+template <class T>
+static __device__ __forceinline__ void
+fetch_w_scales(tile_scales<T> &to, const float *scale, int first, int last)
+{
+    for (int i = threadIdx.x; i < T::cols; i += T::threads)
+        copy_bytes<4>(&to.w[i], scale + min(first + i, last));
+}
+
+template <class T>
+static __device__ __forceinline__ void
+fetch_x_scales(tile_scales<T> &to, const float *scale, int first, int last)
+{
+    for (int i = threadIdx.x; i < T::rows; i += T::threads)
+        copy_bytes<4>(&to.x[i], scale + min(first + i, last));
+}
+
+/* Of in_proj the scan wants silu(z); v: the pairs of columns r, r + 8, .. */
+template <int n>
+static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
+                                                  int d_inner)
+{
+    float2 gate[n];
+#pragma unroll
+    for (int j = 0; j < n; j++)
+        gate[j] = v[j];
+    silu_all<2 * n>(&gate[0].x);
+#pragma unroll
+    for (int j = 0; j < n; j++)
+        v[j] = r + j * 8 < d_inner ? v[j] : gate[j];
+}
+
+/* Sums to values, and where they belong; y: of the tile's first row.  Pairs
+ * of columns are whole but in x_proj: the other matrices have an even number
+ * of rows. */
+template <class T, enum product_kind kind>
+static __device__ __forceinline__ void
+store_tile(const struct batch &b, int n_cols,
+           const int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
+           const tile_scales<T> &scales, float *y, size_t stride,
+           uint32_t *dt_amax, int warp_row, int n_rows, int col0, int warp_col)
+{
+    constexpr int n_i = T::warp_rows / 8, n_j = T::warp_cols / 8;
+    constexpr int some = n_j < 4 ? n_j : 4; /* pairs at a time */
+    int lane = threadIdx.x % WARP;
+    int row = warp_row + lane / 4, col = warp_col + lane % 4 * 2;
+#pragma unroll
+    for (int j0 = 0; j0 < n_j; j0 += some) {
+        int at = col + j0 * 8, r0 = col0 + at;
+        float2 old[n_i][some], v[n_i][some];
+#pragma unroll
+        for (int i = 0; i < n_i; i++) {
+            const float *from = y + (size_t)(row + i * 8) * stride + r0;
+#pragma unroll
+            for (int j = 0; j < some; j++) {
+                if (kind == PRODUCT_OUT && row + i * 8 < n_rows &&
+                    r0 + j * 8 < n_cols)
+                    old[i][j] = *(const float2 *)(from + j * 8);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < n_i; i++) {
+            float x = scales.x[row + i * 8];
+#pragma unroll
+            for (int j = 0; j < some; j++) {
+                const int32_t *c = &sum[i / 2][j0 + j][i % 2 * 2];
+                float2 w = *(const float2 *)&scales.w[at + j * 8];
+                v[i][j] = make_float2(exact_dequantise(c[0], x, w.x),
+                                      exact_dequantise(c[1], x, w.y));
+            }
+            if (kind == PRODUCT_IN && col0 + T::cols > b.d_inner)
+                gate_pairs<some>(v[i], r0, b.d_inner);
+        }
+#pragma unroll
+        for (int i = 0; i < n_i; i++) {
+            int t = row + i * 8;
+#pragma unroll
+            for (int j = 0; j < some; j++) {
+                if (t < n_rows && r0 + j * 8 < n_cols)
+                    store_pair<kind>(b, y + (size_t)t * stride, &dt_amax[t],
+                                     r0 + j * 8, n_cols, v[i][j], old[i][j]);
+            }
+        }
+    }
+}
+
+template <class T, enum product_kind kind>
+static __global__ void __launch_bounds__(T::threads, 2)
+    multiply(struct batch b, struct step s, struct product p)
+{
+    extern __shared__ __align__(1024) int8_t slices[];
+    __shared__ tile_scales<T> scales;
+    int layer = s.first + blockIdx.z;
+    int slot = step_slot(b, s, layer);
+    int n_rows = b.waves[slot].n_rows;
+    int row0 = blockIdx.x * T::rows, col0 = blockIdx.y * T::cols;
+    if (row0 >= n_rows)
+        return;
+
+    const struct cuda_matrix w = *(
+        const struct cuda_matrix *)((const char *)&b.layers[layer] + p.matrix);
+    size_t layer_row = (size_t)layer * b.rows;
+    const int8_t *x = p.x + layer_row * w.stride;
+    int warp = threadIdx.x / WARP;
+    int warp_row = warp / T::warps_across * T::warp_rows;
+    int warp_col = warp % T::warps_across * T::warp_cols;
+    int n_slices = ceil_div(w.stride, DEPTH);
+
+    const loader<T::rows, T::threads> x_loader(x, w.stride, row0, b.rows - 1);
+    const loader<T::cols, T::threads> w_loader(w.q, w.stride, col0, w.rows - 1);
+    auto load_x = [&](int i) {
+        if (i < n_slices)
+            x_loader.load(slices + i % STAGES * T::stage, i * DEPTH);
+    };
+    auto load_w = [&](int i) {
+        if (i < n_slices)
+            w_loader.load(slices + i % STAGES * T::stage + T::rows * DEPTH,
+                          i * DEPTH);
+    };
+
+    /* The weights are there already: they need not wait. */
+    int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4] = {};
+    fetch_w_scales<T>(scales, w.scale, col0, w.rows - 1);
+    for (int i = 0; i < STAGES - 1; i++)
+        load_w(i);
+    /* h goes with its wave; the logits are those of one wave. */
+    float *y = p.y + (size_t)row0 * p.y_stride;
+    if (kind == PRODUCT_OUT)
+        y += (size_t)slot * b.rows * p.y_stride;
+    else if (kind != PRODUCT_HEAD)
+        y += layer_row * p.y_stride;
+    await_previous();
+    fetch_x_scales<T>(scales, p.x_scale + layer_row, row0, n_rows - 1);
+    for (int i = 0; i < STAGES - 1; i++) {
+        load_x(i);
+        copy_commit();
+    }
+    for (int i = 0; i < n_slices; i++) {
+        const int8_t *slice = slices + i % STAGES * T::stage;
+        copy_wait<STAGES - 2>();
+#if HAVE_WARPGROUP_PRODUCT
+        group_publish();
+#endif
+        __syncthreads(); /* the slice is there, the one before it is free */
+        auto load_next = [&]() {
+            load_x(i + STAGES - 1);
+            load_w(i + STAGES - 1);
+            copy_commit();
+        };
+#if HAVE_WARPGROUP_PRODUCT
+        if constexpr (T::is_for_groups) {
+            group_multiply_slice(sum, slice + warp / 4 * 64 * DEPTH,
+                                 slice + T::rows * DEPTH);
+            load_next();
+            group_wait();
+            continue;
+        }
+#endif
+        load_next();
+        multiply_slice<T>(sum, slice + warp_row * DEPTH,
+                          slice + (T::rows + warp_col) * DEPTH);
+    }
+
+    store_tile<T, kind>(b, w.rows, sum, scales, y, p.y_stride,
+                        b.dt_amax + layer_row + row0, warp_row, n_rows - row0,
+                        col0, warp_col);
+}
+
+static struct product product_of(const struct batch *b, enum product_kind kind)
+{
+    struct product p = {};
+    bool is_inner = kind == PRODUCT_X || kind == PRODUCT_OUT;
+    p.x = is_inner ? b->u_q : b->x;
+    p.x_scale = is_inner ? b->u_scale : b->x_scale;
+    switch (kind) {
+    case PRODUCT_IN:
+        p.matrix = offsetof(struct cuda_layer, in_proj);
+        p.y = b->uz;
+        p.y_stride = 2 * b->d_inner;
+        break;
+    case PRODUCT_X:
+        p.matrix = offsetof(struct cuda_layer, x_proj);
+        p.y = b->dtbc;
+        p.y_stride = b->dtbc_stride;
+        break;
+    case PRODUCT_OUT:
+        p.matrix = offsetof(struct cuda_layer, out_proj);
+        p.y = b->h;
+        p.y_stride = b->d_model;
+        break;
+    case PRODUCT_HEAD:
+        p.matrix = offsetof(struct cuda_layer, in_proj);
+        p.y = b->logits;
+        p.y_stride = N_BYTES_VOCAB;
+        break;
+    }
+    return p;
+}
+
+static int product_cols(const struct batch *b, enum product_kind kind)
+{
+    switch (kind) {
+    case PRODUCT_IN:
+        return 2 * b->d_inner;
+    case PRODUCT_X:
+        return b->dt_rank + 2 * b->d_state;
+    case PRODUCT_OUT:
+        return b->d_model;
+    default:
+        return N_BYTES_VOCAB;
+    }
+}
+
+template <class T, enum product_kind kind>
+static enum status launch_tile(struct queue q, const struct batch *b,
+                               struct step s)
+{
+    dim3 grid(ceil_div(s.rows, T::rows),
+              ceil_div(product_cols(b, kind), T::cols), s.count);
+    return launch("an int8 product", q, grid, T::threads, T::shared,
+                  multiply<T, kind>, *b, s, product_of(b, kind));
+}
+
+/* The largest tile that still gives every multiprocessor a block. */
+template <enum product_kind kind>
+static enum status launch_kind(struct queue q, const struct batch *b,
+                               struct step s)
+{
+    enum { ENOUGH_BLOCKS = 128 };
+    auto blocks = [&](int rows, int cols) {
+        return ceil_div(s.rows, rows) * ceil_div(product_cols(b, kind), cols) *
+               s.count;
+    };
+    if (kind != PRODUCT_X && large_tile::shared <= b->max_shared &&
+        blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
+        return launch_tile<large_tile, kind>(q, b, s);
+    if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
+        return launch_tile<small_tile, kind>(q, b, s);
+    return launch_tile<tiny_tile, kind>(q, b, s);
+}
+
+enum status launch_product(struct queue q, const struct batch *b, struct step s,
+                           enum product_kind kind)
+{
+    switch (kind) {
+    case PRODUCT_IN:
+        return launch_kind<PRODUCT_IN>(q, b, s);
+    case PRODUCT_X:
+        return launch_kind<PRODUCT_X>(q, b, s);
+    case PRODUCT_OUT:
+        return launch_kind<PRODUCT_OUT>(q, b, s);
+    default:
+        return launch_kind<PRODUCT_HEAD>(q, b, s);
+    }
+}
+
+/* A tile that does not fit the device is not prepared, nor used. */
+template <class T, enum product_kind kind>
+static enum status prepare_tile(const struct batch *b)
+{
+    if (T::shared > b->max_shared)
+        return OK;
+    return cuda_status(
+        cudaFuncSetAttribute(multiply<T, kind>,
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             T::shared),
+        "an int8 product");
+}
+
+template <enum product_kind kind>
+static enum status prepare_kind(const struct batch *b)
+{
+    TRY((prepare_tile<large_tile, kind>(b)));
+    TRY((prepare_tile<small_tile, kind>(b)));
+    return prepare_tile<tiny_tile, kind>(b);
+}
+
+enum status products_prepare(const struct batch *b)
+{
+    TRY(prepare_kind<PRODUCT_IN>(b));
+    TRY(prepare_kind<PRODUCT_X>(b));
+    TRY(prepare_kind<PRODUCT_OUT>(b));
+    return prepare_kind<PRODUCT_HEAD>(b);
+}

@@ -1,0 +1,294 @@
+/* weight_stream.cuh -- a block's weights, fetched ahead of their use.
+ *
+ * On compute capability 9.0 the weights pass through a ring in shared
+ * memory.  One warp does nothing but copy: it keeps the ring full, stages of
+ * STAGE_BYTES at a time, however long the computing warps wait for other
+ * blocks; so memory is read all the time, not only when there is something
+ * to multiply.  A stage is announced by its mbarrier, and is free again when
+ * the computing warps' position has passed it.
+ *
+ * Below 9.0 the computing warps read the packed weights where they lie.
+ *
+ * A position counts COPY_ALIGN bytes from the first byte of the launch.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_WEIGHT_STREAM_CUH
+#define MAMBYTE_WEIGHT_STREAM_CUH
+
+#include "cuda/common/exchange.cuh"
+#include "cuda/decode/decode_plan.cuh"
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define HAS_RING 1
+#endif
+
+enum { STAGE_UNITS = STAGE_BYTES / COPY_ALIGN };
+
+#ifdef HAS_RING
+typedef uint32_t weight_place; /* where in the ring */
+#else
+typedef const uint8_t *weight_place;
+#endif
+
+/* A thread's place in its block's stream: the first byte of a piece, or of
+ * what is left of it. */
+struct weights {
+    weight_place at;
+#ifdef HAS_RING
+    uint8_t *ring;
+    uint64_t *full;  /* [n_stages] */
+    uint32_t *freed; /* the position below which all is free */
+    uint32_t ring_bytes;
+    uint32_t position;
+    uint32_t n_stages, n_waited, slot, parity; /* of the waiting warp */
+#endif
+};
+
+/* Where a piece lies in device memory. */
+struct weight_source {
+    const struct decode_plan *plan;
+    int block, part;
+};
+
+static __device__ __forceinline__ const uint8_t *
+source_norms(const struct weight_source *s, int layer)
+{
+    return s->plan->norms + (size_t)layer * s->plan->norm_bytes;
+}
+
+/* in of this layer, or the head after the last. */
+static __device__ __forceinline__ const uint8_t *
+source_in(const struct weight_source *s, int layer)
+{
+    return s->plan->own + s->block * s->plan->block_bytes +
+           layer * s->plan->layer_bytes;
+}
+
+static __device__ __forceinline__ const uint8_t *
+source_x(const struct weight_source *s, int layer)
+{
+    return s->plan->parts +
+           ((size_t)s->part * s->plan->config.n_layer + layer) *
+               s->plan->x.bytes;
+}
+
+static __device__ __forceinline__ const uint8_t *
+source_scan(const struct weight_source *s, int layer)
+{
+    return source_in(s, layer) + s->plan->in.bytes;
+}
+
+static __device__ __forceinline__ const uint8_t *
+source_out(const struct weight_source *s, int layer)
+{
+    return source_scan(s, layer) + s->plan->scan.bytes;
+}
+
+/* ---- the computing warps ------------------------------------------------ */
+
+/* Says where the next piece lies, for those who have no ring. */
+static __device__ __forceinline__ void weights_open(struct weights *w,
+                                                    const uint8_t *source)
+{
+#ifndef HAS_RING
+    w->at = source;
+#endif
+}
+
+/* The place offset bytes behind another, within a piece. */
+static __device__ __forceinline__ weight_place
+weights_behind(const struct weights *w, weight_place place, uint32_t offset)
+{
+#ifdef HAS_RING
+    const uint32_t at = place + offset;
+    return at < w->ring_bytes ? at : at - w->ring_bytes;
+#else
+    return place + offset;
+#endif
+}
+
+/* The place offset bytes on, which is source for those who have no ring. */
+static __device__ __forceinline__ weight_place
+weights_place(const struct weights *w, const uint8_t *source, uint32_t offset)
+{
+#ifdef HAS_RING
+    const uint32_t at = w->at + offset;
+    return at < w->ring_bytes ? at : at - w->ring_bytes;
+#else
+    return source;
+#endif
+}
+
+/* The aligned object that begins offset bytes from a place. */
+static __device__ __forceinline__ const void *
+weights_at(const struct weights *w, weight_place place, uint32_t offset)
+{
+#ifdef HAS_RING
+    uint32_t at = place + offset;
+    return w->ring + (at < w->ring_bytes ? at : at - w->ring_bytes);
+#else
+    return place + offset;
+#endif
+}
+
+static __device__ __forceinline__ float weights_float(const struct weights *w,
+                                                      weight_place place, int i)
+{
+    return *(const float *)weights_at(w, place, i * sizeof(float));
+}
+
+/* Goes on by bytes, a multiple of COPY_ALIGN and less than the ring. */
+static __device__ __forceinline__ void weights_advance(struct weights *w,
+                                                       uint32_t bytes)
+{
+#ifdef HAS_RING
+    w->at += bytes;
+    w->at -= w->at < w->ring_bytes ? 0 : w->ring_bytes;
+    w->position += bytes / COPY_ALIGN;
+#else
+    w->at += bytes;
+#endif
+}
+
+/* Waits until the next bytes are there.  One warp calls it, always the same,
+ * before a barrier that makes it known to the others. */
+static __device__ __forceinline__ void weights_wait(struct weights *w,
+                                                    uint32_t bytes)
+{
+#ifdef HAS_RING
+    const uint32_t end = w->position + bytes / COPY_ALIGN;
+    while ((int32_t)(end - w->n_waited * STAGE_UNITS) > 0) {
+        mbarrier_wait(&w->full[w->slot], w->parity);
+        w->n_waited++;
+        if (++w->slot == w->n_stages) {
+            w->slot = 0;
+            w->parity ^= 1;
+        }
+    }
+#endif
+}
+
+/* Frees all before this place.  One thread calls it, after a barrier behind
+ * which nobody reads there: what was read is in registers, so the store needs
+ * no release, which would wait for loads and stores that are under way. */
+static __device__ __forceinline__ void weights_free(const struct weights *w)
+{
+#ifdef HAS_RING
+    asm volatile("st.relaxed.cta.shared::cta.u32 [%0], %1;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(w->freed)),
+                 "r"(w->position)
+                 : "memory");
+#endif
+}
+
+/* ---- the fetching warp -------------------------------------------------- */
+
+#ifdef HAS_RING
+
+/* Where the fetching thread is: what is left of the piece it copies. */
+struct fetch {
+    struct weight_source source;
+    const uint8_t *from;
+    uint32_t left;
+    int layer, piece;
+    size_t n_bytes; /* of text: what is left to fetch for */
+};
+
+/* The next part of the stream, in the order of decode_plan.cuh; what is
+ * contiguous in memory counts as one.  False at the end. */
+static __device__ bool fetch_next_piece(struct fetch *f)
+{
+    const struct decode_plan *p = f->source.plan;
+    const bool is_head = f->layer == p->config.n_layer;
+    const struct piece *in = is_head ? &p->head : &p->in;
+    switch (f->piece++) {
+    case 0:
+        f->from = source_in(&f->source, f->layer);
+        f->left = in->float_bytes;
+        return f->n_bytes > 0;
+    case 1:
+        f->from = source_norms(&f->source, f->layer);
+        f->left = p->norm_bytes;
+        return true;
+    case 2:
+        f->from = source_in(&f->source, f->layer) + in->float_bytes;
+        f->left = in->bytes - in->float_bytes;
+        if (is_head) {
+            f->layer = 0;
+            f->piece = 0;
+            f->n_bytes--;
+        }
+        return true;
+    case 3:
+        f->from = source_scan(&f->source, f->layer);
+        f->left = p->scan.bytes;
+        return true;
+    case 4:
+        f->from = source_x(&f->source, f->layer);
+        f->left = p->x.bytes;
+        return true;
+    default:
+        f->from = source_out(&f->source, f->layer);
+        f->left = p->out.bytes;
+        f->layer++;
+        f->piece = 0;
+        return true;
+    }
+}
+
+static __device__ __forceinline__ void
+fetch_copy(uint8_t *to, const uint8_t *from, uint32_t bytes, uint64_t *mbarrier)
+{
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1], %2, [%3];" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
+        "l"(from), "r"(bytes), "r"((uint32_t)__cvta_generic_to_shared(mbarrier))
+        : "memory");
+}
+
+/* Copies the next stage; false when it is the end of the stream. */
+static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
+                                   uint64_t *mbarrier)
+{
+    uint32_t filled = 0;
+    bool goes_on = true;
+    while (filled < STAGE_BYTES) {
+        if (f->left == 0 && !(goes_on = fetch_next_piece(f)))
+            break;
+        const uint32_t n = min(f->left, STAGE_BYTES - filled);
+        fetch_copy(stage + filled, f->from, n, mbarrier);
+        f->from += n;
+        f->left -= n;
+        filled += n;
+    }
+    /* The copies may land before they are expected: the phase cannot end
+     * without this arrival. */
+    mbarrier_expect(mbarrier, filled);
+    return goes_on;
+}
+
+/* What the fetching thread does for n_bytes of text. */
+static __device__ void fetch_all(const struct weights *w,
+                                 struct weight_source source, size_t n_bytes)
+{
+    struct fetch f = {source, NULL, 0, 0, 0, n_bytes};
+    const uint32_t ring_units = w->n_stages * STAGE_UNITS;
+    bool goes_on = true;
+    uint32_t slot = 0;
+    for (uint32_t end = STAGE_UNITS; goes_on; end += STAGE_UNITS) {
+        uint32_t freed;
+        do {
+            asm volatile("ld.relaxed.cta.shared::cta.u32 %0, [%1];"
+                         : "=r"(freed)
+                         : "r"((uint32_t)__cvta_generic_to_shared(w->freed))
+                         : "memory");
+        } while ((int32_t)(end - freed) > (int32_t)ring_units);
+        goes_on = fetch_stage(&f, w->ring + slot * STAGE_BYTES, &w->full[slot]);
+        slot = slot + 1 == w->n_stages ? 0 : slot + 1;
+    }
+}
+
+#endif
+
+#endif

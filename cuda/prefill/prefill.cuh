@@ -1,0 +1,28 @@
+/* prefill.cuh -- many bytes of one stream, or of many, at a time.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_PREFILL_CUH
+#define MAMBYTE_PREFILL_CUH
+
+#include "cuda/common/device.cuh"
+
+struct prefill; /* private: buffers, waves under way */
+
+/* Takes what memory it needs, less where the device has less.  overlaps: see
+ * struct queue.  The model outlives it. */
+enum status prefill_open(struct prefill **prefill,
+                         const struct cuda_model *model, bool overlaps);
+void prefill_close(struct prefill *prefill); /* NULL is accepted */
+
+/* engine_feed_start and engine_feed_finish; the states were settled before. */
+enum status prefill_start(struct prefill *prefill,
+                          const struct segment *segments, size_t n,
+                          const struct host_floats *floats);
+enum status prefill_finish(struct prefill *prefill);
+
+/* What is under way, if anything, is forgotten: nothing is written any more
+ * to the callers' memory. */
+void prefill_abandon(struct prefill *prefill);
+
+#endif

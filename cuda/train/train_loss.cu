@@ -1,0 +1,146 @@
+/* train_loss.cu -- the two ends of the model: the loss and its gradient, and
+ * that of the embedding.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cuda/train/trainer.cuh"
+
+enum {
+    ROW_THREADS = 256, /* each row has a warp */
+    SUM_THREADS = 1024
+};
+
+/* ---- the loss ------------------------------------------------------------ */
+
+struct loss_job {
+    const float *logits; /* [n][256] sums, of the rows from first on        */
+    const float *row_scale, *col_scale;
+    const uint8_t *bytes;
+    int n_t, first, n;
+    float share;   /* of a row in the mean                                  */
+    void *dlogits; /* [n][256], times the scale of the row                  */
+    float *loss;   /* [t]                                                   */
+};
+
+enum { LOGITS = N_BYTES_VOCAB / WARP }; /* of a lane */
+
+static __device__ __forceinline__ float warp_largest(float x)
+{
+    for (int s = WARP / 2; s > 0; s /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, s));
+    return x;
+}
+
+/* loss = log(sum of e^logit) - logit[byte];
+ * its gradient is share (softmax - [i = byte]).  A warp a row. */
+template <typename T> static __global__ void cross_entropy(struct loss_job j)
+{
+    int i = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    int lane = threadIdx.x % WARP;
+    if (i >= j.n)
+        return;
+    int row = j.first + i, byte = byte_of(j.bytes, row, j.n_t)[1];
+    const float *from = j.logits + (size_t)i * N_BYTES_VOCAB;
+    T *to = (T *)j.dlogits + (size_t)i * N_BYTES_VOCAB;
+    float scale = j.row_scale[row], logit[LOGITS], chosen = 0.0f, sum = 0.0f;
+    float largest = -INFINITY;
+    for (int k = 0; k < LOGITS; k++) {
+        int at = lane + k * WARP;
+        logit[k] = from[at] * (scale * j.col_scale[at]);
+        chosen = at == byte ? logit[k] : chosen;
+        largest = fmaxf(largest, logit[k]);
+    }
+    largest = warp_largest(largest);
+    for (int k = 0; k < LOGITS; k++) {
+        logit[k] = fast_exp2((logit[k] - largest) * EXACT_LOG2E);
+        sum += logit[k];
+    }
+    sum = warp_total(sum);
+    chosen = warp_total(chosen);
+    for (int k = 0; k < LOGITS; k++) {
+        int at = lane + k * WARP;
+        float p = logit[k] / sum - (at == byte ? 1.0f : 0.0f);
+        put(to + at, p * j.share * scale);
+    }
+    if (lane == 0)
+        j.loss[row] = exact_log2(sum) / EXACT_LOG2E - (chosen - largest);
+}
+
+void launch_cross_entropy(const struct replica *r, int first, int n)
+{
+    const struct train_tape *head = &r->tapes[r->config.n_layer];
+    struct loss_job job = {r->logits,
+                           head->x_scale.scale,
+                           head->weights[W_IN].scale,
+                           r->bytes,
+                           r->n_t,
+                           first,
+                           n,
+                           1.0f / (float)r->all_rows,
+                           r->dlogits,
+                           r->loss};
+    int blocks = ceil_div(n, ROW_THREADS / WARP);
+    START_BY_NUMBER(r, cross_entropy, blocks, ROW_THREADS, job);
+}
+
+/* One block. */
+static __global__ void sum_loss(float *out, const float *loss, int n,
+                                float share)
+{
+    __shared__ double lanes[SUM_THREADS];
+    double sum = 0;
+    for (int i = threadIdx.x; i < n; i += SUM_THREADS)
+        sum += (double)loss[i];
+    sum = block_sum<SUM_THREADS>(sum, lanes);
+    if (threadIdx.x == 0)
+        *out = (float)(sum * (double)share);
+}
+
+void launch_loss(const struct replica *r)
+{
+    sum_loss<<<1, SUM_THREADS, 0, r->stream>>>(
+        r->gradient + r->parameters->n_floats, r->loss, r->n_rows,
+        1.0f / (float)r->all_rows);
+}
+
+/* ---- the embedding ------------------------------------------------------- */
+
+struct embed_job {
+    const float *dh; /* [t][d]              */
+    const uint8_t *bytes;
+    float *partial; /* [spans][256][d]     */
+    int n_t, n_rows, d;
+};
+
+/* A warp sums WARP columns over a span of rows, in their order. */
+static __global__ void embed_backward(struct embed_job j)
+{
+    __shared__ float table[N_BYTES_VOCAB][WARP];
+    int lane = threadIdx.x, column = blockIdx.y * WARP + lane;
+    int begin = blockIdx.x * EMBED_SPAN;
+    int end = min(begin + EMBED_SPAN, j.n_rows);
+    for (int i = 0; i < N_BYTES_VOCAB; i++)
+        table[i][lane] = 0.0f;
+    if (column >= j.d)
+        return;
+#pragma unroll 8
+    for (int row = begin; row < end; row++)
+        table[__ldg(byte_of(j.bytes, row, j.n_t))][lane] +=
+            __ldg(j.dh + (size_t)row * j.d + column);
+    float *out = j.partial + (size_t)blockIdx.x * N_BYTES_VOCAB * j.d + column;
+    for (int i = 0; i < N_BYTES_VOCAB; i++)
+        out[(size_t)i * j.d] = table[i][lane];
+}
+
+/* A tied head has left its part of the gradient there. */
+void launch_embed_backward(const struct replica *r)
+{
+    int d = r->config.d_model, spans = ceil_div(r->n_rows, EMBED_SPAN);
+    struct embed_job job = {r->dh, r->bytes, r->partial, r->n_t, r->n_rows, d};
+    dim3 grid(spans, ceil_div(d, WARP));
+    embed_backward<<<grid, WARP, 0, r->stream>>>(job);
+    launch_sum_partial(
+        r, r->gradient + parameters_embedding(r->parameters)->offset,
+        r->partial, spans, N_BYTES_VOCAB * d, N_BYTES_VOCAB * d,
+        r->config.is_tied);
+}

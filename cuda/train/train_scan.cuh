@@ -1,0 +1,326 @@
+/* train_scan.cuh -- what the selective scans of training share, forward and
+ * backward.
+ *
+ * A block has some channels of a window and goes through it TILE bytes at a
+ * time.  Before and after the recurrence a thread has four neighbouring
+ * channels of a byte of the tile; in it, eight states of one channel, or four
+ * where there are few.  The lanes of a warp first count the channels, then the
+ * states.
+ *
+ * A sum over the states of a channel waits for as many bytes as a channel has
+ * lanes, up to four: then each lane ends with the sum of one byte.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TRAIN_SCAN_CUH
+#define MAMBYTE_TRAIN_SCAN_CUH
+
+#include "cuda/common/tensor.cuh"
+#include "cuda/train/trainer.cuh"
+
+struct scan_job {
+    const void *v; /* [t][d_inner] sums                             */
+    const float *v_row, *v_col;
+    const void *u; /* [t][d_inner]                                  */
+    const void *z; /* [t][2 d_inner] sums                           */
+    const float *z_row, *z_col;
+    const float *bc;    /* [t][2 d_state]                                */
+    const float *state; /* [window][state]: [d_state][d_inner]           */
+    float *state_after; /* the same                                      */
+    size_t state_floats;
+    void *states;         /* [window][tiles][d_inner][d_state]             */
+    const float *a_log2e; /* [d_inner][d_state]                            */
+    const float *d, *dt_bias;
+    void *y;        /* [t][d_inner], gated                           */
+    uint32_t *amax; /* [t], of y                                     */
+    int n_t, n_tiles, d_inner;
+
+    const void *dy;         /* [t][d_inner], times the scale of y           */
+    const float *y_inverse; /* [t]                                          */
+    void *du, *dv;          /* [t][d_inner], dv times v_row                 */
+    void *dz;               /* [t][2 d_inner], times z_row                  */
+    float *dbc;             /* [t][blocks][2 d_state]                       */
+    float *da;              /* [window][d_inner][d_state]                   */
+    float *dd, *ddt_bias;   /* [window][d_inner]                            */
+};
+
+/* What follows from the number of states of a channel. */
+template <int N> struct shape {
+    static constexpr int STATES = scan_states(N); /* of a thread */
+    static constexpr int LANES = N / STATES;      /* of a channel */
+    static constexpr int SLOTS = WARP / LANES;    /* channels of a warp */
+    static constexpr int CHANNELS = SCAN_THREADS / LANES;
+    /* floats between the bytes of a tile, so that lanes of one slot that
+     * store sums of different bytes find different banks */
+    static constexpr int ROW = CHANNELS + SLOTS % WARP;
+    /* of four channels of a byte: what a thread has before and after */
+    static constexpr int QUADS = CHANNELS / 4;
+    static constexpr int UNITS = TILE * QUADS;
+    static constexpr int EACH = UNITS > SCAN_THREADS ? UNITS / SCAN_THREADS : 1;
+    /* of four numbers of B and C */
+    static constexpr int BC_UNITS = TILE * 2 * N / 4;
+    static constexpr int BC_EACH =
+        BC_UNITS > SCAN_THREADS ? BC_UNITS / SCAN_THREADS : 1;
+    /* bytes whose sums over states are made together */
+    static constexpr int BATCH = LANES < 4 ? LANES : 4;
+    static constexpr int WARPS = SCAN_THREADS / WARP;
+};
+
+/* Where a thread is: in the recurrence, and before and after it, where it has
+ * the channels from c on of the bytes t + i STEP of a tile. */
+template <int N> struct place_of {
+    static constexpr int STEP = SCAN_THREADS / shape<N>::QUADS;
+    int window, channel, slot, lane;
+    int t, c, slot_c;
+    bool has_channel, has_unit;
+
+    __device__ place_of(int d_inner)
+    {
+        int first = blockIdx.x * shape<N>::CHANNELS;
+        window = blockIdx.y;
+        slot = threadIdx.x / WARP * shape<N>::SLOTS +
+               threadIdx.x % shape<N>::SLOTS;
+        lane = threadIdx.x % WARP / shape<N>::SLOTS;
+        channel = first + slot;
+        t = threadIdx.x / shape<N>::QUADS;
+        slot_c = threadIdx.x % shape<N>::QUADS * 4;
+        c = first + slot_c;
+        has_channel = channel < d_inner;
+        has_unit = t < TILE && c < d_inner;
+    }
+};
+
+/* Sums n values over the lanes whose numbers differ in the bits from `low` up
+ * to below `high`; of n > 1 values each lane ends with those of its own. */
+template <int n, int low, int high>
+static __device__ __forceinline__ void sum_lanes(float *x)
+{
+    if constexpr (low < high) {
+        if constexpr (n > 1) {
+            bool is_upper = threadIdx.x & low;
+#pragma unroll
+            for (int i = 0; i < n / 2; i++) {
+                float keep = is_upper ? x[i + n / 2] : x[i];
+                float send = is_upper ? x[i] : x[i + n / 2];
+                x[i] = keep + __shfl_xor_sync(0xffffffffu, send, low);
+            }
+            sum_lanes<n / 2, 2 * low, high>(x);
+        } else {
+            x[0] += __shfl_xor_sync(0xffffffffu, x[0], low);
+            sum_lanes<1, 2 * low, high>(x);
+        }
+    }
+}
+
+/* Which of n values a lane has after that. */
+template <int n, int low, int high>
+static __device__ __forceinline__ int sum_of_lane(void)
+{
+    if constexpr (low < high && n > 1)
+        return (threadIdx.x & low ? n / 2 : 0) +
+               sum_of_lane<n / 2, 2 * low, high>();
+    else
+        return 0;
+}
+
+/* ---- tiles, on their way from memory ---------------------------------------
+ */
+
+/* What a thread has of a tile before the recurrence. */
+template <typename T, int N> struct tile_numbers {
+    four<T> v[shape<N>::EACH], u[shape<N>::EACH], z[shape<N>::EACH];
+    float v_row[shape<N>::EACH], z_row[shape<N>::EACH];
+};
+
+/* The states of a thread, as they are kept. */
+template <typename T, int N> struct kept_states {
+    four<T> x[shape<N>::STATES / 4];
+};
+template <> struct __align__(16) kept_states<__nv_bfloat16, 16>
+{
+    four<__nv_bfloat16> x[2];
+};
+
+/* Four channels of a byte of a tile: those that a thread has i-th, their row,
+ * and where they are in an array of rows of d_inner. */
+template <int N> struct unit_of {
+    int t;
+    unsigned row;
+    size_t at;
+    bool is_there; /* in the window */
+
+    __device__ unit_of(const struct scan_job &j, const struct place_of<N> &p,
+                       int t0, int i)
+    {
+        t = p.t + i * place_of<N>::STEP;
+        row = p.window * j.n_t + t0 + t;
+        at = (size_t)row * (unsigned)j.d_inner + p.c;
+        is_there = p.has_unit && t0 >= 0 && t0 + t < j.n_t;
+    }
+
+    /* the same in rows of 2 d_inner */
+    __device__ size_t at_z(const struct scan_job &j) const
+    {
+        return at + (size_t)row * (unsigned)j.d_inner;
+    }
+};
+
+/* B and C of a tile, on their way: zeros after the window. */
+template <int N>
+static __device__ __forceinline__ void
+copy_bc(float bc[TILE][2 * N], const struct scan_job &j,
+        const struct place_of<N> &at, int t0)
+{
+#pragma unroll
+    for (int i = 0; i < shape<N>::BC_EACH; i++) {
+        unsigned k = threadIdx.x + i * SCAN_THREADS;
+        int t = k / (N / 2);
+        unsigned row = at.window * j.n_t + min(t0 + t, j.n_t - 1);
+        const float *from = j.bc + (size_t)row * 2 * N + 4 * (k % (N / 2));
+        if (k < shape<N>::BC_UNITS)
+            copy16(bc[0] + 4 * k, from, t0 + t < j.n_t);
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void
+load_tile(struct tile_numbers<T, N> &x, const struct scan_job &j,
+          const struct place_of<N> &at, int t0)
+{
+#pragma unroll
+    for (int i = 0; i < shape<N>::EACH; i++) {
+        struct unit_of<N> unit(j, at, t0, i);
+        if (!unit.is_there)
+            continue;
+        x.v[i] = load_four<T>(j.v, unit.at);
+        x.u[i] = load_four<T>(j.u, unit.at);
+        x.z[i] = load_four<T>(j.z, unit.at_z(j));
+        x.v_row[i] = j.v_row[unit.row];
+        x.z_row[i] = j.z_row[unit.row];
+    }
+}
+
+/* The state before the window. */
+template <int N>
+static __device__ __forceinline__ void first_state(float s[shape<N>::STATES],
+                                                   const struct scan_job &j,
+                                                   const struct place_of<N> &at)
+{
+    constexpr int STATES = shape<N>::STATES;
+    const float *from = j.state + at.window * j.state_floats + at.channel +
+                        (size_t)at.lane * STATES * j.d_inner;
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+        s[k] = at.has_channel ? from[(size_t)k * j.d_inner] : 0.0f;
+}
+
+template <int N>
+static __device__ __forceinline__ void
+keep_state(const struct scan_job &j, const struct place_of<N> &at,
+           const float s[shape<N>::STATES])
+{
+    constexpr int STATES = shape<N>::STATES;
+    float *to = j.state_after + at.window * j.state_floats + at.channel +
+                (size_t)at.lane * STATES * j.d_inner;
+    if (!at.has_channel)
+        return;
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+        to[(size_t)k * j.d_inner] = s[k];
+}
+
+/* The states of this thread that are kept i-th. */
+template <typename T, int N>
+static __device__ __forceinline__ struct kept_states<T, N> *
+states_of(const struct scan_job &j, const struct place_of<N> &at, int i) {
+    unsigned k = at.window * j.n_tiles * (TILE / KEPT) + i;
+    size_t channel = (size_t)k * (unsigned)j.d_inner + at.channel;
+    T *states = (T *)j.states + channel * N + at.lane * shape<N>::STATES;
+    return (struct kept_states<T, N> *)states;
+}
+
+/* n floats at a multiple of four. */
+template <int n>
+static __device__ __forceinline__ void get_floats(float x[n], const float *from)
+{
+#pragma unroll
+    for (int k = 0; k < n; k += 4) {
+        float4 y = get4(from + k);
+        x[k] = y.x, x[k + 1] = y.y, x[k + 2] = y.z, x[k + 3] = y.w;
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void
+unpack(float x[shape<N>::STATES], const struct kept_states<T, N> &kept)
+{
+#pragma unroll
+    for (int k = 0; k < shape<N>::STATES; k += 4) {
+        float4 y = get4(kept.x[k / 4]);
+        x[k] = y.x, x[k + 1] = y.y, x[k + 2] = y.z, x[k + 3] = y.w;
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ struct kept_states<T, N>
+packed(const float x[shape<N>::STATES]) {
+    struct kept_states<T, N> kept;
+#pragma unroll
+    for (int k = 0; k < shape<N>::STATES; k += 4)
+        put4((T *)&kept.x[k / 4],
+             make_float4(x[k], x[k + 1], x[k + 2], x[k + 3]));
+    return kept;
+}
+
+/* delta and delta u of a tile; 0 after the window. */
+template <typename T, int N>
+static __device__ __forceinline__ void
+put_steps(float delta[TILE][shape<N>::ROW], float du[TILE][shape<N>::ROW],
+          const struct tile_numbers<T, N> &x, const struct scan_job &j,
+          const struct place_of<N> &at, int t0)
+{
+    if (at.t >= TILE)
+        return;
+#pragma unroll
+    for (int i = 0; i < shape<N>::EACH; i++) {
+        struct unit_of<N> unit(j, at, t0, i);
+        int t = unit.t;
+        float4 d = zero4(), w = zero4();
+        if (unit.is_there) {
+            float4 bias = get4(j.dt_bias + at.c), u = get4(x.u[i]);
+            float4 v = times(get4(x.v[i]), x.v_row[i], get4(j.v_col + at.c));
+            d = make_float4(
+                fast_softplus(v.x + bias.x), fast_softplus(v.y + bias.y),
+                fast_softplus(v.z + bias.z), fast_softplus(v.w + bias.w));
+            w = make_float4(d.x * u.x, d.y * u.y, d.z * u.z, d.w * u.w);
+        }
+        put4(&delta[t][at.slot_c], d);
+        put4(&du[t][at.slot_c], w);
+    }
+}
+
+/* ---- launches ------------------------------------------------------------ */
+
+struct scan_job scan_job_of(const struct replica *r, int l);
+
+/* Runs launch<T, N> for the number of states. */
+#define BY_STATES(launch, T, r, job)                                           \
+    switch ((r)->config.d_state) {                                             \
+    case 4:                                                                    \
+        launch<T, 4>(r, job);                                                  \
+        break;                                                                 \
+    case 8:                                                                    \
+        launch<T, 8>(r, job);                                                  \
+        break;                                                                 \
+    case 16:                                                                   \
+        launch<T, 16>(r, job);                                                 \
+        break;                                                                 \
+    case 32:                                                                   \
+        launch<T, 32>(r, job);                                                 \
+        break;                                                                 \
+    default:                                                                   \
+        launch<T, 64>(r, job);                                                 \
+        break;                                                                 \
+    }
+
+#endif

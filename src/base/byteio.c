@@ -1,0 +1,210 @@
+/* byteio.c -- buffered reading and writing of descriptors.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "base/byteio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/signals.h"
+
+void byteio_guard_standard(void)
+{
+    /* Opened the wrong way round, so that using them is an error still. */
+    static const int flags[3] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+            open("/dev/null", flags[fd]) < 0)
+            return;
+    }
+}
+
+bool byteio_is_terminal(int fd)
+{
+    return isatty(fd);
+}
+
+/* Waits until fd is ready or a signal asks us to stop.  The descriptor of
+ * signals.c closes the gap between looking at the flag and going to sleep. */
+static enum status wait_ready(int fd, short events)
+{
+    struct pollfd p[2] = {
+        {.fd = fd, .events = events},
+        {.fd = signals_fd(), .events = POLLIN},
+    };
+    while (poll(p, 2, -1) < 0 && errno == EINTR)
+        TRY(signals_check());
+    return signals_check();
+}
+
+/* ---- source ------------------------------------------------------------- */
+
+static enum status read_failed(const struct source *source)
+{
+    return fail(E_IO, "%s: %s", source->name, strerror(errno));
+}
+
+enum status source_open(struct source *source, const char *path)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    *source = (struct source){
+        .path = path,
+        .name = is_stdin ? "standard input" : path,
+        .fd = is_stdin ? STDIN_FILENO
+                       : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY),
+    };
+    struct stat st;
+    if (source->fd < 0 || fstat(source->fd, &st) < 0) {
+        enum status status = read_failed(source);
+        source_close(source);
+        return status;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        source_close(source);
+        return fail(E_IO, "%s: is a directory, not a file", source->name);
+    }
+    if (S_ISREG(st.st_mode))
+        source->size = (uint64_t)st.st_size;
+    return OK;
+}
+
+enum status source_read(struct source *source, uint8_t *bytes, size_t n,
+                        size_t *got)
+{
+    *got = 0;
+    for (;;) {
+        TRY(wait_ready(source->fd, POLLIN));
+        ssize_t r = read(source->fd, bytes, n);
+        if (r >= 0) {
+            *got = (size_t)r;
+            source->n_read += (uint64_t)r;
+            return OK;
+        }
+        if (errno != EINTR && errno != EAGAIN)
+            return read_failed(source);
+    }
+}
+
+enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
+                             size_t *got)
+{
+    size_t part = 1;
+    for (*got = 0; *got < n && part > 0; *got += part)
+        TRY(source_read(source, bytes + *got, n - *got, &part));
+    return OK;
+}
+
+bool source_is_ready(const struct source *source)
+{
+    struct pollfd p = {.fd = source->fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+enum status source_seek(struct source *source, uint64_t offset)
+{
+    if (lseek(source->fd, (off_t)offset, SEEK_SET) < 0)
+        return read_failed(source);
+    source->n_read = offset;
+    return OK;
+}
+
+void source_close(struct source *source)
+{
+    if (source->fd > STDIN_FILENO)
+        close(source->fd);
+    source->fd = -1;
+}
+
+/* ---- sink --------------------------------------------------------------- */
+
+void sink_init(struct sink *sink, int fd)
+{
+    sink->fd = fd;
+    sink->n = 0;
+}
+
+static enum status write_failed(void)
+{
+    if (errno == EPIPE)
+        return fail(E_CLOSED, "write error: %s", strerror(errno));
+    return fail(E_IO, "write error: %s", strerror(errno));
+}
+
+/* A signal does not stop a write that can proceed: what follows an
+ * interruption (a reset of colours) still reaches the terminal. */
+static enum status write_all(int fd, const uint8_t *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t w = write(fd, bytes, n);
+        if (w >= 0) {
+            bytes += w;
+            n -= (size_t)w;
+        } else if (errno == EINTR) {
+            TRY(signals_check());
+        } else if (errno == EAGAIN) {
+            TRY(wait_ready(fd, POLLOUT));
+        } else {
+            return write_failed();
+        }
+    }
+    return OK;
+}
+
+enum status sink_flush(struct sink *sink)
+{
+    size_t n = sink->n;
+    sink->n = 0;
+    return write_all(sink->fd, sink->bytes, n);
+}
+
+enum status sink_write(struct sink *sink, const void *bytes, size_t n)
+{
+    const uint8_t *from = bytes;
+    while (n > 0) {
+        if (sink->n == SINK_BYTES)
+            TRY(sink_flush(sink));
+        size_t room = SINK_BYTES - sink->n;
+        size_t part = n < room ? n : room;
+        memcpy(sink->bytes + sink->n, from, part);
+        sink->n += part;
+        from += part;
+        n -= part;
+    }
+    return OK;
+}
+
+enum status sink_text(struct sink *sink, const char *text)
+{
+    return sink_write(sink, text, strlen(text));
+}
+
+enum status sink_format(struct sink *sink, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return sink_text(sink, text);
+}
+
+enum status sink_number(struct sink *sink, double value)
+{
+    return sink_format(sink, value < 1e15 ? "%.6f" : "%.6e", value);
+}
+
+enum status sink_close(struct sink *sink)
+{
+    enum status status = sink_flush(sink);
+    if (close(sink->fd) < 0 && status == OK)
+        status = write_failed();
+    sink->fd = -1;
+    return status;
+}

@@ -1,0 +1,25 @@
+# local.mk -- what every other folder may use: bytes, files, threads, errors.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/base/byteio.c \
+  src/base/byteio.h \
+  src/base/clock.c \
+  src/base/clock.h \
+  src/base/cpu_relax.h \
+  src/base/exact.h \
+  src/base/file_pair.c \
+  src/base/file_pair.h \
+  src/base/little_endian.h \
+  src/base/message.c \
+  src/base/message.h \
+  src/base/names.h \
+  src/base/signals.c \
+  src/base/signals.h \
+  src/base/status.c \
+  src/base/status.h \
+  src/base/threads.c \
+  src/base/threads.h \
+  src/base/utf8.c \
+  src/base/utf8.h

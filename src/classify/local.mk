@@ -1,0 +1,29 @@
+# local.mk -- records to labels, and how classifiers are trained.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/classify/classifier.c \
+  src/classify/classifier.h \
+  src/classify/confusion.c \
+  src/classify/confusion.h \
+  src/classify/example_sets.c \
+  src/classify/example_sets.h \
+  src/classify/examples.c \
+  src/classify/examples.h \
+  src/classify/gram_choice.c \
+  src/classify/gram_choice.h \
+  src/classify/grams.c \
+  src/classify/grams.h \
+  src/classify/lbfgs.c \
+  src/classify/lbfgs.h \
+  src/classify/linear_classifier.c \
+  src/classify/linear_classifier.h \
+  src/classify/regression.c \
+  src/classify/regression.h \
+  src/classify/sparse.c \
+  src/classify/sparse.h \
+  src/classify/table.c \
+  src/classify/table.h \
+  src/classify/train_head.c \
+  src/classify/train_head.h

@@ -1,0 +1,152 @@
+/* table.c -- what a classifier is given of labelled records.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "classify/table.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/message.h"
+#include "base/signals.h"
+
+#define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
+
+/* Begins to read items i and up, as many as go together; n: how many. */
+static enum status start_some(struct records *records, const struct examples *e,
+                              size_t i, int *n)
+{
+    size_t left = e->n - i;
+    *n = left < (size_t)records->n ? (int)left : records->n;
+    struct record_part *parts = calloc((size_t)*n, sizeof *parts);
+    if (!parts)
+        return fail_memory("the examples");
+    for (int j = 0; j < *n; j++)
+        parts[j] = (struct record_part){e->items[i + (size_t)j].text,
+                                        e->items[i + (size_t)j].n};
+    enum status status = records_start(records, parts, *n, false);
+    free(parts);
+    return status;
+}
+
+/* The records aside are those from *i on. */
+static void take_aside(struct table *table, struct records *records, size_t *i)
+{
+    const struct record_set *set = &records->sets[records->aside];
+    size_t size = table->n_features, n = (size_t)set->n;
+    if (n == 0)
+        return;
+    records_average(records, 0, set->n);
+    memcpy(table->x + *i * size, set->sums, n * size * sizeof(float));
+    *i += n;
+}
+
+/* Some are read while those before them are taken. */
+static enum status read_all(struct table *table, const struct examples *e,
+                            struct records *records, const char *path)
+{
+    size_t n_taken = 0;
+    int n = 0;
+    for (size_t i = 0; i < e->n; i += (size_t)n) {
+        TRY(signals_check());
+        message_status("%s: %zu of %zu records read", path, i, e->n);
+        TRY(start_some(records, e, i, &n));
+        records_turn(records);
+        take_aside(table, records, &n_taken);
+    }
+    TRY(records_finish(records));
+    take_aside(table, records, &n_taken);
+    return OK;
+}
+
+static enum status allocate(struct table *table, const struct examples *e)
+{
+    table->n = e->n;
+    table->x = malloc(e->n * table->n_features * sizeof *table->x);
+    table->labels = malloc(e->n * sizeof *table->labels);
+    table->weights = malloc(e->n * sizeof *table->weights);
+    if (!table->x || !table->labels || !table->weights)
+        return fail_memory("the features");
+    for (size_t i = 0; i < e->n; i++) {
+        table->labels[i] = e->items[i].label;
+        table->weights[i] = e->items[i].weight;
+    }
+    return OK;
+}
+
+enum status table_read(struct table *table, const struct examples *examples,
+                       struct records *records, const char *path)
+{
+    *table = (struct table){.n_features =
+                                sums_floats(&records->engine->model->config)};
+    TRY(allocate(table, examples));
+    enum status status = read_all(table, examples, records, path);
+    enum status finished = engine_feed_finish(records->engine);
+    return status == OK ? finished : status;
+}
+
+enum status table_read_grams(struct table *table,
+                             const struct examples *examples,
+                             struct grams *grams)
+{
+    struct gram_bag bag = {0};
+    enum status status = OK;
+    sparse_clear(&table->grams);
+    for (size_t i = 0; i < examples->n && status == OK; i++) {
+        const struct example *item = &examples->items[i];
+        gram_bag_begin(&bag);
+        status = grams_feed(grams, &bag, item->text, item->n);
+        if (status == OK)
+            status = grams_end(grams, &bag);
+        if (status == OK)
+            status = grams_weigh(grams, &bag, &table->grams);
+    }
+    gram_bag_free(&bag);
+    return status;
+}
+
+void table_free(struct table *table)
+{
+    free(table->x);
+    free(table->labels);
+    free(table->weights);
+    sparse_free(&table->grams);
+    *table = (struct table){0};
+}
+
+/* Sums over whole records, [n_features] each; how many there are. */
+static double add_up(const struct table *table, double *sums, double *squares)
+{
+    size_t size = table->n_features, n = 0;
+    for (size_t i = 0; i < table->n; i++) {
+        if (table->weights[i] < 1)
+            continue;
+        n++;
+        for (size_t j = 0; j < size; j++) {
+            double x = (double)table->x[i * size + j];
+            sums[j] += x;
+            squares[j] += x * x;
+        }
+    }
+    return (double)n;
+}
+
+enum status table_measure(const struct table *table, float *mean,
+                          float *inverse)
+{
+    size_t size = table->n_features;
+    double *sums = calloc(2 * size, sizeof *sums);
+    if (!sums)
+        return fail_memory("the features");
+    double *squares = sums + size, n = add_up(table, sums, squares);
+    for (size_t j = 0; j < size; j++) {
+        double center = sums[j] / n,
+               variance = squares[j] / n - center * center;
+        double spread = variance > 0 ? sqrt(variance) : 0;
+        mean[j] = (float)center;
+        inverse[j] = spread > SMALLEST_SPREAD ? (float)(1 / spread) : 0.0f;
+    }
+    free(sums);
+    return OK;
+}

@@ -1,0 +1,141 @@
+/* import_options.c -- the command line of mambyte-import, understood.
+ *
+ * Every option is a row of the table (option_table.h).
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cmd/import_options.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "cmd/machine_options.h"
+#include "cmd/option_table.h"
+
+#define ANY        OPTION_ANY
+#define AT(member) offsetof(struct import_command, member)
+
+static enum status take_quantise(void *into, const struct option_row *row,
+                                 const char *value)
+{
+    struct import_options *options = &((struct import_command *)into)->import;
+    options->is_float = strcmp(value, "none") == 0;
+    if (options->is_float || strcmp(value, "int8") == 0)
+        return OK;
+    return fail(E_USAGE, "--%s: '%s' is neither 'int8' nor 'none'", row->name,
+                value);
+}
+
+static enum status take_naming(void *into, const struct option_row *row,
+                               const char *value)
+{
+    struct import_options *options = &((struct import_command *)into)->import;
+    if (strcmp(value, "mamba-ssm") == 0)
+        options->naming = NAMING_MAMBA_SSM;
+    else if (strcmp(value, "transformers") == 0)
+        options->naming = NAMING_TRANSFORMERS;
+    else
+        return fail(E_USAGE,
+                    "--%s: '%s' is neither 'mamba-ssm' nor "
+                    "'transformers'",
+                    row->name, value);
+    return OK;
+}
+
+static enum status take_begin_byte(void *into, const struct option_row *row,
+                                   const char *value)
+{
+    struct import_options *options = &((struct import_command *)into)->import;
+    uint64_t byte;
+    if (!option_parse_integer(value, &byte) || byte > 255)
+        return fail(E_USAGE, "--%s: '%s' is not a number from 0 to 255",
+                    row->name, value);
+    options->begin_byte = (int)byte;
+    return OK;
+}
+
+static const struct option_row rows[] = {
+    {.help = "What is written"},
+    {'o', "output", "FILE|DIR", ANY, option_take_text, AT(import.output), 0, 0,
+     "the model to write; with --to, a new folder"},
+    {0, "quantize", "int8|none", ANY, take_quantise, 0, 0, 0,
+     "weights in int8, or in floats as they are (int8)"},
+    {0, "average", "MODEL", ANY, option_take_list, AT(import.averages), 0, 0,
+     "the mean with a MODEL of the same shape; may be\n"
+     "given several times"},
+    {0, "begin-byte", "N", ANY, take_begin_byte, 0, 0, 0,
+     "every text of the training began with byte N"},
+    {0, "to", "mamba-ssm|transformers", ANY, take_naming, 0, 0, 0,
+     "write float weights under the names of others,\n"
+     "and their config.json"},
+
+    {.help = "What is measured"},
+    {0, "calibrate", "FILE", ANY, option_take_text, AT(import.calibrate), 0, 0,
+     "bits per byte of FILE in float and in int8, and\n"
+     "what of several ways to quantise is best for it"},
+    {0, "calibrate-bytes", "N", ANY, option_take_integer,
+     AT(import.calibrate_bytes), 1, 0x1p32, "the first N bytes of it (64K)"},
+
+    {.help = "The machine"},
+    ROW_THREADS(AT(import.n_threads)),
+    ROW_QUIET(AT(verbosity)),
+    ROW_VERBOSE(AT(verbosity), "say what is done"),
+    ROW_PROGRESS(ANY, AT(progress)),
+    ROW_HELP(AT(wants_help)),
+    ROW_VERSION(AT(wants_version)),
+};
+
+enum { N_ROWS = sizeof rows / sizeof rows[0] };
+
+static const struct option_table table = {
+    .rows = rows,
+    .n = N_ROWS,
+    .program = "mambyte-import",
+    .usage = "[OPTION]... -o MODEL DIR|FILE",
+    .about = "Make a model that mambyte runs of a published checkpoint: "
+             "safetensors, in one\n"
+             "file or several, or PyTorch's .bin and .pt, of which nothing "
+             "is executed.\n",
+};
+
+static enum status check(const struct import_options *o, int n_operands)
+{
+    if (n_operands == 0)
+        return fail(E_USAGE, "there is no DIR or FILE to import");
+    if (n_operands > 1)
+        return fail(E_USAGE, "only one DIR or FILE can be imported");
+    if (!o->output)
+        return fail(E_USAGE, "--output needs a FILE for the model");
+    if (o->naming != NAMING_OURS && o->calibrate)
+        return fail(E_USAGE, "--to does not go with --calibrate");
+    if (o->averages.n > 0 && o->calibrate)
+        return fail(E_USAGE, "--average does not go with --calibrate");
+    if (o->averages.n > 0 && o->is_float && o->naming == NAMING_OURS)
+        return fail(E_USAGE, "--average does not go with --quantize=none");
+    return OK;
+}
+
+enum status import_options_parse(struct import_command *command, int argc,
+                                 char **argv)
+{
+    bool given[N_ROWS];
+    int first;
+    *command = (struct import_command){
+        .import = {.calibrate_bytes = 1 << 16, .begin_byte = -1},
+        .verbosity = NORMAL};
+    TRY(option_table_read(&table, command, given, argc, argv, &first));
+    if (command->wants_help || command->wants_version)
+        return OK;
+    command->import.input = argv[first];
+    return check(&command->import, argc - first);
+}
+
+enum status import_options_print_help(struct sink *sink)
+{
+    return option_table_print_help(&table, sink);
+}
+
+enum status import_options_print_version(struct sink *sink)
+{
+    return option_table_print_version(&table, sink);
+}

@@ -1,0 +1,30 @@
+/* import_options.h -- the command line of mambyte-import, understood.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_IMPORT_OPTIONS_H
+#define MAMBYTE_IMPORT_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "base/byteio.h"
+#include "base/message.h"
+#include "base/status.h"
+#include "import/import.h"
+
+struct import_command {
+    struct import_options import;
+    enum verbosity verbosity;
+    bool progress;
+    bool wants_help, wants_version;
+};
+
+/* E_USAGE with the sentence when the line is wrong.  It points into argv, whose
+ * operands may be reordered. */
+enum status import_options_parse(struct import_command *command, int argc,
+                                 char **argv);
+
+enum status import_options_print_help(struct sink *sink);
+enum status import_options_print_version(struct sink *sink);
+
+#endif

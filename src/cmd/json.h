@@ -1,0 +1,35 @@
+/* json.h -- writes JSON Lines: an object a line, its keys in a fixed order.
+ *
+ *     json_begin(sink);
+ *     json_put_string(sink, "file", name, strlen(name));
+ *     json_put_number(sink, "bits", bits);
+ *     json_end(sink);
+ *
+ * Strings are UTF-8: bytes that are not become U+FFFD, one each.  A number
+ * that is not finite is null.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_JSON_H
+#define MAMBYTE_JSON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/byteio.h"
+
+enum status json_begin(struct sink *sink);
+enum status json_put_string(struct sink *sink, const char *key,
+                            const void *bytes, size_t n);
+enum status json_put_integer(struct sink *sink, const char *key,
+                             uint64_t value);
+
+/* As sink_number writes it. */
+enum status json_put_number(struct sink *sink, const char *key, double value);
+enum status json_end(struct sink *sink);
+
+/* An object inside, its keys any text. */
+enum status json_open(struct sink *sink, const char *key);
+enum status json_close(struct sink *sink);
+
+#endif

@@ -1,0 +1,30 @@
+/* machine_options.c -- options that several programs have.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cmd/machine_options.h"
+
+#include <string.h>
+
+enum { CUDA_INDEX_MAX = 1023 };
+
+enum status machine_take_device(void *options, const struct option_row *row,
+                                const char *value)
+{
+    struct engine_options *engine = option_place(options, row);
+    uint64_t index = 0;
+    if (strcmp(value, "auto") == 0)
+        engine->device = DEVICE_AUTO;
+    else if (strcmp(value, "cpu") == 0)
+        engine->device = DEVICE_CPU;
+    else if (strcmp(value, "cuda") == 0 ||
+             (strncmp(value, "cuda:", 5) == 0 &&
+              option_parse_integer(value + 5, &index) &&
+              index <= CUDA_INDEX_MAX))
+        engine->device = DEVICE_CUDA;
+    else
+        return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
+                    row->name, value);
+    engine->cuda_index = (int)index;
+    return OK;
+}

@@ -1,0 +1,146 @@
+/* main.c -- the filter: understands the command, opens what it needs, runs
+ * one task, and turns what came of it into a sentence and an exit status.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/byteio.h"
+#include "base/message.h"
+#include "base/signals.h"
+#include "cmd/options.h"
+#include "cmd/program.h"
+#include "cmd/task.h"
+#include "engine/engine.h"
+#include "base/clock.h"
+#include "model/catalog.h"
+#include "model/model.h"
+
+static struct sink output;
+
+static enum status run_task(struct task *task)
+{
+    switch (task->options->mode) {
+    case MODE_PERPLEXITY:
+        return task_perplexity(task);
+    case MODE_SCORE:
+        return task_score(task);
+    case MODE_SURPRISAL:
+        return task_surprisal(task);
+    case MODE_COLOR:
+        return task_color(task);
+    case MODE_CLASSIFY:
+    case MODE_EMBED:
+        return task_classify(task);
+    case MODE_COMPRESS:
+    case MODE_DECOMPRESS:
+    case MODE_TEST:
+        return task_compress(task);
+    default:
+        return task_generate(task);
+    }
+}
+
+static void note_engine(const struct task *task)
+{
+    char text[160];
+    engine_describe(task->engine, text);
+    message_note("model %s, %.1f M parameters",
+                 safetensors_path(task->model->file),
+                 1e-6 * (double)task->model->n_parameters);
+    message_note("device %s", text);
+}
+
+static void note_speed(const struct task *task, double seconds)
+{
+    char speed[16];
+    uint64_t n = task->n_read + task->n_written;
+    message_size(speed, seconds > 0 ? (double)n / seconds : 0);
+    message_note("%llu bytes read, %llu generated in %.2f s, %s/s",
+                 (unsigned long long)task->n_read,
+                 (unsigned long long)task->n_written, seconds, speed);
+}
+
+/* What became of the files, each of which was reported. */
+static enum status verdict(const struct task *task)
+{
+    if (task->has_failed)
+        return fail(E_IO, "%s", "");
+    return task->has_skipped ? fail(E_SKIPPED, "%s", "") : OK;
+}
+
+/* What another machine will read must not depend on this one. */
+static enum status check_model(const struct task *task)
+{
+    const struct options *o = task->options;
+    if (o->load_state || o->save_state)
+        return model_needs_int8(task->model, "a saved state");
+    if (o->mode == MODE_CLASSIFY)
+        return model_needs_int8(task->model, "classification");
+    if (o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS ||
+        o->mode == MODE_TEST)
+        return model_needs_int8(task->model, "compression");
+    return OK;
+}
+
+static enum status with_engine(struct task *task)
+{
+    TRY(check_model(task));
+    TRY(engine_open(&task->engine, task->model, &task->options->engine));
+    note_engine(task);
+    double started = clock_now();
+    enum status status = run_task(task);
+    if (status == OK)
+        note_speed(task, clock_now() - started);
+    engine_close(task->engine);
+    return status;
+}
+
+static enum status with_model(const struct options *options, const char *path)
+{
+    struct model *model;
+    signals_guard_mapping(path);
+    TRY(model_open(&model, path));
+    struct task task = {.options = options, .model = model, .out = &output};
+    enum status status =
+        options->mode == MODE_INFO ? task_info(&task) : with_engine(&task);
+    model_close(model);
+    return status == OK ? verdict(&task) : status;
+}
+
+static enum status list(const struct options *options)
+{
+    struct task task = {.options = options, .out = &output};
+    TRY(task_list(&task));
+    return verdict(&task);
+}
+
+static enum status run(int argc, char **argv)
+{
+    static struct options options;
+    TRY(options_parse(&options, argc, argv));
+    message_set(options.verbosity, options.progress);
+    switch (options.mode) {
+    case MODE_HELP:
+        return options_print_help(&output);
+    case MODE_VERSION:
+        return options_print_version(&output);
+    case MODE_LIST_MODELS:
+        return task_list_models(&output);
+    case MODE_LIST:
+        return list(&options);
+    default:
+        break;
+    }
+    char *path;
+    TRY(catalog_find(&path, options.model));
+    enum status status = with_model(&options, path);
+    free(path);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    return program_run(&output, argc, argv, run);
+}

@@ -1,0 +1,95 @@
+/* option_table.h -- a command line, read by a table of options.
+ *
+ * Each program has one table, from which come the parser and --help: a row
+ * is an option with its names, its argument, the function that takes it in,
+ * where its value goes and between which bounds, and its line of help.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_OPTION_TABLE_H
+#define MAMBYTE_OPTION_TABLE_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/byteio.h"
+#include "base/status.h"
+
+enum { OPTION_ROWS_MAX = 128 };
+
+#define OPTION_ANY UINT_MAX /* of modes: goes with all */
+
+struct option_row {
+    int letter;       /* of the short option, or 0 */
+    const char *name; /* NULL: a heading */
+    const char *argument;
+    unsigned modes; /* a bit for each mode that the option goes with */
+    enum status (*take)(void *options, const struct option_row *row,
+                        const char *value);
+    size_t where;     /* in the program's struct of options */
+    double low, high; /* bounds of a number */
+    const char *help; /* lines */
+};
+
+struct option_table {
+    const struct option_row *rows; /* [n], n up to OPTION_ROWS_MAX */
+    int n;
+    const char *program; /* the name of its manual */
+    const char *usage;   /* what follows the name of the program */
+    const char *about;   /* lines: what it does */
+};
+
+/* Takes in all options, in their order, up to --help or --version, which end
+ * the reading.  given: [table->n], true for the rows that were there.
+ * Operands are moved to the end of argv; *first is the index of the first
+ * one.  E_USAGE with the sentence when the line is wrong. */
+enum status option_table_read(const struct option_table *table, void *options,
+                              bool *given, int argc, char **argv, int *first);
+
+enum status option_table_print_help(const struct option_table *table,
+                                    struct sink *sink);
+enum status option_table_print_version(const struct option_table *table,
+                                       struct sink *sink);
+
+/* ---- for rows ----------------------------------------------------------- */
+
+/* true into a bool */
+enum status option_take_true(void *options, const struct option_row *row,
+                             const char *value);
+
+/* a text that is not empty, into a const char * that points into argv */
+enum status option_take_text(void *options, const struct option_row *row,
+                             const char *value);
+
+/* a name that is not empty, behind those in a struct name_list */
+enum status option_take_list(void *options, const struct option_row *row,
+                             const char *value);
+
+/* a whole number between the bounds, into a uint64_t */
+enum status option_take_integer(void *options, const struct option_row *row,
+                                const char *value);
+
+/* the same into an int, which holds the bounds */
+enum status option_take_int(void *options, const struct option_row *row,
+                            const char *value);
+
+/* a number between the bounds, into a double */
+enum status option_take_real(void *options, const struct option_row *row,
+                             const char *value);
+
+/* the row's low, into an enum */
+enum status option_take_choice(void *options, const struct option_row *row,
+                               const char *value);
+
+/* "16M": a whole number with a factor of 1024 to some power. */
+bool option_parse_integer(const char *text, uint64_t *value);
+
+/* Where the row's value goes. */
+static inline void *option_place(void *options, const struct option_row *row)
+{
+    return (char *)options + row->where;
+}
+
+#endif

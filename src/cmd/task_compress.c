@@ -1,0 +1,251 @@
+/* task_compress.c -- -z, -d, -t and -l, with the manners of xz.
+ *
+ * Standard input goes to standard output; FILE becomes FILE.mbz, and back,
+ * by file_pair.h.  A file that fails is reported and left as it is, and the
+ * next one is taken: only what concerns all files ends the task.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file_pair.h"
+#include "base/message.h"
+#include "cmd/task_io.h"
+#include "compress/compressor.h"
+#include "base/clock.h"
+
+#define SUFFIX ".mbz"
+
+enum { SUFFIX_BYTES = 4 };
+
+/* What to do with a source; sink is NULL for --test. */
+static enum status convert(struct task *task, struct compressor *compressor,
+                           struct source *source, struct sink *sink)
+{
+    const struct options *options = task->options;
+    if (options->mode == MODE_COMPRESS)
+        return compress(compressor, source, sink, options->block_bytes);
+    if (options->has_range)
+        return decompress_range(compressor, source, sink, options->range_offset,
+                                options->range_length);
+    return decompress(compressor, source, sink);
+}
+
+static void note_traffic(struct task *task, const struct compressor *compressor,
+                         const char *name, double seconds)
+{
+    char plain[16], packed[16], speed[16];
+    struct traffic traffic = compressor_traffic(compressor);
+    double n_plain = (double)traffic.n_plain;
+    double n_packed = (double)traffic.n_packed;
+    message_size(speed, seconds > 0 ? n_plain / seconds : 0);
+    message_note("%s: %s plain, %s packed, ratio %.3f, %.3f bits/byte, %s/s",
+                 name, message_size(plain, n_plain),
+                 message_size(packed, n_packed),
+                 n_plain > 0 ? n_packed / n_plain : 0,
+                 n_plain > 0 ? 8 * n_packed / n_plain : 0, speed);
+    if (task->options->mode == MODE_COMPRESS)
+        task->n_read += traffic.n_plain;
+    else
+        task->n_written += traffic.n_plain;
+}
+
+static enum status convert_timed(struct task *task,
+                                 struct compressor *compressor,
+                                 struct source *source, struct sink *sink)
+{
+    double started = clock_now();
+    TRY(convert(task, compressor, source, sink));
+    note_traffic(task, compressor, source->name, clock_now() - started);
+    return OK;
+}
+
+/* ---- standard input, standard output, --test ---------------------------- */
+
+static enum status check_terminal(const struct task *task,
+                                  const struct source *source)
+{
+    const struct options *options = task->options;
+    if (options->force)
+        return OK;
+    if (options->mode == MODE_COMPRESS && byteio_is_terminal(STDOUT_FILENO))
+        return fail(E_IO, "compressed data is not written to a terminal "
+                          "without --force");
+    if (options->mode != MODE_COMPRESS && byteio_is_terminal(source->fd))
+        return fail(E_IO, "compressed data is not read from a terminal "
+                          "without --force");
+    return OK;
+}
+
+static enum status convert_to_output(struct task *task,
+                                     struct compressor *compressor,
+                                     const char *path)
+{
+    struct source source;
+    struct sink *sink = task->options->mode == MODE_TEST ? NULL : task->out;
+    TRY(source_open(&source, path));
+    enum status status = check_terminal(task, &source);
+    if (status == OK)
+        status = convert_timed(task, compressor, &source, sink);
+    if (status == OK && sink)
+        status = sink_flush(sink);
+    source_close(&source);
+    return status;
+}
+
+/* ---- files that become others ------------------------------------------- */
+
+static bool has_suffix(const char *path)
+{
+    size_t n = strlen(path);
+    return n > SUFFIX_BYTES && path[n - SUFFIX_BYTES - 1] != '/' &&
+           strcmp(path + n - SUFFIX_BYTES, SUFFIX) == 0;
+}
+
+/* The name that path gets, for the caller to free. */
+static enum status make_target(char **target, const struct task *task,
+                               const char *path)
+{
+    bool compresses = task->options->mode == MODE_COMPRESS;
+    size_t n = strlen(path);
+    if (compresses && has_suffix(path))
+        return fail(E_SKIPPED,
+                    "%s: has the suffix " SUFFIX " already, "
+                    "skipped",
+                    path);
+    if (!compresses && !has_suffix(path))
+        return fail(E_SKIPPED, "%s: has not the suffix " SUFFIX ", skipped",
+                    path);
+    *target = malloc(n + SUFFIX_BYTES + 1);
+    if (!*target)
+        return fail_memory("a file name");
+    memcpy(*target, path, n + 1);
+    strcpy(*target + (compresses ? n : n - SUFFIX_BYTES),
+           compresses ? SUFFIX : "");
+    return OK;
+}
+
+static enum status convert_pair(struct task *task,
+                                struct compressor *compressor, const char *path,
+                                const char *target)
+{
+    static struct sink sink;
+    const struct options *options = task->options;
+    struct file_pair pair;
+    TRY(file_pair_open(&pair, path, target, options->force, &sink));
+    enum status status =
+        convert_timed(task, compressor, &pair.source, pair.sink);
+    if (status == OK)
+        return file_pair_finish(&pair, options->keep);
+    file_pair_abandon(&pair);
+    return status;
+}
+
+static enum status convert_file(struct task *task,
+                                struct compressor *compressor, const char *path)
+{
+    const struct options *options = task->options;
+    if (options->mode == MODE_TEST || options->to_stdout ||
+        options->has_range || strcmp(path, "-") == 0)
+        return convert_to_output(task, compressor, path);
+    char *target;
+    TRY(make_target(&target, task, path));
+    enum status status = convert_pair(task, compressor, path, target);
+    free(target);
+    return status;
+}
+
+/* ---- all files ---------------------------------------------------------- */
+
+/* What concerns one file is reported; the rest ends the task. */
+static enum status settle(struct task *task, enum status status)
+{
+    switch (status) {
+    case E_SKIPPED:
+        if (task->options->verbosity > SILENT)
+            message_error("%s", status_message());
+        task->has_skipped = true;
+        return OK;
+    case E_IO:
+    case E_FORMAT:
+    case E_MODEL:
+        task_report(task);
+        return OK;
+    default:
+        return status;
+    }
+}
+
+static enum status convert_files(struct task *task,
+                                 struct compressor *compressor)
+{
+    for (int i = 0; i < task->options->n_files; i++)
+        TRY(settle(task,
+                   convert_file(task, compressor, task->options->files[i])));
+    return OK;
+}
+
+enum status task_compress(struct task *task)
+{
+    struct compressor *compressor;
+    TRY(compressor_open(&compressor, task->engine,
+                        safetensors_path(task->model->file),
+                        task->options->engine.n_threads));
+    enum status status = convert_files(task, compressor);
+    compressor_close(compressor);
+    return status;
+}
+
+/* ---- listing ------------------------------------------------------------ */
+
+struct total {
+    uint64_t n_files;
+    struct listing listing;
+};
+
+static enum status print_listing(struct sink *sink,
+                                 const struct listing *listing,
+                                 const char *name)
+{
+    double n_plain = (double)listing->traffic.n_plain;
+    double n_packed = (double)listing->traffic.n_packed;
+    TRY(sink_format(
+        sink, "%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%.3f\t%s\t",
+        listing->n_streams, listing->n_blocks, listing->traffic.n_packed,
+        listing->traffic.n_plain, n_plain > 0 ? n_packed / n_plain : 0,
+        listing->header.model_name));
+    TRY(sink_text(sink, name));
+    return sink_text(sink, "\n");
+}
+
+static enum status list_file(struct sink *out, struct total *total,
+                             const char *path)
+{
+    struct source source;
+    struct listing listing;
+    TRY(source_open(&source, path));
+    enum status status = compressed_list(&listing, &source);
+    source_close(&source);
+    TRY(status);
+    total->n_files++;
+    total->listing.n_streams += listing.n_streams;
+    total->listing.n_blocks += listing.n_blocks;
+    total->listing.traffic.n_plain += listing.traffic.n_plain;
+    total->listing.traffic.n_packed += listing.traffic.n_packed;
+    return print_listing(out, &listing, path);
+}
+
+enum status task_list(struct task *task)
+{
+    struct total total = {.listing.header.model_name = "-"};
+    TRY(sink_text(task->out, "streams\tblocks\tpacked\tplain\tratio\tmodel\t"
+                             "file\n"));
+    for (int i = 0; i < task->options->n_files; i++)
+        TRY(settle(task,
+                   list_file(task->out, &total, task->options->files[i])));
+    return total.n_files > 1 ? print_listing(task->out, &total.listing, "total")
+                             : OK;
+}

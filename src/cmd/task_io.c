@@ -1,0 +1,204 @@
+/* task_io.c -- what tasks share: streams, and reading files through them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cmd/task_io.h"
+
+#include <stdlib.h>
+
+#include "base/message.h"
+#include "base/signals.h"
+#include "engine/snapshot.h"
+
+/* How long the engine should take for a piece: where it is apart, and quick,
+ * long pieces keep it busier. */
+#define READ_SECONDS       0.1
+#define READ_SECONDS_APART 0.5
+
+enum { PIECE_FIRST = 64 };
+
+void task_report(struct task *task)
+{
+    message_error("%s", status_message());
+    task->has_failed = true;
+}
+
+/* ---- streams ------------------------------------------------------------ */
+
+static enum status load(struct stream *stream, struct task *task)
+{
+    struct fingerprint fingerprint;
+    struct snapshot snapshot;
+    model_fingerprint(task->model, &fingerprint);
+    TRY(snapshot_load(&snapshot, task->options->load_state, &fingerprint,
+                      model_state_floats(&task->model->config)));
+    stream->position = snapshot.n_bytes;
+    enum status status =
+        engine_state_set(task->engine, stream->state, snapshot.floats);
+    snapshot_free(&snapshot);
+    return status;
+}
+
+enum status stream_open(struct stream *stream, struct task *task)
+{
+    *stream = (struct stream){0};
+    enum status status = engine_state_new(task->engine, &stream->state);
+    if (status == OK && task->options->load_state)
+        status = load(stream, task);
+    if (status != OK)
+        stream_close(stream, task);
+    return status;
+}
+
+void stream_close(struct stream *stream, struct task *task)
+{
+    engine_state_free(task->engine, stream->state);
+    stream->state = NULL;
+}
+
+enum status stream_copy(struct stream *to, const struct stream *from,
+                        struct task *task)
+{
+    to->position = from->position;
+    return engine_state_copy(task->engine, to->state, from->state);
+}
+
+enum status stream_save(const struct stream *stream, struct task *task)
+{
+    if (!task->options->save_state)
+        return OK;
+    struct snapshot snapshot = {
+        .n_bytes = stream->position,
+        .n_floats = model_state_floats(&task->model->config),
+    };
+    model_fingerprint(task->model, &snapshot.model);
+    snapshot.floats = calloc(snapshot.n_floats, sizeof *snapshot.floats);
+    if (!snapshot.floats)
+        return fail_memory("a state");
+    enum status status =
+        engine_state_get(task->engine, stream->state, snapshot.floats);
+    if (status == OK)
+        status = snapshot_save(task->options->save_state, &snapshot);
+    snapshot_free(&snapshot);
+    return status;
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+/* Whether output goes to a terminal while the input is being read. */
+static bool writes_to_terminal(const struct task *task)
+{
+    bool writes = task->options->mode != MODE_GENERATE || task->options->echo;
+    return writes && byteio_is_terminal(task->out->fd);
+}
+
+enum status reader_init(struct reader *reader, struct task *task)
+{
+    *reader = (struct reader){
+        .task = task,
+        .source.fd = -1,
+        .is_quiet = writes_to_terminal(task),
+        .pace = pace_make(PIECE_FIRST, PIECE_BYTES,
+                          task->engine->is_apart ? READ_SECONDS_APART
+                                                 : READ_SECONDS),
+        .bytes = malloc(PIECE_BYTES),
+        .bits = malloc(PIECE_BYTES * sizeof *reader->bits),
+    };
+    if (reader->bytes && reader->bits)
+        return OK;
+    reader_free(reader);
+    return fail_memory("reading");
+}
+
+void reader_free(struct reader *reader)
+{
+    source_close(&reader->source);
+    free(reader->bytes);
+    free(reader->bits);
+    reader->bytes = NULL;
+    reader->bits = NULL;
+}
+
+enum status reader_next(struct reader *reader, size_t *n)
+{
+    struct source *source = &reader->source;
+    TRY(signals_check());
+    enum status status = source_read(source, reader->bytes, reader->pace.n, n);
+    reader->has_failed = status == E_IO;
+    if (status == OK && *n > 0 && !reader->is_quiet)
+        message_progress(source->name, source->n_read - *n, source->size);
+    else
+        message_progress_end();
+    return status;
+}
+
+enum status reader_feed(struct reader *reader, const struct segment *segments,
+                        size_t n_segments, size_t n)
+{
+    pace_begin(&reader->pace);
+    TRY(engine_feed(reader->task->engine, segments, n_segments));
+    pace_end(&reader->pace, n);
+    reader->task->n_read += n;
+    return OK;
+}
+
+enum status reader_feed_piece(struct reader *reader, struct stream *stream,
+                              size_t n)
+{
+    struct segment segment = {
+        .state = stream->state,
+        .bytes = reader->bytes,
+        .n = n,
+        .bits = reader->bits,
+    };
+    stream->position += n;
+    return reader_feed(reader, &segment, 1, n);
+}
+
+static enum status visit(struct reader *reader, const char *path,
+                         struct stream *stream, visit_file *one, void *context)
+{
+    reader->has_failed = true;
+    TRY(source_open(&reader->source, path));
+    reader->has_failed = false;
+    enum status status = one(context, reader, stream);
+    source_close(&reader->source);
+    return status;
+}
+
+static enum status visit_all(struct reader *reader, const struct stream *first,
+                             struct stream *stream, visit_file *one,
+                             void *context)
+{
+    struct task *task = reader->task;
+    for (int i = 0; i < task->options->n_files; i++) {
+        TRY(stream_copy(stream, first, task));
+        enum status status =
+            visit(reader, task->options->files[i], stream, one, context);
+        if (status == E_IO && reader->has_failed)
+            task_report(task);
+        else if (status != OK)
+            return status;
+    }
+    return OK;
+}
+
+enum status task_each_file(struct task *task, visit_file *one, void *context)
+{
+    struct reader reader;
+    struct stream first = {0}, stream = {0};
+    TRY(reader_init(&reader, task));
+    enum status status = stream_open(&first, task);
+    if (status == OK)
+        status = stream_open(&stream, task);
+    if (status == OK)
+        status = visit_all(&reader, &first, &stream, one, context);
+    if (status == OK)
+        status = sink_flush(task->out);
+    if (status == OK)
+        status = stream_save(&stream, task);
+    stream_close(&stream, task);
+    stream_close(&first, task);
+    reader_free(&reader);
+    return status;
+}

@@ -1,0 +1,73 @@
+/* task_io.h -- what tasks share: streams, and reading files through them.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TASK_IO_H
+#define MAMBYTE_TASK_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cmd/task.h"
+#include "engine/pace.h"
+
+/* Reports the last failure, that of a file, and remembers that there was
+ * one. */
+void task_report(struct task *task);
+
+/* ---- streams ------------------------------------------------------------ */
+
+/* Where a recurrence stands, and how far from its begin. */
+struct stream {
+    struct state *state;
+    uint64_t position; /* bytes read, those of a loaded state included */
+};
+
+/* A stream at its begin, or where --load-state says. */
+enum status stream_open(struct stream *stream, struct task *task);
+void stream_close(struct stream *stream, struct task *task);
+enum status stream_copy(struct stream *to, const struct stream *from,
+                        struct task *task);
+
+/* Does what --save-state says, if anything. */
+enum status stream_save(const struct stream *stream, struct task *task);
+
+/* ---- reading ------------------------------------------------------------ */
+
+enum { PIECE_BYTES = 1 << 20 };
+
+/* Reads a source in pieces that keep the engine busy for a good while, and
+ * no longer: from a live pipe, what is there. */
+struct reader {
+    struct task *task;
+    struct source source;
+    bool has_failed; /* the source, not the engine nor the sink */
+    bool is_quiet;   /* no progress: it would spoil what is written */
+    struct pace pace;
+    uint8_t *bytes; /* [PIECE_BYTES], the piece */
+    float *bits;    /* [PIECE_BYTES], what each byte cost: see engine.h */
+};
+
+enum status reader_init(struct reader *reader, struct task *task);
+void reader_free(struct reader *reader);
+
+/* The next piece into bytes; *n is 0 at the end. */
+enum status reader_next(struct reader *reader, size_t *n);
+
+/* The engine reads segments, n bytes in all. */
+enum status reader_feed(struct reader *reader, const struct segment *segments,
+                        size_t n_segments, size_t n);
+
+/* stream reads the piece; what it cost is in reader->bits. */
+enum status reader_feed_piece(struct reader *reader, struct stream *stream,
+                              size_t n);
+
+/* Calls one for each file of the options, with reader->source open and a
+ * stream of its own; then saves the state of the last stream.  A file that
+ * fails is reported and left out. */
+typedef enum status visit_file(void *context, struct reader *reader,
+                               struct stream *stream);
+enum status task_each_file(struct task *task, visit_file *one, void *context);
+
+#endif

@@ -1,0 +1,31 @@
+/* train_main.c -- the trainer: understands the command, runs it, and turns
+ * what came of it into a sentence and an exit status.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "base/byteio.h"
+#include "base/message.h"
+#include "classify/train_head.h"
+#include "cmd/program.h"
+#include "cmd/train_options.h"
+#include "train/train.h"
+
+static struct sink output;
+
+static enum status run(int argc, char **argv)
+{
+    static struct train_command command;
+    TRY(train_options_parse(&command, argc, argv));
+    if (command.wants_help)
+        return train_options_print_help(&output);
+    if (command.wants_version)
+        return train_options_print_version(&output);
+    message_set(command.verbosity, command.progress);
+    return command.head.examples ? train_head(&command.head, &output)
+                                 : train(&command.train, &output);
+}
+
+int main(int argc, char **argv)
+{
+    return program_run(&output, argc, argv, run);
+}

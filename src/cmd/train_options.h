@@ -1,0 +1,32 @@
+/* train_options.h -- the command line of mambyte-train, understood.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TRAIN_OPTIONS_H
+#define MAMBYTE_TRAIN_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "base/byteio.h"
+#include "base/message.h"
+#include "base/status.h"
+#include "classify/train_head.h"
+#include "train/train.h"
+
+struct train_command {
+    struct train_options train;
+    struct head_options head; /* head.examples: it is trained, not a model  */
+    enum verbosity verbosity;
+    bool progress;
+    bool wants_help, wants_version;
+};
+
+/* E_USAGE with the sentence when the line is wrong.  It points into
+ * argv, whose operands may be reordered. */
+enum status train_options_parse(struct train_command *command, int argc,
+                                char **argv);
+
+enum status train_options_print_help(struct sink *sink);
+enum status train_options_print_version(struct sink *sink);
+
+#endif

@@ -1,0 +1,312 @@
+/* block.c -- packs a block of bytes by the way that makes it smallest.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "compress/block.h"
+
+#include <lzma.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/little_endian.h"
+#include "compress/dedupe.h"
+#include "compress/lanes.h"
+
+enum {
+    LZMA_ALWAYS = 1 << 20, /* bytes of a block that are quick to try on    */
+    LZMA_RATIO = 4,        /* literals / packed, below which it is tried   */
+    RANDOM_MIN = 1 << 12,  /* bytes that can look random                   */
+    SIDE_LENGTH_BYTES = 4
+};
+
+struct block_coder {
+    struct lanes *lanes;
+    block_tick *tick;
+    void *context;
+    size_t n_done, n_literals; /* of the block under way */
+};
+
+static enum status lanes_went_on(void *context, size_t n_bytes)
+{
+    struct block_coder *coder = context;
+    coder->n_done += n_bytes;
+    return coder->tick(coder->context,
+                       (double)coder->n_done / (double)coder->n_literals);
+}
+
+enum status block_coder_open(struct block_coder **coder, struct engine *engine,
+                             int n_threads, block_tick *tick, void *context)
+{
+    struct block_coder *c = *coder = calloc(1, sizeof *c);
+    if (!c)
+        return fail_memory("the coder");
+    c->tick = tick;
+    c->context = context;
+    enum status status =
+        lanes_open(&c->lanes, engine, n_threads, lanes_went_on, c);
+    if (status != OK) {
+        block_coder_close(c);
+        *coder = NULL;
+    }
+    return status;
+}
+
+void block_coder_close(struct block_coder *coder)
+{
+    if (coder)
+        lanes_close(coder->lanes);
+    free(coder);
+}
+
+/* ---- copies and literals ------------------------------------------------
+ *
+ *     0 4   length of what follows
+ *     4     the copies (dedupe_code) and, of BLOCK_MODEL, the lengths of the
+ *           lanes' codes (lanes_encode), in one range code
+ *           the lanes' codes, or the literals
+ */
+
+/* Whether bytes occur nearly alike often: compressed, or random. */
+static bool looks_random(const uint8_t *bytes, size_t n)
+{
+    uint64_t counts[256] = {0}, squares = 0;
+    if (n < RANDOM_MIN)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        counts[bytes[i]]++;
+    for (int i = 0; i < 256; i++)
+        squares += counts[i] * counts[i];
+    return squares / n < n / 256 + n / 2048 + 1;
+}
+
+/* What block_pack works with, freed at its end. */
+struct packing {
+    struct copies copies;
+    size_t n_literals;
+    struct range_coder side;
+    uint8_t *literals; /* [n_literals]                                      */
+    uint8_t *code;     /* [n], of which n_code are used                     */
+    size_t n_code;
+};
+
+/* Puts the parts together; SIZE_MAX bytes when there is no room. */
+static size_t assemble(uint8_t *packed, size_t room,
+                       const struct packing *packing)
+{
+    const struct range_coder *side = &packing->side;
+    size_t head = SIDE_LENGTH_BYTES + side->n;
+    if (head > room || packing->n_code > room - head)
+        return SIZE_MAX;
+    store_le(packed, side->n, SIDE_LENGTH_BYTES);
+    if (side->n > 0)
+        memcpy(packed + SIDE_LENGTH_BYTES, side->code, side->n);
+    memcpy(packed + head, packing->code, packing->n_code);
+    return head + packing->n_code;
+}
+
+static enum status code_literals(struct block_coder *coder,
+                                 struct packing *packing, size_t n,
+                                 enum block_kind *kind)
+{
+    if (looks_random(packing->literals, packing->n_literals)) {
+        *kind = BLOCK_COPIES;
+        packing->n_code = packing->n_literals;
+        memcpy(packing->code, packing->literals, packing->n_literals);
+        return OK;
+    }
+    *kind = BLOCK_MODEL;
+    coder->n_literals = packing->n_literals;
+    coder->n_done = 0;
+    return lanes_encode(coder->lanes, packing->literals, packing->n_literals,
+                        &packing->side, packing->code, n, &packing->n_code);
+}
+
+static enum status pack_parts(struct block_coder *coder,
+                              struct packing *packing, const uint8_t *bytes,
+                              size_t n, enum block_kind *kind)
+{
+    packing->n_literals = n - packing->copies.n_copied;
+    packing->literals = malloc(packing->n_literals);
+    packing->code = malloc(n);
+    if (!packing->literals || !packing->code)
+        return fail_memory("a block");
+    dedupe_take(&packing->copies, packing->literals, bytes, n);
+    TRY(dedupe_code(&packing->copies, &packing->side, n));
+    TRY(code_literals(coder, packing, n, kind));
+    return range_finish(&packing->side);
+}
+
+/* *n_packed is SIZE_MAX when it would be more than n.  *n_literals: of n,
+ * what is not copied. */
+static enum status pack_literals(struct block_coder *coder,
+                                 const uint8_t *bytes, size_t n,
+                                 uint8_t *packed, size_t *n_packed,
+                                 size_t *n_literals, enum block_kind *kind)
+{
+    struct packing packing = {.side = range_encoder()};
+    enum status status = dedupe_find(&packing.copies, bytes, n);
+    if (status == OK)
+        status = pack_parts(coder, &packing, bytes, n, kind);
+    if (status == OK)
+        *n_packed = assemble(packed, n, &packing);
+    *n_literals = packing.n_literals;
+    dedupe_free(&packing.copies);
+    range_free(&packing.side);
+    free(packing.literals);
+    free(packing.code);
+    return status;
+}
+
+/* What block_unpack works with, likewise. */
+struct unpacking {
+    struct copies copies;
+    uint8_t *literals; /* [n] */
+};
+
+static enum status decode_literals(struct block_coder *coder,
+                                   struct unpacking *unpacking,
+                                   struct range_coder *side,
+                                   const uint8_t *code, size_t n_code,
+                                   enum block_kind kind)
+{
+    if (kind == BLOCK_MODEL)
+        return lanes_decode(coder->lanes, unpacking->literals,
+                            coder->n_literals, side, code, n_code);
+    if (n_code != coder->n_literals)
+        return fail(E_FORMAT, "a block does not fit its literals");
+    memcpy(unpacking->literals, code, n_code);
+    return OK;
+}
+
+static enum status unpack_parts(struct block_coder *coder,
+                                struct unpacking *unpacking, uint8_t *bytes,
+                                size_t n, const uint8_t *packed,
+                                size_t n_packed, enum block_kind kind)
+{
+    if (n_packed < SIDE_LENGTH_BYTES ||
+        load_le(packed, SIDE_LENGTH_BYTES) > n_packed - SIDE_LENGTH_BYTES)
+        return fail(E_FORMAT, "a block is shorter than its head");
+    size_t n_side = (size_t)load_le(packed, SIDE_LENGTH_BYTES);
+    const uint8_t *code = packed + SIDE_LENGTH_BYTES + n_side;
+    struct range_coder side = range_decoder(packed + SIDE_LENGTH_BYTES, n_side);
+    TRY(dedupe_code(&unpacking->copies, &side, n));
+    coder->n_literals = n - unpacking->copies.n_copied;
+    coder->n_done = 0;
+    if (coder->n_literals == 0)
+        return fail(E_FORMAT, "a block has nothing to copy from");
+    unpacking->literals = calloc(n, 1);
+    if (!unpacking->literals)
+        return fail_memory("a block");
+    TRY(decode_literals(coder, unpacking, &side, code,
+                        (size_t)(packed + n_packed - code), kind));
+    dedupe_put(&unpacking->copies, unpacking->literals, bytes, n);
+    return OK;
+}
+
+static enum status unpack_literals(struct block_coder *coder, uint8_t *bytes,
+                                   size_t n, const uint8_t *packed,
+                                   size_t n_packed, enum block_kind kind)
+{
+    struct unpacking unpacking = {.literals = NULL};
+    enum status status =
+        unpack_parts(coder, &unpacking, bytes, n, packed, n_packed, kind);
+    dedupe_free(&unpacking.copies);
+    free(unpacking.literals);
+    return status;
+}
+
+/* ---- liblzma ------------------------------------------------------------ */
+
+/* n: bytes of the block. */
+static enum status lzma_setup(lzma_options_lzma *options,
+                              lzma_filter filters[2], size_t n)
+{
+    if (lzma_lzma_preset(options, 9 | LZMA_PRESET_EXTREME))
+        return fail(E_FORMAT, "this liblzma has no preset 9e");
+    options->dict_size =
+        n < LZMA_DICT_SIZE_MIN ? LZMA_DICT_SIZE_MIN : (uint32_t)n;
+    filters[0] = (lzma_filter){LZMA_FILTER_LZMA2, options};
+    filters[1] = (lzma_filter){LZMA_VLI_UNKNOWN, NULL};
+    return OK;
+}
+
+/* *n_packed is SIZE_MAX when it would be more than room. */
+static enum status pack_lzma(const uint8_t *bytes, size_t n, uint8_t *packed,
+                             size_t room, size_t *n_packed)
+{
+    lzma_options_lzma options;
+    lzma_filter filters[2];
+    TRY(lzma_setup(&options, filters, n));
+    *n_packed = 0;
+    lzma_ret ret =
+        lzma_raw_buffer_encode(filters, NULL, bytes, n, packed, n_packed, room);
+    if (ret == LZMA_MEM_ERROR)
+        return fail_memory("liblzma");
+    if (ret != LZMA_OK)
+        *n_packed = SIZE_MAX;
+    return OK;
+}
+
+static enum status unpack_lzma(uint8_t *bytes, size_t n, const uint8_t *packed,
+                               size_t n_packed)
+{
+    lzma_options_lzma options;
+    lzma_filter filters[2];
+    size_t n_read = 0, n_made = 0;
+    TRY(lzma_setup(&options, filters, n));
+    lzma_ret ret = lzma_raw_buffer_decode(filters, NULL, packed, &n_read,
+                                          n_packed, bytes, &n_made, n);
+    if (ret == LZMA_MEM_ERROR)
+        return fail_memory("liblzma");
+    if (ret != LZMA_OK || n_read != n_packed || n_made != n)
+        return fail(E_FORMAT, "a block is not what LZMA2 made");
+    return OK;
+}
+
+/* ---- choosing ----------------------------------------------------------- */
+
+enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
+                       size_t n, uint8_t *packed, size_t *n_packed,
+                       enum block_kind *kind)
+{
+    size_t n_literals, n_lzma;
+    TRY(pack_literals(coder, bytes, n, packed, n_packed, &n_literals, kind));
+    if (n <= LZMA_ALWAYS || *n_packed > n_literals / LZMA_RATIO) {
+        uint8_t *other = malloc(n);
+        if (!other)
+            return fail_memory("a block");
+        enum status status = pack_lzma(bytes, n, other, n, &n_lzma);
+        if (status == OK && n_lzma < *n_packed) {
+            memcpy(packed, other, n_lzma);
+            *n_packed = n_lzma;
+            *kind = BLOCK_LZMA;
+        }
+        free(other);
+        TRY(status);
+    }
+    if (*n_packed >= n) {
+        memcpy(packed, bytes, n);
+        *n_packed = n;
+        *kind = BLOCK_STORED;
+    }
+    return OK;
+}
+
+enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
+                         const uint8_t *packed, size_t n_packed,
+                         enum block_kind kind)
+{
+    switch (kind) {
+    case BLOCK_MODEL:
+    case BLOCK_COPIES:
+        return unpack_literals(coder, bytes, n, packed, n_packed, kind);
+    case BLOCK_LZMA:
+        return unpack_lzma(bytes, n, packed, n_packed);
+    default:
+        if (n_packed != n)
+            return fail(E_FORMAT, "a stored block has another length");
+        memcpy(bytes, packed, n);
+        return OK;
+    }
+}

@@ -1,0 +1,247 @@
+/* container.c -- the parts of a compressed file, to and from bytes.
+ *
+ * Header                        Block head                   End
+ *  0  6  magic                   0  1  kind                   0  1  0
+ *  6  1  version                 1  4  plain bytes            1  8n  n times
+ *  7  1  arithmetic              5  4  packed bytes              4  plain
+ *  8 16  fingerprint             9  8  checksum of plain         4  packed
+ * 24 16  name, NUL-padded       17  4  checksum of packed     foot:
+ * 40  4  checksum of 0 to 39    21  4  checksum of 0 to 20    0  4  n
+ *                                                             4  4  digest
+ * Numbers are little-endian.  Checksums are                   8  4  checksum
+ * XXH3-64; those of 4 bytes are its lower half.              12  4  end mark
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "compress/container.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/exact.h"
+#include "base/little_endian.h"
+
+enum { VERSION = 1, MAGIC_BYTES = 6, MARK_BYTES = 4 };
+
+static const uint8_t magic[MAGIC_BYTES] = {0xf5, 'm', 'b', 'z', '\r', '\n'};
+static const uint8_t end_mark[MARK_BYTES] = {'z', 'b', 'm', 0xf5};
+
+static uint32_t load32(const uint8_t *p)
+{
+    return (uint32_t)load_le(p, 4);
+}
+
+uint64_t checksum64(const void *bytes, size_t n)
+{
+    return XXH3_64bits(bytes, n);
+}
+
+uint32_t checksum32(const void *bytes, size_t n)
+{
+    return (uint32_t)XXH3_64bits(bytes, n);
+}
+
+/* ---- header ------------------------------------------------------------- */
+
+enum {
+    AT_VERSION = 6,
+    AT_ARITHMETIC = 7,
+    AT_MODEL = 8,
+    AT_NAME = 24,
+    AT_HEADER_CHECKSUM = 40
+};
+
+void header_make(struct header *header, const struct fingerprint *model,
+                 const char *name)
+{
+    const char *base = strrchr(name, '/');
+    base = base ? base + 1 : name;
+    size_t n = strcspn(base, ".");
+    *header = (struct header){.model = *model};
+    for (size_t i = 0; i < n && i < MODEL_NAME_BYTES; i++)
+        header->model_name[i] = base[i] > ' ' && base[i] < 127 ? base[i] : '_';
+}
+
+void header_format(uint8_t bytes[HEADER_BYTES], const struct header *header)
+{
+    memcpy(bytes, magic, MAGIC_BYTES);
+    bytes[AT_VERSION] = VERSION;
+    bytes[AT_ARITHMETIC] = EXACT_VERSION;
+    memcpy(bytes + AT_MODEL, header->model.bytes, sizeof header->model.bytes);
+    memcpy(bytes + AT_NAME, header->model_name, MODEL_NAME_BYTES);
+    store_le(bytes + AT_HEADER_CHECKSUM, checksum32(bytes, AT_HEADER_CHECKSUM),
+             4);
+}
+
+/* The name goes into messages: nothing that a terminal obeys. */
+static bool is_printable(const char *name)
+{
+    for (; *name; name++) {
+        if (*name <= ' ' || *name >= 127)
+            return false;
+    }
+    return true;
+}
+
+enum status header_parse(struct header *header,
+                         const uint8_t bytes[HEADER_BYTES])
+{
+    if (memcmp(bytes, magic, MAGIC_BYTES) != 0)
+        return fail(E_FORMAT, "not compressed by mambyte");
+    if (bytes[AT_VERSION] != VERSION)
+        return fail(E_FORMAT,
+                    "compressed in version %d of the format, this program "
+                    "reads version %d",
+                    bytes[AT_VERSION], VERSION);
+    if (load32(bytes + AT_HEADER_CHECKSUM) !=
+        checksum32(bytes, AT_HEADER_CHECKSUM))
+        return fail(E_FORMAT, "the header is damaged");
+    if (bytes[AT_ARITHMETIC] != EXACT_VERSION)
+        return fail(E_FORMAT,
+                    "compressed with version %d of the arithmetic, this "
+                    "program has version %d",
+                    bytes[AT_ARITHMETIC], EXACT_VERSION);
+    *header = (struct header){.model_name = ""};
+    memcpy(header->model.bytes, bytes + AT_MODEL, sizeof header->model.bytes);
+    memcpy(header->model_name, bytes + AT_NAME, MODEL_NAME_BYTES);
+    if (!is_printable(header->model_name))
+        return fail(E_FORMAT, "the header names no model");
+    return OK;
+}
+
+/* ---- block head --------------------------------------------------------- */
+
+enum {
+    AT_PLAIN = 1,
+    AT_PACKED = 5,
+    AT_PLAIN_CHECKSUM = 9,
+    AT_PACKED_CHECKSUM = 17,
+    AT_HEAD_CHECKSUM = 21
+};
+
+void block_head_format(uint8_t bytes[BLOCK_HEAD_BYTES],
+                       const struct block_head *head)
+{
+    bytes[0] = (uint8_t)head->kind;
+    store_le(bytes + AT_PLAIN, head->n_plain, 4);
+    store_le(bytes + AT_PACKED, head->n_packed, 4);
+    store_le(bytes + AT_PLAIN_CHECKSUM, head->plain_checksum, 8);
+    store_le(bytes + AT_PACKED_CHECKSUM, head->packed_checksum, 4);
+    store_le(bytes + AT_HEAD_CHECKSUM, checksum32(bytes, AT_HEAD_CHECKSUM), 4);
+}
+
+static bool is_sane(const struct block_head *head)
+{
+    bool is_stored = head->kind == BLOCK_STORED;
+    return head->kind >= BLOCK_STORED && head->kind <= BLOCK_COPIES &&
+           head->n_plain > 0 && head->n_plain <= BLOCK_MAX &&
+           head->n_packed <= head->n_plain &&
+           is_stored == (head->n_packed == head->n_plain);
+}
+
+enum status block_head_parse(struct block_head *head,
+                             const uint8_t bytes[BLOCK_HEAD_BYTES])
+{
+    *head = (struct block_head){
+        .kind = (enum block_kind)bytes[0],
+        .n_plain = load32(bytes + AT_PLAIN),
+        .n_packed = load32(bytes + AT_PACKED),
+        .plain_checksum = load_le(bytes + AT_PLAIN_CHECKSUM, 8),
+        .packed_checksum = load32(bytes + AT_PACKED_CHECKSUM),
+    };
+    if (load32(bytes + AT_HEAD_CHECKSUM) != checksum32(bytes, AT_HEAD_CHECKSUM))
+        return fail(E_FORMAT, "the head of a block is damaged");
+    if (!is_sane(head))
+        return fail(E_FORMAT, "the head of a block makes no sense");
+    return OK;
+}
+
+/* ---- index and end ------------------------------------------------------ */
+
+enum { AT_DIGEST = 4, AT_END_CHECKSUM = 8, AT_MARK = 12 };
+
+static enum status append(struct index *index, struct index_entry entry)
+{
+    if (index->n == index->n_allocated) {
+        size_t n = index->n ? 2 * index->n : 16;
+        struct index_entry *entries =
+            realloc(index->entries, n * sizeof *entries);
+        if (!entries)
+            return fail_memory("the index");
+        index->entries = entries;
+        index->n_allocated = n;
+    }
+    index->entries[index->n++] = entry;
+    index->n_plain += entry.n_plain;
+    index->n_packed += entry.n_packed;
+    return index->n <= UINT32_MAX ? OK : fail(E_FORMAT, "too many blocks");
+}
+
+enum status index_add(struct index *index,
+                      const uint8_t head_bytes[BLOCK_HEAD_BYTES])
+{
+    uint8_t chained[4 + BLOCK_HEAD_BYTES];
+    store_le(chained, index->digest, 4);
+    memcpy(chained + 4, head_bytes, BLOCK_HEAD_BYTES);
+    index->digest = checksum32(chained, sizeof chained);
+    return append(index, (struct index_entry){load32(head_bytes + AT_PLAIN),
+                                              load32(head_bytes + AT_PACKED)});
+}
+
+void index_free(struct index *index)
+{
+    free(index->entries);
+    *index = (struct index){.n = 0};
+}
+
+size_t index_end_bytes(const struct index *index)
+{
+    return 1 + END_ENTRY_BYTES * index->n + END_FOOT_BYTES;
+}
+
+void index_format_end(const struct index *index, uint8_t *bytes)
+{
+    uint8_t *p = bytes;
+    *p++ = END_KIND;
+    for (size_t i = 0; i < index->n; i++, p += END_ENTRY_BYTES) {
+        store_le(p, index->entries[i].n_plain, 4);
+        store_le(p + 4, index->entries[i].n_packed, 4);
+    }
+    store_le(p, index->n, 4);
+    store_le(p + AT_DIGEST, index->digest, 4);
+    store_le(p + AT_END_CHECKSUM,
+             checksum32(bytes, (size_t)(p + AT_END_CHECKSUM - bytes)), 4);
+    memcpy(p + AT_MARK, end_mark, MARK_BYTES);
+}
+
+enum status end_foot_parse(struct end_foot *foot,
+                           const uint8_t bytes[END_FOOT_BYTES])
+{
+    if (memcmp(bytes + AT_MARK, end_mark, MARK_BYTES) != 0)
+        return fail(E_FORMAT, "the end is missing: truncated or damaged");
+    *foot = (struct end_foot){
+        .n_blocks = load32(bytes),
+        .digest = load32(bytes + AT_DIGEST),
+        .checksum = load32(bytes + AT_END_CHECKSUM),
+    };
+    return OK;
+}
+
+enum status index_parse_end(struct index *index, const uint8_t *bytes, size_t n)
+{
+    struct end_foot foot;
+    size_t n_foot = n - END_FOOT_BYTES;
+    if (n <= END_FOOT_BYTES)
+        return fail(E_FORMAT, "the end is missing: truncated or damaged");
+    TRY(end_foot_parse(&foot, bytes + n_foot));
+    if (foot.checksum != checksum32(bytes, n_foot + AT_END_CHECKSUM) ||
+        bytes[0] != END_KIND ||
+        n_foot != 1 + END_ENTRY_BYTES * (size_t)foot.n_blocks)
+        return fail(E_FORMAT, "the end is damaged");
+    for (const uint8_t *p = bytes + 1; p < bytes + n_foot; p += END_ENTRY_BYTES)
+        TRY(append(index, (struct index_entry){load32(p), load32(p + 4)}));
+    index->digest = foot.digest;
+    return OK;
+}

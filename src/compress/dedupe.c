@@ -1,0 +1,236 @@
+/* dedupe.c -- takes out of a block what it says twice.
+ *
+ * Windows at multiples of their size are remembered by hash; a rolling hash
+ * over every position finds them again, and the repeat is widened as far as
+ * it goes in both directions.  So every repeat of two windows is found.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "compress/dedupe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "compress/integer_coder.h"
+
+enum {
+    WINDOW = 64,
+    COPY_MIN = 256, /* bytes; part of the format */
+    LOG2_HEADS_MIN = 8,
+    LOG2_HEADS_MAX = 20
+};
+
+#define ROLL_MULTIPLIER 0x2c9277b5u
+#define HASH_MULTIPLIER 0x9e3779b1u
+
+/* ---- finding ------------------------------------------------------------ */
+
+struct finder {
+    const uint8_t *bytes;
+    size_t n;
+    size_t end;       /* of the last copy                                   */
+    uint32_t rolling; /* the hash of a window                               */
+    uint32_t leave;   /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out  */
+    uint32_t *heads;  /* [1 << log2_heads], 1 + the place of a window or 0  */
+    int log2_heads;
+};
+
+static void roll_anew(struct finder *finder, size_t at)
+{
+    finder->rolling = 0;
+    for (size_t i = 0; i < WINDOW; i++)
+        finder->rolling =
+            finder->rolling * ROLL_MULTIPLIER + finder->bytes[at + i] + 1;
+}
+
+/* From the window at a place to the next. */
+static void roll(struct finder *finder, size_t at)
+{
+    const uint8_t *bytes = finder->bytes + at;
+    finder->rolling = finder->rolling * ROLL_MULTIPLIER + bytes[WINDOW] + 1 -
+                      finder->leave * (bytes[0] + 1u);
+}
+
+static enum status finder_init(struct finder *finder, const uint8_t *bytes,
+                               size_t n)
+{
+    *finder = (struct finder){.bytes = bytes, .n = n, .leave = 1};
+    for (int i = 0; i < WINDOW; i++)
+        finder->leave *= ROLL_MULTIPLIER;
+    finder->log2_heads = LOG2_HEADS_MIN;
+    while (finder->log2_heads < LOG2_HEADS_MAX &&
+           n / WINDOW >> finder->log2_heads)
+        finder->log2_heads++;
+    finder->heads =
+        calloc((size_t)1 << finder->log2_heads, sizeof *finder->heads);
+    return finder->heads ? OK : fail_memory("a block");
+}
+
+static enum status append(struct copies *copies, struct copy copy)
+{
+    if (copies->n == copies->n_allocated) {
+        size_t n = copies->n ? 2 * copies->n : 64;
+        struct copy *all = realloc(copies->all, n * sizeof *all);
+        if (!all)
+            return fail_memory("a block");
+        copies->all = all;
+        copies->n_allocated = n;
+    }
+    copies->all[copies->n++] = copy;
+    copies->n_copied += copy.length;
+    return OK;
+}
+
+/* Takes the repeat at a place of the window at an earlier one, if it is one
+ * and long enough; *next is where to go on, unchanged if not. */
+static enum status take(struct finder *finder, struct copies *copies, size_t at,
+                        size_t earlier, size_t *next)
+{
+    const uint8_t *bytes = finder->bytes;
+    if (memcmp(bytes + at, bytes + earlier, WINDOW) != 0)
+        return OK;
+    size_t distance = at - earlier, begin = at, end = at + WINDOW;
+    while (end < finder->n && bytes[end] == bytes[end - distance])
+        end++;
+    while (begin > finder->end && begin > distance &&
+           bytes[begin - 1] == bytes[begin - 1 - distance])
+        begin--;
+    if (end - begin < COPY_MIN)
+        return OK;
+    struct copy copy = {
+        .run = (uint32_t)(begin - finder->end),
+        .length = (uint32_t)(end - begin),
+        .distance = (uint32_t)distance,
+    };
+    finder->end = *next = end;
+    return append(copies, copy);
+}
+
+static enum status search(struct finder *finder, struct copies *copies)
+{
+    size_t at = 0;
+    roll_anew(finder, at);
+    while (at + WINDOW < finder->n) {
+        uint32_t *head = &finder->heads[finder->rolling * HASH_MULTIPLIER >>
+                                        (32 - finder->log2_heads)];
+        size_t next = at;
+        if (*head > 0)
+            TRY(take(finder, copies, at, *head - 1, &next));
+        if (next > at) {
+            at = next;
+            if (at + WINDOW < finder->n)
+                roll_anew(finder, at);
+            continue;
+        }
+        if (at % WINDOW == 0)
+            *head = (uint32_t)at + 1;
+        roll(finder, at);
+        at++;
+    }
+    return OK;
+}
+
+enum status dedupe_find(struct copies *copies, const uint8_t *bytes, size_t n)
+{
+    struct finder finder;
+    *copies = (struct copies){.n = 0};
+    if (n < COPY_MIN)
+        return OK;
+    enum status status = finder_init(&finder, bytes, n);
+    if (status == OK)
+        status = search(&finder, copies);
+    free(finder.heads);
+    if (status != OK)
+        dedupe_free(copies);
+    return status;
+}
+
+/* ---- apart and together ------------------------------------------------- */
+
+void dedupe_take(const struct copies *copies, uint8_t *literals,
+                 const uint8_t *bytes, size_t n)
+{
+    const uint8_t *end = bytes + n;
+    for (size_t i = 0; i < copies->n; i++) {
+        const struct copy *copy = &copies->all[i];
+        memcpy(literals, bytes, copy->run);
+        literals += copy->run;
+        bytes += copy->run + copy->length;
+    }
+    memcpy(literals, bytes, (size_t)(end - bytes));
+}
+
+void dedupe_put(const struct copies *copies, const uint8_t *literals,
+                uint8_t *bytes, size_t n)
+{
+    const uint8_t *end = bytes + n;
+    for (size_t i = 0; i < copies->n; i++) {
+        const struct copy *copy = &copies->all[i];
+        memcpy(bytes, literals, copy->run);
+        literals += copy->run;
+        bytes += copy->run;
+        for (uint32_t k = 0; k < copy->length; k++, bytes++)
+            *bytes = bytes[-(ptrdiff_t)copy->distance];
+    }
+    memcpy(bytes, literals, (size_t)(end - bytes));
+}
+
+void dedupe_free(struct copies *copies)
+{
+    free(copies->all);
+    *copies = (struct copies){.n = 0};
+}
+
+/* ---- coding ------------------------------------------------------------- */
+
+struct copy_numbers {
+    struct numbers count, run, length, distance;
+};
+
+static struct copy code_copy(struct copy_numbers *numbers,
+                             struct range_coder *coder, struct copy copy,
+                             bool *fits)
+{
+    uint64_t run = numbers_code(&numbers->run, coder, copy.run);
+    uint64_t length = COPY_MIN + numbers_code(&numbers->length, coder,
+                                              (uint64_t)copy.length - COPY_MIN);
+    uint64_t distance = 1 + numbers_code(&numbers->distance, coder,
+                                         (uint64_t)copy.distance - 1);
+    *fits = run <= DEDUPE_MAX && length <= DEDUPE_MAX && distance <= DEDUPE_MAX;
+    return (struct copy){(uint32_t)run, (uint32_t)length, (uint32_t)distance};
+}
+
+static enum status decode(struct copies *copies, struct range_coder *coder,
+                          struct copy_numbers *numbers, uint64_t n_copies,
+                          size_t n)
+{
+    size_t at = 0;
+    for (uint64_t i = 0; i < n_copies; i++) {
+        struct copy none = {0, COPY_MIN, 1};
+        bool fits;
+        struct copy copy = code_copy(numbers, coder, none, &fits);
+        if (!fits || copy.run > n - at || copy.length > n - at - copy.run ||
+            copy.distance > at + copy.run)
+            return fail(E_FORMAT, "a copy does not fit its block");
+        at += copy.run + copy.length;
+        TRY(append(copies, copy));
+    }
+    return OK;
+}
+
+enum status dedupe_code(struct copies *copies, struct range_coder *coder,
+                        size_t n)
+{
+    struct copy_numbers numbers;
+    bool fits;
+    numbers_init(&numbers.count);
+    numbers_init(&numbers.run);
+    numbers_init(&numbers.length);
+    numbers_init(&numbers.distance);
+    uint64_t n_copies = numbers_code(&numbers.count, coder, copies->n);
+    if (coder->is_decoder)
+        return decode(copies, coder, &numbers, n_copies, n);
+    for (size_t i = 0; i < copies->n; i++)
+        code_copy(&numbers, coder, copies->all[i], &fits);
+    return OK;
+}

@@ -1,0 +1,26 @@
+# local.mk -- lossless compression, from files down to bits.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/compress/block.c \
+  src/compress/block.h \
+  src/compress/compressor.c \
+  src/compress/compressor.h \
+  src/compress/container.c \
+  src/compress/container.h \
+  src/compress/dedupe.c \
+  src/compress/dedupe.h \
+  src/compress/integer_coder.c \
+  src/compress/integer_coder.h \
+  src/compress/lanes.c \
+  src/compress/lanes.h \
+  src/compress/logistic.c \
+  src/compress/logistic.h \
+  src/compress/odds_tree.h \
+  src/compress/predictor.c \
+  src/compress/predictor.h \
+  src/compress/predictor_dispatch.c \
+  src/compress/predictor_state.h \
+  src/compress/range_coder.c \
+  src/compress/range_coder.h

@@ -1,0 +1,129 @@
+/* range_coder.c -- codes bits whose probability both sides know.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "compress/range_coder.h"
+
+#include <stdlib.h>
+
+enum { FIRST_SIZE = 256, MARGIN = 8 };
+
+static uint8_t next_byte(struct range_coder *coder)
+{
+    return coder->n < coder->size ? coder->source[coder->n++] : 0;
+}
+
+static uint64_t next_bytes(struct range_coder *coder, uint64_t value, int n)
+{
+    while (n-- > 0)
+        value = value << 8 | next_byte(coder);
+    return value;
+}
+
+struct range_coder range_encoder(void)
+{
+    return (struct range_coder){.range = UINT64_MAX};
+}
+
+struct range_coder range_decoder(const uint8_t *code, size_t size)
+{
+    struct range_coder coder = {
+        .is_decoder = true,
+        .range = UINT64_MAX,
+        .source = code,
+        .size = size,
+    };
+    coder.value = next_bytes(&coder, 0, 8);
+    return coder;
+}
+
+/* Room for MARGIN bytes more. */
+static bool make_room(struct range_coder *coder)
+{
+    if (coder->size - coder->n >= MARGIN)
+        return true;
+    size_t size = coder->size ? 2 * coder->size : FIRST_SIZE;
+    uint8_t *code = coder->has_failed ? NULL : realloc(coder->code, size);
+    if (!code) {
+        coder->has_failed = true;
+        return false;
+    }
+    coder->code = code;
+    coder->size = size;
+    return true;
+}
+
+/* low passed 2^64: some byte before is not 255, as all of the code together
+ * is below 1. */
+static void carry(struct range_coder *coder)
+{
+    size_t i = coder->n;
+    while (i > 0 && ++coder->code[--i] == 0)
+        ;
+}
+
+/* Writes the upper n bytes of low. */
+static void put(struct range_coder *coder, int n)
+{
+    if (!make_room(coder))
+        return;
+    for (int i = 0; i < n; i++)
+        coder->code[coder->n++] = (uint8_t)(coder->low >> (56 - 8 * i));
+}
+
+static void renew(struct range_coder *coder)
+{
+    coder->range <<= 32;
+    if (coder->is_decoder) {
+        coder->value = next_bytes(coder, coder->value, 4);
+    } else {
+        put(coder, 4);
+        coder->low <<= 32;
+    }
+}
+
+int range_code(struct range_coder *coder, int bit, uint32_t p)
+{
+    uint64_t cut = (coder->range >> PROBABILITY_BITS) * p;
+    if (coder->is_decoder)
+        bit = coder->value < cut;
+    if (bit) {
+        coder->range = cut;
+    } else {
+        coder->range -= cut;
+        coder->value -= cut;
+        coder->low += cut;
+        if (!coder->is_decoder && coder->low < cut)
+            carry(coder);
+    }
+    if (coder->range >> 32 == 0)
+        renew(coder);
+    return bit;
+}
+
+enum status range_finish(struct range_coder *coder)
+{
+    /* The fewest upper bytes of low that, rounded up, stay in range. */
+    uint64_t below = UINT64_MAX, rounded = 0;
+    int n = 0;
+    for (;; n++) {
+        rounded = (coder->low + below) & ~below;
+        if (rounded - coder->low < coder->range)
+            break;
+        below >>= 8;
+    }
+    if (rounded < coder->low)
+        carry(coder);
+    coder->low = rounded;
+    put(coder, n);
+    while (coder->n > 0 && coder->code[coder->n - 1] == 0)
+        coder->n--;
+    return coder->has_failed ? fail_memory("the code") : OK;
+}
+
+void range_free(struct range_coder *coder)
+{
+    free(coder->code);
+    coder->code = NULL;
+    coder->n = coder->size = 0;
+}

@@ -1,0 +1,52 @@
+/* range_coder.h -- codes bits whose probability both sides know.
+ *
+ * One function encodes and decodes, so that the two cannot come apart: an
+ * encoder takes the bit in, a decoder gives it back.
+ *
+ *     interval   [low, low + range) of 64 bits; a bit cuts it in proportion
+ *                to its probability, the lower part for 1
+ *     renewal    by 32 bits, when range is below 2^32: probabilities of 24
+ *                bits are met to a part in 2^8 at worst, 2^20 mostly
+ *     carry      goes back into the bytes written, which are in memory
+ *     end        the shortest string that falls into the interval; what
+ *                follows the end of a code reads as zeros
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_RANGE_CODER_H
+#define MAMBYTE_RANGE_CODER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+enum { PROBABILITY_BITS = 24, PROBABILITY_ONE = 1 << PROBABILITY_BITS };
+
+struct range_coder {
+    bool is_decoder;
+    bool has_failed; /* an encoder, to get memory                     */
+    uint64_t low;    /* encoder                                       */
+    uint64_t value;  /* decoder: the code, relative to low            */
+    uint64_t range;
+    uint8_t *code;         /* encoder: owned, NULL at first                 */
+    const uint8_t *source; /* decoder                                       */
+    size_t n;              /* bytes written, read                           */
+    size_t size;           /* bytes allocated, there are                    */
+};
+
+struct range_coder range_encoder(void);
+struct range_coder range_decoder(const uint8_t *code, size_t size);
+
+/* p: the probability that the bit is 1, 0 < p < PROBABILITY_ONE.  Returns
+ * the bit: an encoder the one given, a decoder, which ignores it, its own. */
+int range_code(struct range_coder *coder, int bit, uint32_t p);
+
+/* Ends an encoder: code[0..n) is the whole code. */
+enum status range_finish(struct range_coder *coder);
+
+/* Frees the code of an encoder. */
+void range_free(struct range_coder *coder);
+
+#endif

@@ -1,0 +1,170 @@
+/* engine.c -- chooses the hardware, and what all engines share.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+
+#include "config.h"
+#include "engine/engine.h"
+
+#if !HAVE_CUDA
+enum status cuda_engine_open(struct engine **engine, const struct model *model,
+                             const struct engine_options *options)
+{
+    (void)model;
+    (void)options;
+    *engine = NULL;
+    return fail(E_DEVICE, "this build has no CUDA engine");
+}
+
+enum status cuda_float_engine_open(struct engine **engine,
+                                   const struct model *model,
+                                   const struct engine_options *options)
+{
+    return cuda_engine_open(engine, model, options);
+}
+#endif
+
+static enum status open_cuda(struct engine **engine, const struct model *model,
+                             const struct engine_options *options)
+{
+    if (model->config.is_float)
+        return cuda_float_engine_open(engine, model, options);
+    return cuda_engine_open(engine, model, options);
+}
+
+enum status engine_open(struct engine **engine, const struct model *model,
+                        const struct engine_options *options)
+{
+    if (options->device != DEVICE_CPU) {
+        enum status status = open_cuda(engine, model, options);
+        if (status == OK || options->device == DEVICE_CUDA)
+            return status;
+    }
+    return cpu_engine_open(engine, model, options);
+}
+
+void engine_close(struct engine *engine)
+{
+    if (!engine)
+        return;
+    engine_state_free(engine, engine->begun);
+    engine->ops->close(engine);
+}
+
+enum status engine_state_new(struct engine *engine, struct state **state)
+{
+    TRY(engine->ops->state_new(engine, state));
+    enum status status = engine_state_begin(engine, *state);
+    if (status != OK) {
+        engine->ops->state_free(engine, *state);
+        *state = NULL;
+    }
+    return status;
+}
+
+void engine_state_free(struct engine *engine, struct state *state)
+{
+    if (state)
+        engine->ops->state_free(engine, state);
+}
+
+static enum status begin(struct engine *engine, struct state *state)
+{
+    const struct model_config *config = &engine->model->config;
+    float *zeros = calloc(model_state_floats(config), sizeof *zeros);
+    if (!zeros)
+        return fail_memory("a state");
+    enum status status = engine->ops->state_set(engine, state, zeros);
+    free(zeros);
+    if (status != OK || config->begin_byte < 0)
+        return status;
+    uint8_t byte = (uint8_t)config->begin_byte;
+    struct segment begin = {.state = state, .bytes = &byte, .n = 1};
+    return engine_feed(engine, &begin, 1);
+}
+
+/* Only the first stream reads the begin byte. */
+enum status engine_state_begin(struct engine *engine, struct state *state)
+{
+    if (!engine->begun) {
+        struct state *begun;
+        TRY(engine->ops->state_new(engine, &begun));
+        enum status status = begin(engine, begun);
+        if (status != OK) {
+            engine_state_free(engine, begun);
+            return status;
+        }
+        engine->begun = begun;
+    }
+    return engine->ops->state_copy(engine, state, engine->begun);
+}
+
+enum status engine_state_copy(struct engine *engine, struct state *to,
+                              const struct state *from)
+{
+    return engine->ops->state_copy(engine, to, from);
+}
+
+enum status engine_state_get(struct engine *engine, const struct state *state,
+                             float *image)
+{
+    TRY(engine_feed_finish(engine));
+    return engine->ops->state_get(engine, state, image);
+}
+
+enum status engine_state_set(struct engine *engine, struct state *state,
+                             const float *image)
+{
+    TRY(engine_feed_finish(engine));
+    return engine->ops->state_set(engine, state, image);
+}
+
+enum status engine_feed(struct engine *engine, const struct segment *segments,
+                        size_t n_segments)
+{
+    TRY(engine_feed_finish(engine));
+    return engine->ops->feed(engine, segments, n_segments);
+}
+
+enum status engine_feed_start(struct engine *engine,
+                              const struct segment *segments, size_t n_segments)
+{
+    if (engine->ops->feed_start)
+        return engine->ops->feed_start(engine, segments, n_segments);
+    return engine->ops->feed(engine, segments, n_segments);
+}
+
+enum status engine_feed_finish(struct engine *engine)
+{
+    return engine->ops->feed_finish ? engine->ops->feed_finish(engine) : OK;
+}
+
+enum status engine_generate(struct engine *engine, struct state *state,
+                            const struct sampler *sampler, uint64_t index,
+                            uint8_t *bytes, size_t n)
+{
+    TRY(engine_feed_finish(engine));
+    return engine->ops->generate(engine, state, sampler, index, bytes, n);
+}
+
+enum status engine_floats_new(struct engine *engine, float **floats, size_t n)
+{
+    if (engine->ops->floats_new)
+        return engine->ops->floats_new(engine, floats, n);
+    *floats = malloc(n * sizeof **floats);
+    return *floats ? OK : fail_memory("results");
+}
+
+void engine_floats_free(struct engine *engine, float *floats)
+{
+    if (engine->ops->floats_free)
+        engine->ops->floats_free(engine, floats);
+    else
+        free(floats);
+}
+
+void engine_describe(const struct engine *engine, char text[160])
+{
+    engine->ops->describe(engine, text);
+}

@@ -1,0 +1,20 @@
+# local.mk -- a model reads bytes: engines, and what is made of predictions.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/engine/cpu_engine.c \
+  src/engine/engine.c \
+  src/engine/engine.h \
+  src/engine/measure.c \
+  src/engine/measure.h \
+  src/engine/pace.c \
+  src/engine/pace.h \
+  src/engine/records.c \
+  src/engine/records.h \
+  src/engine/sampler.c \
+  src/engine/sampler.h \
+  src/engine/scorer.c \
+  src/engine/scorer.h \
+  src/engine/snapshot.c \
+  src/engine/snapshot.h

@@ -1,0 +1,40 @@
+/* measure.h -- how well a model predicts some bytes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_MEASURE_H
+#define MAMBYTE_MEASURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "engine/engine.h"
+#include "engine/scorer.h"
+#include "model/model.h"
+
+/* Bytes to measure on. */
+struct sample {
+    const char *path;
+    uint8_t *bytes; /* [n], owned */
+    size_t n;
+};
+
+/* Reads the file's first bytes, most of them at most; an empty file is
+ * refused. */
+enum status sample_open(struct sample *sample, const char *path, size_t most);
+void sample_close(struct sample *sample);
+
+/* What mambyte --perplexity says of them, on the CPU.  what: names the work
+ * in the line of progress.  A signal ends it with E_INTERRUPTED. */
+enum status measure(struct tally *tally, const struct model *model,
+                    const struct sample *sample, int n_threads,
+                    const char *what);
+
+/* The same on an engine with these options. */
+enum status measure_with(struct tally *tally, const struct model *model,
+                         const struct sample *sample,
+                         const struct engine_options *options,
+                         const char *what);
+
+#endif

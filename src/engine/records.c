@@ -1,0 +1,305 @@
+/* records.c -- the engine reads records, many in company.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "engine/records.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    STREAMS = 64 /* together, where the engine has no wish */
+};
+
+/* Of memory that their states may take. */
+#define STREAMS_BYTES ((size_t)1 << 30)
+
+/* ---- opening ------------------------------------------------------------ */
+
+static int count_items(const struct records *r)
+{
+    const struct model_config *c = &r->engine->model->config;
+    size_t state = model_state_floats(c) * sizeof(float);
+    int n = STREAMS;
+    if (r->engine->n_together > 0)
+        n = r->engine->n_together / 2; /* others are read meanwhile */
+    else if (STREAMS_BYTES / state < STREAMS)
+        n = (int)(STREAMS_BYTES / state);
+    return n > r->n_begins ? n / r->n_begins : 1;
+}
+
+static size_t sums_each(const struct records *r)
+{
+    return sums_floats(&r->engine->model->config);
+}
+
+static enum status open_set(const struct records *r, struct record_set *set)
+{
+    size_t n = (size_t)r->n, n_streams = n * (size_t)r->n_begins;
+    set->items = calloc(n, sizeof *set->items);
+    set->streams = (struct state **)calloc(n_streams, sizeof(struct state *));
+    set->segments = calloc(n_streams, sizeof *set->segments);
+    if (!r->has_sums)
+        set->bits = calloc(n_streams, sizeof *set->bits);
+    if (!set->items || !set->streams || !set->segments ||
+        (!r->has_sums && !set->bits))
+        return fail_memory("records");
+    for (int i = 0; i < r->n && set->bits; i++)
+        set->items[i].bits = set->bits + (size_t)i * (size_t)r->n_begins;
+    return OK;
+}
+
+static void close_set(const struct records *r, struct record_set *set)
+{
+    for (int i = 0; set->streams && i < r->n * r->n_begins; i++)
+        engine_state_free(r->engine, set->streams[i]);
+    if (set->sums)
+        engine_floats_free(r->engine, set->sums);
+    free(set->items);
+    free(set->streams);
+    free(set->bits);
+    free(set->segments);
+    free(set->costs);
+}
+
+enum status records_open(struct records *records, struct engine *engine,
+                         struct state *const *begins, int n_begins,
+                         bool wants_sums)
+{
+    *records = (struct records){.engine = engine,
+                                .begins = begins,
+                                .n_begins = n_begins,
+                                .has_sums = wants_sums,
+                                .next = 0,
+                                .reading = 1,
+                                .aside = 2};
+    records->n = count_items(records);
+    enum status status = OK;
+    for (int i = 0; i < RECORD_SETS && status == OK; i++)
+        status = open_set(records, &records->sets[i]);
+    if (status != OK)
+        records_close(records);
+    return status;
+}
+
+void records_close(struct records *records)
+{
+    if (records->engine)
+        engine_feed_finish(records->engine);
+    for (int i = 0; i < RECORD_SETS; i++)
+        close_set(records, &records->sets[i]);
+    *records = (struct records){0};
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+/* Sums for n items, at least; those of item 0 are kept. */
+static enum status need_sums(struct records *r, struct record_set *set, int n)
+{
+    size_t each = sums_each(r);
+    int room = 1;
+    float *sums;
+    if (!r->has_sums || n <= set->n_sums)
+        return OK;
+    while (room < n)
+        room *= 2;
+    room = room < r->n ? room : r->n;
+    TRY(engine_floats_new(r->engine, &sums, (size_t)room * each));
+    if (set->sums) {
+        memcpy(sums, set->sums, each * sizeof *sums);
+        engine_floats_free(r->engine, set->sums);
+    }
+    set->sums = sums;
+    set->n_sums = room;
+    for (int i = 0; i < room; i++)
+        set->items[i].sums = sums + (size_t)i * each;
+    return OK;
+}
+
+/* Item i begins; it gets what it needs when it is first used. */
+static enum status begin_item(struct records *r, struct record_set *set, int i)
+{
+    struct record *item = &set->items[i];
+    struct state **streams = set->streams + (size_t)i * (size_t)r->n_begins;
+    item->n_bytes = 0;
+    if (item->sums)
+        memset(item->sums, 0, sums_each(r) * sizeof(float));
+    for (int j = 0; j < r->n_begins; j++) {
+        if (item->bits)
+            item->bits[j] = 0;
+        if (!streams[j])
+            TRY(engine_state_new(r->engine, &streams[j]));
+        TRY(engine_state_copy(r->engine, streams[j], r->begins[j]));
+    }
+    return OK;
+}
+
+/* Room for the cost of every byte, once for each begin. */
+static enum status need_costs(const struct records *r, struct record_set *set,
+                              const struct record_part *parts, int n)
+{
+    size_t n_bytes = 1; /* that there are some */
+    for (int i = 0; i < n; i++)
+        n_bytes += parts[i].n * (size_t)r->n_begins;
+    if (r->has_sums || n_bytes <= set->n_costs)
+        return OK;
+    float *costs = realloc(set->costs, n_bytes * sizeof *costs);
+    if (!costs)
+        return fail_memory("records");
+    set->costs = costs;
+    set->n_costs = n_bytes;
+    return OK;
+}
+
+static void make_segments(const struct records *r, struct record_set *set,
+                          const struct record_part *parts)
+{
+    struct segment *s = set->segments;
+    float *costs = set->costs;
+    for (int i = 0; i < set->n; i++) {
+        for (int j = 0; j < r->n_begins; j++, s++) {
+            *s = (struct segment){.state = set->streams[s - set->segments],
+                                  .bytes = parts[i].bytes,
+                                  .n = parts[i].n,
+                                  .sums = set->items[i].sums};
+            if (set->bits) {
+                s->bits = costs;
+                costs += parts[i].n;
+            }
+        }
+    }
+}
+
+/* The segments of the next set, which reads parts; they are not read yet. */
+static enum status prepare(struct records *r, const struct record_part *parts,
+                           int n, bool goes_on)
+{
+    struct record_set *set = &r->sets[r->next];
+    TRY(need_sums(r, set, n));
+    for (int i = goes_on ? 1 : 0; i < n; i++)
+        TRY(begin_item(r, set, i));
+    TRY(need_costs(r, set, parts, n));
+    set->n = n;
+    make_segments(r, set, parts);
+    for (int i = 0; i < n; i++)
+        set->items[i].n_bytes += parts[i].n;
+    return OK;
+}
+
+/* A set has been read. */
+static void add_costs(const struct records *r, struct record_set *set)
+{
+    for (int i = 0; set->bits && i < set->n * r->n_begins; i++) {
+        const struct segment *s = &set->segments[i];
+        for (size_t t = 0; t < s->n; t++)
+            set->bits[i] += (double)s->bits[t];
+    }
+}
+
+enum status records_feed(struct records *records,
+                         const struct record_part *parts, int n, bool goes_on)
+{
+    struct records *r = records;
+    struct record_set *set = &r->sets[r->next];
+    TRY(prepare(r, parts, n, goes_on));
+    TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_begins));
+    add_costs(r, set);
+    return OK;
+}
+
+enum status records_start(struct records *records,
+                          const struct record_part *parts, int n, bool goes_on)
+{
+    struct records *r = records;
+    TRY(prepare(r, parts, n, goes_on));
+    return engine_feed_start(r->engine, r->sets[r->next].segments,
+                             (size_t)n * (size_t)r->n_begins);
+}
+
+/* ---- turns -------------------------------------------------------------- */
+
+static void swap(int *a, int *b)
+{
+    int c = *a;
+    *a = *b;
+    *b = c;
+}
+
+static void swap_streams(struct record_set *a, struct record_set *b)
+{
+    struct state **streams = a->streams;
+    a->streams = b->streams;
+    b->streams = streams;
+}
+
+/* Item n of those aside becomes item 0 of the next set, which has its states
+ * already. */
+static enum status keep(struct records *r, int n)
+{
+    struct record_set *from = &r->sets[r->aside], *to = &r->sets[r->next];
+    struct record *item = &from->items[n];
+    size_t n_begins = (size_t)r->n_begins;
+    TRY(need_sums(r, to, 1));
+    to->items[0].n_bytes = item->n_bytes;
+    if (r->has_sums)
+        memcpy(to->sums, item->sums, sums_each(r) * sizeof(float));
+    else
+        memcpy(to->bits, item->bits, n_begins * sizeof *to->bits);
+    for (size_t j = 0; j < n_begins; j++) {
+        struct state *state = to->streams[j];
+        to->streams[j] = to->streams[(size_t)n * n_begins + j];
+        to->streams[(size_t)n * n_begins + j] = state;
+    }
+    return OK;
+}
+
+enum status records_set_aside(struct records *records, int n, bool one_goes_on)
+{
+    struct records *r = records;
+    swap(&r->next, &r->aside);
+    swap_streams(&r->sets[r->next], &r->sets[r->aside]);
+    r->sets[r->aside].n = n;
+    return one_goes_on ? keep(r, n) : OK;
+}
+
+/* States go from set to set, to that which is read next: two have some where
+ * one is read while the next is begun, else one. */
+static void take_streams(struct records *r)
+{
+    struct record_set *next = &r->sets[r->next];
+    for (int i = 0; i < RECORD_SETS && !next->streams[0]; i++) {
+        if (i != r->reading || !r->engine->is_apart)
+            swap_streams(next, &r->sets[i]);
+    }
+}
+
+void records_turn(struct records *records)
+{
+    struct records *r = records;
+    swap(&r->next, &r->aside);
+    swap(&r->aside, &r->reading);
+    add_costs(r, &r->sets[r->aside]);
+    take_streams(r);
+}
+
+enum status records_finish(struct records *records)
+{
+    struct records *r = records;
+    TRY(engine_feed_finish(r->engine));
+    swap(&r->aside, &r->reading);
+    add_costs(r, &r->sets[r->aside]);
+    r->sets[r->reading].n = 0;
+    take_streams(r);
+    return OK;
+}
+
+void records_average(struct records *records, int begin, int end)
+{
+    size_t n = sums_each(records);
+    for (int i = begin; i < end; i++) {
+        struct record *record = &records->sets[records->aside].items[i];
+        float n_bytes = record->n_bytes > 0 ? (float)record->n_bytes : 1.0f;
+        for (size_t j = 0; j < n; j++)
+            record->sums[j] /= n_bytes;
+    }
+}

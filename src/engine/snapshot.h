@@ -1,0 +1,45 @@
+/* snapshot.h -- the state of one stream to and from a file.
+ *
+ * A snapshot holds what engine_state_get gives, how many bytes the stream
+ * has read, and the fingerprint of the model, without which it means
+ * nothing.  The file is specified in mambyte.5; it is the same on every
+ * machine and can be continued on any.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_SNAPSHOT_H
+#define MAMBYTE_SNAPSHOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "model/model.h"
+
+struct snapshot {
+    struct fingerprint model;
+    uint64_t n_bytes; /* that the stream has read                          */
+    size_t n_floats;
+    float *floats; /* [n_floats]: see engine_state_get                  */
+};
+
+/* Writes a whole snapshot or leaves path as it was: the bytes go to a file
+ * beside it, which then takes its name.  What is not a regular file
+ * (/dev/stdout, a pipe) is written directly. */
+enum status snapshot_save(const char *path, const struct snapshot *snapshot);
+
+/* Reads a snapshot that belongs to model, whose state has n_floats; every
+ * other file is refused.  On success the floats are the caller's: see
+ * snapshot_free().  On failure *snapshot is all zero. */
+enum status snapshot_load(struct snapshot *snapshot, const char *path,
+                          const struct fingerprint *model, size_t n_floats);
+
+/* The same from n bytes in memory; sentences do not name a file. */
+enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
+                           size_t n, const struct fingerprint *model,
+                           size_t n_floats);
+
+/* Frees what snapshot_load allocated, and makes *snapshot all zero. */
+void snapshot_free(struct snapshot *snapshot);
+
+#endif

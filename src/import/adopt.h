@@ -1,0 +1,39 @@
+/* adopt.h -- a foreign checkpoint as a model of ours, nothing copied.
+ *
+ * Tensors get our names, whichever of three projects named them; what a
+ * vocabulary is padded with beyond the bytes is cut off; a head that is the
+ * embedding is left out.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_ADOPT_H
+#define MAMBYTE_ADOPT_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "import/foreign.h"
+#include "model/model.h"
+
+enum { ADOPT_METADATA_MAX = 3 };
+
+struct adopted {
+    struct model *model;                /* validated                        */
+    struct safetensors_content content; /* what it was made from            */
+    const char *naming;                 /* "mamba-ssm", ..                  */
+    uint64_t vocabulary;                /* rows of the embedding found      */
+
+    char (*names)[128];     /* private: [content.n_tensors]                */
+    struct tensor *tensors; /* private: those of content                   */
+    struct metadata metadata[ADOPT_METADATA_MAX];
+    char begin_byte[16], norm_epsilon[32];
+};
+
+/* The foreign checkpoint must outlive what was adopted.  begin_byte: -1 for
+ * what the file says, which most do not.  On failure there is nothing to
+ * close. */
+enum status adopt(struct adopted *adopted, const struct foreign *foreign,
+                  int begin_byte);
+void adopted_close(struct adopted *adopted);
+
+#endif

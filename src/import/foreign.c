@@ -1,0 +1,286 @@
+/* foreign.c -- a checkpoint as the world publishes it: a folder or a file.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "import/foreign.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/byteio.h"
+#include "import/torch_file.h"
+
+/* How torch.save began before it wrote zip archives. */
+#define OLD_MAGIC "\x80\x02\x8a\x0a"
+
+enum { SHARDS_MAX = 4096, JSON_BYTES_MAX = 1 << 26 };
+
+/* One file of tensors, of either kind. */
+struct shard {
+    char *path;
+    struct safetensors *safetensors;
+    struct torch_file *torch_file;
+};
+
+static const char *const file_names[] = {
+    "model.safetensors.index.json", "model.safetensors",
+    "pytorch_model.bin.index.json", "pytorch_model.bin"};
+
+/* ---- paths -------------------------------------------------------------- */
+
+/* folder/name, to be freed, or NULL without memory. */
+static char *join(const char *folder, size_t n_folder, const char *name)
+{
+    size_t size = n_folder + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path)
+        snprintf(path, size, "%.*s%s%s", (int)n_folder, folder,
+                 n_folder > 0 && folder[n_folder - 1] != '/' ? "/" : "", name);
+    return path;
+}
+
+/* A file beside path. */
+static char *beside(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    return join(path, slash ? (size_t)(slash - path) + 1 : 0, name);
+}
+
+static bool ends_with(const char *text, const char *tail)
+{
+    size_t n = strlen(text), n_tail = strlen(tail);
+    return n >= n_tail && strcmp(text + n - n_tail, tail) == 0;
+}
+
+static enum status check_regular(const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        return fail(E_IO, "%s: is not a regular file", path);
+    return OK;
+}
+
+/* The file that a path means, to be freed. */
+static enum status resolve(char **file, const char *path)
+{
+    struct stat info;
+    *file = NULL;
+    if (stat(path, &info) != 0)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISDIR(info.st_mode)) {
+        *file = strdup(path);
+        return *file ? OK : fail_memory(path);
+    }
+    for (size_t i = 0; i < sizeof file_names / sizeof file_names[0]; i++) {
+        *file = join(path, strlen(path), file_names[i]);
+        if (!*file)
+            return fail_memory(path);
+        if (stat(*file, &info) == 0)
+            return OK;
+        free(*file);
+        *file = NULL;
+    }
+    return fail(E_IO,
+                "%s: the folder has no model.safetensors and no "
+                "pytorch_model.bin, nor an index of one",
+                path);
+}
+
+/* ---- JSON --------------------------------------------------------------- */
+
+static enum status read_json(json_t **json, const char *path)
+{
+    struct stat info;
+    *json = NULL;
+    TRY(check_regular(path));
+    if (stat(path, &info) == 0 && info.st_size > JSON_BYTES_MAX)
+        return fail(E_MODEL, "%s: is larger than %d bytes", path,
+                    JSON_BYTES_MAX);
+    json_error_t error;
+    *json = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    if (!*json)
+        return fail(E_MODEL, "%s: is not valid JSON in line %d", path,
+                    error.line);
+    return OK;
+}
+
+static enum status read_config(struct foreign *f)
+{
+    char *path = beside(f->path, "config.json");
+    struct stat info;
+    json_t *config = NULL;
+    enum status status = path ? OK : fail_memory("config.json");
+    if (status == OK && stat(path, &info) == 0)
+        status = read_json(&config, path);
+    f->config = config;
+    free(path);
+    return status;
+}
+
+/* ---- shards ------------------------------------------------------------- */
+
+static enum status open_shard(struct shard *shard, const char *path)
+{
+    struct source source;
+    uint8_t magic[4];
+    size_t n = 0;
+    TRY(check_regular(path));
+    TRY(source_open(&source, path));
+    enum status status = source_read_full(&source, magic, sizeof magic, &n);
+    source_close(&source);
+    TRY(status);
+    shard->path = strdup(path);
+    if (!shard->path)
+        return fail_memory(path);
+    if (torch_file_is_zip(magic, n))
+        return torch_file_open(&shard->torch_file, path);
+    if (n == sizeof magic && memcmp(magic, OLD_MAGIC, n) == 0)
+        return fail(E_MODEL,
+                    "%s: is of torch.save before PyTorch 1.6: load and save "
+                    "it with a newer one",
+                    path);
+    return safetensors_open(&shard->safetensors, path);
+}
+
+static size_t shard_count(const struct shard *shard)
+{
+    return shard->torch_file ? torch_file_count(shard->torch_file)
+                             : safetensors_count(shard->safetensors);
+}
+
+static const struct tensor *shard_at(const struct shard *shard, size_t i)
+{
+    return shard->torch_file ? torch_file_at(shard->torch_file, i)
+                             : safetensors_at(shard->safetensors, i);
+}
+
+static enum status add_shard(struct foreign *f, const char *path)
+{
+    for (size_t i = 0; i < f->n_shards; i++) {
+        if (strcmp(f->shards[i].path, path) == 0)
+            return OK;
+    }
+    if (f->n_shards == SHARDS_MAX)
+        return fail(E_MODEL, "%s: names more than %d files", f->path,
+                    SHARDS_MAX);
+    return open_shard(&f->shards[f->n_shards++], path);
+}
+
+/* The files that an index names lie beside it. */
+static enum status add_named(struct foreign *f, const json_t *name)
+{
+    const char *text = json_string_value(name);
+    if (!text || *text == '\0' || *text == '.' || strchr(text, '/'))
+        return fail(E_MODEL, "%s: a shard is not the name of a file beside it",
+                    f->path);
+    char *path = beside(f->path, text);
+    if (!path)
+        return fail_memory(text);
+    enum status status = add_shard(f, path);
+    free(path);
+    return status;
+}
+
+static enum status add_index(struct foreign *f)
+{
+    json_t *index;
+    TRY(read_json(&index, f->path));
+    json_t *map = json_object_get(index, "weight_map");
+    enum status status = OK;
+    if (json_object_size(map) == 0)
+        status = fail(E_MODEL, "%s: has no weight_map", f->path);
+    const char *key;
+    json_t *name;
+    json_object_foreach(map, key, name)
+    {
+        if (status == OK)
+            status = add_named(f, name);
+    }
+    json_decref(index);
+    return status;
+}
+
+/* ---- the list ----------------------------------------------------------- */
+
+static int compare_name(const void *a, const void *b)
+{
+    const struct tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+static enum status list_tensors(struct foreign *f)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->n_shards; i++)
+        n += shard_count(&f->shards[i]);
+    struct tensor *list = calloc(n + 1, sizeof *list);
+    if (!list)
+        return fail_memory("the list of tensors");
+    f->tensors = list;
+    for (size_t i = 0; i < f->n_shards; i++) {
+        for (size_t k = 0; k < shard_count(&f->shards[i]); k++)
+            list[f->n++] = *shard_at(&f->shards[i], k);
+    }
+    qsort(list, n, sizeof *list, compare_name);
+    for (size_t i = 1; i < n; i++) {
+        if (strcmp(list[i - 1].name, list[i].name) == 0)
+            return fail(E_MODEL, "%s: has two tensors %s", f->path,
+                        list[i].name);
+    }
+    return OK;
+}
+
+static enum status fill(struct foreign *f, const char *path)
+{
+    TRY(resolve(&f->path, path));
+    TRY(read_config(f));
+    f->shards = calloc(SHARDS_MAX, sizeof *f->shards);
+    if (!f->shards)
+        return fail_memory("the shards");
+    if (ends_with(f->path, ".index.json"))
+        TRY(add_index(f));
+    else
+        TRY(add_shard(f, f->path));
+    if (f->n_shards == 1)
+        f->metadata = f->shards[0].safetensors;
+    return list_tensors(f);
+}
+
+enum status foreign_open(struct foreign *foreign, const char *path)
+{
+    *foreign = (struct foreign){0};
+    enum status status = fill(foreign, path);
+    if (status != OK)
+        foreign_close(foreign);
+    return status;
+}
+
+void foreign_close(struct foreign *f)
+{
+    for (size_t i = 0; i < f->n_shards; i++) {
+        safetensors_close(f->shards[i].safetensors);
+        torch_file_close(f->shards[i].torch_file);
+        free(f->shards[i].path);
+    }
+    json_decref(f->config);
+    free((void *)(uintptr_t)f->tensors);
+    free(f->shards);
+    free(f->path);
+    *f = (struct foreign){0};
+}
+
+const struct tensor *foreign_find(const struct foreign *foreign,
+                                  const char *name)
+{
+    struct tensor key = {.name = name};
+    return bsearch(&key, foreign->tensors, foreign->n, sizeof *foreign->tensors,
+                   compare_name);
+}

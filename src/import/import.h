@@ -1,0 +1,34 @@
+/* import.h -- a published checkpoint becomes a model of ours, or one of ours a
+ * checkpoint.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_IMPORT_H
+#define MAMBYTE_IMPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/byteio.h"
+#include "base/names.h"
+#include "base/status.h"
+#include "import/publish.h"
+
+/* What is asked of an import. */
+struct import_options {
+    const char *input;
+    struct name_list averages; /* the mean is taken with these             */
+    const char *output; /* a file, or with another naming a folder           */
+    enum naming naming;
+    bool is_float;         /* weights stay as they are                       */
+    const char *calibrate; /* NULL: nothing is measured                      */
+    uint64_t calibrate_bytes;
+    int begin_byte; /* -1: what the input says                               */
+    int n_threads;  /* 0: one a core */
+};
+
+/* Writes the model, and to out what was found and measured.  On failure what
+ * was at the place of the output is as before. */
+enum status import(const struct import_options *options, struct sink *out);
+
+#endif

@@ -1,0 +1,25 @@
+# local.mk -- published checkpoints to models, and back.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/import/adopt.c \
+  src/import/adopt.h \
+  src/import/average.c \
+  src/import/average.h \
+  src/import/config_json.c \
+  src/import/config_json.h \
+  src/import/equalise.c \
+  src/import/equalise.h \
+  src/import/foreign.c \
+  src/import/foreign.h \
+  src/import/import.c \
+  src/import/import.h \
+  src/import/pickle.c \
+  src/import/pickle.h \
+  src/import/publish.c \
+  src/import/publish.h \
+  src/import/torch_file.c \
+  src/import/torch_file.h \
+  src/import/torch_write.c \
+  src/import/torch_write.h

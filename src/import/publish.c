@@ -1,0 +1,177 @@
+/* publish.c -- a model for the programs of others.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "import/publish.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "import/torch_write.h"
+#include "model/safetensors_write.h"
+
+enum { PATH_CHARS = 4096 };
+
+/* ---- tensors ------------------------------------------------------------ */
+
+#define OUR_EMBEDDING   "backbone.embedding.weight"
+#define THEIR_EMBEDDING "backbone.embeddings.weight"
+
+static size_t list_tensors(struct tensor *list, const struct parameters *p,
+                           const float *weights)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct parameter *from = &p->list[i];
+        if (from->n == 0)
+            continue;
+        struct tensor *t = &list[n++];
+        *t = (struct tensor){.name = from->name,
+                             .dtype = DTYPE_F32,
+                             .n_dims = from->n_dims,
+                             .data = weights + from->offset};
+        for (int d = 0; d < from->n_dims; d++)
+            t->shape[d] = (uint64_t)from->shape[d];
+    }
+    return n;
+}
+
+/* mamba-ssm wants a head also when it is the embedding. */
+static size_t tie_head(struct tensor *list, size_t n)
+{
+    size_t i = 0;
+    while (strcmp(list[i].name, OUR_EMBEDDING) != 0)
+        i++;
+    list[n] = list[i];
+    list[n].name = "lm_head.weight";
+    return n + 1;
+}
+
+static enum status write_safetensors(const char *path, struct tensor *list,
+                                     size_t n)
+{
+    static const struct metadata format = {"format", "pt"};
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(list[i].name, OUR_EMBEDDING) == 0)
+            list[i].name = THEIR_EMBEDDING;
+    }
+    struct safetensors_content content = {&format, 1, list, n};
+    return safetensors_write(path, &content);
+}
+
+static enum status write_tensors(const char *folder, enum naming naming,
+                                 const struct parameters *p,
+                                 const float *weights)
+{
+    char path[PATH_CHARS];
+    struct tensor *list = calloc(p->n + 1, sizeof *list);
+    if (!list)
+        return fail_memory("the list of tensors");
+    size_t n = list_tensors(list, p, weights);
+    enum status status;
+    if (naming == NAMING_MAMBA_SSM) {
+        snprintf(path, sizeof path, "%s/pytorch_model.bin", folder);
+        n = p->config.is_tied ? tie_head(list, n) : n;
+        status = torch_write(path, list, n);
+    } else {
+        snprintf(path, sizeof path, "%s/model.safetensors", folder);
+        status = write_safetensors(path, list, n);
+    }
+    free(list);
+    return status;
+}
+
+/* ---- config.json -------------------------------------------------------- */
+
+static json_t *mamba_ssm_config(const struct model_config *c)
+{
+    return json_pack(
+        "{si si si s{si si si si} sb sb sb si sb}", "d_model", c->d_model,
+        "n_layer", c->n_layer, "vocab_size", N_BYTES_VOCAB, "ssm_cfg",
+        "d_state", c->d_state, "d_conv", c->d_conv, "expand",
+        c->d_inner / c->d_model, "dt_rank", c->dt_rank, "rms_norm",
+        !c->has_norm_bias, "residual_in_fp32", 1, "fused_add_norm", 1,
+        "pad_vocab_size_multiple", 1, "tie_embeddings", c->is_tied);
+}
+
+/* In the fewest digits that a person would write. */
+static double rounded(float x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", (double)x);
+    return strtod(text, NULL);
+}
+
+/* A model without a begin byte gets none here either. */
+static json_t *transformers_config(const struct model_config *c)
+{
+    json_t *begin =
+        c->begin_byte < 0 ? json_null() : json_integer(c->begin_byte);
+    return json_pack(
+        "{s[s] ss si si si si si si si si sf sb sb ss sb sb so sn sn ss}",
+        "architectures", "MambaForCausalLM", "model_type", "mamba",
+        "vocab_size", N_BYTES_VOCAB, "hidden_size", c->d_model,
+        "intermediate_size", c->d_inner, "expand", c->d_inner / c->d_model,
+        "num_hidden_layers", c->n_layer, "state_size", c->d_state,
+        "conv_kernel", c->d_conv, "time_step_rank", c->dt_rank,
+        "layer_norm_epsilon", rounded(c->norm_epsilon), "use_bias", 0,
+        "use_conv_bias", 1, "hidden_act", "silu", "residual_in_fp32", 1,
+        "tie_word_embeddings", c->is_tied, "bos_token_id", begin,
+        "eos_token_id", "pad_token_id", "torch_dtype", "float32");
+}
+
+static enum status write_config(const char *folder, enum naming naming,
+                                const struct model_config *c)
+{
+    char path[PATH_CHARS];
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    json_t *config = naming == NAMING_MAMBA_SSM ? mamba_ssm_config(c)
+                                                : transformers_config(c);
+    if (!config)
+        return fail_memory(path);
+    errno = 0;
+    int failed =
+        json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    json_decref(config);
+    if (failed)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    return OK;
+}
+
+/* ---- the whole ---------------------------------------------------------- */
+
+static enum status check_shape(enum naming naming, const struct model_config *c)
+{
+    if (c->d_inner % c->d_model != 0)
+        return fail(E_MODEL,
+                    "d_inner is %d, which is no multiple of d_model %d: no "
+                    "other program has such a model",
+                    c->d_inner, c->d_model);
+    if (naming == NAMING_TRANSFORMERS && c->has_norm_bias)
+        return fail(E_MODEL, "the model has LayerNorm with a bias, the Mamba "
+                             "of transformers only RMSNorm");
+    if (naming == NAMING_MAMBA_SSM && c->norm_epsilon != 1e-5f)
+        return fail(E_MODEL,
+                    "the model's norm_epsilon is %g, mamba-ssm's is "
+                    "always 1e-5",
+                    (double)c->norm_epsilon);
+    return OK;
+}
+
+enum status publish(const char *folder, enum naming naming,
+                    const struct parameters *parameters, const float *weights)
+{
+    struct stat info;
+    TRY(check_shape(naming, &parameters->config));
+    if (strlen(folder) > PATH_CHARS / 2)
+        return fail(E_IO, "%.64s..: the name is too long", folder);
+    if (mkdir(folder, 0777) != 0 &&
+        (errno != EEXIST || stat(folder, &info) != 0 || !S_ISDIR(info.st_mode)))
+        return fail(E_IO, "%s: %s", folder, strerror(errno));
+    TRY(write_config(folder, naming, &parameters->config));
+    return write_tensors(folder, naming, parameters, weights);
+}

@@ -1,0 +1,22 @@
+/* publish.h -- a model for the programs of others: float weights under their
+ * names, with the config.json that they read.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_PUBLISH_H
+#define MAMBYTE_PUBLISH_H
+
+#include "base/status.h"
+#include "train/parameters.h"
+
+/* Whose names the output has. */
+enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
+
+/* Writes into folder, which is made where there is none:
+ *     NAMING_MAMBA_SSM     pytorch_model.bin, config.json
+ *     NAMING_TRANSFORMERS  model.safetensors, config.json
+ * E_MODEL when the other program has no model of such a shape. */
+enum status publish(const char *folder, enum naming naming,
+                    const struct parameters *parameters, const float *weights);
+
+#endif

@@ -1,0 +1,816 @@
+/* cpu_vector.h -- the kernels in vectors, one text for every level.
+ *
+ * Included once by each of cpu_avx2.c, cpu_avx512.c and cpu_neon.c, after
+ * they have defined
+ *
+ *     vfloat, vint             V_LANES floats, V_LANES int32; vectors for
+ *                              which the compiler knows + - * / & | <<
+ *     v_load, v_store          unaligned
+ *     v_set1, v_fma
+ *     v_max, v_min             a > b ? a : b; a < b ? a : b; b for a NaN
+ *     v_int_max
+ *     v_store_bytes            the low byte of each lane
+ *     v_load_halves            V_LANES uint16, little-endian, as int32
+ *     V_WEIGHT_FLIP            what a packed weight is xor-ed with
+ *     V_TILE                   rows of activations of a product at a time
+ *     V_FLOAT_ROWS, V_FLOAT_TILE
+ *                              rows of weights and of activations of a
+ *                              product of floats at a time
+ *
+ * and before they define product_row and product, as declared below.
+ *
+ * Vectors lie along channels, rows or elements, never along a sum whose order
+ * matters; hence each lane does what cpu_scalar.c does.  What remains beyond
+ * the last whole vector goes through exact.h or through cpu_scalar itself.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "kernels/cpu_kernels.h"
+
+/* ---- exact.h in vectors -------------------------------------------------- */
+
+static inline vfloat v_exp2_reduced(vfloat t, vfloat f)
+{
+    vfloat p = v_set1(EXACT_EXP2_C5);
+    p = v_fma(p, f, v_set1(EXACT_EXP2_C4));
+    p = v_fma(p, f, v_set1(EXACT_EXP2_C3));
+    p = v_fma(p, f, v_set1(EXACT_EXP2_C2));
+    p = v_fma(p, f, v_set1(EXACT_EXP2_C1));
+    p = v_fma(p, f, v_set1(1.0f));
+    return (vfloat)((vint)p + ((vint)t << 23));
+}
+
+static inline vfloat v_exp2_neg(vfloat x)
+{
+    x = v_max(x, v_set1(EXACT_EXP2_MIN));
+    vfloat t = x + v_set1(EXACT_ROUND);
+    vfloat f = x - (t - v_set1(EXACT_ROUND));
+    return v_exp2_reduced(t, f);
+}
+
+/* EXACT_ROUND - t stands for -(t - EXACT_ROUND): a zero of the other sign
+ * makes no difference further on. */
+static inline vfloat v_exp(vfloat x)
+{
+    x = v_min(v_max(x, v_set1(EXACT_EXP_MIN)), v_set1(EXACT_EXP_MAX));
+    vfloat t = v_fma(x, v_set1(EXACT_LOG2E), v_set1(EXACT_ROUND));
+    vfloat f = v_fma(x, v_set1(EXACT_LOG2E), v_set1(EXACT_ROUND) - t);
+    f = v_fma(x, v_set1(EXACT_LOG2E_LOW), f);
+    return v_exp2_reduced(t, f);
+}
+
+static inline vfloat v_silu(vfloat x)
+{
+    return x / (v_set1(1.0f) + v_exp(-x));
+}
+
+static inline vfloat v_softplus(vfloat x)
+{
+    vfloat w = v_exp((vfloat)((vint)x | (vint)v_set1(-0.0f)));
+    vfloat p = v_set1(EXACT_LOG1P_C8);
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C7));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C6));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C5));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C4));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C3));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C2));
+    p = v_fma(p, w, v_set1(EXACT_LOG1P_C1));
+    p = v_fma(p, w, v_set1(1.0f));
+    return v_fma(p, w, v_max(x, v_set1(0.0f)));
+}
+
+/* ---- int8 ---------------------------------------------------------------- */
+
+static inline vint v_magnitude(vfloat x)
+{
+    return (vint)x & ~(vint)v_set1(-0.0f);
+}
+
+/* The largest of lanes that hold no negative number. */
+static uint32_t lanes_max(vint lanes)
+{
+    int32_t largest = 0;
+    for (int i = 0; i < V_LANES; i++)
+        largest = lanes[i] > largest ? lanes[i] : largest;
+    return (uint32_t)largest;
+}
+
+static int32_t lanes_sum(vint lanes)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < V_LANES; i++)
+        sum += lanes[i];
+    return sum;
+}
+
+/* The bits of the largest magnitude of x: [n]. */
+static uint32_t amax_of(const float *x, int n)
+{
+    vint largest = {0};
+    int i = 0;
+    for (; i + V_LANES <= n; i += V_LANES)
+        largest = v_int_max(largest, v_magnitude(v_load(x + i)));
+    uint32_t amax = lanes_max(largest);
+    for (; i < n; i++) {
+        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
+        amax = magnitude > amax ? magnitude : amax;
+    }
+    return amax;
+}
+
+/* q <- x, both [n]; returns the sum of q.  EXACT_ROUND + q has the bits of
+ * EXACT_ROUND, plus q. */
+static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
+{
+    vint sums = {0};
+    int i = 0;
+    for (; i + V_LANES <= n; i += V_LANES) {
+        vint rounded =
+            (vint)v_fma(v_load(x + i), v_set1(inverse), v_set1(EXACT_ROUND));
+        v_store_bytes(q + i, rounded);
+        sums += rounded - (vint)v_set1(EXACT_ROUND);
+    }
+    int32_t sum = lanes_sum(sums);
+    for (; i < n; i++) {
+        q[i] = exact_quantise(x[i], inverse);
+        sum += q[i];
+    }
+    return sum;
+}
+
+static void quantise_row(const struct quantised *out, const float *x, int n,
+                         int t)
+{
+    struct exact_scale s = exact_scale_of(amax_of(x, n));
+    int8_t *q = out->q + (size_t)t * (size_t)out->ld;
+    int n_used = s.scale != 0.0f ? n : 0;
+    out->scale[t] = s.scale;
+    out->sum[t] = round_to_bytes(q, x, s.inverse, n_used);
+    memset(q + n_used, 0, (size_t)(out->ld - n_used));
+}
+
+static void quantise(const struct quantised *out, const float *x, size_t ld,
+                     int n, int t0, int t1)
+{
+    for (int t = t0; t < t1; t++)
+        quantise_row(out, x + (size_t)t * ld, n, t);
+}
+
+/* ---- norm ---------------------------------------------------------------- */
+
+enum { LANE_VECTORS = EXACT_LANES / V_LANES };
+
+static float lanes_total(float lane[EXACT_LANES])
+{
+    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
+        for (int i = 0; i < s; i++)
+            lane[i] += lane[i + s];
+    }
+    return lane[0];
+}
+
+static float sum_of(const float *x, int n)
+{
+    vfloat sums[LANE_VECTORS] = {{0}};
+    int i = 0;
+    for (; i + EXACT_LANES <= n; i += EXACT_LANES) {
+#pragma GCC unroll 16
+        for (int j = 0; j < LANE_VECTORS; j++)
+            sums[j] += v_load(x + i + j * V_LANES);
+    }
+    float lane[EXACT_LANES];
+    memcpy(lane, sums, sizeof lane);
+    for (; i < n; i++)
+        lane[i % EXACT_LANES] += x[i];
+    return lanes_total(lane);
+}
+
+static float sum_of_squares(const float *x, float centre, int n)
+{
+    vfloat sums[LANE_VECTORS] = {{0}};
+    int i = 0;
+    for (; i + EXACT_LANES <= n; i += EXACT_LANES) {
+#pragma GCC unroll 16
+        for (int j = 0; j < LANE_VECTORS; j++) {
+            vfloat c = v_load(x + i + j * V_LANES) - v_set1(centre);
+            sums[j] = v_fma(c, c, sums[j]);
+        }
+    }
+    float lane[EXACT_LANES];
+    memcpy(lane, sums, sizeof lane);
+    for (; i < n; i++) {
+        float c = x[i] - centre;
+        lane[i % EXACT_LANES] = fmaf(c, c, lane[i % EXACT_LANES]);
+    }
+    return lanes_total(lane);
+}
+
+/* x <- (h - mean) * r * weight + bias, without the last for an RMSNorm. */
+static void norm_apply(float *x, const float *h, const struct norm *norm,
+                       float mean, float r)
+{
+    int i = 0;
+    for (; i + V_LANES <= norm->d; i += V_LANES) {
+        vfloat c = (v_load(h + i) - v_set1(mean)) * v_set1(r);
+        vfloat weight = v_load(norm->weight + i);
+        v_store(x + i, norm->bias ? v_fma(c, weight, v_load(norm->bias + i))
+                                  : c * weight);
+    }
+    for (; i < norm->d; i++) {
+        float c = (h[i] - mean) * r;
+        x[i] = norm->bias ? fmaf(c, norm->weight[i], norm->bias[i])
+                          : c * norm->weight[i];
+    }
+}
+
+static void norm_row(float *x, const float *h, const struct norm *norm)
+{
+    float d = (float)norm->d;
+    float mean = norm->bias ? sum_of(h, norm->d) / d : 0.0f;
+    float variance = sum_of_squares(h, mean, norm->d) / d;
+    float r = 1.0f / sqrtf(variance + norm->epsilon);
+    norm_apply(x, h, norm, mean, r);
+}
+
+static void norm_quantise(const struct quantised *out, const float *h,
+                          const struct norm *norm, int t0, int t1)
+{
+    float x[D_MODEL_MAX];
+    for (int t = t0; t < t1; t++) {
+        norm_row(x, h + (size_t)t * (size_t)norm->d, norm);
+        quantise_row(out, x, norm->d, t);
+    }
+}
+
+static void norm(float *x, const float *h, const struct norm *norm, int t0,
+                 int t1)
+{
+    for (int t = t0; t < t1; t++) {
+        size_t at = (size_t)t * (size_t)norm->d;
+        norm_row(x + at, h + at, norm);
+    }
+}
+
+/* ---- products ------------------------------------------------------------
+ *
+ * A panel is PANEL_ROWS rows of a matrix: their scales, then for each group
+ * of four columns [PANEL_ROWS][4] weights.  So a vector of int32 sums lies
+ * along the rows, and four neighbouring activations, broadcast, meet it.
+ * Rows and columns beyond the matrix are zero.
+ */
+enum {
+    PANEL_ROWS = 16,
+    PANEL_GROUP = 4,
+    PANEL_GROUP_SIZE = PANEL_ROWS * PANEL_GROUP,
+    PANEL_HEAD_SIZE = PANEL_ROWS * (int)sizeof(float),
+    PANEL_COLS_UNIT = 16 /* columns are filled up to a multiple */
+};
+
+/* The operands of a tile: two panels, n_t rows of activations. */
+struct tile {
+    const uint8_t *panel[2]; /* [n_groups][PANEL_ROWS][4] */
+    const int8_t *x;         /* [n_t][ld] */
+    size_t ld;
+    const int32_t *x_sum; /* [n_t] */
+    int n_groups;         /* a multiple of 4 */
+    int n_t;              /* 1 to V_TILE */
+};
+
+/* The sums of the rows of a panel. */
+enum { PANEL_VECTORS = PANEL_ROWS / V_LANES };
+
+/* sums <- x . rows of the panel, x_sum the sum of x; given by the level. */
+static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
+                               const int8_t *x, int32_t x_sum, int n_groups);
+
+/* sums[t][p] <- x[t] . rows of panel p; given by the level. */
+static void product(vint sums[V_TILE][2][PANEL_VECTORS],
+                    const struct tile *tile);
+
+static int n_groups_of(const struct matrix *matrix)
+{
+    int units = (matrix->cols + PANEL_COLS_UNIT - 1) / PANEL_COLS_UNIT;
+    return units * (PANEL_COLS_UNIT / PANEL_GROUP);
+}
+
+static size_t panel_size(const struct matrix *matrix)
+{
+    return PANEL_HEAD_SIZE + (size_t)n_groups_of(matrix) * PANEL_GROUP_SIZE;
+}
+
+static size_t panels_size(const struct matrix *matrix)
+{
+    int n = (matrix->rows + PANEL_ROWS - 1) / PANEL_ROWS;
+    return (size_t)n * panel_size(matrix);
+}
+
+/* Row r of the matrix into its place of its panel. */
+static void pack_row(uint8_t *panel, const struct matrix *matrix, int r)
+{
+    const int8_t *q = matrix->q + (size_t)r * (size_t)matrix->cols;
+    int i = r % PANEL_ROWS;
+    memcpy(panel + (size_t)i * sizeof(float), &matrix->scale[r], sizeof(float));
+    uint8_t *out = panel + PANEL_HEAD_SIZE + i * PANEL_GROUP;
+    int col = 0;
+    for (; col + PANEL_GROUP <= matrix->cols; col += PANEL_GROUP) {
+        uint32_t four;
+        memcpy(&four, q + col, sizeof four);
+        four ^= V_WEIGHT_FLIP * 0x01010101u;
+        memcpy(out, &four, sizeof four);
+        out += PANEL_GROUP_SIZE;
+    }
+    for (int k = 0; col + k < matrix->cols; k++)
+        out[k] = (uint8_t)q[col + k] ^ V_WEIGHT_FLIP;
+}
+
+static void pack(void *panels, const struct matrix *matrix)
+{
+    memset(panels, 0, panels_size(matrix));
+    for (int r = 0; r < matrix->rows; r++) {
+        size_t panel = (size_t)(r / PANEL_ROWS) * panel_size(matrix);
+        pack_row((uint8_t *)panels + panel, matrix, r);
+    }
+}
+
+/* The first n < PANEL_ROWS of put_outputs. */
+static void put_some(float *y, const vint sums[PANEL_VECTORS], float scale,
+                     const uint8_t *head, bool accumulate, int n)
+{
+    int32_t sum[PANEL_ROWS];
+    float row_scale[PANEL_ROWS];
+    memcpy(sum, sums, sizeof sum);
+    memcpy(row_scale, head, sizeof row_scale);
+    for (int r = 0; r < n; r++) {
+        float v = exact_dequantise(sum[r], scale, row_scale[r]);
+        y[r] = accumulate ? y[r] + v : v;
+    }
+}
+
+/* y[r] <- sums[r] in units of scale * row_scale[r], r in [0, n) of the panel
+ * that begins at head. */
+static inline void put_outputs(float *y, const vint sums[PANEL_VECTORS],
+                               float scale, const uint8_t *head,
+                               bool accumulate, int n)
+{
+    if (n < PANEL_ROWS) {
+        put_some(y, sums, scale, head, accumulate, n);
+        return;
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < PANEL_VECTORS; i++) {
+        vfloat row_scale;
+        memcpy(&row_scale, head + (size_t)i * sizeof row_scale,
+               sizeof row_scale);
+        vfloat v = __builtin_convertvector(sums[i], vfloat) *
+                   (v_set1(scale) * row_scale);
+        float *out = y + i * V_LANES;
+        v_store(out, accumulate ? v_load(out) + v : v);
+    }
+}
+
+static const uint8_t *panel_of(const struct projection *w, int r)
+{
+    return (const uint8_t *)w->panels +
+           (size_t)(r / PANEL_ROWS) * panel_size(&w->matrix);
+}
+
+/* Rows [r0, r1) of one byte: the weights are read in their order in memory,
+ * and nothing comes between them. */
+static void matmul_one(float *y, const struct projection *w,
+                       const struct quantised *x, bool accumulate, int t,
+                       int r0, int r1)
+{
+    const int8_t *q = x->q + (size_t)t * (size_t)x->ld;
+    const uint8_t *head = panel_of(w, r0);
+    size_t size = panel_size(&w->matrix);
+    int n_groups = n_groups_of(&w->matrix);
+    for (int r = r0; r < r1; r += PANEL_ROWS, head += size) {
+        vint sums[PANEL_VECTORS];
+        product_row(sums, head + PANEL_HEAD_SIZE, q, x->sum[t], n_groups);
+        put_outputs(y + r, sums, x->scale[t], head, accumulate, r1 - r);
+    }
+}
+
+/* Rows [r0, r1), at most two panels, r0 at the begin of one. */
+static void matmul_panels(float *y, size_t ld, const struct projection *w,
+                          const struct quantised *x, bool accumulate, int t0,
+                          int t1, int r0, int r1)
+{
+    bool is_pair = r1 - r0 > PANEL_ROWS;
+    const uint8_t *head[2] = {panel_of(w, r0),
+                              panel_of(w, is_pair ? r0 + PANEL_ROWS : r0)};
+    int n = is_pair ? PANEL_ROWS : r1 - r0;
+    struct tile tile = {
+        .panel = {head[0] + PANEL_HEAD_SIZE, head[1] + PANEL_HEAD_SIZE},
+        .ld = (size_t)x->ld,
+        .n_groups = n_groups_of(&w->matrix),
+    };
+    for (int t = t0; t < t1; t += tile.n_t) {
+        vint sums[V_TILE][2][PANEL_VECTORS];
+        tile.x = x->q + (size_t)t * tile.ld;
+        tile.x_sum = x->sum + t;
+        tile.n_t = t1 - t < V_TILE ? t1 - t : V_TILE;
+        product(sums, &tile);
+        for (int i = 0; i < tile.n_t; i++) {
+            float *out = y + (size_t)(t + i) * ld + r0;
+            float scale = x->scale[t + i];
+            put_outputs(out, sums[i][0], scale, head[0], accumulate, n);
+            put_outputs(out + n, sums[i][1], scale, head[1], accumulate,
+                        r1 - r0 - n);
+        }
+    }
+}
+
+static void matmul(float *y, size_t ld, const struct projection *w,
+                   const struct quantised *x, bool accumulate, int t0, int t1,
+                   int r0, int r1)
+{
+    if (t1 - t0 == 1) {
+        matmul_one(y + (size_t)t0 * ld, w, x, accumulate, t0, r0, r1);
+        return;
+    }
+    for (int r = r0; r < r1; r += 2 * PANEL_ROWS) {
+        int end = r1 - r < 2 * PANEL_ROWS ? r1 : r + 2 * PANEL_ROWS;
+        matmul_panels(y, ld, w, x, accumulate, t0, t1, r, end);
+    }
+}
+
+/* ---- products of floats ---------------------------------------------------
+ *
+ * Weights are read as the file has them.  Vectors lie along the columns:
+ * FLOAT_VECTORS of them are the lanes of exact.h.
+ */
+enum {
+    FLOAT_VECTORS = EXACT_FLOAT_LANES / V_LANES,
+    FLOAT_ROWS_OF_ONE = 8, /* rows of weights that meet one of activations */
+    FLOAT_SUMS = V_FLOAT_ROWS * V_FLOAT_TILE > FLOAT_ROWS_OF_ONE
+                     ? V_FLOAT_ROWS *V_FLOAT_TILE
+                     : FLOAT_ROWS_OF_ONE
+};
+
+/* Rows of weights and of activations, and where their products go. */
+struct float_tile {
+    float *y; /* [t][ld] */
+    size_t ld;
+    struct tensor w; /* [r][cols] */
+    const float *x;  /* [t][ld_x] */
+    size_t ld_x;
+    int cols;
+    bool accumulate;
+};
+
+static inline __attribute__((always_inline)) vfloat
+v_load_weights(const uint8_t *w, const enum dtype dtype)
+{
+    vfloat x;
+    if (dtype == DTYPE_F32) {
+        memcpy(&x, w, sizeof x);
+        return x;
+    }
+    vint half = v_load_halves(w);
+    if (dtype == DTYPE_BF16)
+        return (vfloat)(half << 16);
+    const vint magnitude = (vint)v_set1(exact_float(0x7fff));
+    x = (vfloat)((half & magnitude) << 13) * v_set1(EXACT_HALF_SCALE);
+    return (vfloat)((vint)x | (half & ~magnitude) << 16);
+}
+
+/* What the lanes sum to, with columns from first on. */
+static float float_total(float lane[EXACT_FLOAT_LANES],
+                         const struct float_tile *tile, int r, const float *x,
+                         int first)
+{
+    for (int k = first; k < tile->cols; k++) {
+        float weight, *sum = &lane[k % EXACT_FLOAT_LANES];
+        size_t at = (size_t)r * (size_t)tile->cols + (size_t)k;
+        tensor_read_floats(&weight, &tile->w, at, 1);
+        *sum = fmaf(weight, x[k], *sum);
+    }
+#pragma GCC unroll 4
+    for (int s = EXACT_FLOAT_LANES / 2; s > 0; s /= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < s; i++)
+            lane[i] += lane[i + s];
+    }
+    return lane[0];
+}
+
+/* y[t][r] <- x[t] . w[r] for n_t rows of activations and n_r of weights; all
+ * three are constants. */
+static inline __attribute__((always_inline)) void
+float_product(const struct float_tile *tile, const int n_r, const int n_t,
+              const enum dtype dtype)
+{
+    size_t size = dtype == DTYPE_F32 ? 4 : 2, cols = (size_t)tile->cols;
+    vfloat sum[FLOAT_SUMS][FLOAT_VECTORS] = {{{0}}};
+    int n = tile->cols - tile->cols % EXACT_FLOAT_LANES;
+    for (int k = 0; k < n; k += EXACT_FLOAT_LANES) {
+#pragma GCC unroll 4
+        for (int v = 0; v < FLOAT_VECTORS; v++) {
+            size_t at = (size_t)(k + v * V_LANES);
+            const uint8_t *w = (const uint8_t *)tile->w.data + at * size;
+            vfloat x[V_FLOAT_TILE];
+#pragma GCC unroll 8
+            for (int t = 0; t < n_t; t++)
+                x[t] = v_load(tile->x + (size_t)t * tile->ld_x + at);
+#pragma GCC unroll 8
+            for (int r = 0; r < n_r; r++) {
+                vfloat weights =
+                    v_load_weights(w + (size_t)r * cols * size, dtype);
+#pragma GCC unroll 8
+                for (int t = 0; t < n_t; t++)
+                    sum[r * n_t + t][v] =
+                        v_fma(weights, x[t], sum[r * n_t + t][v]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < n_r; r++) {
+#pragma GCC unroll 8
+        for (int t = 0; t < n_t; t++) {
+            float lane[EXACT_FLOAT_LANES];
+            memcpy(lane, sum[r * n_t + t], sizeof lane);
+            const float *x = tile->x + (size_t)t * tile->ld_x;
+            float total = float_total(lane, tile, r, x, n);
+            float *y = tile->y + (size_t)t * tile->ld + r;
+            *y = tile->accumulate ? *y + total : total;
+        }
+    }
+}
+
+/* The part of the tile from row r and t on. */
+static struct float_tile float_part(const struct float_tile *tile, int r, int t)
+{
+    struct float_tile part = *tile;
+    part.y += (size_t)t * tile->ld + (size_t)r;
+    part.x += (size_t)t * tile->ld_x;
+    part.w.data = (const uint8_t *)tile->w.data +
+                  (size_t)r * (size_t)tile->cols * dtype_size(tile->w.dtype);
+    return part;
+}
+
+/* n_r rows of weights, n_t of activations. */
+static inline __attribute__((always_inline)) void
+float_products(const struct float_tile *tile, int n_r, int n_t,
+               const enum dtype dtype)
+{
+    int t = 0, r = 0;
+    for (; t + V_FLOAT_TILE <= n_t; t += V_FLOAT_TILE) {
+        for (r = 0; r < n_r; r += r + V_FLOAT_ROWS <= n_r ? V_FLOAT_ROWS : 1) {
+            struct float_tile part = float_part(tile, r, t);
+            if (r + V_FLOAT_ROWS <= n_r)
+                float_product(&part, V_FLOAT_ROWS, V_FLOAT_TILE, dtype);
+            else
+                float_product(&part, 1, V_FLOAT_TILE, dtype);
+        }
+    }
+    for (; t < n_t; t++) {
+        for (r = 0; r < n_r;
+             r += r + FLOAT_ROWS_OF_ONE <= n_r ? FLOAT_ROWS_OF_ONE : 1) {
+            struct float_tile part = float_part(tile, r, t);
+            if (r + FLOAT_ROWS_OF_ONE <= n_r)
+                float_product(&part, FLOAT_ROWS_OF_ONE, 1, dtype);
+            else
+                float_product(&part, 1, 1, dtype);
+        }
+    }
+}
+
+/* In blocks of rows of weights that stay near while all activations pass. */
+enum { FLOAT_BLOCK_ROWS = 32 };
+
+static void float_matmul(float *y, size_t ld, const struct matrix *w,
+                         const struct float_rows *x, bool accumulate, int t0,
+                         int t1, int r0, int r1)
+{
+    struct float_tile all = {
+        y,       ld,        {.dtype = w->dtype, .data = w->floats}, x->x, x->ld,
+        w->cols, accumulate};
+    for (int r = r0; r < r1; r += FLOAT_BLOCK_ROWS) {
+        struct float_tile part = float_part(&all, r, t0);
+        int n = r1 - r < FLOAT_BLOCK_ROWS ? r1 - r : FLOAT_BLOCK_ROWS;
+        if (w->dtype == DTYPE_F32)
+            float_products(&part, n, t1 - t0, DTYPE_F32);
+        else if (w->dtype == DTYPE_BF16)
+            float_products(&part, n, t1 - t0, DTYPE_BF16);
+        else
+            float_products(&part, n, t1 - t0, DTYPE_F16);
+    }
+}
+
+/* ---- convolution --------------------------------------------------------- */
+
+/* Channels c to c + V_LANES.  d_conv is the job's, a constant where the
+ * window is to stay in registers. */
+static inline __attribute__((always_inline)) void
+conv_silu_vector(const struct conv_job *job, int c, const int d_conv)
+{
+    size_t d_inner = (size_t)job->d_inner;
+    vfloat tap[D_CONV_MAX] = {{0}}, window[D_CONV_MAX] = {{0}};
+#pragma GCC unroll 8
+    for (int k = 0; k < d_conv; k++)
+        tap[k] = v_load(job->conv + (size_t)k * d_inner + c);
+#pragma GCC unroll 8
+    for (int k = 0; k < d_conv - 1; k++)
+        window[k] = v_load(job->history + (size_t)k * d_inner + c);
+
+    vfloat bias = v_load(job->bias + c);
+    for (int t = 0; t < job->n_t; t++) {
+        float *u = job->u + (size_t)t * job->ld + c;
+        window[d_conv - 1] = v_load(u);
+        vfloat a = bias;
+#pragma GCC unroll 8
+        for (int k = 0; k < d_conv; k++)
+            a = v_fma(tap[k], window[k], a);
+        v_store(u, v_silu(a));
+#pragma GCC unroll 8
+        for (int k = 0; k < d_conv - 1; k++)
+            window[k] = window[k + 1];
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < d_conv - 1; k++)
+        v_store(job->history + (size_t)k * d_inner + c, window[k]);
+}
+
+static void conv_silu(const struct conv_job *job, int c0, int c1)
+{
+    int c = c0;
+    for (; c + V_LANES <= c1; c += V_LANES) {
+        if (job->d_conv == 4)
+            conv_silu_vector(job, c, 4);
+        else
+            conv_silu_vector(job, c, job->d_conv);
+    }
+    cpu_scalar.conv_silu(job, c, c1);
+}
+
+/* ---- scan ---------------------------------------------------------------- */
+
+enum { SCAN_TILE = 32, N_GROUPS_MAX = D_STATE_MAX / EXACT_GROUP };
+
+/* Neighbours are added pairwise until one is left. */
+static inline __attribute__((always_inline)) vfloat pairwise_sum(vfloat *p,
+                                                                 int n)
+{
+#pragma GCC unroll 4
+    for (; n > 1; n /= 2) {
+#pragma GCC unroll 8
+        for (int j = 0; j < n / 2; j++)
+            p[j] = p[2 * j] + p[2 * j + 1];
+    }
+    return p[0];
+}
+
+/* sum over n of c[n] * s[n], in groups of EXACT_GROUP added pairwise */
+static inline __attribute__((always_inline)) vfloat
+read_out(const float *c, const vfloat *s, const int d_state)
+{
+    vfloat p[N_GROUPS_MAX] = {{0}};
+#pragma GCC unroll 16
+    for (int j = 0; j < d_state / EXACT_GROUP; j++) {
+        int n = j * EXACT_GROUP;
+        p[j] = v_set1(c[n]) * s[n];
+#pragma GCC unroll 4
+        for (int k = 1; k < EXACT_GROUP; k++)
+            p[j] = v_fma(v_set1(c[n + k]), s[n + k], p[j]);
+    }
+    return pairwise_sum(p, d_state / EXACT_GROUP);
+}
+
+/* A tile of the scan: n_v vectors of channels from c on, n_t bytes from t0
+ * on.  The chain from one byte to the next is one fma long; what lies before
+ * and behind it is done for the whole tile at once, so that no latency is
+ * waited for. */
+struct scan_tile {
+    int c, n_v;
+    int t0, n_t;
+    vfloat delta[SCAN_TILE]; /* [n_v][n_t] softplus(dt + dt_bias) */
+    vfloat du[SCAN_TILE];    /* [n_v][n_t] delta * u */
+    vfloat sum[SCAN_TILE];   /* [n_v][n_t] sum over n of C * s */
+};
+
+static void scan_before(struct scan_tile *tile, const struct scan_job *job)
+{
+    for (int v = 0, i = 0; v < tile->n_v; v++) {
+        int c = tile->c + v * V_LANES;
+        vfloat dt_bias = v_load(job->dt_bias + c);
+        for (int t = tile->t0; t < tile->t0 + tile->n_t; t++, i++) {
+            vfloat dt = v_load(job->y + (size_t)t * job->ld_y + c);
+            vfloat u = v_load(job->u + (size_t)t * job->ld_uz + c);
+            tile->delta[i] = v_softplus(dt + dt_bias);
+            tile->du[i] = tile->delta[i] * u;
+        }
+    }
+}
+
+/* A tile of one byte: the states are walked in their order in memory. */
+static void scan_states_wide(struct scan_tile *tile, const struct scan_job *job)
+{
+    vfloat sum[N_GROUPS_MAX][SCAN_TILE];
+    size_t d_inner = (size_t)job->d_inner;
+    size_t row = (size_t)tile->t0 * job->ld_bc;
+    for (int n = 0; n < job->d_state; n++) {
+        float *s = job->s + (size_t)n * d_inner + tile->c;
+        const float *a = job->a_log2e + (size_t)n * d_inner + tile->c;
+        vfloat b = v_set1(job->b[row + (size_t)n]);
+        vfloat c = v_set1(job->c[row + (size_t)n]);
+        vfloat *group = sum[n / EXACT_GROUP];
+        bool is_first = n % EXACT_GROUP == 0;
+        for (int v = 0; v < tile->n_v; v++, s += V_LANES, a += V_LANES) {
+            vfloat decay = v_exp2_neg(tile->delta[v] * v_load(a));
+            vfloat state = v_fma(decay, v_load(s), tile->du[v] * b);
+            v_store(s, state);
+            group[v] = is_first ? c * state : v_fma(c, state, group[v]);
+        }
+    }
+    for (int v = 0; v < tile->n_v; v++) {
+        vfloat p[N_GROUPS_MAX];
+        int n_groups = job->d_state / EXACT_GROUP;
+        for (int j = 0; j < n_groups; j++)
+            p[j] = sum[j][v];
+        tile->sum[v] = pairwise_sum(p, n_groups);
+    }
+}
+
+/* d_state is the job's, a constant where the states of a vector are to stay
+ * in registers. */
+static inline __attribute__((always_inline)) void
+scan_states(struct scan_tile *tile, const struct scan_job *job,
+            const int d_state)
+{
+    size_t d_inner = (size_t)job->d_inner;
+    for (int v = 0, i = 0; v < tile->n_v; v++) {
+        int c = tile->c + v * V_LANES;
+        vfloat a[D_STATE_MAX], s[D_STATE_MAX];
+#pragma GCC unroll 16
+        for (int n = 0; n < d_state; n++) {
+            a[n] = v_load(job->a_log2e + (size_t)n * d_inner + c);
+            s[n] = v_load(job->s + (size_t)n * d_inner + c);
+        }
+        for (int t = tile->t0; t < tile->t0 + tile->n_t; t++, i++) {
+            const float *b = job->b + (size_t)t * job->ld_bc;
+            vfloat delta = tile->delta[i], du = tile->du[i];
+#pragma GCC unroll 16
+            for (int n = 0; n < d_state; n++)
+                s[n] = v_fma(v_exp2_neg(delta * a[n]), s[n], du * v_set1(b[n]));
+            tile->sum[i] =
+                read_out(job->c + (size_t)t * job->ld_bc, s, d_state);
+        }
+#pragma GCC unroll 16
+        for (int n = 0; n < d_state; n++)
+            v_store(job->s + (size_t)n * d_inner + c, s[n]);
+    }
+}
+
+static void scan_behind(const struct scan_tile *tile,
+                        const struct scan_job *job)
+{
+    for (int v = 0, i = 0; v < tile->n_v; v++) {
+        int c = tile->c + v * V_LANES;
+        vfloat d = v_load(job->d + c);
+        for (int t = tile->t0; t < tile->t0 + tile->n_t; t++, i++) {
+            vfloat u = v_load(job->u + (size_t)t * job->ld_uz + c);
+            vfloat z = v_load(job->z + (size_t)t * job->ld_uz + c);
+            v_store(job->y + (size_t)t * job->ld_y + c,
+                    v_fma(d, u, tile->sum[i]) * v_silu(z));
+        }
+    }
+}
+
+static void scan_tile(struct scan_tile *tile, const struct scan_job *job)
+{
+    scan_before(tile, job);
+    if (tile->n_t == 1)
+        scan_states_wide(tile, job);
+    else if (job->d_state == 16)
+        scan_states(tile, job, 16);
+    else
+        scan_states(tile, job, job->d_state);
+    scan_behind(tile, job);
+}
+
+/* A tile is as long in time as can be, then as wide in channels. */
+static void scan(const struct scan_job *job, int c0, int c1)
+{
+    int n_t = job->n_t < SCAN_TILE ? job->n_t : SCAN_TILE;
+    int n_vectors = (c1 - c0) / V_LANES;
+    struct scan_tile tile = {.c = c0};
+    for (int v = 0; v < n_vectors; v += tile.n_v) {
+        tile.c = c0 + v * V_LANES;
+        tile.n_v =
+            n_vectors - v < SCAN_TILE / n_t ? n_vectors - v : SCAN_TILE / n_t;
+        for (int t = 0; t < job->n_t; t += n_t) {
+            tile.t0 = t;
+            tile.n_t = job->n_t - t < n_t ? job->n_t - t : n_t;
+            scan_tile(&tile, job);
+        }
+    }
+    cpu_scalar.scan(job, c0 + n_vectors * V_LANES, c1);
+}
+
+/* The table, apart from the name. */
+#define V_KERNELS                                                              \
+    .rows_unit = PANEL_ROWS, .channels_unit = V_LANES,                         \
+    .panels_size = panels_size, .pack = pack, .quantise = quantise,            \
+    .norm_quantise = norm_quantise, .matmul = matmul, .norm = norm,            \
+    .float_matmul = float_matmul, .conv_silu = conv_silu, .scan = scan

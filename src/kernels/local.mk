@@ -1,0 +1,11 @@
+# local.mk -- array operations, an implementation an instruction set.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/kernels/cpu_dispatch.c \
+  src/kernels/cpu_kernels.h \
+  src/kernels/cpu_scalar.c \
+  src/kernels/cpu_vector.h \
+  src/kernels/train_dispatch.c \
+  src/kernels/train_kernels.h

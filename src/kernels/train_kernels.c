@@ -1,0 +1,645 @@
+/* train_kernels.c -- the array operations of training on a CPU.
+ *
+ * Compiled once for each level, TRAIN_LEVEL being the name of the table.
+ * There is nothing of a level in the text: loops over LANES and over columns
+ * have no sum across their index, so that the compiler makes vectors of them
+ * without changing a bit.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "kernels/train_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/exact.h"
+
+#ifndef TRAIN_LEVEL
+#define TRAIN_LEVEL      train_plain
+#define TRAIN_LEVEL_NAME "plain"
+#endif
+
+#define LN2 0x1.62e430p-1f
+
+/* ---- products ----------------------------------------------------------- */
+
+/* A tile of c stays in registers, a panel of b in the first cache, a block
+ * of a in the second. */
+enum {
+    TILE_ROWS = 4,
+    TILE_COLUMNS = 32,
+    PANEL_DEPTH = 256,
+    BLOCK_TILES = 16,
+    BLOCK_ROWS = BLOCK_TILES * TILE_ROWS
+};
+
+struct panel {
+    float b[PANEL_DEPTH][TILE_COLUMNS];
+};
+
+struct stack {
+    float a[BLOCK_TILES][PANEL_DEPTH][TILE_ROWS];
+};
+
+/* Where a panel meets a stack. */
+struct corner {
+    int i, n_i; /* rows of c    */
+    int j, n_j; /* columns of c */
+    int k, n_k; /* the sum      */
+};
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Zeros beyond the last column. */
+static void copy_panel(struct panel *panel, const struct product *job,
+                       const struct corner *at)
+{
+    for (int k = 0; k < at->n_k; k++) {
+        const float *from = job->b + (size_t)(at->k + k) * job->ld_b + at->j;
+        memset(panel->b[k], 0, sizeof panel->b[k]);
+        memcpy(panel->b[k], from, sizeof(float) * (size_t)at->n_j);
+    }
+}
+
+/* Beyond the last row, that row again. */
+static void copy_stack(struct stack *stack, const struct product *job,
+                       const struct corner *at)
+{
+    for (int i = 0; i < at->n_i; i += TILE_ROWS) {
+        const float *from[TILE_ROWS];
+        for (int r = 0; r < TILE_ROWS; r++)
+            from[r] = job->a +
+                      (size_t)(at->i + least(i + r, at->n_i - 1)) * job->a_i +
+                      (size_t)at->k * job->a_k;
+        for (int k = 0; k < at->n_k; k++) {
+            for (int r = 0; r < TILE_ROWS; r++)
+                stack->a[i / TILE_ROWS][k][r] = from[r][(size_t)k * job->a_k];
+        }
+    }
+}
+
+/* tile[i][j] = sum over k of a[k][i] b[k][j].  The loops over the tile have
+ * constant bounds and are unrolled: sum lives in registers. */
+static void multiply_tile(float tile[restrict TILE_ROWS][TILE_COLUMNS],
+                          const float a[restrict PANEL_DEPTH][TILE_ROWS],
+                          const float b[restrict PANEL_DEPTH][TILE_COLUMNS],
+                          int n_k)
+{
+    float sum[TILE_ROWS][TILE_COLUMNS];
+    for (int i = 0; i < TILE_ROWS; i++) {
+        for (int j = 0; j < TILE_COLUMNS; j++)
+            sum[i][j] = 0.0f;
+    }
+    for (int k = 0; k < n_k; k++) {
+        for (int i = 0; i < TILE_ROWS; i++) {
+            for (int j = 0; j < TILE_COLUMNS; j++)
+                sum[i][j] = fmaf(a[k][i], b[k][j], sum[i][j]);
+        }
+    }
+    for (int i = 0; i < TILE_ROWS; i++) {
+        for (int j = 0; j < TILE_COLUMNS; j++)
+            tile[i][j] = sum[i][j];
+    }
+}
+
+static void multiply_corner(const struct product *job,
+                            const struct stack *stack,
+                            const struct panel *panel, const struct corner *at)
+{
+    float tile[TILE_ROWS][TILE_COLUMNS];
+    bool accumulate = job->accumulate || at->k > 0;
+    for (int i = 0; i < at->n_i; i += TILE_ROWS) {
+        multiply_tile(tile, stack->a[i / TILE_ROWS], panel->b, at->n_k);
+        for (int r = 0; r < least(TILE_ROWS, at->n_i - i); r++) {
+            float *c = job->c + (size_t)(at->i + i + r) * job->ld_c + at->j;
+            for (int x = 0; x < at->n_j; x++)
+                c[x] = accumulate ? c[x] + tile[r][x] : tile[r][x];
+        }
+    }
+}
+
+/* Sums run over PANEL_DEPTH terms from 0, and are added in turn. */
+static void product(const struct product *job, int i0, int i1)
+{
+    struct panel panel;
+    struct stack stack;
+    struct corner at;
+    for (at.k = 0; at.k < job->n_k; at.k += PANEL_DEPTH) {
+        at.n_k = least(PANEL_DEPTH, job->n_k - at.k);
+        for (at.i = i0; at.i < i1; at.i += BLOCK_ROWS) {
+            at.n_i = least(BLOCK_ROWS, i1 - at.i);
+            copy_stack(&stack, job, &at);
+            for (at.j = 0; at.j < job->n_j; at.j += TILE_COLUMNS) {
+                at.n_j = least(TILE_COLUMNS, job->n_j - at.j);
+                copy_panel(&panel, job, &at);
+                multiply_corner(job, &stack, &panel, &at);
+            }
+        }
+    }
+}
+
+/* ---- norms -------------------------------------------------------------- */
+
+/* As cpu_scalar.c: lane[i] += lane[i + s] for s = 32, 16, .. 1. */
+static float lanes_total(float lane[EXACT_LANES])
+{
+    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
+        for (int i = 0; i < s; i++)
+            lane[i] += lane[i + s];
+    }
+    return lane[0];
+}
+
+static float sum_of(const float *x, int n)
+{
+    float lane[EXACT_LANES] = {0};
+    for (int i = 0; i < n; i += EXACT_LANES) {
+        for (int j = 0; j < least(EXACT_LANES, n - i); j++)
+            lane[j] += x[i + j];
+    }
+    return lanes_total(lane);
+}
+
+/* The sum of (x - centre)^2. */
+static float sum_of_squares(const float *x, float centre, int n)
+{
+    float lane[EXACT_LANES] = {0};
+    for (int i = 0; i < n; i += EXACT_LANES) {
+        for (int j = 0; j < least(EXACT_LANES, n - i); j++) {
+            float c = x[i + j] - centre;
+            lane[j] = fmaf(c, c, lane[j]);
+        }
+    }
+    return lanes_total(lane);
+}
+
+/* x = h / rms(h) * weight, or (h - mean) / deviation * weight + bias */
+static void norm_row(const struct norm_pass *job, int t)
+{
+    const float *h = job->h + (size_t)t * (size_t)job->d;
+    float *x = job->x + (size_t)t * (size_t)job->d;
+    float d = (float)job->d;
+    float mean = job->bias ? sum_of(h, job->d) / d : 0.0f;
+    float variance = sum_of_squares(h, mean, job->d) / d;
+    float r = 1.0f / sqrtf(variance + job->epsilon);
+    job->mean[t] = mean;
+    job->r[t] = r;
+    if (job->bias) {
+        for (int i = 0; i < job->d; i++)
+            x[i] = fmaf((h[i] - mean) * r, job->weight[i], job->bias[i]);
+    } else {
+        for (int i = 0; i < job->d; i++)
+            x[i] = h[i] * r * job->weight[i];
+    }
+}
+
+static void norm(const struct norm_pass *job, int t0, int t1)
+{
+    for (int t = t0; t < t1; t++)
+        norm_row(job, t);
+}
+
+/* With c = (h - mean) r and e = dx weight:
+ * dh += r (e - mean of e - c * mean of e c); without mean in RMSNorm */
+static void norm_backward_row(const struct norm_pass *job, float *dh,
+                              const float *dx, int t)
+{
+    const float *h = job->h + (size_t)t * (size_t)job->d;
+    float mean = job->mean[t], r = job->r[t], d = (float)job->d;
+    float along_1[EXACT_LANES] = {0}, along_c[EXACT_LANES] = {0};
+    for (int i = 0; i < job->d; i += EXACT_LANES) {
+        for (int j = 0; j < least(EXACT_LANES, job->d - i); j++) {
+            float e = dx[i + j] * job->weight[i + j];
+            along_1[j] += e;
+            along_c[j] = fmaf(e, (h[i + j] - mean) * r, along_c[j]);
+        }
+    }
+    float e_mean = job->bias ? lanes_total(along_1) / d : 0.0f;
+    float ec_mean = lanes_total(along_c) / d;
+    for (int i = 0; i < job->d; i++) {
+        float c = (h[i] - mean) * r;
+        float e = dx[i] * job->weight[i] - e_mean;
+        dh[i] = fmaf(r, fmaf(-c, ec_mean, e), dh[i]);
+    }
+}
+
+static void norm_backward(const struct norm_pass *job, float *dh,
+                          const float *dx, int t0, int t1)
+{
+    for (int t = t0; t < t1; t++) {
+        size_t row = (size_t)t * (size_t)job->d;
+        norm_backward_row(job, dh + row, dx + row, t);
+    }
+}
+
+/* dweight += sum over t of dx c, dbias += sum over t of dx */
+static void norm_backward_weight(const struct norm_pass *job, float *dweight,
+                                 float *dbias, const float *dx, int n_t, int i0,
+                                 int i1)
+{
+    for (int t = 0; t < n_t; t++) {
+        const float *h = job->h + (size_t)t * (size_t)job->d;
+        const float *dx_t = dx + (size_t)t * (size_t)job->d;
+        float mean = job->mean[t], r = job->r[t];
+        for (int i = i0; i < i1; i++)
+            dweight[i] = fmaf(dx_t[i], (h[i] - mean) * r, dweight[i]);
+        for (int i = i0; i < i1 && dbias; i++)
+            dbias[i] += dx_t[i];
+    }
+}
+
+/* ---- blocks of channels ------------------------------------------------- */
+
+/* The channels [c, c + n) of a block. */
+struct block {
+    int c, n;
+};
+
+static struct block block_of(int index, int d_inner)
+{
+    int c = index * LANES;
+    return (struct block){c, least(LANES, d_inner - c)};
+}
+
+/* Lanes from a row of channels; zeros beyond the last channel. */
+static inline void load(float x[LANES], const float *row, struct block block)
+{
+    if (block.n == LANES) {
+        memcpy(x, row + block.c, sizeof(float) * LANES);
+        return;
+    }
+    for (int j = 0; j < LANES; j++)
+        x[j] = j < block.n ? row[block.c + j] : 0.0f;
+}
+
+static inline void store(float *row, const float x[LANES], struct block block)
+{
+    if (block.n == LANES)
+        memcpy(row + block.c, x, sizeof(float) * LANES);
+    else
+        memcpy(row + block.c, x, sizeof(float) * (size_t)block.n);
+}
+
+static inline void add_to(float *row, const float x[LANES], struct block block)
+{
+    for (int j = 0; j < block.n; j++)
+        row[block.c + j] += x[j];
+}
+
+/* x[i] += x[i + s] for s = 8, 4, 2, 1 */
+static inline float total(float x[LANES])
+{
+    for (int j = 0; j < 8; j++)
+        x[j] += x[j + 8];
+    for (int j = 0; j < 4; j++)
+        x[j] += x[j + 4];
+    return (x[0] + x[2]) + (x[1] + x[3]);
+}
+
+static inline float sigmoid(float x)
+{
+    return 1.0f / (1.0f + exact_exp(-x));
+}
+
+/* silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x))) */
+static inline float silu_slope(float x)
+{
+    float s = sigmoid(x);
+    return s * fmaf(x, 1.0f - s, 1.0f);
+}
+
+/* ---- convolution -------------------------------------------------------- */
+
+/* Row t of the inputs; those before the window are in the history. */
+static const float *conv_input(const struct conv_pass *job, int t)
+{
+    if (t >= 0)
+        return job->in + (size_t)t * job->ld_in;
+    return job->history + (size_t)(t + job->d_conv - 1) * (size_t)job->d_inner;
+}
+
+/* a = bias + sum over taps k of conv[k] * input[t - (d_conv - 1) + k] */
+static void convolve(float a[LANES], const struct conv_pass *job, int t,
+                     float conv[D_CONV_MAX][LANES], struct block block)
+{
+    float x[LANES];
+    load(a, job->bias, block);
+    for (int k = 0; k < job->d_conv; k++) {
+        load(x, conv_input(job, t - (job->d_conv - 1) + k), block);
+        for (int j = 0; j < LANES; j++)
+            a[j] = fmaf(conv[k][j], x[j], a[j]);
+    }
+}
+
+static void load_taps(float conv[D_CONV_MAX][LANES],
+                      const struct conv_pass *job, struct block block)
+{
+    for (int k = 0; k < job->d_conv; k++)
+        load(conv[k], job->conv + (size_t)k * (size_t)job->d_inner, block);
+}
+
+/* u = silu(a) */
+static void conv(const struct conv_pass *job, int index)
+{
+    struct block block = block_of(index, job->d_inner);
+    size_t d_inner = (size_t)job->d_inner;
+    float taps[D_CONV_MAX][LANES], a[LANES];
+    load_taps(taps, job, block);
+    for (int t = 0; t < job->n_t; t++) {
+        convolve(a, job, t, taps, block);
+        for (int j = 0; j < LANES; j++)
+            a[j] = exact_silu(a[j]);
+        store(job->u + (size_t)t * d_inner, a, block);
+    }
+    for (int k = 0; k < job->d_conv - 1; k++) {
+        load(a, conv_input(job, job->n_t - (job->d_conv - 1) + k), block);
+        store(job->history_after + (size_t)k * d_inner, a, block);
+    }
+}
+
+/* da = du silu'(a); dbias += da; dconv[k] += da input[t - (d_conv - 1) + k] */
+static void conv_backward_taps(const struct conv_pass *job,
+                               float taps[D_CONV_MAX][LANES],
+                               struct block block)
+{
+    float dtaps[D_CONV_MAX][LANES] = {{0}}, dbias[LANES] = {0};
+    float a[LANES], x[LANES];
+    for (int t = 0; t < job->n_t; t++) {
+        float *da = job->da + (size_t)t * LANES;
+        convolve(a, job, t, taps, block);
+        load(x, job->du + (size_t)t * (size_t)job->d_inner, block);
+        for (int j = 0; j < LANES; j++)
+            da[j] = x[j] * silu_slope(a[j]);
+        for (int j = 0; j < LANES; j++)
+            dbias[j] += da[j];
+        for (int k = 0; k < job->d_conv; k++) {
+            load(x, conv_input(job, t - (job->d_conv - 1) + k), block);
+            for (int j = 0; j < LANES; j++)
+                dtaps[k][j] = fmaf(da[j], x[j], dtaps[k][j]);
+        }
+    }
+    add_to(job->dbias, dbias, block);
+    for (int k = 0; k < job->d_conv; k++)
+        add_to(job->dconv + (size_t)k * (size_t)job->d_inner, dtaps[k], block);
+}
+
+/* din[t] = sum over taps k of conv[k] * da[t + (d_conv - 1) - k] */
+static void conv_backward(const struct conv_pass *job, int index)
+{
+    struct block block = block_of(index, job->d_inner);
+    float taps[D_CONV_MAX][LANES];
+    load_taps(taps, job, block);
+    conv_backward_taps(job, taps, block);
+    for (int t = 0; t < job->n_t; t++) {
+        float din[LANES] = {0};
+        for (int k = job->d_conv - 1; k >= 0; k--) {
+            int at = t + job->d_conv - 1 - k;
+            const float *da = job->da + (size_t)at * LANES;
+            if (at >= job->n_t)
+                break;
+            for (int j = 0; j < LANES; j++)
+                din[j] = fmaf(taps[k][j], da[j], din[j]);
+        }
+        store(job->din + (size_t)t * job->ld_in, din, block);
+    }
+}
+
+/* ---- selective scan ------------------------------------------------------
+ *
+ * delta = softplus(v + dt_bias)
+ * s     = exp(delta A) s + delta u B
+ * y     = (sum over n of C s + D u) silu(z)
+ */
+
+/* What all of a block's steps need. */
+struct scan_block {
+    struct block block;
+    float a[D_STATE_MAX][LANES]; /* A log2 e */
+    float d[LANES], dt_bias[LANES];
+};
+
+/* One step: v is v + dt_bias.  Of the backward pass, g is the derivative by
+ * the sum over n. */
+struct scan_step {
+    float v[LANES], delta[LANES], u[LANES], z[LANES];
+    float g[LANES], ddelta[LANES], du[LANES];
+};
+
+static void load_scan_block(struct scan_block *k, const struct scan_pass *job,
+                            int index)
+{
+    k->block = block_of(index, job->d_inner);
+    for (int n = 0; n < job->d_state; n++)
+        load(k->a[n], job->a_log2e + (size_t)n * (size_t)job->d_inner,
+             k->block);
+    load(k->d, job->d, k->block);
+    load(k->dt_bias, job->dt_bias, k->block);
+}
+
+static inline void load_step(struct scan_step *step, const struct scan_block *k,
+                             const struct scan_pass *job, int t)
+{
+    size_t row = (size_t)t * (size_t)job->d_inner;
+    load(step->v, job->v + row, k->block);
+    load(step->u, job->u + row, k->block);
+    load(step->z, job->z + (size_t)t * job->ld_z, k->block);
+    for (int j = 0; j < LANES; j++)
+        step->v[j] += k->dt_bias[j];
+    for (int j = 0; j < LANES; j++)
+        step->delta[j] = exact_softplus(step->v[j]);
+}
+
+/* sum over n of c[n] s[n], in groups of EXACT_GROUP added pairwise.
+ * s: [d_state][LANES] */
+static inline void read_out(float y[LANES], const float *c, const float *s,
+                            int d_state)
+{
+    float p[D_STATE_MAX / EXACT_GROUP][LANES];
+    int groups = d_state / EXACT_GROUP;
+    for (int i = 0; i < groups; i++) {
+        const float *c_i = c + i * EXACT_GROUP;
+        const float *s_i = s + i * EXACT_GROUP * LANES;
+        for (int j = 0; j < LANES; j++)
+            p[i][j] = c_i[0] * s_i[j];
+        for (int k = 1; k < EXACT_GROUP; k++) {
+            for (int j = 0; j < LANES; j++)
+                p[i][j] = fmaf(c_i[k], s_i[k * LANES + j], p[i][j]);
+        }
+    }
+    for (; groups > 1; groups /= 2) {
+        for (int i = 0; i < groups / 2; i++) {
+            for (int j = 0; j < LANES; j++)
+                p[i][j] = p[2 * i][j] + p[2 * i + 1][j];
+        }
+    }
+    memcpy(y, p[0], sizeof p[0]);
+}
+
+static void scan(const struct scan_pass *job, int index)
+{
+    struct scan_block k;
+    struct scan_step step;
+    float s[D_STATE_MAX][LANES], y[LANES], w[LANES];
+    size_t d_inner = (size_t)job->d_inner;
+    load_scan_block(&k, job, index);
+    for (int n = 0; n < job->d_state; n++)
+        load(s[n], job->s + (size_t)n * d_inner, k.block);
+
+    for (int t = 0; t < job->n_t; t++) {
+        const float *b = job->b + (size_t)t * job->ld_bc;
+        load_step(&step, &k, job, t);
+        for (int j = 0; j < LANES; j++)
+            w[j] = step.delta[j] * step.u[j];
+        for (int n = 0; n < job->d_state; n++) {
+            for (int j = 0; j < LANES; j++)
+                s[n][j] = fmaf(exact_exp2_neg(step.delta[j] * k.a[n][j]),
+                               s[n][j], w[j] * b[n]);
+        }
+        read_out(y, job->c + (size_t)t * job->ld_bc, s[0], job->d_state);
+        for (int j = 0; j < LANES; j++)
+            y[j] = fmaf(k.d[j], step.u[j], y[j]) * exact_silu(step.z[j]);
+        store(job->y + (size_t)t * d_inner, y, k.block);
+    }
+    for (int n = 0; n < job->d_state; n++)
+        store(job->s_after + (size_t)n * d_inner, s[n], k.block);
+}
+
+/* The states before each step and after the last, and the decays of each
+ * step: kept for one block, made again for every backward pass. */
+static void scan_again(const struct scan_pass *job, const struct scan_block *k)
+{
+    struct scan_step step;
+    float w[LANES];
+    size_t row = (size_t)job->d_state * LANES;
+    for (int n = 0; n < job->d_state; n++)
+        load(job->states + (size_t)n * LANES,
+             job->s + (size_t)n * (size_t)job->d_inner, k->block);
+
+    for (int t = 0; t < job->n_t; t++) {
+        const float *b = job->b + (size_t)t * job->ld_bc;
+        const float *s = job->states + (size_t)t * row;
+        float *after = job->states + (size_t)(t + 1) * row;
+        float *decay = job->decays + (size_t)t * row;
+        load_step(&step, k, job, t);
+        for (int j = 0; j < LANES; j++)
+            w[j] = step.delta[j] * step.u[j];
+        for (int n = 0; n < job->d_state; n++) {
+            int at = n * LANES;
+            for (int j = 0; j < LANES; j++)
+                decay[at + j] = exact_exp2_neg(step.delta[j] * k->a[n][j]);
+            for (int j = 0; j < LANES; j++)
+                after[at + j] = fmaf(decay[at + j], s[at + j], w[j] * b[n]);
+        }
+    }
+}
+
+/* What flows backward in time, and the sums over time. */
+struct scan_gradients {
+    float ds[D_STATE_MAX][LANES];
+    float da[D_STATE_MAX][LANES];
+    float dd[LANES], ddt_bias[LANES];
+};
+
+/* The recurrence of one step backward.  With e = ds + g C:
+ *     dC     = sum over channels of g s
+ *     dB     = sum over channels of e delta u
+ *     du    += e delta B
+ *     ddelta = e (s_before decay A + u B)
+ *     dA    += e s_before decay delta
+ *     ds     = e decay, of the step before                            */
+static void scan_backward_states(struct scan_gradients *grad,
+                                 struct scan_step *step,
+                                 const struct scan_pass *job,
+                                 const struct scan_block *k, int t, float *dbc)
+{
+    size_t row = (size_t)job->d_state * LANES;
+    const float *b = job->b + (size_t)t * job->ld_bc;
+    const float *c = job->c + (size_t)t * job->ld_bc;
+    const float *before = job->states + (size_t)t * row;
+    const float *after = before + row;
+    const float *decay = job->decays + (size_t)t * row;
+    float dxb[LANES] = {0}, ddelta[LANES] = {0}, db[LANES], dc[LANES];
+    for (int n = 0; n < job->d_state; n++) {
+        int at = n * LANES;
+        for (int j = 0; j < LANES; j++) {
+            float e = fmaf(step->g[j], c[n], grad->ds[n][j]);
+            float q = e * before[at + j] * decay[at + j] * LN2;
+            dc[j] = step->g[j] * after[at + j];
+            db[j] = e * (step->delta[j] * step->u[j]);
+            dxb[j] = fmaf(e, b[n], dxb[j]);
+            ddelta[j] = fmaf(q, k->a[n][j], ddelta[j]);
+            grad->da[n][j] = fmaf(q, step->delta[j], grad->da[n][j]);
+            grad->ds[n][j] = e * decay[at + j];
+        }
+        dbc[n] = total(db);
+        dbc[job->d_state + n] = total(dc);
+    }
+    for (int j = 0; j < LANES; j++)
+        step->ddelta[j] = fmaf(dxb[j], step->u[j], ddelta[j]);
+    for (int j = 0; j < LANES; j++)
+        step->du[j] = fmaf(dxb[j], step->delta[j], step->du[j]);
+}
+
+/* y = (sum + D u) silu(z), then the recurrence, then delta. */
+static void scan_backward_step(struct scan_gradients *grad,
+                               const struct scan_pass *job,
+                               const struct scan_block *k, int t, float *dbc)
+{
+    struct scan_step step;
+    float dy[LANES], y[LANES], dz[LANES];
+    size_t row = (size_t)t * (size_t)job->d_inner;
+    const float *after =
+        job->states + (size_t)(t + 1) * (size_t)job->d_state * LANES;
+    load_step(&step, k, job, t);
+    load(dy, job->dy + row, k->block);
+    read_out(y, job->c + (size_t)t * job->ld_bc, after, job->d_state);
+    for (int j = 0; j < LANES; j++) {
+        step.g[j] = dy[j] * exact_silu(step.z[j]);
+        y[j] = fmaf(k->d[j], step.u[j], y[j]);
+        dz[j] = dy[j] * y[j] * silu_slope(step.z[j]);
+        step.du[j] = step.g[j] * k->d[j];
+        grad->dd[j] = fmaf(step.g[j], step.u[j], grad->dd[j]);
+    }
+    scan_backward_states(grad, &step, job, k, t, dbc);
+    for (int j = 0; j < LANES; j++)
+        step.ddelta[j] *= sigmoid(step.v[j]);
+    for (int j = 0; j < LANES; j++)
+        grad->ddt_bias[j] += step.ddelta[j];
+    store(job->dz + (size_t)t * job->ld_z, dz, k->block);
+    store(job->du + row, step.du, k->block);
+    store(job->dv + row, step.ddelta, k->block);
+}
+
+static void scan_backward(const struct scan_pass *job, int index)
+{
+    struct scan_block k;
+    struct scan_gradients grad = {.dd = {0}};
+    size_t d_inner = (size_t)job->d_inner;
+    size_t n_blocks = (size_t)blocks_of(job->d_inner);
+    load_scan_block(&k, job, index);
+    scan_again(job, &k);
+    for (int t = job->n_t - 1; t >= 0; t--) {
+        size_t at = (size_t)t * n_blocks + (size_t)index;
+        scan_backward_step(&grad, job, &k, t,
+                           job->dbc + at * 2 * (size_t)job->d_state);
+    }
+    for (int n = 0; n < job->d_state; n++)
+        add_to(job->da_log2e + (size_t)n * d_inner, grad.da[n], k.block);
+    add_to(job->dd, grad.dd, k.block);
+    add_to(job->ddt_bias, grad.ddt_bias, k.block);
+}
+
+const struct train_kernels TRAIN_LEVEL = {
+    .name = TRAIN_LEVEL_NAME,
+    .product = product,
+    .norm = norm,
+    .norm_backward = norm_backward,
+    .norm_backward_weight = norm_backward_weight,
+    .conv = conv,
+    .conv_backward = conv_backward,
+    .scan = scan,
+    .scan_backward = scan_backward,
+};

@@ -1,0 +1,211 @@
+/* catalog.c -- finds weight files: by path, by name, or the default.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "model/catalog.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const suffixes[] = {
+    [CATALOG_MODEL] = ".safetensors", [CATALOG_HEAD] = ".head"};
+
+static bool has_suffix(const char *name, enum catalog_kind kind)
+{
+    size_t n = strlen(name), n_suffix = strlen(suffixes[kind]);
+    return n > n_suffix && strcmp(name + n - n_suffix, suffixes[kind]) == 0;
+}
+
+static const struct catalog_entry *
+lookup(const struct catalog *catalog, const char *name, enum catalog_kind kind)
+{
+    for (size_t i = 0; i < catalog->n; i++) {
+        if (catalog->entries[i].kind == kind &&
+            strcmp(catalog->entries[i].name, name) == 0)
+            return &catalog->entries[i];
+    }
+    return NULL;
+}
+
+/* Takes over name and path. */
+static enum status append(struct catalog *catalog, enum catalog_kind kind,
+                          char *name, char *path, uint64_t size)
+{
+    size_t n = catalog->n;
+    struct catalog_entry *entries =
+        realloc(catalog->entries, (n + 1) * sizeof *entries);
+    if (!entries) {
+        free(name);
+        free(path);
+        return fail_memory("the list of models");
+    }
+    entries[n] = (struct catalog_entry){kind, name, path, size};
+    catalog->entries = entries;
+    catalog->n++;
+    return OK;
+}
+
+static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
+                            const char *folder, const char *file)
+{
+    struct stat st;
+    char *path, *name;
+    if (asprintf(&path, "%s/%s", folder, file) < 0)
+        return fail_memory("the list of models");
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
+        free(path);
+        return OK;
+    }
+    name = strndup(file, strlen(file) - strlen(suffixes[kind]));
+    if (!name) {
+        free(path);
+        return fail_memory("the list of models");
+    }
+    if (lookup(catalog, name, kind)) {
+        free(name);
+        free(path);
+        return OK;
+    }
+    return append(catalog, kind, name, path, (uint64_t)st.st_size);
+}
+
+static enum status add_folder(struct catalog *catalog, const char *folder)
+{
+    enum status status = OK;
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return OK;
+    for (struct dirent *d; status == OK && (d = readdir(dir));) {
+        if (has_suffix(d->d_name, CATALOG_MODEL))
+            status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);
+        else if (has_suffix(d->d_name, CATALOG_HEAD))
+            status = add_file(catalog, CATALOG_HEAD, folder, d->d_name);
+    }
+    closedir(dir);
+    return status;
+}
+
+/* The folder of the running program; false when it is not known. */
+static bool program_folder(char folder[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    if (n <= 0)
+        return false;
+    folder[n] = '\0';
+    char *slash = strrchr(folder, '/');
+    if (!slash)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct catalog_entry *x = a, *y = b;
+    if (x->kind != y->kind)
+        return x->kind < y->kind ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static enum status add_relative(struct catalog *catalog)
+{
+    static const char *const places[] = {"../share/mambyte/weights", "weights",
+                                         "../weights"};
+    char base[PATH_MAX], folder[PATH_MAX + 32];
+    if (!program_folder(base))
+        return OK;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        snprintf(folder, sizeof folder, "%s/%s", base, places[i]);
+        TRY(add_folder(catalog, folder));
+    }
+    return OK;
+}
+
+enum status catalog_open(struct catalog *catalog)
+{
+    *catalog = (struct catalog){0};
+    enum status status = add_folder(catalog, MAMBYTE_DATADIR "/weights");
+    if (status == OK)
+        status = add_relative(catalog);
+    if (status != OK) {
+        catalog_close(catalog);
+        return status;
+    }
+    if (catalog->n > 0)
+        qsort(catalog->entries, catalog->n, sizeof *catalog->entries,
+              compare_names);
+    return OK;
+}
+
+void catalog_close(struct catalog *catalog)
+{
+    for (size_t i = 0; i < catalog->n; i++) {
+        free(catalog->entries[i].name);
+        free(catalog->entries[i].path);
+    }
+    free(catalog->entries);
+    *catalog = (struct catalog){0};
+}
+
+static enum status choose(char **path, const struct catalog *catalog,
+                          const char *name)
+{
+    const struct catalog_entry *entry =
+        lookup(catalog, name ? name : CATALOG_DEFAULT, CATALOG_MODEL);
+    if (!entry && !name && catalog->n > 0 &&
+        catalog->entries[0].kind == CATALOG_MODEL)
+        entry = &catalog->entries[0];
+    if (!entry && name)
+        return fail(E_MODEL, "there is no model named '%s'; see --list-models",
+                    name);
+    if (!entry)
+        return fail(E_MODEL, "no model is installed; name a weight file "
+                             "with --model or MAMBYTE_MODEL");
+    *path = strdup(entry->path);
+    return *path ? OK : fail_memory("the name of the model");
+}
+
+enum status catalog_find(char **path, const char *choice)
+{
+    *path = NULL;
+    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL))) {
+        *path = strdup(choice);
+        return *path ? OK : fail_memory("the name of the model");
+    }
+    struct catalog catalog;
+    TRY(catalog_open(&catalog));
+    enum status status = choose(path, &catalog, choice);
+    catalog_close(&catalog);
+    return status;
+}
+
+static enum status choose_head(char **path, const struct catalog *catalog,
+                               const char *name)
+{
+    const struct catalog_entry *entry = lookup(catalog, name, CATALOG_HEAD);
+    if (!entry)
+        return fail(E_MODEL, "there is no head named '%s'; see --list-models",
+                    name);
+    *path = strdup(entry->path);
+    return *path ? OK : fail_memory("the name of the head");
+}
+
+enum status catalog_find_head(char **path, const char *choice)
+{
+    *path = NULL;
+    if (strchr(choice, '/') || has_suffix(choice, CATALOG_HEAD)) {
+        *path = strdup(choice);
+        return *path ? OK : fail_memory("the name of the head");
+    }
+    struct catalog catalog;
+    TRY(catalog_open(&catalog));
+    enum status status = choose_head(path, &catalog, choice);
+    catalog_close(&catalog);
+    return status;
+}

@@ -1,0 +1,67 @@
+/* describe.c -- what a model is, in lines for people.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "model/describe.h"
+
+#include <inttypes.h>
+
+#include "base/message.h"
+
+enum status describe_text(struct sink *out, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20 || c == 0x7f)
+            TRY(sink_format(out, "\\x%02X", c));
+        else
+            TRY(sink_write(out, text, 1));
+    }
+    return sink_text(out, "\n");
+}
+
+enum status describe_key(struct sink *out, const char *key)
+{
+    return sink_format(out, "%-17s ", key);
+}
+
+static enum status print_size(struct sink *out, const char *key, int size)
+{
+    TRY(describe_key(out, key));
+    return sink_format(out, "%d\n", size);
+}
+
+static const char *weights_of(const struct model *model)
+{
+    const struct matrix *matrix = &model->layers[0].in_proj;
+    return matrix->q ? "int8" : dtype_name(matrix->dtype);
+}
+
+enum status describe_model(struct sink *out, const struct model *model)
+{
+    const struct model_config *c = &model->config;
+    char size[16];
+    TRY(describe_key(out, "parameters"));
+    TRY(sink_format(out, "%" PRIu64 "\n", model->n_parameters));
+    TRY(describe_key(out, "weights"));
+    TRY(sink_format(out, "%s\n", weights_of(model)));
+    TRY(print_size(out, "layers", c->n_layer));
+    TRY(print_size(out, "d_model", c->d_model));
+    TRY(print_size(out, "d_inner", c->d_inner));
+    TRY(print_size(out, "d_state", c->d_state));
+    TRY(print_size(out, "d_conv", c->d_conv));
+    TRY(print_size(out, "dt_rank", c->dt_rank));
+    TRY(describe_key(out, "norm"));
+    TRY(sink_format(out, "%s, epsilon %g\n",
+                    c->has_norm_bias ? "LayerNorm" : "RMSNorm",
+                    (double)c->norm_epsilon));
+    TRY(describe_key(out, "head"));
+    TRY(sink_format(out, "%s\n",
+                    c->is_tied ? "tied to the embedding" : "of its own"));
+    if (c->begin_byte >= 0)
+        TRY(print_size(out, "begin byte", c->begin_byte));
+    else
+        TRY(sink_format(out, "%-17s none\n", "begin byte"));
+    message_size(size, (double)model_state_floats(c) * sizeof(float));
+    return sink_format(out, "%-17s %s\n", "state of a stream", size);
+}

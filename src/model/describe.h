@@ -1,0 +1,21 @@
+/* describe.h -- what a model is, in lines for people.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_DESCRIBE_H
+#define MAMBYTE_DESCRIBE_H
+
+#include "base/byteio.h"
+#include "base/status.h"
+#include "model/model.h"
+
+/* A key in a column of its own; the value follows. */
+enum status describe_key(struct sink *out, const char *key);
+
+/* Text from a file, which may want to command the terminal; and a newline. */
+enum status describe_text(struct sink *out, const char *text);
+
+/* Parameters, weights, shape, norm, head, begin byte. */
+enum status describe_model(struct sink *out, const struct model *model);
+
+#endif

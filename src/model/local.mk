@@ -1,0 +1,18 @@
+# local.mk -- weight files, and the model that is bound from them.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/model/catalog.c \
+  src/model/catalog.h \
+  src/model/describe.c \
+  src/model/describe.h \
+  src/model/model.c \
+  src/model/model.h \
+  src/model/quantise.h \
+  src/model/safetensors.c \
+  src/model/safetensors.h \
+  src/model/safetensors_write.c \
+  src/model/safetensors_write.h \
+  src/model/tensor.c \
+  src/model/tensor.h

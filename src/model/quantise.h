@@ -1,0 +1,35 @@
+/* quantise.h -- float32 weights to int8 with one scale a row.
+ *
+ * The rule is that of exact.h for activations: training imitates, export
+ * writes and the engine multiplies the same numbers.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_QUANTISE_H
+#define MAMBYTE_QUANTISE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/exact.h"
+
+/* q: [n], *scale 0 and q all zero where x: [n] holds what is not finite. */
+static inline void quantise_row(int8_t *q, float *scale, const float *x, int n)
+{
+    uint32_t amax = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
+        amax = magnitude > amax ? magnitude : amax;
+    }
+    struct exact_scale s = exact_scale_of(amax);
+    *scale = s.scale;
+    if (s.scale == 0.0f) {
+        memset(q, 0, (size_t)n);
+        return;
+    }
+    for (int i = 0; i < n; i++)
+        q[i] = exact_quantise(x[i], s.inverse);
+}
+
+#endif

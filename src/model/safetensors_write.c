@@ -1,0 +1,274 @@
+/* safetensors_write.c -- writes a .safetensors file, whole or not at all.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "model/safetensors_write.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL /* so that its state may live on our stack */
+#include <xxhash.h>
+
+#include "base/little_endian.h"
+
+enum { ALIGNMENT = 8, LENGTH_BYTES = 8, CHUNK_FLOATS = 4096 };
+
+static size_t elements_of(const struct tensor *tensor)
+{
+    size_t n = 1;
+    for (int i = 0; i < tensor->n_dims; i++)
+        n *= (size_t)tensor->shape[i];
+    return n;
+}
+
+static size_t bytes_of(const struct tensor *tensor)
+{
+    return elements_of(tensor) * dtype_size(tensor->dtype);
+}
+
+/* ---- the header --------------------------------------------------------- */
+
+static void print_string(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *p = text; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '"' || c == '\\')
+            fprintf(out, "\\%c", c);
+        else if (c < ' ')
+            fprintf(out, "\\u%04x", c);
+        else
+            fputc(c, out);
+    }
+    fputc('"', out);
+}
+
+static void print_metadata(FILE *out, const struct safetensors_content *content)
+{
+    fputs("{\"__metadata__\":{", out);
+    for (size_t i = 0; i < content->n_metadata; i++) {
+        if (i > 0)
+            fputc(',', out);
+        print_string(out, content->metadata[i].key);
+        fputc(':', out);
+        print_string(out, content->metadata[i].value);
+    }
+    fputc('}', out);
+}
+
+static void print_tensor(FILE *out, const struct tensor *tensor, size_t begin)
+{
+    fputc(',', out);
+    print_string(out, tensor->name);
+    fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(tensor->dtype));
+    for (int i = 0; i < tensor->n_dims; i++)
+        fprintf(out, "%s%" PRIu64, i > 0 ? "," : "", tensor->shape[i]);
+    fprintf(out, "],\"data_offsets\":[%zu,%zu]}", begin,
+            begin + bytes_of(tensor));
+}
+
+/* *header: the JSON, padded so that data are aligned; to be freed. */
+static enum status make_header(char **header, size_t *n,
+                               const struct safetensors_content *content)
+{
+    FILE *out = open_memstream(header, n);
+    if (!out)
+        return fail_memory("a header");
+    print_metadata(out, content);
+    size_t begin = 0;
+    for (size_t i = 0; i < content->n_tensors; i++) {
+        print_tensor(out, &content->tensors[i], begin);
+        begin += bytes_of(&content->tensors[i]);
+    }
+    fputc('}', out);
+    for (long at = ftell(out); at % ALIGNMENT != 0; at++)
+        fputc(' ', out);
+    return fclose(out) == 0 ? OK : fail_memory("a header");
+}
+
+/* ---- the whole ---------------------------------------------------------- */
+
+static void store_float(uint8_t *p, const uint8_t *x)
+{
+    uint32_t bits;
+    memcpy(&bits, x, sizeof bits);
+    store_le(p, bits, 4);
+}
+
+/* x: [n] floats, perhaps not aligned. */
+static bool write_floats(FILE *out, const uint8_t *x, size_t n)
+{
+    uint8_t chunk[4 * CHUNK_FLOATS];
+    for (size_t done = 0; done < n;) {
+        size_t m = n - done < CHUNK_FLOATS ? n - done : CHUNK_FLOATS;
+        for (size_t i = 0; i < m; i++)
+            store_float(chunk + 4 * i, x + 4 * (done + i));
+        if (fwrite(chunk, 4, m, out) != m)
+            return false;
+        done += m;
+    }
+    return true;
+}
+
+static bool write_tensor(FILE *out, const struct tensor *tensor)
+{
+    size_t n = elements_of(tensor);
+    if (tensor->dtype == DTYPE_F32)
+        return write_floats(out, tensor->data, n);
+    return fwrite(tensor->data, dtype_size(tensor->dtype), n, out) == n;
+}
+
+static bool write_content(FILE *out, const char *header, size_t n_header,
+                          const struct safetensors_content *content)
+{
+    uint8_t length[LENGTH_BYTES];
+    store_le(length, n_header, LENGTH_BYTES);
+    bool is_written = fwrite(length, 1, LENGTH_BYTES, out) == LENGTH_BYTES &&
+                      fwrite(header, 1, n_header, out) == n_header;
+    for (size_t i = 0; is_written && i < content->n_tensors; i++)
+        is_written = write_tensor(out, &content->tensors[i]);
+    return is_written && fflush(out) == 0;
+}
+
+static enum status write_stream(FILE *out,
+                                const struct safetensors_content *content)
+{
+    char *header = NULL;
+    size_t n_header = 0;
+    enum status status = make_header(&header, &n_header, content);
+    if (status == OK && !write_content(out, header, n_header, content))
+        status = fail(E_IO, "%s", strerror(errno));
+    free(header);
+    return status;
+}
+
+enum status safetensors_write_memory(uint8_t **bytes, size_t *n,
+                                     const struct safetensors_content *content)
+{
+    *bytes = NULL;
+    FILE *out = open_memstream((char **)bytes, n);
+    if (!out)
+        return fail_memory("a model");
+    enum status status = write_stream(out, content);
+    if (fclose(out) != 0 && status == OK)
+        status = fail_memory("a model");
+    if (status != OK) {
+        free(*bytes);
+        *bytes = NULL;
+    }
+    return status;
+}
+
+/* ---- the file ----------------------------------------------------------- */
+
+/* Closes fd in any case. */
+static enum status fill_file(int fd, bool is_regular,
+                             const struct safetensors_content *content)
+{
+    FILE *out = fdopen(fd, "wb");
+    if (!out) {
+        close(fd);
+        return fail_memory("a file");
+    }
+    enum status status = write_stream(out, content);
+    if (status == OK && is_regular && fsync(fd) != 0)
+        status = fail(E_IO, "%s", strerror(errno));
+    if (fclose(out) != 0 && status == OK)
+        status = fail(E_IO, "%s", strerror(errno));
+    return status;
+}
+
+/* Fills a file beside path, then gives it the name. */
+static enum status replace_file(const char *path, mode_t mode,
+                                const struct safetensors_content *content)
+{
+    size_t size = strlen(path) + 32;
+    char *beside = malloc(size);
+    if (!beside)
+        return fail_memory("a file");
+    snprintf(beside, size, "%s.%ld.part", path, (long)getpid());
+    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    enum status status = OK;
+    if (fd < 0) {
+        status = fail(E_IO, "%s", strerror(errno));
+    } else {
+        status = fill_file(fd, true, content);
+        if (status == OK && rename(beside, path) != 0)
+            status = fail(E_IO, "%s", strerror(errno));
+        if (status != OK)
+            unlink(beside);
+    }
+    free(beside);
+    return status;
+}
+
+static enum status write_directly(const char *path,
+                                  const struct safetensors_content *content)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return fail(E_IO, "%s", strerror(errno));
+    return fill_file(fd, false, content);
+}
+
+static enum status write_path(const char *path,
+                              const struct safetensors_content *content)
+{
+    struct stat old;
+    if (stat(path, &old) != 0)
+        return errno == ENOENT ? replace_file(path, 0666, content)
+                               : fail(E_IO, "%s", strerror(errno));
+    if (!S_ISREG(old.st_mode))
+        return write_directly(path, content);
+    char *target = realpath(path, NULL);
+    if (!target)
+        return fail(E_IO, "%s", strerror(errno));
+    enum status status = replace_file(target, old.st_mode & 0777, content);
+    free(target);
+    return status;
+}
+
+enum status safetensors_write(const char *path,
+                              const struct safetensors_content *content)
+{
+    enum status status = write_path(path, content);
+    return status == OK ? OK : status_prefix(status, path);
+}
+
+/* ---- the checksum ------------------------------------------------------- */
+
+static void hash_text(XXH3_state_t *hash, const char *text)
+{
+    XXH3_64bits_update(hash, text, strlen(text) + 1);
+}
+
+uint64_t safetensors_checksum(const struct safetensors_content *content)
+{
+    XXH3_state_t hash;
+    XXH3_64bits_reset(&hash);
+    for (size_t i = 0; i < content->n_metadata; i++) {
+        if (strcmp(content->metadata[i].key, "checksum") == 0)
+            continue;
+        hash_text(&hash, content->metadata[i].key);
+        hash_text(&hash, content->metadata[i].value);
+    }
+    for (size_t i = 0; i < content->n_tensors; i++) {
+        const struct tensor *t = &content->tensors[i];
+        uint8_t size[8];
+        hash_text(&hash, t->name);
+        for (int d = 0; d < t->n_dims; d++) {
+            store_le(size, t->shape[d], 8);
+            XXH3_64bits_update(&hash, size, sizeof size);
+        }
+        XXH3_64bits_update(&hash, t->data, bytes_of(t));
+    }
+    return XXH3_64bits_digest(&hash);
+}

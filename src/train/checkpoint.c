@@ -1,0 +1,293 @@
+/* checkpoint.c -- a run that was interrupted, to and from a file.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "train/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/safetensors_write.h"
+
+#define FORMAT      "mambyte-checkpoint-1"
+#define STATES_NAME "states"
+
+enum { NUMBER_CHARS = 32, N_METADATA = 9, NAME_CHARS = 96 };
+
+/* Indexed by enum trainer_part. */
+static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
+
+enum { N_FLOAT_PARTS = sizeof prefixes / sizeof prefixes[0] };
+
+/* The arrays of a trainer in host memory. */
+struct image {
+    float *parts[N_PARTS]; /* owned */
+};
+
+static void free_image(struct image *image)
+{
+    for (int i = 0; i < N_PARTS; i++)
+        free(image->parts[i]);
+}
+
+static enum status make_image(struct image *image,
+                              const struct trainer *trainer)
+{
+    *image = (struct image){{NULL}};
+    for (int i = 0; i < N_PARTS; i++) {
+        size_t n = trainer_part_floats(trainer, (enum trainer_part)i);
+        image->parts[i] = malloc(n * sizeof(float));
+        if (!image->parts[i]) {
+            free_image(image);
+            return fail_memory("a checkpoint");
+        }
+    }
+    return OK;
+}
+
+/* ---- saving ------------------------------------------------------------- */
+
+struct listing {
+    struct tensor *tensors;    /* [n], owned */
+    char (*names)[NAME_CHARS]; /* [n], owned */
+    size_t n;
+};
+
+static enum status open_listing(struct listing *list,
+                                const struct parameters *p)
+{
+    size_t room = p->n * N_FLOAT_PARTS + 1;
+    *list = (struct listing){
+        .tensors = calloc(room, sizeof *list->tensors),
+        .names = calloc(room, sizeof *list->names),
+    };
+    if (list->tensors && list->names)
+        return OK;
+    free(list->tensors);
+    free(list->names);
+    return fail_memory("a checkpoint");
+}
+
+static void close_listing(struct listing *list)
+{
+    free(list->tensors);
+    free(list->names);
+}
+
+static struct tensor *add(struct listing *list, const char *prefix,
+                          const char *name, const float *data)
+{
+    struct tensor *t = &list->tensors[list->n];
+    char *full = list->names[list->n++];
+    snprintf(full, NAME_CHARS, "%s%s", prefix, name);
+    t->name = full;
+    t->dtype = DTYPE_F32;
+    t->data = data;
+    return t;
+}
+
+static void list_tensors(struct listing *list, const struct trainer *trainer,
+                         const struct image *image)
+{
+    const struct parameters *p = trainer->parameters;
+    for (int part = 0; part < N_FLOAT_PARTS; part++) {
+        for (size_t i = 0; i < p->n; i++) {
+            const struct parameter *from = &p->list[i];
+            if (from->n == 0)
+                continue;
+            struct tensor *t = add(list, prefixes[part], from->name,
+                                   image->parts[part] + from->offset);
+            t->n_dims = from->n_dims;
+            for (int d = 0; d < from->n_dims; d++)
+                t->shape[d] = (uint64_t)from->shape[d];
+        }
+    }
+    struct tensor *t = add(list, "", STATES_NAME, image->parts[PART_STATES]);
+    t->n_dims = 2;
+    t->shape[0] = (uint64_t)trainer->n_windows;
+    t->shape[1] = trainer_state_floats(&p->config);
+}
+
+static enum status write_image(const char *path, const struct listing *list,
+                               const struct model_config *config,
+                               const struct progress *progress, const char *run)
+{
+    char text[7][NUMBER_CHARS];
+    snprintf(text[0], NUMBER_CHARS, "%" PRIu64, progress->step);
+    snprintf(text[1], NUMBER_CHARS, "%" PRIu64, progress->n_bytes);
+    snprintf(text[2], NUMBER_CHARS, "%.17g", progress->seconds);
+    snprintf(text[3], NUMBER_CHARS, "%.17g", progress->bits_per_byte);
+    snprintf(text[4], NUMBER_CHARS, "%.9g", (double)config->norm_epsilon);
+    snprintf(text[5], NUMBER_CHARS, "%d", config->begin_byte);
+    struct metadata metadata[N_METADATA] = {
+        {"format", FORMAT},        {"run", run},
+        {"step", text[0]},         {"bytes", text[1]},
+        {"seconds", text[2]},      {"bits_per_byte", text[3]},
+        {"norm_epsilon", text[4]}, {"checksum", text[6]},
+        {"begin_byte", text[5]}, /* the last: left out where there is none */
+    };
+    struct safetensors_content content = {metadata,
+                                          N_METADATA - (config->begin_byte < 0),
+                                          list->tensors, list->n};
+    snprintf(text[6], NUMBER_CHARS, "%016" PRIx64,
+             safetensors_checksum(&content));
+    return safetensors_write(path, &content);
+}
+
+enum status checkpoint_save(const char *path, struct trainer *trainer,
+                            const struct progress *progress, const char *run)
+{
+    struct image image;
+    struct listing list;
+    TRY(make_image(&image, trainer));
+    enum status status = open_listing(&list, trainer->parameters);
+    if (status != OK) {
+        free_image(&image);
+        return status;
+    }
+    for (int i = 0; status == OK && i < N_PARTS; i++)
+        status =
+            trainer->ops->get(trainer, (enum trainer_part)i, image.parts[i]);
+    if (status == OK) {
+        list_tensors(&list, trainer, &image);
+        status = write_image(path, &list, &trainer->parameters->config,
+                             progress, run);
+    }
+    close_listing(&list);
+    free_image(&image);
+    return status;
+}
+
+/* ---- loading ------------------------------------------------------------ */
+
+/* The checksum of a file as it was read. */
+static enum status file_checksum(uint64_t *checksum,
+                                 const struct safetensors *file)
+{
+    size_t n = safetensors_count(file), n_metadata = 0;
+    while (safetensors_metadata_key(file, n_metadata))
+        n_metadata++;
+    struct tensor *tensors = calloc(n + 1, sizeof *tensors);
+    struct metadata *metadata = calloc(n_metadata + 1, sizeof *metadata);
+    if (!tensors || !metadata) {
+        free(tensors);
+        free(metadata);
+        return fail_memory("a checkpoint");
+    }
+    for (size_t i = 0; i < n; i++)
+        tensors[i] = *safetensors_at(file, i);
+    for (size_t i = 0; i < n_metadata; i++) {
+        metadata[i].key = safetensors_metadata_key(file, i);
+        metadata[i].value = safetensors_metadata(file, metadata[i].key);
+    }
+    struct safetensors_content content = {metadata, n_metadata, tensors, n};
+    *checksum = safetensors_checksum(&content);
+    free(tensors);
+    free(metadata);
+    return OK;
+}
+
+bool is_checkpoint(const struct safetensors *file)
+{
+    const char *format = safetensors_metadata(file, "format");
+    return format && strcmp(format, FORMAT) == 0;
+}
+
+bool is_checkpoint_weight(const char *name)
+{
+    for (int part = 1; part < N_FLOAT_PARTS; part++) {
+        if (strncmp(name, prefixes[part], strlen(prefixes[part])) == 0)
+            return false;
+    }
+    return strcmp(name, STATES_NAME) != 0;
+}
+
+static enum status check_file(const struct safetensors *file, const char *run)
+{
+    char expected[NUMBER_CHARS];
+    uint64_t checksum = 0;
+    const char *text = safetensors_metadata(file, "checksum");
+    const char *saved_run = safetensors_metadata(file, "run");
+    if (!is_checkpoint(file))
+        return fail(E_FORMAT, "not a checkpoint of this program");
+    TRY(file_checksum(&checksum, file));
+    snprintf(expected, sizeof expected, "%016" PRIx64, checksum);
+    if (!text || strcmp(text, expected) != 0)
+        return fail(E_FORMAT, "the checkpoint is damaged: checksum differs");
+    if (!saved_run || strcmp(saved_run, run) != 0)
+        return fail(E_FORMAT,
+                    "the checkpoint is of another run: of '%s', not '%s'",
+                    saved_run ? saved_run : "", run);
+    return OK;
+}
+
+/* The metadata passed the checksum: they are as we wrote them. */
+static double number_of(const struct safetensors *file, const char *key)
+{
+    const char *text = safetensors_metadata(file, key);
+    return text ? strtod(text, NULL) : 0;
+}
+
+static uint64_t count_of(const struct safetensors *file, const char *key)
+{
+    const char *text = safetensors_metadata(file, key);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+static enum status read_states(float *states, size_t n,
+                               const struct safetensors *file)
+{
+    const struct tensor *t = safetensors_find(file, STATES_NAME);
+    if (!t || t->dtype != DTYPE_F32 || t->n_elements != n)
+        return fail(E_FORMAT, "the checkpoint has other states");
+    memcpy(states, t->data, n * sizeof *states);
+    return OK;
+}
+
+static enum status read_image(struct image *image,
+                              const struct trainer *trainer,
+                              const struct safetensors *file)
+{
+    for (int part = 0; part < N_FLOAT_PARTS; part++)
+        TRY(parameters_load(trainer->parameters, image->parts[part], file,
+                            prefixes[part]));
+    return read_states(image->parts[PART_STATES],
+                       trainer_part_floats(trainer, PART_STATES), file);
+}
+
+static enum status restore(struct trainer *trainer,
+                           const struct safetensors *file)
+{
+    struct image image;
+    TRY(make_image(&image, trainer));
+    enum status status = read_image(&image, trainer, file);
+    for (int i = 0; status == OK && i < N_PARTS; i++)
+        status =
+            trainer->ops->set(trainer, (enum trainer_part)i, image.parts[i]);
+    free_image(&image);
+    return status;
+}
+
+enum status checkpoint_load(const char *path, struct trainer *trainer,
+                            struct progress *progress, const char *run)
+{
+    struct safetensors *file;
+    TRY(safetensors_open(&file, path));
+    enum status status = check_file(file, run);
+    if (status != OK)
+        status_prefix(status, path);
+    else
+        status = restore(trainer, file);
+    if (status == OK)
+        *progress = (struct progress){
+            .step = count_of(file, "step"),
+            .n_bytes = count_of(file, "bytes"),
+            .seconds = number_of(file, "seconds"),
+            .bits_per_byte = number_of(file, "bits_per_byte"),
+        };
+    safetensors_close(file);
+    return status;
+}

@@ -1,0 +1,45 @@
+/* checkpoint.h -- a run that was interrupted, to and from a file.
+ *
+ * A safetensors file: the float32 weights under their published names, the
+ * moments as moment_1.NAME and moment_2.NAME, the states of the streams, and
+ * in the metadata how far the run is, what it is a run of, what a model has
+ * there (begin_byte, norm_epsilon), and a checksum over everything.  Resuming
+ * gives the losses that the run would have had.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_CHECKPOINT_H
+#define MAMBYTE_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "model/safetensors.h"
+#include "train/trainer.h"
+
+/* How far a run is. */
+struct progress {
+    uint64_t step;        /* steps done                                    */
+    uint64_t n_bytes;     /* bytes learnt from                             */
+    double seconds;       /* of work                                       */
+    double bits_per_byte; /* smoothed over steps                           */
+};
+
+enum { RUN_CHARS = 256 };
+
+/* run: what has to be the same for a resumed run: data, windows, seed; less
+ * than RUN_CHARS.  Replaces path at once, or leaves it as it was. */
+enum status checkpoint_save(const char *path, struct trainer *trainer,
+                            const struct progress *progress, const char *run);
+
+/* E_FORMAT when path is damaged, or of another shape or run. */
+enum status checkpoint_load(const char *path, struct trainer *trainer,
+                            struct progress *progress, const char *run);
+
+/* Whether a file is a checkpoint of any run, going by its metadata; and
+ * whether a tensor of one is a weight, not what the run needs beside. */
+bool is_checkpoint(const struct safetensors *file);
+bool is_checkpoint_weight(const char *name);
+
+#endif

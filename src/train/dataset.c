@@ -1,0 +1,338 @@
+/* dataset.c -- the bytes to learn from: sources, each of many documents.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "train/dataset.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL /* so that its state may live on our stack */
+#include <xxhash.h>
+
+#include "base/byteio.h"
+#include "base/signals.h"
+
+/* Smaller files are read: the number of mappings has a limit. */
+enum { MAP_FROM = 1 << 16, READ_PIECE = 1 << 16, SAMPLE_BYTES = 4096 };
+
+/* ---- documents ---------------------------------------------------------- */
+
+static enum status add_document(struct data_source *s, uint8_t *bytes, size_t n,
+                                bool is_mapped)
+{
+    if (s->n_documents == s->room) {
+        size_t room = s->room > 0 ? 2 * s->room : 16;
+        struct document *grown =
+            realloc(s->documents, room * sizeof *s->documents);
+        if (!grown)
+            return fail_memory("the list of documents");
+        s->documents = grown;
+        s->room = room;
+    }
+    s->documents[s->n_documents++] =
+        (struct document){bytes, n, is_mapped, s->n_bytes};
+    s->n_bytes += n + (bytes[n - 1] != 0);
+    return OK;
+}
+
+static void free_document(uint8_t *bytes, size_t n, bool is_mapped)
+{
+    if (is_mapped)
+        munmap(bytes, n);
+    else
+        free(bytes);
+}
+
+static enum status take(struct data_source *s, uint8_t *bytes, size_t n,
+                        bool is_mapped)
+{
+    enum status status = OK;
+    if (n > 0)
+        status = add_document(s, bytes, n, is_mapped);
+    if (n == 0 || status != OK)
+        free_document(bytes, n, is_mapped);
+    return status;
+}
+
+/* All that a file or a pipe has. */
+static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
+{
+    size_t room = 0, got = 1;
+    *bytes = NULL;
+    *n = 0;
+    while (got > 0) {
+        if (room - *n < READ_PIECE) {
+            room = 2 * room + READ_PIECE;
+            uint8_t *grown = realloc(*bytes, room);
+            if (!grown)
+                return fail_memory(source->name);
+            *bytes = grown;
+        }
+        TRY(source_read(source, *bytes + *n, room - *n, &got));
+        *n += got;
+    }
+    return OK;
+}
+
+static enum status read_document(struct data_source *s, const char *path)
+{
+    struct source source;
+    uint8_t *bytes;
+    size_t n;
+    TRY(source_open(&source, path));
+    enum status status = read_all(&source, &bytes, &n);
+    source_close(&source);
+    if (status != OK) {
+        free(bytes);
+        return status;
+    }
+    return take(s, bytes, n, false);
+}
+
+static enum status map_document(struct data_source *s, const char *path)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    void *bytes = MAP_FAILED;
+    size_t n = 0;
+    if (fd >= 0 && fstat(fd, &info) == 0) {
+        n = (size_t)info.st_size;
+        bytes = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
+    }
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    if (bytes == MAP_FAILED)
+        return fail(E_IO, "%s: %s", path, strerror(error));
+    return take(s, bytes, n, true);
+}
+
+/* ---- folders ------------------------------------------------------------ */
+
+static enum status add_path(struct data_source *s, const char *path,
+                            bool is_operand);
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+struct names {
+    char **names; /* [n], each and all to be freed */
+    size_t n, room;
+};
+
+static void free_names(struct names *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        free(list->names[i]);
+    free(list->names);
+}
+
+static enum status add_name(struct names *list, const char *name)
+{
+    if (list->n == list->room) {
+        size_t room = list->room > 0 ? 2 * list->room : 16;
+        char **grown = realloc(list->names, room * sizeof *grown);
+        if (!grown)
+            return fail_memory("the names of a folder");
+        list->names = grown;
+        list->room = room;
+    }
+    list->names[list->n] = strdup(name);
+    if (!list->names[list->n])
+        return fail_memory("the names of a folder");
+    list->n++;
+    return OK;
+}
+
+/* In one order everywhere, whatever the system or the locale has. */
+static enum status list_folder(struct names *list, const char *path)
+{
+    DIR *folder = opendir(path);
+    if (!folder)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    enum status status = OK;
+    for (struct dirent *e; status == OK && (e = readdir(folder)) != NULL;) {
+        if (e->d_name[0] != '.')
+            status = add_name(list, e->d_name);
+    }
+    closedir(folder);
+    if (status == OK && list->n > 0)
+        qsort(list->names, list->n, sizeof *list->names, compare_names);
+    return status;
+}
+
+static enum status add_entry(struct data_source *s, const char *folder,
+                             const char *name)
+{
+    size_t n = strlen(folder) + strlen(name) + 2;
+    char *path = malloc(n);
+    if (!path)
+        return fail_memory("a path");
+    bool has_slash = folder[strlen(folder) - 1] == '/';
+    snprintf(path, n, "%s%s%s", folder, has_slash ? "" : "/", name);
+    enum status status = add_path(s, path, false);
+    free(path);
+    return status;
+}
+
+static enum status add_folder(struct data_source *s, const char *path)
+{
+    struct names list = {.names = NULL};
+    enum status status = list_folder(&list, path);
+    for (size_t i = 0; status == OK && i < list.n; i++)
+        status = add_entry(s, path, list.names[i]);
+    free_names(&list);
+    return status;
+}
+
+/* A file, or what is below a folder.  What is neither counts only when it was
+ * named on the command line. */
+static enum status add_path(struct data_source *s, const char *path,
+                            bool is_operand)
+{
+    struct stat info, link;
+    TRY(signals_check());
+    if (stat(path, &info) != 0 || lstat(path, &link) != 0)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    if (S_ISDIR(info.st_mode))
+        return S_ISLNK(link.st_mode) && !is_operand ? OK : add_folder(s, path);
+    if (S_ISREG(info.st_mode) && info.st_size >= MAP_FROM)
+        return map_document(s, path);
+    if (S_ISREG(info.st_mode) || is_operand)
+        return read_document(s, path);
+    return OK;
+}
+
+/* ---- operands ----------------------------------------------------------- */
+
+/* Cuts the weight off a name that is no file as a whole. */
+static enum status parse_weight(char *name, double *weight)
+{
+    struct stat info;
+    char *equals = strrchr(name, '=');
+    *weight = 0;
+    if (!equals || stat(name, &info) == 0)
+        return OK;
+    char *end;
+    double value = strtod(equals + 1, &end);
+    bool is_decimal = strspn(equals + 1, "0123456789.") == strlen(equals + 1);
+    if (end == equals + 1 || *end != '\0' || !is_decimal || value <= 0)
+        return fail(E_USAGE, "'%s': the weight is not a number above 0", name);
+    *equals = '\0';
+    *weight = value;
+    return OK;
+}
+
+static enum status open_source(struct data_source *s, const char *operand)
+{
+    s->name = strdup(operand);
+    if (!s->name)
+        return fail_memory("a name");
+    TRY(parse_weight(s->name, &s->weight));
+    if (strcmp(s->name, "-") == 0)
+        TRY(read_document(s, s->name));
+    else
+        TRY(add_path(s, s->name, true));
+    if (s->n_documents == 0)
+        return fail(E_IO, "%s: there are no bytes to learn from", s->name);
+    return OK;
+}
+
+enum status dataset_open(struct dataset *dataset, const char *const *operands,
+                         int n)
+{
+    *dataset = (struct dataset){.sources = NULL};
+    dataset->sources = calloc((size_t)n, sizeof *dataset->sources);
+    if (!dataset->sources)
+        return fail_memory("the list of sources");
+    enum status status = OK;
+    for (int i = 0; status == OK && i < n; i++) {
+        dataset->n++;
+        status = open_source(&dataset->sources[i], operands[i]);
+    }
+    if (status != OK)
+        dataset_close(dataset);
+    return status;
+}
+
+void dataset_close(struct dataset *dataset)
+{
+    for (int i = 0; i < dataset->n; i++) {
+        struct data_source *s = &dataset->sources[i];
+        for (size_t d = 0; d < s->n_documents; d++)
+            free_document(s->documents[d].bytes, s->documents[d].n,
+                          s->documents[d].is_mapped);
+        free(s->documents);
+        free(s->name);
+    }
+    free(dataset->sources);
+    *dataset = (struct dataset){.sources = NULL};
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+/* The last document that begins at position or before. */
+static size_t find_document(const struct data_source *s, uint64_t position)
+{
+    size_t low = 0, high = s->n_documents;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (s->documents[middle].begin <= position)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void data_source_read(const struct data_source *source, uint64_t position,
+                      uint8_t *bytes, size_t n)
+{
+    size_t d = find_document(source, position);
+    while (n > 0) {
+        const struct document *document = &source->documents[d++];
+        size_t at = (size_t)(position - document->begin), part = 0;
+        if (at < document->n) {
+            part = document->n - at < n ? document->n - at : n;
+            memcpy(bytes, document->bytes + at, part);
+        }
+        bytes += part;
+        n -= part;
+        position += part;
+        bool is_last = d == source->n_documents;
+        uint64_t next = is_last ? source->n_bytes : source->documents[d].begin;
+        if (n > 0 && position < next) {
+            *bytes++ = 0;
+            n--;
+            position++;
+        }
+    }
+}
+
+uint64_t dataset_fingerprint(const struct dataset *dataset)
+{
+    XXH3_state_t hash;
+    uint8_t sample[SAMPLE_BYTES];
+    XXH3_64bits_reset(&hash);
+    for (int i = 0; i < dataset->n; i++) {
+        const struct data_source *s = &dataset->sources[i];
+        uint64_t n = s->n_bytes < SAMPLE_BYTES ? s->n_bytes : SAMPLE_BYTES;
+        XXH3_64bits_update(&hash, s->name, strlen(s->name) + 1);
+        XXH3_64bits_update(&hash, &s->n_bytes, sizeof s->n_bytes);
+        for (uint64_t part = 0; part < 3; part++) {
+            data_source_read(s, (s->n_bytes - n) / 2 * part, sample, (size_t)n);
+            XXH3_64bits_update(&hash, sample, (size_t)n);
+        }
+    }
+    return XXH3_64bits_digest(&hash);
+}

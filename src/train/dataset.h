@@ -1,0 +1,54 @@
+/* dataset.h -- the bytes to learn from: sources, each of many documents.
+ *
+ * A source is one operand of the command: a file, all files below a folder,
+ * or standard input.  Its documents, in the order of their names, follow each
+ * other with a NUL between; a document may hold several that are separated
+ * by NULs already.  Large files are mapped as they are, small ones read.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_DATASET_H
+#define MAMBYTE_DATASET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct document {
+    uint8_t *bytes; /* [n]                                                  */
+    size_t n;
+    bool is_mapped; /* else allocated                                       */
+    uint64_t begin; /* in the source                                        */
+};
+
+struct data_source {
+    char *name;    /* the operand without its weight                    */
+    double weight; /* of the operand; 0 when it has none                */
+    struct document *documents;
+    size_t n_documents, room;
+    uint64_t n_bytes; /* with a NUL after each that does not end with one  */
+};
+
+struct dataset {
+    struct data_source *sources; /* [n]                                     */
+    int n;
+};
+
+/* operands: PATH or PATH=WEIGHT; "-" is standard input.  In folders, names
+ * that begin with a dot are left out, and links to folders.  On failure the
+ * dataset is empty. */
+enum status dataset_open(struct dataset *dataset, const char *const *operands,
+                         int n);
+void dataset_close(struct dataset *dataset);
+
+/* The n bytes of a source from position on; position + n <= n_bytes. */
+void data_source_read(const struct data_source *source, uint64_t position,
+                      uint8_t *bytes, size_t n);
+
+/* A hash of names, sizes and samples of the bytes: data that changed are
+ * noticed.  Not of weights. */
+uint64_t dataset_fingerprint(const struct dataset *dataset);
+
+#endif

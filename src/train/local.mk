@@ -1,0 +1,31 @@
+# local.mk -- the training of models.
+#
+# SPDX-License-Identifier: MIT
+
+libmambyte_a_SOURCES += \
+  src/train/adamw.c \
+  src/train/adamw.h \
+  src/train/backward.c \
+  src/train/backward.h \
+  src/train/checkpoint.c \
+  src/train/checkpoint.h \
+  src/train/cpu_trainer.c \
+  src/train/dataset.c \
+  src/train/dataset.h \
+  src/train/export.c \
+  src/train/export.h \
+  src/train/loader.c \
+  src/train/loader.h \
+  src/train/muon.c \
+  src/train/muon.h \
+  src/train/parameters.c \
+  src/train/parameters.h \
+  src/train/schedule.h \
+  src/train/train.c \
+  src/train/train.h \
+  src/train/train_log.c \
+  src/train/train_log.h \
+  src/train/trainer.c \
+  src/train/trainer.h \
+  src/train/validate.c \
+  src/train/validate.h

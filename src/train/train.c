@@ -1,0 +1,531 @@
+/* train.c -- a run: from data and options to a model.
+ *
+ * What is opened is opened in the order data, shape, trainer, loader, log,
+ * and closed in the reverse one.  Nothing here knows where the trainer
+ * computes.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "train/train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/exact.h"
+#include "base/message.h"
+#include "base/signals.h"
+#include "config.h"
+#include "train/checkpoint.h"
+#include "train/export.h"
+#include "train/loader.h"
+#include "train/schedule.h"
+#include "train/train_log.h"
+#include "train/trainer.h"
+#include "train/validate.h"
+
+/* All bytes alike cost 8 bits: who pays twice that has lost the way. */
+#define DIVERGED_BITS 16.0
+
+/* How much a step counts in the smoothed loss. */
+#define SMOOTHING 0.05
+
+enum { PATH_CHARS = 4096, WARMUP_MOST = 100 };
+
+struct run {
+    const struct train_options *options;
+    struct dataset dataset;
+    struct dataset own_valid;    /* of --valid; else empty                 */
+    const struct dataset *valid; /* that, or the data themselves           */
+    uint64_t *valid_begins;      /* [valid->n]                             */
+    struct tally *tallies;       /* [valid->n], of the last validation     */
+    double *valid_bits;          /* [valid->n], the same a byte            */
+    struct parameters parameters;
+    struct trainer *trainer;
+    struct loader loader;
+    struct train_log log;
+    struct schedule schedule;
+    float *weights; /* [n_floats], a copy for the host        */
+    struct progress progress;
+    uint64_t n_steps;     /* of the whole run; 0: --minutes counts  */
+    char name[RUN_CHARS]; /* what has to be the same on --resume    */
+    char checkpoint[PATH_CHARS];
+    uint64_t saved_step;   /* of the last checkpoint; 0: none        */
+    double started, saved; /* on the clock; progress.seconds ran
+                            * before started                         */
+};
+
+/* ---- data --------------------------------------------------------------- */
+
+static enum status open_valid(struct run *run)
+{
+    const struct train_options *o = run->options;
+    run->valid = &run->dataset;
+    if (o->valids.n > 0) {
+        TRY(dataset_open(&run->own_valid, o->valids.items, o->valids.n));
+        run->valid = &run->own_valid;
+    }
+    size_t n = (size_t)run->valid->n;
+    run->valid_begins = calloc(n, sizeof *run->valid_begins);
+    run->tallies = calloc(n, sizeof *run->tallies);
+    run->valid_bits = calloc(n, sizeof *run->valid_bits);
+    if (!run->valid_begins || !run->tallies || !run->valid_bits)
+        return fail_memory("the list of sources");
+    return OK;
+}
+
+static enum status open_data(struct run *run)
+{
+    const struct train_options *o = run->options;
+    signals_guard_mapping("the data");
+    TRY(dataset_open(&run->dataset, o->operands, o->n_operands));
+    return open_valid(run);
+}
+
+static enum status open_loader(struct run *run)
+{
+    const struct train_options *o = run->options;
+    bool holds_out = o->valids.n == 0;
+    struct loader_options options = {
+        .n_windows = (int)o->n_windows,
+        .n_t = (int)o->n_t,
+        .carry = o->carry,
+        .begin_byte = run->parameters.config.begin_byte,
+        .seed = o->seed,
+        .most_held_out = holds_out ? o->valid_bytes : 0,
+    };
+    TRY(loader_open(&run->loader, &run->dataset, &options));
+    for (int i = 0; holds_out && i < run->valid->n; i++)
+        run->valid_begins[i] = run->loader.n_bytes[i];
+    return OK;
+}
+
+/* ---- the model ---------------------------------------------------------- */
+
+static struct model_config new_config(const struct train_options *o)
+{
+    uint64_t dt_rank = o->dt_rank > 0 ? o->dt_rank : (o->d_model + 15) / 16;
+    return (struct model_config){
+        .d_model = (int)o->d_model,
+        .n_layer = (int)o->n_layer,
+        .d_inner = (int)(o->d_model * o->expand),
+        .d_state = (int)o->d_state,
+        .d_conv = (int)o->d_conv,
+        .dt_rank = (int)dt_rank,
+        .is_tied = o->is_tied,
+        .begin_byte = 0,
+        .norm_epsilon = 1e-5f,
+    };
+}
+
+/* The shape that the run trains, and its first weights. */
+static enum status make_model(struct run *run, const struct model *init)
+{
+    const struct train_options *o = run->options;
+    struct model_config config = init ? init->config : new_config(o);
+    TRY(parameters_open(&run->parameters, &config));
+    run->weights = malloc(run->parameters.n_floats * sizeof(float));
+    if (!run->weights)
+        return fail_memory("the weights");
+    if (init)
+        return parameters_load(&run->parameters, run->weights, init->file, "");
+    parameters_init(&run->parameters, run->weights, o->seed);
+    return OK;
+}
+
+static enum status open_model(struct run *run)
+{
+    const char *path = run->options->init;
+    struct model *init = NULL;
+    if (path)
+        TRY(model_open(&init, path));
+    enum status status = make_model(run, init);
+    model_close(init);
+    return status;
+}
+
+static enum status open_trainer(struct run *run)
+{
+    const struct train_options *o = run->options;
+    struct trainer_options options = {
+        .n_windows = (int)o->n_windows,
+        .n_t = (int)o->n_t,
+        .imitates_int8 = o->imitates_int8,
+        .n_threads = o->engine.n_threads,
+        .device = o->engine.device,
+        .cuda_index = o->engine.cuda_index,
+        .n_gpus = (int)o->n_gpus,
+    };
+    TRY(trainer_open(&run->trainer, &run->parameters, &options));
+    if (o->engine.device == DEVICE_AUTO && run->trainer->device == DEVICE_CPU)
+        message_note("not on a GPU: %s", status_message());
+    return run->trainer->ops->set(run->trainer, PART_WEIGHTS, run->weights);
+}
+
+/* ---- how long ----------------------------------------------------------- */
+
+static uint64_t step_bytes(const struct run *run)
+{
+    return run->options->n_windows * run->options->n_t;
+}
+
+/* Without any option every byte is seen once. */
+static void set_length(struct run *run)
+{
+    const struct train_options *o = run->options;
+    uint64_t n_bytes = o->n_bytes;
+    for (int i = 0; o->n_bytes == 0 && i < run->dataset.n; i++)
+        n_bytes += run->loader.n_bytes[i];
+    run->n_steps = (n_bytes + step_bytes(run) - 1) / step_bytes(run);
+    if (o->n_steps > 0)
+        run->n_steps = o->n_steps;
+    if (o->minutes > 0)
+        run->n_steps = 0;
+}
+
+/* A run of --minutes may have any number of steps. */
+static uint64_t warmup_steps(const struct run *run)
+{
+    uint64_t tenth = run->n_steps / 10;
+    if (run->options->warmup != WARMUP_DEFAULT)
+        return run->options->warmup;
+    return run->n_steps > 0 && tenth < WARMUP_MOST ? tenth : WARMUP_MOST;
+}
+
+static double seconds_of(const struct run *run)
+{
+    return run->progress.seconds + clock_now() - run->started;
+}
+
+/* The share of the run that lies behind. */
+static double share_done(const struct run *run)
+{
+    if (run->n_steps > 0)
+        return (double)run->progress.step / (double)run->n_steps;
+    return seconds_of(run) / (60 * run->options->minutes);
+}
+
+/* ---- checkpoints -------------------------------------------------------- */
+
+/* Two runs of one name read the same windows in the same way. */
+static void name_run(struct run *run)
+{
+    const struct train_options *o = run->options;
+    snprintf(
+        run->name, sizeof run->name,
+        "%" PRIu64 " windows of %" PRIu64 " bytes, carry %" PRIu64
+        ", seed %" PRIu64 ", imitating %s, data %016" PRIx64 ", begin byte %d",
+        o->n_windows, o->n_t, o->carry, o->seed,
+        o->imitates_int8 ? "int8" : "none", dataset_fingerprint(&run->dataset),
+        run->parameters.config.begin_byte);
+}
+
+static enum status name_checkpoint(struct run *run)
+{
+    const struct train_options *o = run->options;
+    int n =
+        o->checkpoint
+            ? snprintf(run->checkpoint, PATH_CHARS, "%s", o->checkpoint)
+            : snprintf(run->checkpoint, PATH_CHARS, "%s.checkpoint", o->output);
+    return n < PATH_CHARS ? OK : fail(E_USAGE, "the path is too long");
+}
+
+static enum status save(struct run *run)
+{
+    struct progress now = run->progress;
+    now.seconds = seconds_of(run);
+    TRY(checkpoint_save(run->checkpoint, run->trainer, &now, run->name));
+    run->saved_step = now.step;
+    run->saved = clock_now();
+    message_note("step %" PRIu64 " is kept in %s", now.step, run->checkpoint);
+    return OK;
+}
+
+/* A full disk may have room again: the run goes on. */
+static void save_by_timer(struct run *run)
+{
+    double minutes = run->options->checkpoint_minutes;
+    if (clock_now() - run->saved < 60 * minutes)
+        return;
+    if (save(run) != OK)
+        message_error("%s", status_message());
+    run->saved = clock_now();
+}
+
+static enum status save_interrupted(struct run *run)
+{
+    if (run->progress.step > run->saved_step)
+        TRY(save(run));
+    if (run->saved_step > 0)
+        message_error("interrupted at step %" PRIu64
+                      ", kept in %s: --resume goes on",
+                      run->saved_step, run->checkpoint);
+    return fail(E_INTERRUPTED, "interrupted");
+}
+
+static enum status resume(struct run *run)
+{
+    if (!run->options->resumes)
+        return OK;
+    TRY(checkpoint_load(run->checkpoint, run->trainer, &run->progress,
+                        run->name));
+    run->saved_step = run->progress.step;
+    message_note("going on from step %" PRIu64, run->progress.step);
+    return OK;
+}
+
+/* ---- validation --------------------------------------------------------- */
+
+static enum status run_validation(struct run *run)
+{
+    struct validation validation = {
+        .dataset = run->valid,
+        .begins = run->valid_begins,
+        .most = run->options->valid_bytes,
+        .n_threads = run->options->engine.n_threads,
+        .trainer = run->trainer,
+    };
+    TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
+    TRY(validate(run->tallies, &validation, &run->parameters, run->weights));
+    for (int i = 0; i < run->valid->n; i++)
+        run->valid_bits[i] = tally_bits_per_byte(&run->tallies[i]);
+    return OK;
+}
+
+static enum status print_tally(struct sink *out, const char *name,
+                               const struct tally *tally)
+{
+    TRY(sink_text(out, name));
+    TRY(sink_format(out, "\t%" PRIu64 "\t", tally->n_bytes));
+    TRY(sink_number(out, tally->bits));
+    TRY(sink_text(out, "\t"));
+    TRY(sink_number(out, tally_bits_per_byte(tally)));
+    return sink_text(out, "\n");
+}
+
+static enum status print_validation(const struct run *run, struct sink *out)
+{
+    struct tally all = {0};
+    for (int i = 0; i < run->valid->n; i++) {
+        TRY(print_tally(out, run->valid->sources[i].name, &run->tallies[i]));
+        tally_join(&all, &run->tallies[i]);
+    }
+    return run->valid->n > 1 ? print_tally(out, "total", &all) : OK;
+}
+
+/* ---- steps -------------------------------------------------------------- */
+
+static enum status check_step(const struct run *run, const struct step *step,
+                              double bits)
+{
+    const char *what = "the loss is not a number";
+    if (isfinite(step->loss) && isfinite(step->gradient_norm)) {
+        if (bits <= DIVERGED_BITS)
+            return OK;
+        what = "the loss has run away";
+    }
+    if (run->saved_step == 0)
+        return fail(E_IO, "step %" PRIu64 ": %s; a lower --rate may help",
+                    run->progress.step + 1, what);
+    return fail(E_IO,
+                "step %" PRIu64 ": %s; %s holds step %" PRIu64
+                ", from where a lower --rate may help",
+                run->progress.step + 1, what, run->checkpoint, run->saved_step);
+}
+
+/* ", 31 % of peak": the products of forward and backward pass, two and four
+ * operations for each weight and byte, beside what the chip can do. */
+static void describe_share(const struct run *run, double speed, char text[32])
+{
+    double operations = 6 * (double)run->parameters.n_floats * speed;
+    *text = '\0';
+    if (run->trainer->peak > 0)
+        snprintf(text, 32, ", %.0f %% of peak",
+                 100 * operations / run->trainer->peak);
+}
+
+static void show(const struct run *run, double rate)
+{
+    char bytes[16], speed[16], share[32];
+    double elapsed = seconds_of(run), done = share_done(run);
+    double left = done > 0 ? elapsed * (1 - done) / done : 0;
+    double n = (double)run->progress.n_bytes;
+    double a_second = elapsed > 0 ? n / elapsed : 0;
+    describe_share(run, a_second, share);
+    message_status("step %" PRIu64 ", %s, %.4f bits/byte, rate %.2e, %s/s%s, "
+                   "%d:%02d:%02d left",
+                   run->progress.step, message_size(bytes, n),
+                   run->progress.bits_per_byte, rate,
+                   message_size(speed, a_second), share, (int)(left / 3600),
+                   (int)(left / 60) % 60, (int)left % 60);
+}
+
+static void smooth(struct progress *progress, double bits)
+{
+    double weight = progress->step == 1 ? 1 : SMOOTHING;
+    progress->bits_per_byte += weight * (bits - progress->bits_per_byte);
+}
+
+/* The gradient, a look at it, the update. */
+static enum status make_step(struct run *run, struct train_log_row *row)
+{
+    const struct train_options *o = run->options;
+    struct trainer *t = run->trainer;
+    struct step step;
+    uint64_t index = run->progress.step;
+    double rate = schedule_rate(&run->schedule, index, share_done(run));
+    struct windows windows = loader_windows(&run->loader, index);
+    TRY(t->ops->gradient(t, &step, &windows));
+    double bits = step.loss * (double)EXACT_LOG2E;
+    TRY(check_step(run, &step, bits));
+
+    double scale = o->clip / (step.gradient_norm + 1e-6);
+    struct update update = {
+        .learning_rate = rate,
+        .gradient_scale = scale < 1 ? scale : 1,
+        .weight_decay = o->weight_decay,
+        .n = index + 1,
+    };
+    TRY(t->ops->update(t, &update));
+    run->progress.step++;
+    run->progress.n_bytes += step_bytes(run);
+    smooth(&run->progress, bits);
+    *row = (struct train_log_row){
+        .step = run->progress.step,
+        .n_bytes = run->progress.n_bytes,
+        .bits_per_byte = bits,
+        .gradient_norm = step.gradient_norm,
+        .learning_rate = rate,
+        .seconds = seconds_of(run),
+    };
+    return OK;
+}
+
+/* A step whose validation was interrupted is logged all the same. */
+static enum status one_step(struct run *run)
+{
+    struct train_log_row row;
+    uint64_t every = run->options->valid_every;
+    enum status status = OK;
+    TRY(make_step(run, &row));
+    bool is_last = share_done(run) >= 1;
+    if (is_last || (every > 0 && run->progress.step % every == 0)) {
+        status = run_validation(run);
+        row.valid = status == OK ? run->valid_bits : NULL;
+    }
+    TRY(train_log_write(&run->log, &row));
+    TRY(status);
+    show(run, row.learning_rate);
+    save_by_timer(run);
+    return OK;
+}
+
+static enum status run_steps(struct run *run)
+{
+    run->started = clock_now();
+    run->saved = run->started;
+    while (share_done(run) < 1) {
+        enum status status = signals_check();
+        if (status == OK)
+            status = one_step(run);
+        if (status == E_INTERRUPTED)
+            return save_interrupted(run);
+        TRY(status);
+    }
+    return OK;
+}
+
+/* ---- the whole ---------------------------------------------------------- */
+
+static enum status write_model(struct run *run)
+{
+    char steps[32], bytes[32];
+    snprintf(steps, sizeof steps, "%" PRIu64, run->progress.step);
+    snprintf(bytes, sizeof bytes, "%" PRIu64, run->progress.n_bytes);
+    const struct metadata metadata[] = {
+        {"trained_by", "mambyte-train " PACKAGE_VERSION},
+        {"trained_steps", steps},
+        {"trained_bytes", bytes},
+    };
+    struct provenance provenance = {metadata,
+                                    sizeof metadata / sizeof metadata[0]};
+    TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
+    return export_file(run->options->output, &run->parameters, run->weights,
+                       &provenance);
+}
+
+static void note_run(const struct run *run)
+{
+    char device[160];
+    run->trainer->ops->describe(run->trainer, device);
+    message_note("%.2f M parameters, %s",
+                 1e-6 * (double)run->parameters.n_floats, device);
+    if (run->n_steps > 0)
+        message_note("%" PRIu64 " steps of %" PRIu64 " bytes", run->n_steps,
+                     step_bytes(run));
+}
+
+static enum status open_run(struct run *run)
+{
+    const struct train_options *o = run->options;
+    if (o->plot)
+        TRY(train_log_check_plot(o->plot));
+    TRY(name_checkpoint(run));
+    TRY(open_data(run));
+    TRY(open_model(run));
+    TRY(open_loader(run));
+    TRY(open_trainer(run));
+    set_length(run);
+    name_run(run);
+    run->schedule = (struct schedule){
+        .peak = o->learning_rate,
+        .warmup = warmup_steps(run),
+        .decay_share = o->decay_share,
+    };
+    TRY(resume(run));
+    return train_log_open(&run->log, o->log, run->progress.step, run->valid);
+}
+
+static enum status finish(struct run *run, struct sink *out)
+{
+    const struct train_options *o = run->options;
+    TRY(write_model(run));
+    if (run->progress.step > run->saved_step)
+        TRY(save(run));
+    TRY(train_log_close(&run->log));
+    if (o->plot)
+        TRY(train_log_plot(o->plot, o->log, run->valid));
+    message_progress_end();
+    return print_validation(run, out);
+}
+
+static enum status go(struct run *run, struct sink *out)
+{
+    TRY(open_run(run));
+    note_run(run);
+    bool was_done = share_done(run) >= 1;
+    TRY(run_steps(run));
+    if (was_done)
+        TRY(run_validation(run));
+    return finish(run, out);
+}
+
+enum status train(const struct train_options *options, struct sink *out)
+{
+    struct run run = {.options = options, .started = clock_now()};
+    enum status status = go(&run, out);
+    train_log_close(&run.log);
+    loader_close(&run.loader);
+    trainer_close(run.trainer);
+    parameters_close(&run.parameters);
+    free(run.weights);
+    free(run.valid_begins);
+    free(run.tallies);
+    free(run.valid_bits);
+    dataset_close(&run.own_valid);
+    dataset_close(&run.dataset);
+    return status;
+}

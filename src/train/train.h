@@ -1,0 +1,63 @@
+/* train.h -- a run: from data and options to a model.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TRAIN_H
+#define MAMBYTE_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/byteio.h"
+#include "base/names.h"
+#include "base/status.h"
+#include "engine/engine.h"
+
+/* 100 steps, at most a tenth of the run. */
+#define WARMUP_DEFAULT UINT64_MAX
+
+/* What a run is asked to do. */
+struct train_options {
+    const char *const *operands; /* [n_operands]: the data                  */
+    int n_operands;
+    const char *output; /* the model to write                      */
+    const char *init;   /* the model to go on from; NULL: a new one */
+
+    /* the shape of a new model */
+    uint64_t d_model, n_layer, d_state, d_conv, expand;
+    uint64_t dt_rank; /* 0: d_model / 16, rounded up             */
+    bool is_tied;
+
+    /* how long; all 0: every byte once */
+    uint64_t n_steps, n_bytes;
+    double minutes;
+
+    /* a step */
+    uint64_t n_windows, n_t, carry;
+    double learning_rate, decay_share, weight_decay, clip;
+    uint64_t warmup;
+    uint64_t seed;
+    bool imitates_int8;
+
+    /* validation */
+    struct name_list valids; /* none: a part of the data is held out      */
+    uint64_t valid_bytes;    /* of each source, at most                   */
+    uint64_t valid_every;    /* steps; 0: at the end only                 */
+
+    /* what is kept */
+    const char *log, *plot; /* NULL: none                              */
+    const char *checkpoint; /* NULL: the output, ".checkpoint" added   */
+    double checkpoint_minutes;
+    bool resumes;
+
+    /* where */
+    struct engine_options engine; /* a trainer has its device and threads */
+    uint64_t n_gpus;
+};
+
+/* Trains, and writes the model; out gets a line a validated source: name,
+ * bytes, bits, bits per byte.  On a signal the run is kept in its checkpoint
+ * and E_INTERRUPTED returned. */
+enum status train(const struct train_options *options, struct sink *out);
+
+#endif

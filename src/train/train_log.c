@@ -1,0 +1,159 @@
+/* train_log.c -- the course of a run, as tab-separated values.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "train/train_log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_COLUMNS = 6 };
+
+static enum status log_error(const struct train_log *log)
+{
+    return fail(E_IO, "%s: %s", log->path, strerror(errno));
+}
+
+static enum status write_header(struct train_log *log,
+                                const struct dataset *valid)
+{
+    fputs("step\tbytes\tbits_per_byte\tgradient_norm\tlearning_rate\tseconds",
+          log->file);
+    for (int i = 0; i < valid->n; i++)
+        fprintf(log->file, "\tvalid:%s", valid->sources[i].name);
+    fputc('\n', log->file);
+    return fflush(log->file) == 0 ? OK : log_error(log);
+}
+
+/* Cuts the log behind the last line of a step up to first_step. */
+static enum status cut_lines(struct train_log *log, uint64_t first_step)
+{
+    char *line = NULL;
+    size_t room = 0;
+    long end = 0;
+    bool is_header = true;
+    while (getline(&line, &room, log->file) > 0) {
+        if (!is_header && strtoull(line, NULL, 10) > first_step)
+            break;
+        is_header = false;
+        end = ftell(log->file);
+    }
+    free(line);
+    if (fseek(log->file, end, SEEK_SET) != 0 ||
+        ftruncate(fileno(log->file), end) != 0)
+        return log_error(log);
+    return OK;
+}
+
+enum status train_log_open(struct train_log *log, const char *path,
+                           uint64_t first_step, const struct dataset *valid)
+{
+    *log = (struct train_log){.path = path, .n_valid = valid->n};
+    if (!path)
+        return OK;
+    if (first_step > 0)
+        log->file = fopen(path, "r+");
+    bool is_kept = log->file != NULL;
+    if (!log->file)
+        log->file = fopen(path, "w");
+    if (!log->file)
+        return log_error(log);
+    enum status status =
+        is_kept ? cut_lines(log, first_step) : write_header(log, valid);
+    if (status != OK) {
+        fclose(log->file);
+        log->file = NULL;
+    }
+    return status;
+}
+
+enum status train_log_write(struct train_log *log,
+                            const struct train_log_row *row)
+{
+    if (!log->file)
+        return OK;
+    fprintf(log->file, "%" PRIu64 "\t%" PRIu64 "\t%.8f\t%.8f\t%.8g\t%.3f",
+            row->step, row->n_bytes, row->bits_per_byte, row->gradient_norm,
+            row->learning_rate, row->seconds);
+    for (int i = 0; i < log->n_valid; i++) {
+        fputc('\t', log->file);
+        if (row->valid)
+            fprintf(log->file, "%.6f", row->valid[i]);
+    }
+    fputc('\n', log->file);
+    return fflush(log->file) == 0 ? OK : log_error(log);
+}
+
+enum status train_log_close(struct train_log *log)
+{
+    FILE *file = log->file;
+    log->file = NULL;
+    return !file || fclose(file) == 0 ? OK : log_error(log);
+}
+
+/* ---- the plot ----------------------------------------------------------- */
+
+/* The terminal of gnuplot for a name, or NULL. */
+static const char *terminal_for(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    if (dot && strcmp(dot, ".svg") == 0)
+        return "svg noenhanced size 900,600";
+    if (dot && strcmp(dot, ".png") == 0)
+        return "png noenhanced size 900,600";
+    return NULL;
+}
+
+enum status train_log_check_plot(const char *path)
+{
+    if (!terminal_for(path) || strchr(path, '\n'))
+        return fail(E_USAGE, "--plot: '%s' does not end in .svg or .png", path);
+    if (system("command -v gnuplot >/dev/null 2>&1") != 0)
+        return fail(E_IO, "--plot: gnuplot is not installed");
+    return OK;
+}
+
+/* A string as gnuplot has it. */
+static void print_quoted(FILE *out, const char *text)
+{
+    fputc('\'', out);
+    for (; *text; text++) {
+        if (*text == '\'')
+            fputc('\'', out);
+        fputc(*text == '\n' ? ' ' : *text, out);
+    }
+    fputc('\'', out);
+}
+
+static void print_script(FILE *out, const char *path, const char *log_path,
+                         const struct dataset *valid)
+{
+    fprintf(out, "set terminal %s\nset output ", terminal_for(path));
+    print_quoted(out, path);
+    fputs("\nset datafile separator \"\\t\"\nset grid\n"
+          "set xlabel 'bytes'\nset ylabel 'bits per byte'\nplot ",
+          out);
+    print_quoted(out, log_path);
+    fputs(" every ::1 using 2:3 with dots title 'training'", out);
+    for (int i = 0; i < valid->n; i++) {
+        fprintf(out, ", '' every ::1 using 2:%d with linespoints title ",
+                N_COLUMNS + 1 + i);
+        print_quoted(out, valid->sources[i].name);
+    }
+    fputc('\n', out);
+}
+
+enum status train_log_plot(const char *path, const char *log_path,
+                           const struct dataset *valid)
+{
+    FILE *gnuplot = popen("gnuplot 2>/dev/null", "w");
+    if (!gnuplot)
+        return fail(E_IO, "gnuplot: %s", strerror(errno));
+    print_script(gnuplot, path, log_path, valid);
+    return pclose(gnuplot) == 0 ? OK
+                                : fail(E_IO, "gnuplot could not draw %s", path);
+}

@@ -1,0 +1,54 @@
+/* trainer.c -- chooses the hardware that trains, and what all trainers share.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "train/trainer.h"
+
+#include "config.h"
+
+#if !HAVE_CUDA
+enum status cuda_trainer_open(struct trainer **trainer,
+                              const struct parameters *parameters,
+                              const struct trainer_options *options)
+{
+    (void)parameters;
+    (void)options;
+    *trainer = NULL;
+    return fail(E_DEVICE, "this build trains on the CPU only");
+}
+#endif
+
+/* Where there is no GPU at all, or none that trains, the CPU does; several
+ * GPUs are never taken to be one CPU. */
+enum status trainer_open(struct trainer **trainer,
+                         const struct parameters *parameters,
+                         const struct trainer_options *options)
+{
+    if (options->device != DEVICE_CPU) {
+        enum status status = cuda_trainer_open(trainer, parameters, options);
+        bool may_differ = options->device == DEVICE_AUTO && options->n_gpus < 2;
+        if (status != E_DEVICE || !may_differ)
+            return status;
+    }
+    return cpu_trainer_open(trainer, parameters, options);
+}
+
+void trainer_close(struct trainer *trainer)
+{
+    if (trainer)
+        trainer->ops->close(trainer);
+}
+
+size_t trainer_state_floats(const struct model_config *config)
+{
+    return model_state_floats(config) - N_BYTES_VOCAB;
+}
+
+size_t trainer_part_floats(const struct trainer *trainer,
+                           enum trainer_part part)
+{
+    const struct parameters *p = trainer->parameters;
+    if (part == PART_STATES)
+        return (size_t)trainer->n_windows * trainer_state_floats(&p->config);
+    return p->n_floats;
+}
