@@ -49,9 +49,7 @@ cuda_headers = \
   cuda/train/trainer.cuh
 if HAVE_CUDA
 libmambyte_a_SOURCES += $(cuda_sources) $(cuda_headers)
-cuda_objects = $(cuda_sources:.cu=.$(OBJEXT))
-# Automake tracks no headers for nvcc: any of these rebuilds every kernel.
-$(cuda_objects): $(cuda_headers) src/train/adamw.h src/engine/engine.h src/base/exact.h \
-  src/model/model.h src/train/muon.h src/train/parameters.h src/engine/sampler.h src/base/status.h \
-  src/base/threads.h src/train/trainer.h
+# What nvcc says each object depends on, as automake has it for C.
+-include $(cuda_sources:.cu=.d)
+MOSTLYCLEANFILES = $(cuda_sources:.cu=.d)
 endif
