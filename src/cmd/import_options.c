@@ -12,7 +12,6 @@
 #include "cmd/machine_options.h"
 #include "cmd/option_table.h"
 
-#define ANY        OPTION_ANY
 #define AT(member) offsetof(struct import_command, member)
 
 static enum status take_quantise(void *into, const struct option_row *row,
@@ -56,31 +55,46 @@ static enum status take_begin_byte(void *into, const struct option_row *row,
 
 static const struct option_row rows[] = {
     {.help = "What is written"},
-    {'o', "output", "FILE|DIR", ANY, option_take_text, AT(import.output), 0, 0,
-     "the model to write; with --to, a new folder"},
-    {0, "quantize", "int8|none", ANY, take_quantise, 0, 0, 0,
-     "weights in int8, or in floats as they are (int8)"},
-    {0, "average", "MODEL", ANY, option_take_list, AT(import.averages), 0, 0,
-     "the mean with a MODEL of the same shape; may be\n"
-     "given several times"},
-    {0, "begin-byte", "N", ANY, take_begin_byte, 0, 0, 0,
-     "every text of the training began with byte N"},
-    {0, "to", "mamba-ssm|transformers", ANY, take_naming, 0, 0, 0,
-     "write float weights under the names of others,\n"
-     "and their config.json"},
+    {.letter = 'o',
+     .name = "output",
+     .argument = "FILE|DIR",
+     INTO_TEXT(AT(import.output)),
+     .help = "the model to write; with --to, a new folder"},
+    {.name = "quantize",
+     .argument = "int8|none",
+     .take = take_quantise,
+     .help = "weights in int8, or in floats as they are (int8)"},
+    {.name = "average",
+     .argument = "MODEL",
+     INTO_LIST(AT(import.averages)),
+     .help = "the mean with a MODEL of the same shape; may be\n"
+             "given several times"},
+    {.name = "begin-byte",
+     .argument = "N",
+     .take = take_begin_byte,
+     .help = "every text of the training began with byte N"},
+    {.name = "to",
+     .argument = "mamba-ssm|transformers",
+     .take = take_naming,
+     .help = "write float weights under the names of others,\n"
+             "and their config.json"},
 
     {.help = "What is measured"},
-    {0, "calibrate", "FILE", ANY, option_take_text, AT(import.calibrate), 0, 0,
-     "bits per byte of FILE in float and in int8, and\n"
-     "what of several ways to quantise is best for it"},
-    {0, "calibrate-bytes", "N", ANY, option_take_integer,
-     AT(import.calibrate_bytes), 1, 0x1p32, "the first N bytes of it (64K)"},
+    {.name = "calibrate",
+     .argument = "FILE",
+     INTO_TEXT(AT(import.calibrate)),
+     .help = "bits per byte of FILE in float and in int8, and\n"
+             "what of several ways to quantise is best for it"},
+    {.name = "calibrate-bytes",
+     .argument = "N",
+     INTO_INTEGER(AT(import.calibrate_bytes), 1, 0x1p32),
+     .help = "the first N bytes of it (64K)"},
 
     {.help = "The machine"},
     ROW_THREADS(AT(import.n_threads)),
     ROW_QUIET(AT(verbosity)),
     ROW_VERBOSE(AT(verbosity), "say what is done"),
-    ROW_PROGRESS(ANY, AT(progress)),
+    ROW_PROGRESS(0, AT(progress)),
     ROW_HELP(AT(wants_help)),
     ROW_VERSION(AT(wants_version)),
 };

@@ -1,8 +1,7 @@
-/* machine_options.h -- options that several programs have: where to compute,
- * and how much to say of it.
+/* machine_options.h -- options that several programs share: where to compute,
+ * and how much to say about it.
  *
- * Rows for their tables (option_table.h).  at: the offset of the member that
- * takes the value, in the program's struct of options.
+ * Rows for their tables (option_table.h).  at: as in INTO_BOOL.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,45 +13,44 @@
 #include "engine/engine.h"
 
 /* into a struct engine_options */
-#define ROW_DEVICE(at, help)                                                   \
+#define ROW_DEVICE(at, lines)                                                  \
     {                                                                          \
-        0, "device", "auto|cpu|cuda[:N]", OPTION_ANY, machine_take_device, at, \
-            0, 0, help                                                         \
+        .name = "device", .argument = "auto|cpu|cuda[:N]",                     \
+        .take = machine_take_device, .where = (at), .help = (lines)            \
     }
 
 /* into an int */
 #define ROW_THREADS(at)                                                        \
     {                                                                          \
-        'T', "threads", "N", OPTION_ANY, option_take_int, at, 0, 1024,         \
-            "of the CPU; 0 is one a core (0)"                                  \
+        .letter = 'T', .name = "threads", .argument = "N",                     \
+        INTO_INT(at, 0, 1024), .help = "of the CPU; 0 is one a core (0)"       \
     }
 
 /* into an enum verbosity */
 #define ROW_QUIET(at)                                                          \
     {                                                                          \
-        'q', "quiet", NULL, OPTION_ANY, option_take_choice, at, SILENT, 0,     \
-            "no progress, no notes"                                            \
+        .letter = 'q', .name = "quiet", INTO_ENUM(at, SILENT),                 \
+        .help = "no progress, no notes"                                        \
     }
-#define ROW_VERBOSE(at, help)                                                  \
+#define ROW_VERBOSE(at, lines)                                                 \
     {                                                                          \
-        'v', "verbose", NULL, OPTION_ANY, option_take_choice, at, VERBOSE, 0,  \
-            help                                                               \
+        .letter = 'v', .name = "verbose", INTO_ENUM(at, VERBOSE),              \
+        .help = (lines)                                                        \
     }
 
 /* into a bool */
-#define ROW_PROGRESS(modes, at)                                                \
+#define ROW_PROGRESS(modes_, at)                                               \
     {                                                                          \
-        0, "progress", NULL, modes, option_take_true, at, 0, 0,                \
-            "show progress even if stderr is no terminal"                      \
+        .name = "progress", .modes = (modes_), INTO_BOOL(at),                  \
+        .help = "show progress even if stderr is no terminal"                  \
     }
 #define ROW_HELP(at)                                                           \
     {                                                                          \
-        0, "help", NULL, OPTION_ANY, option_take_true, at, 0, 0, "this text"   \
+        .name = "help", INTO_BOOL(at), .help = "this text"                     \
     }
 #define ROW_VERSION(at)                                                        \
     {                                                                          \
-        0, "version", NULL, OPTION_ANY, option_take_true, at, 0, 0,            \
-            "the version"                                                      \
+        .name = "version", INTO_BOOL(at), .help = "the version"                \
     }
 
 enum status machine_take_device(void *options, const struct option_row *row,

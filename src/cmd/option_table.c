@@ -135,7 +135,7 @@ enum status option_take_choice(void *options, const struct option_row *row,
                                const char *value)
 {
     (void)value;
-    *(int *)option_place(options, row) = (int)row->low;
+    *(int *)option_place(options, row) = row->choice;
     return OK;
 }
 

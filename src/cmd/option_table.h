@@ -1,15 +1,14 @@
 /* option_table.h -- a command line, read by a table of options.
  *
- * Each program has one table, from which come the parser and --help: a row
- * is an option with its names, its argument, the function that takes it in,
- * where its value goes and between which bounds, and its line of help.
+ * Each program has one table; the parser and --help come from it.  A row is
+ * an option: its names, its argument, the function that takes its value, the
+ * place and the bounds of the value, and the lines of help.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_OPTION_TABLE_H
 #define MAMBYTE_OPTION_TABLE_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,16 +18,15 @@
 
 enum { OPTION_ROWS_MAX = 128 };
 
-#define OPTION_ANY UINT_MAX /* of modes: goes with all */
-
 struct option_row {
-    int letter;       /* of the short option, or 0 */
-    const char *name; /* NULL: a heading */
-    const char *argument;
-    unsigned modes; /* a bit for each mode that the option goes with */
+    int letter;           /* of the short option, or 0 */
+    const char *name;     /* NULL: a heading */
+    const char *argument; /* NULL: it takes none */
+    unsigned modes;       /* a bit for each mode it goes with; 0: all */
     enum status (*take)(void *options, const struct option_row *row,
                         const char *value);
     size_t where;     /* in the program's struct of options */
+    int choice;       /* the value that option_take_choice stores */
     double low, high; /* bounds of a number */
     const char *help; /* lines */
 };
@@ -41,10 +39,10 @@ struct option_table {
     const char *about;   /* lines: what it does */
 };
 
-/* Takes in all options, in their order, up to --help or --version, which end
- * the reading.  given: [table->n], true for the rows that were there.
- * Operands are moved to the end of argv; *first is the index of the first
- * one.  E_USAGE with the sentence when the line is wrong. */
+/* Reads the options in their order, up to --help or --version.  given:
+ * [table->n], true for the rows that were there.  Moves the operands to the
+ * end of argv; *first is the index of the first one.  E_USAGE with the
+ * sentence when the command line is wrong. */
 enum status option_table_read(const struct option_table *table, void *options,
                               bool *given, int argc, char **argv, int *first);
 
@@ -55,6 +53,20 @@ enum status option_table_print_version(const struct option_table *table,
 
 /* ---- for rows ----------------------------------------------------------- */
 
+/* What a row does with its value.  at: the offset of the member that takes it,
+ * in the program's struct of options. */
+#define INTO_BOOL(at) .take = option_take_true, .where = (at)
+#define INTO_TEXT(at) .take = option_take_text, .where = (at)
+#define INTO_LIST(at) .take = option_take_list, .where = (at)
+#define INTO_ENUM(at, value)                                                   \
+    .take = option_take_choice, .where = (at), .choice = (value)
+#define INTO_INT(at, least, most)                                              \
+    .take = option_take_int, .where = (at), .low = (least), .high = (most)
+#define INTO_INTEGER(at, least, most)                                          \
+    .take = option_take_integer, .where = (at), .low = (least), .high = (most)
+#define INTO_REAL(at, least, most)                                             \
+    .take = option_take_real, .where = (at), .low = (least), .high = (most)
+
 /* true into a bool */
 enum status option_take_true(void *options, const struct option_row *row,
                              const char *value);
@@ -63,7 +75,7 @@ enum status option_take_true(void *options, const struct option_row *row,
 enum status option_take_text(void *options, const struct option_row *row,
                              const char *value);
 
-/* a name that is not empty, behind those in a struct name_list */
+/* a name that is not empty, added to a struct name_list */
 enum status option_take_list(void *options, const struct option_row *row,
                              const char *value);
 
@@ -79,7 +91,7 @@ enum status option_take_int(void *options, const struct option_row *row,
 enum status option_take_real(void *options, const struct option_row *row,
                              const char *value);
 
-/* the row's low, into an enum */
+/* the row's choice, into an enum */
 enum status option_take_choice(void *options, const struct option_row *row,
                                const char *value);
 

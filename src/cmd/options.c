@@ -15,7 +15,6 @@
 #include "compress/block.h"
 
 #define BIT(mode)  (1u << (mode))
-#define ANY        OPTION_ANY
 #define GENERATE   BIT(MODE_GENERATE)
 #define SCORE      BIT(MODE_SCORE)
 #define PERPLEXITY BIT(MODE_PERPLEXITY)
@@ -31,16 +30,7 @@
 
 /* ---- taking values in --------------------------------------------------- */
 
-static enum status take_mode(void *into, const struct option_row *row,
-                             const char *value)
-{
-    struct options *options = into;
-    (void)value;
-    options->mode = (enum mode)row->where;
-    return OK;
-}
-
-/* A mode that has an argument. */
+/* The one mode that has an argument. */
 static enum status take_classify(void *into, const struct option_row *row,
                                  const char *value)
 {
@@ -122,113 +112,210 @@ static enum status take_range(void *into, const struct option_row *row,
 
 static const struct option_row rows[] = {
     {.help = "Modes (the last one wins; without one, the input is continued)"},
-    {0, "perplexity", NULL, ANY, take_mode, MODE_PERPLEXITY, 0, 0,
-     "a line a FILE: name, bytes, bits, bits per byte,\n"
-     "perplexity a byte; and a total"},
-    {0, "score", NULL, ANY, take_mode, MODE_SCORE, 0, 0,
-     "a line a record, as soon as it ends: bits, bytes,\n"
-     "bits per byte, record"},
-    {0, "surprisal", NULL, ANY, take_mode, MODE_SURPRISAL, 0, 0,
-     "a line a byte: offset, byte, bits"},
-    {0, "color", NULL, ANY, take_mode, MODE_COLOR, 0, 0,
-     "the text itself, coloured by surprisal"},
-    {0, "classify", "HEAD", ANY, take_classify, AT(classify), 0, 0,
-     "a line a record, as soon as it ends: label,\n"
-     "probability, record.  HEAD is a file, a name, or\n"
-     "STATE,STATE,..: a saved state for each label"},
-    {0, "embed", NULL, ANY, take_mode, MODE_EMBED, 0, 0,
-     "a line a record: what the model says of it, as\n"
-     "numbers"},
-    {'z', "compress", NULL, ANY, take_mode, MODE_COMPRESS, 0, 0,
-     "FILE to FILE.mbz, or standard input to output"},
-    {'d', "decompress", NULL, ANY, take_mode, MODE_DECOMPRESS, 0, 0,
-     "FILE.mbz to FILE, or standard input to output"},
-    {'t', "test", NULL, ANY, take_mode, MODE_TEST, 0, 0,
-     "decompress to nowhere"},
-    {'l', "list", NULL, ANY, take_mode, MODE_LIST, 0, 0,
-     "sizes of compressed files"},
-    {0, "info", NULL, ANY, take_mode, MODE_INFO, 0, 0,
-     "shape, size and provenance of the model"},
-    {0, "list-models", NULL, ANY, take_mode, MODE_LIST_MODELS, 0, 0,
-     "the models that --model finds by name"},
-    {0, "help", NULL, ANY, take_mode, MODE_HELP, 0, 0, "this text"},
-    {0, "version", NULL, ANY, take_mode, MODE_VERSION, 0, 0,
-     "the version, and that of the arithmetic"},
+    {.name = "perplexity",
+     INTO_ENUM(AT(mode), MODE_PERPLEXITY),
+     .help = "a line a FILE: name, bytes, bits, bits per byte,\n"
+             "perplexity a byte; and a total"},
+    {.name = "score",
+     INTO_ENUM(AT(mode), MODE_SCORE),
+     .help = "a line a record, as soon as it ends: bits, bytes,\n"
+             "bits per byte, record"},
+    {.name = "surprisal",
+     INTO_ENUM(AT(mode), MODE_SURPRISAL),
+     .help = "a line a byte: offset, byte, bits"},
+    {.name = "color",
+     INTO_ENUM(AT(mode), MODE_COLOR),
+     .help = "the text itself, coloured by surprisal"},
+    {.name = "classify",
+     .argument = "HEAD",
+     .take = take_classify,
+     .where = AT(classify),
+     .help = "a line a record, as soon as it ends: label,\n"
+             "probability, record.  HEAD is a file, a name, or\n"
+             "STATE,STATE,..: a saved state for each label"},
+    {.name = "embed",
+     INTO_ENUM(AT(mode), MODE_EMBED),
+     .help = "a line a record: its features, as numbers"},
+    {.letter = 'z',
+     .name = "compress",
+     INTO_ENUM(AT(mode), MODE_COMPRESS),
+     .help = "FILE to FILE.mbz, or standard input to output"},
+    {.letter = 'd',
+     .name = "decompress",
+     INTO_ENUM(AT(mode), MODE_DECOMPRESS),
+     .help = "FILE.mbz to FILE, or standard input to output"},
+    {.letter = 't',
+     .name = "test",
+     INTO_ENUM(AT(mode), MODE_TEST),
+     .help = "decompress to nowhere"},
+    {.letter = 'l',
+     .name = "list",
+     INTO_ENUM(AT(mode), MODE_LIST),
+     .help = "sizes of compressed files"},
+    {.name = "info",
+     INTO_ENUM(AT(mode), MODE_INFO),
+     .help = "shape, size and provenance of the model"},
+    {.name = "list-models",
+     INTO_ENUM(AT(mode), MODE_LIST_MODELS),
+     .help = "the models that --model finds by name"},
+    {.name = "help", INTO_ENUM(AT(mode), MODE_HELP), .help = "this text"},
+    {.name = "version",
+     INTO_ENUM(AT(mode), MODE_VERSION),
+     .help = "the version, and that of the arithmetic"},
 
     {.help = "Continuing the input"},
-    {'n', "bytes", "N", GENERATE, option_take_integer, AT(n_bytes), 0, 0x1p62,
-     "write N bytes at most (256)"},
-    {0, "temp", "T", GENERATE, option_take_real, AT(temperature), 0, 100,
-     "temperature; 0 is the most likely byte (0.8)"},
-    {0, "top-k", "K", GENERATE, option_take_integer, AT(top_k), 1, 256,
-     "choose among the K most likely bytes (256)"},
-    {0, "top-p", "P", GENERATE, take_top_p, AT(top_p), 0, 1,
-     "among the fewest that have probability P (1)"},
-    {0, "min-p", "P", GENERATE, option_take_real, AT(min_p), 0, 1,
-     "among those at least P times as likely as the\n"
-     "most likely one (0)"},
-    {0, "seed", "N|random", GENERATE, take_seed, 0, 0, 0,
-     "of the random numbers (0)"},
-    {0, "stop", "STRING", GENERATE, take_stop, 0, 0, 0,
-     "end before STRING; may be given several times"},
-    {0, "echo", NULL, GENERATE, option_take_true, AT(echo), 0, 0,
-     "write the input first"},
-    {0, "utf8", NULL, GENERATE, option_take_true, AT(utf8), 0, 0,
-     "write whole UTF-8 characters only"},
+    {.letter = 'n',
+     .name = "bytes",
+     .argument = "N",
+     .modes = GENERATE,
+     INTO_INTEGER(AT(n_bytes), 0, 0x1p62),
+     .help = "write N bytes at most (256)"},
+    {.name = "temp",
+     .argument = "T",
+     .modes = GENERATE,
+     INTO_REAL(AT(temperature), 0, 100),
+     .help = "temperature; 0 is the most likely byte (0.8)"},
+    {.name = "top-k",
+     .argument = "K",
+     .modes = GENERATE,
+     INTO_INTEGER(AT(top_k), 1, 256),
+     .help = "choose among the K most likely bytes (256)"},
+    {.name = "top-p",
+     .argument = "P",
+     .modes = GENERATE,
+     .take = take_top_p,
+     .where = AT(top_p),
+     .low = 0,
+     .high = 1,
+     .help = "among the fewest that have probability P (1)"},
+    {.name = "min-p",
+     .argument = "P",
+     .modes = GENERATE,
+     INTO_REAL(AT(min_p), 0, 1),
+     .help = "among those at least P times as likely as the\n"
+             "most likely one (0)"},
+    {.name = "seed",
+     .argument = "N|random",
+     .modes = GENERATE,
+     .take = take_seed,
+     .help = "of the random numbers (0)"},
+    {.name = "stop",
+     .argument = "STRING",
+     .modes = GENERATE,
+     .take = take_stop,
+     .help = "end before STRING; may be given several times"},
+    {.name = "echo",
+     .modes = GENERATE,
+     INTO_BOOL(AT(echo)),
+     .help = "write the input first"},
+    {.name = "utf8",
+     .modes = GENERATE,
+     INTO_BOOL(AT(utf8)),
+     .help = "write whole UTF-8 characters only"},
 
     {.help = "Scores"},
-    {'0', "null", NULL, SCORE | RECORDS, option_take_true,
-     AT(is_null_terminated), 0, 0, "records end with NUL, not with a newline"},
-    {0, "context", "carry|reset", SCORE, take_context, 0, 0, 0,
-     "what a record may be predicted from: all before\n"
-     "it (carry, the default) or itself alone"},
-    {0, "threshold", "BITS|P", SCORE | CLASSIFY, option_take_real,
-     AT(threshold), 0, 1e300,
-     "only records of at least BITS bits; no label, but\n"
-     "-, where its probability is below P"},
-    {0, "words", NULL, PERPLEXITY, option_take_true, AT(words), 0, 0,
-     "add words and perplexity a word"},
-    {0, "json", NULL, TABLES | CLASSIFY, option_take_true, AT(json), 0, 0,
-     "JSON Lines in place of columns"},
+    {.letter = '0',
+     .name = "null",
+     .modes = SCORE | RECORDS,
+     INTO_BOOL(AT(is_null_terminated)),
+     .help = "records end with NUL, not with a newline"},
+    {.name = "context",
+     .argument = "carry|reset",
+     .modes = SCORE,
+     .take = take_context,
+     .help = "what a record may be predicted from: all before\n"
+             "it (carry, the default) or itself alone"},
+    {.name = "threshold",
+     .argument = "BITS|P",
+     .modes = SCORE | CLASSIFY,
+     INTO_REAL(AT(threshold), 0, 1e300),
+     .help = "only records of at least BITS bits; no label, but\n"
+             "-, where its probability is below P"},
+    {.name = "words",
+     .modes = PERPLEXITY,
+     INTO_BOOL(AT(words)),
+     .help = "add words and perplexity a word"},
+    {.name = "json",
+     .modes = TABLES | CLASSIFY,
+     INTO_BOOL(AT(json)),
+     .help = "JSON Lines in place of columns"},
 
     {.help = "Labels"},
-    {0, "top", "K", CLASSIFY, option_take_integer, AT(top), 1, 1024,
-     "the K likeliest labels of a record (1)"},
-    {0, "no-text", NULL, CLASSIFY, option_take_true, AT(hides_text), 0, 0,
-     "without the record"},
-    {0, "whole", NULL, RECORDS, option_take_true, AT(whole_files), 0, 0,
-     "a record is a whole FILE; its name stands for it"},
-    {0, "prior", "P,P,...", CLASSIFY, option_take_text, AT(prior), 0, 0,
-     "how likely the labels of STATE,STATE,... are\n"
-     "before anything is read (all alike)"},
-    {0, "eval", NULL, CLASSIFY, option_take_true, AT(eval), 0, 0,
-     "FILE has lines of LABEL, a tab and TEXT: say how\n"
-     "often labels are right, and the confusion matrix"},
-    {0, "binary", NULL, BIT(MODE_EMBED), option_take_true, AT(binary), 0, 0,
-     "float32, little-endian, in place of columns"},
+    {.name = "top",
+     .argument = "K",
+     .modes = CLASSIFY,
+     INTO_INTEGER(AT(top), 1, 1024),
+     .help = "the K likeliest labels of a record (1)"},
+    {.name = "no-text",
+     .modes = CLASSIFY,
+     INTO_BOOL(AT(hides_text)),
+     .help = "without the record"},
+    {.name = "whole",
+     .modes = RECORDS,
+     INTO_BOOL(AT(whole_files)),
+     .help = "a record is a whole FILE; its name stands for it"},
+    {.name = "prior",
+     .argument = "P,P,...",
+     .modes = CLASSIFY,
+     INTO_TEXT(AT(prior)),
+     .help = "how likely the labels of STATE,STATE,... are\n"
+             "before anything is read (all alike)"},
+    {.name = "eval",
+     .modes = CLASSIFY,
+     INTO_BOOL(AT(eval)),
+     .help = "FILE has lines of LABEL, a tab and TEXT: say how\n"
+             "often labels are right, and the confusion matrix"},
+    {.name = "binary",
+     .modes = BIT(MODE_EMBED),
+     INTO_BOOL(AT(binary)),
+     .help = "float32, little-endian, in place of columns"},
 
     {.help = "Compression"},
-    {'c', "stdout", NULL, COMPRESS | UNPACKERS, option_take_true, AT(to_stdout),
-     0, 0, "write to standard output, keep FILE"},
-    {'k', "keep", NULL, COMPRESS | UNPACKERS, option_take_true, AT(keep), 0, 0,
-     "keep FILE"},
-    {'f', "force", NULL, COMPRESS | UNPACKERS, option_take_true, AT(force), 0,
-     0, "replace files, follow links, use the terminal"},
-    {'B', "blocks", "SIZE", COMPRESS | UNPACKERS, option_take_integer,
-     AT(block_bytes), BLOCK_MIN, BLOCK_MAX,
-     "bytes of an independent block (16M)"},
-    {0, "range", "OFFSET:LENGTH", DECOMPRESS, take_range, 0, 0, 0,
-     "only these bytes, to standard output"},
+    {.letter = 'c',
+     .name = "stdout",
+     .modes = COMPRESS | UNPACKERS,
+     INTO_BOOL(AT(to_stdout)),
+     .help = "write to standard output, keep FILE"},
+    {.letter = 'k',
+     .name = "keep",
+     .modes = COMPRESS | UNPACKERS,
+     INTO_BOOL(AT(keep)),
+     .help = "keep FILE"},
+    {.letter = 'f',
+     .name = "force",
+     .modes = COMPRESS | UNPACKERS,
+     INTO_BOOL(AT(force)),
+     .help = "replace files, follow links, use the terminal"},
+    {.letter = 'B',
+     .name = "blocks",
+     .argument = "SIZE",
+     .modes = COMPRESS | UNPACKERS,
+     INTO_INTEGER(AT(block_bytes), BLOCK_MIN, BLOCK_MAX),
+     .help = "bytes of an independent block (16M)"},
+    {.name = "range",
+     .argument = "OFFSET:LENGTH",
+     .modes = DECOMPRESS,
+     .take = take_range,
+     .help = "only these bytes, to standard output"},
 
     {.help = "State"},
-    {0, "load-state", "FILE", READERS, option_take_text, AT(load_state), 0, 0,
-     "begin where FILE was saved"},
-    {0, "save-state", "FILE", READERS, option_take_text, AT(save_state), 0, 0,
-     "save what was read and written, at the end"},
+    {.name = "load-state",
+     .argument = "FILE",
+     .modes = READERS,
+     INTO_TEXT(AT(load_state)),
+     .help = "start where FILE was saved"},
+    {.name = "save-state",
+     .argument = "FILE",
+     .modes = READERS,
+     INTO_TEXT(AT(save_state)),
+     .help = "save what was read and written, at the end"},
 
     {.help = "Model and machine"},
-    {'m', "model", "FILE|NAME", ANY, option_take_text, AT(model), 0, 0,
-     "the weights; also MAMBYTE_MODEL"},
+    {.letter = 'm',
+     .name = "model",
+     .argument = "FILE|NAME",
+     INTO_TEXT(AT(model)),
+     .help = "the weights; also MAMBYTE_MODEL"},
     ROW_DEVICE(AT(engine), "where to compute; the results are the same"),
     ROW_THREADS(AT(engine.n_threads)),
     ROW_QUIET(AT(verbosity)),
@@ -265,15 +352,23 @@ static const char *needed_mode(const struct option_row *row)
     return row->modes & CLASSIFY ? "classify" : "embed";
 }
 
+/* The option that chooses the mode; NULL for the one without an option. */
+static const char *name_of_mode(enum mode mode)
+{
+    for (int i = 0; i < N_ROWS; i++) {
+        if (rows[i].take == option_take_choice && rows[i].where == AT(mode) &&
+            rows[i].choice == (int)mode)
+            return rows[i].name;
+    }
+    return mode == MODE_CLASSIFY ? "classify" : NULL;
+}
+
 static enum status check_modes(const struct options *options, const bool *given)
 {
-    const char *mode = options->mode == MODE_CLASSIFY ? "classify" : NULL;
+    const char *mode = name_of_mode(options->mode);
     for (int i = 0; i < N_ROWS; i++) {
-        if (rows[i].take == take_mode && rows[i].where == (size_t)options->mode)
-            mode = rows[i].name;
-    }
-    for (int i = 0; i < N_ROWS; i++) {
-        if (!given[i] || (rows[i].modes & BIT(options->mode)))
+        bool goes_with_all = rows[i].modes == 0;
+        if (!given[i] || goes_with_all || (rows[i].modes & BIT(options->mode)))
             continue;
         if (mode)
             return fail(E_USAGE, "--%s does not go with --%s", rows[i].name,
