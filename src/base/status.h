@@ -18,7 +18,8 @@ enum status {
     E_MEMORY,      /* out of memory, host or device                   */
     E_DEVICE,      /* no such device, or it failed                    */
     E_INTERRUPTED, /* a signal asked us to stop                       */
-    E_SKIPPED,     /* a file was left out with a warning: exit 2     */
+    E_REPORTED,    /* files failed, each with its message on stderr   */
+    E_SKIPPED,     /* a file was left out, with a warning: exit 2     */
     E_CLOSED       /* the reader of our output went away: not an error */
 };
 

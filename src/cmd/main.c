@@ -1,5 +1,5 @@
-/* main.c -- the filter: understands the command, opens what it needs, runs
- * one task, and turns what came of it into a sentence and an exit status.
+/* main.c -- the filter: reads the command line, opens what the command needs,
+ * and runs one task.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,13 +7,13 @@
 #include <stdlib.h>
 
 #include "base/byteio.h"
+#include "base/clock.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "cmd/options.h"
 #include "cmd/program.h"
 #include "cmd/task.h"
 #include "engine/engine.h"
-#include "base/clock.h"
 #include "model/catalog.h"
 #include "model/model.h"
 
@@ -62,15 +62,15 @@ static void note_speed(const struct task *task, double seconds)
                  (unsigned long long)task->n_written, seconds, speed);
 }
 
-/* What became of the files, each of which was reported. */
+/* What became of the files as a whole; each failure was reported. */
 static enum status verdict(const struct task *task)
 {
     if (task->has_failed)
-        return fail(E_IO, "%s", "");
-    return task->has_skipped ? fail(E_SKIPPED, "%s", "") : OK;
+        return E_REPORTED;
+    return task->has_skipped ? E_SKIPPED : OK;
 }
 
-/* What another machine will read must not depend on this one. */
+/* A result that another machine may read must not depend on this one. */
 static enum status check_model(const struct task *task)
 {
     const struct options *o = task->options;

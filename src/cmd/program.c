@@ -1,9 +1,10 @@
-/* program.c -- what the programs have in common: a begin and an end.
+/* program.c -- what the programs share: how they start and end.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "cmd/program.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -12,21 +13,27 @@
 
 enum { EXIT_USAGE = 2, EXIT_SKIPPED = 2 };
 
-/* The exit status; the sentence is on stderr then. */
+/* Prints the sentence of a failure, once; returns the exit status. */
 static int conclude(enum status status)
 {
     message_progress_end();
     signals_exit();
-    if (status == OK)
+    switch (status) {
+    case OK:
         return EXIT_SUCCESS;
-    if (status != E_CLOSED && *status_message())
-        message_error("%s", status_message());
-    if (status == E_SKIPPED)
+    case E_SKIPPED:
         return EXIT_SKIPPED;
-    if (status != E_USAGE)
+    case E_REPORTED:
+    case E_CLOSED:
         return EXIT_FAILURE;
-    message_try_help();
-    return EXIT_USAGE;
+    case E_USAGE:
+        message_error("%s", status_message());
+        message_try_help();
+        return EXIT_USAGE;
+    default:
+        message_error("%s", status_message());
+        return EXIT_FAILURE;
+    }
 }
 
 int program_run(struct sink *output, int argc, char **argv,
@@ -39,5 +46,6 @@ int program_run(struct sink *output, int argc, char **argv,
     if (status == OK)
         status = run(argc, argv);
     enum status closed = sink_close(output);
-    return conclude(status == OK ? closed : status);
+    bool is_said = status == OK || status == E_REPORTED || status == E_SKIPPED;
+    return conclude(is_said && closed != OK ? closed : status);
 }

@@ -1,4 +1,4 @@
-/* program.h -- what the programs have in common: a begin and an end.
+/* program.h -- what the programs share: how they start and end.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -8,9 +8,9 @@
 #include "base/byteio.h"
 #include "base/status.h"
 
-/* Makes output the standard output, runs what main is for, and turns what
- * came of it into a sentence on stderr and the exit status: 0, 1 when
- * something failed, 2 for a wrong command and for files left out. */
+/* Makes output the standard output, calls run, and prints the sentence of a
+ * failure on stderr.  Returns the exit status: 0; 1 when something failed; 2
+ * when the command line is wrong or files were left out. */
 int program_run(struct sink *output, int argc, char **argv,
                 enum status (*run)(int argc, char **argv));
 
