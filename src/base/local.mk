@@ -5,6 +5,7 @@
 libmambyte_a_SOURCES += \
   src/base/byteio.c \
   src/base/byteio.h \
+  src/base/carver.h \
   src/base/clock.c \
   src/base/clock.h \
   src/base/cpu_relax.h \

@@ -7,17 +7,23 @@ libmambyte_a_SOURCES += \
   src/train/adamw.h \
   src/train/backward.c \
   src/train/backward.h \
+  src/train/backward_pass.h \
   src/train/checkpoint.c \
   src/train/checkpoint.h \
   src/train/cpu_trainer.c \
   src/train/dataset.c \
   src/train/dataset.h \
+  src/train/ends.c \
   src/train/export.c \
   src/train/export.h \
+  src/train/linear.c \
   src/train/loader.c \
   src/train/loader.h \
+  src/train/mamba1.c \
+  src/train/mamba1.h \
   src/train/muon.c \
   src/train/muon.h \
+  src/train/norm.c \
   src/train/parameters.c \
   src/train/parameters.h \
   src/train/schedule.h \

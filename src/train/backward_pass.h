@@ -1,0 +1,190 @@
+/* backward_pass.h -- what the files of the backward pass share.
+ *
+ *     backward.c   the walk over the layers, forward and back, and the memory
+ *     linear.c     y = W x, in float32 or imitated in int8, and its gradients
+ *     norm.c       the norm before each layer and before the prediction
+ *     ends.c       the embedding; the prediction and its loss
+ *     mamba1.c     the mixer: what a layer computes between its in_proj and
+ *                  its out_proj
+ *
+ * Row t of an array is a byte of the batch: row w * n_t + i is byte i of
+ * window w.  A step runs inside one threads_run: every thread walks the
+ * layers, takes its share of each phase by index, and meets the others at a
+ * barrier where it needs what they wrote.  A share is a range of rows, of
+ * channels, or of rows of a weight; each number is made by one thread, in one
+ * order.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_BACKWARD_PASS_H
+#define MAMBYTE_BACKWARD_PASS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/carver.h"
+#include "base/threads.h"
+#include "kernels/cpu_kernels.h"
+#include "kernels/train_kernels.h"
+#include "train/parameters.h"
+#include "train/trainer.h"
+
+/* A projection y = W x, made ready for a step. */
+struct linear {
+    const struct parameter *parameter;
+    int rows, cols;
+    const float *value; /* [rows][cols], as the forward pass multiplies     */
+    float *rounded;     /* the same when imitated: the int8 multiplied out  */
+    int8_t *q;          /* [rows][cols]                                     */
+    float *scale;       /* [rows]                                           */
+    struct projection projection;
+    float *transposed; /* [cols][rows], when not imitated                   */
+};
+
+/* What the forward pass keeps of a layer; its mixer keeps more. */
+struct tape {
+    struct linear in_proj, out_proj;
+    float *h;  /* [t][d_model], what the layer reads                        */
+    float *in; /* [t][d_in], in_proj norm(h)                                */
+    float *y;  /* [t][d_inner], what the mixer makes of it                  */
+};
+
+struct backward {
+    const struct parameters *parameters;
+    const struct train_kernels *kernels;
+    const struct cpu_kernels *int8;
+    struct threads *team;
+    int n_windows, n_t, n_rows;
+    int d_in; /* rows of in_proj                           */
+    bool imitates;
+
+    /* One step. */
+    const float *weights;
+    float *gradient;
+    const struct windows *windows;
+
+    void *arena; /* owned: all arrays below, and the mixer's  */
+    size_t n_bytes;
+    struct tape *tapes;    /* [n_layer + 1]; of the last only h is used */
+    struct mamba1 *mamba1; /* the mixers of all layers                  */
+    struct linear lm_head;
+    float *states, *after; /* [n_windows][trainer_state_floats()]       */
+    float *x;              /* [t][d_model], normed                      */
+    float *mean, *r;       /* [t], of the norm                          */
+    float *logits;         /* [t][256], then their gradient             */
+    float *loss;           /* [t]                                       */
+    int8_t *q;             /* [t][q_ld]                                 */
+    int q_ld;
+    float *q_scale;  /* [t]                                       */
+    int32_t *q_sum;  /* [t]                                       */
+    float *seen;     /* [t][widest input], as the products saw it */
+    float *dh, *dx;  /* [t][d_model]                              */
+    float *din, *dy; /* [t][d_in], [t][d_inner]                   */
+};
+
+/* ---- who does what ------------------------------------------------------ */
+
+struct share {
+    int begin, end;
+};
+
+static inline struct share share_of(const struct backward *b, int n, int thread)
+{
+    struct share s;
+    threads_split(&s.begin, &s.end, n, thread, threads_count(b->team));
+    return s;
+}
+
+static inline struct share rows_of(const struct backward *b, int thread)
+{
+    return share_of(b, b->n_rows, thread);
+}
+
+static inline void meet(struct backward *b)
+{
+    threads_barrier(b->team);
+}
+
+/* ---- where things are --------------------------------------------------- */
+
+/* Activations or their gradients: row t begins at x + t * ld. */
+struct activations {
+    float *x;
+    size_t ld;
+};
+
+static inline const struct model_config *config_of(const struct backward *b)
+{
+    return &b->parameters->config;
+}
+
+static inline const float *weight_at(const struct backward *b, int l,
+                                     enum place place)
+{
+    return b->weights + parameters_at(b->parameters, l, place)->offset;
+}
+
+static inline float *gradient_at(const struct backward *b, int l,
+                                 enum place place)
+{
+    return b->gradient + parameters_at(b->parameters, l, place)->offset;
+}
+
+/* The state of window w, before the step and after it. */
+static inline float *state_before(const struct backward *b, int w)
+{
+    return b->states + (size_t)w * trainer_state_floats(config_of(b));
+}
+
+static inline float *state_after(const struct backward *b, int w)
+{
+    return b->after + (size_t)w * trainer_state_floats(config_of(b));
+}
+
+/* ---- linear.c ----------------------------------------------------------- */
+
+void linear_lay_out(struct backward *b, struct carver *carver,
+                    struct linear *linear, const struct parameter *parameter);
+
+/* Makes this thread's rows of W ready for the step. */
+void linear_prepare(struct backward *b, int thread, struct linear *linear);
+
+/* The rest of it, by one thread, once all rows are ready. */
+void linear_pack(struct backward *b, struct linear *linear);
+
+/* y = W x (added to y when accumulate), this thread's rows. */
+void linear_forward(struct backward *b, int thread, struct activations y,
+                    const struct linear *linear, struct activations x,
+                    bool accumulate);
+
+/* dx = dy W (added to dx when accumulate), this thread's rows; dW += dy^T x.
+ * All threads meet in here, once before dW and once after it. */
+void linear_backward(struct backward *b, int thread,
+                     const struct linear *linear, struct activations dx,
+                     struct activations dy, struct activations x,
+                     bool accumulate);
+
+/* ---- norm.c ------------------------------------------------------------- */
+
+/* x = norm(h), this thread's rows: of layer l, or of norm_f when l is
+ * n_layer. */
+void norm_forward(struct backward *b, int thread, int l);
+
+/* Adds to dh, this thread's rows, and to the gradients of the norm.  All rows
+ * of dx have to be there; others may still read them, and mean, r and h, when
+ * this returns. */
+void norm_backward(struct backward *b, int thread, int l);
+
+/* ---- ends.c ------------------------------------------------------------- */
+
+/* The first h, this thread's rows. */
+void embed(struct backward *b, int thread);
+
+/* The gradient of the embedding, this thread's columns, from all rows of dh. */
+void embed_backward(struct backward *b, int thread);
+
+/* loss, and dh of what the last layer makes.  All threads meet in here. */
+void predict(struct backward *b, int thread);
+
+#endif
