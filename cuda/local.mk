@@ -14,21 +14,26 @@ cuda_sources = \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
   cuda/train/nccl.cu \
+  cuda/train/products.cu \
+  cuda/train/replica.cu \
+  cuda/train/stopwatch.cu \
+  cuda/train/train_adamw.cu \
   cuda/train/train_conv.cu \
-  cuda/train/train_gemm.cu \
+  cuda/train/train_dtbc.cu \
   cuda/train/train_layers.cu \
   cuda/train/train_loss.cu \
+  cuda/train/train_mamba1.cu \
   cuda/train/train_memory.cu \
+  cuda/train/train_muon.cu \
   cuda/train/train_norm.cu \
-  cuda/train/train_optimise.cu \
   cuda/train/train_rows.cu \
   cuda/train/train_scan.cu \
-  cuda/train/train_scan_back.cu \
-  cuda/train/train_time.cu
+  cuda/train/train_scan_back.cu
 cuda_headers = \
   cuda/batch/batch.cuh \
   cuda/batch/batch_block.cuh \
   cuda/batch/batch_job.cuh \
+  cuda/common/carver.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \
   cuda/common/exchange.cuh \
@@ -44,9 +49,24 @@ cuda_headers = \
   cuda/prefill/prefill.cuh \
   cuda/prefill/scan_tile.cuh \
   cuda/prefill/source.cuh \
+  cuda/train/block_reduce.cuh \
+  cuda/train/fast_math.cuh \
+  cuda/train/mixer.cuh \
   cuda/train/nccl.cuh \
-  cuda/train/train_scan.cuh \
-  cuda/train/trainer.cuh
+  cuda/train/number.cuh \
+  cuda/train/products.cuh \
+  cuda/train/replica.cuh \
+  cuda/train/row_scale.cuh \
+  cuda/train/stopwatch.cuh \
+  cuda/train/train_adamw.cuh \
+  cuda/train/train_layers.cuh \
+  cuda/train/train_loss.cuh \
+  cuda/train/train_mamba1.cuh \
+  cuda/train/train_memory.cuh \
+  cuda/train/train_muon.cuh \
+  cuda/train/train_norm.cuh \
+  cuda/train/train_rows.cuh \
+  cuda/train/train_scan.cuh
 if HAVE_CUDA
 libmambyte_a_SOURCES += $(cuda_sources) $(cuda_headers)
 # What nvcc says each object depends on, as automake has it for C.

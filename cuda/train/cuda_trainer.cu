@@ -11,7 +11,10 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/train/nccl.cuh"
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/products.cuh"
+#include "cuda/train/replica.cuh"
+#include "cuda/train/stopwatch.cuh"
+#include "cuda/train/train_layers.cuh"
 
 #include <stdio.h>
 extern "C" {
@@ -52,17 +55,11 @@ static struct cuda_trainer *self(struct trainer *trainer)
 
 /* ---- the team ------------------------------------------------------------ */
 
-static enum status enter(const struct replica *r)
-{
-    CUDA_TRY(cudaSetDevice(r->device), "choosing the device");
-    return OK;
-}
-
 static void work_one(void *context, int i)
 {
     struct cuda_trainer *t = (struct cuda_trainer *)context;
     struct outcome *outcome = &t->outcomes[i];
-    outcome->status = enter(&t->replicas[i]);
+    outcome->status = replica_enter(&t->replicas[i]);
     if (outcome->status == OK)
         outcome->status = t->work(t, i);
     if (outcome->status != OK)
@@ -79,13 +76,6 @@ static enum status work_all(struct cuda_trainer *t,
         if (t->outcomes[i].status != OK)
             return fail(t->outcomes[i].status, "%s", t->outcomes[i].sentence);
     }
-    return OK;
-}
-
-static enum status wait(const struct replica *r, const char *what)
-{
-    CUDA_TRY(cudaGetLastError(), what);
-    CUDA_TRY(cudaStreamSynchronize(r->stream), what);
     return OK;
 }
 
@@ -148,7 +138,7 @@ static enum status gradient_one(struct cuda_trainer *t, int i)
     CUDA_TRY(cudaMemcpyAsync(&norm, r->sums + NORM_PARTS, sizeof norm,
                              cudaMemcpyDeviceToHost, r->stream),
              "reading the size of the gradient");
-    TRY(wait(r, "the gradient"));
+    TRY(replica_wait(r, "the gradient"));
     if (i == 0) {
         t->step.loss = (double)loss;
         t->step.gradient_norm = norm;
@@ -218,7 +208,7 @@ static enum status get_one(struct cuda_trainer *t, int i)
                              n * sizeof(float), cudaMemcpyDeviceToHost,
                              r->stream),
              "reading the weights");
-    return wait(r, "reading the weights");
+    return replica_wait(r, "reading the weights");
 }
 
 static enum status set_one(struct cuda_trainer *t, int i)
@@ -229,7 +219,7 @@ static enum status set_one(struct cuda_trainer *t, int i)
                              n * sizeof(float), cudaMemcpyHostToDevice,
                              r->stream),
              "sending the weights");
-    return wait(r, "sending the weights");
+    return replica_wait(r, "sending the weights");
 }
 
 static enum status cuda_get(struct trainer *trainer, enum trainer_part part,
@@ -261,79 +251,25 @@ static void cuda_describe(const struct trainer *trainer, char text[160])
 
 /* ---- time ---------------------------------------------------------------- */
 
-static const char *const phase_names[N_PHASES] = {
-    "prepare",       "norm",      "products",  "conv",
-    "dtbc",          "scan",      "quantise",  "head",
-    "products back", "scan back", "dtbc back", "conv back",
-    "norm back",     "embedding", "adamw",     "muon"};
-
-static_assert((int)N_PHASES == (int)TRAINER_TIMES, "a time for each phase");
-
-/* The time before a mark goes to its phase; what came before the first one of
- * a call is not seen. */
 extern "C" enum status
 cuda_trainer_times(struct trainer *trainer,
                    struct trainer_time times[TRAINER_TIMES])
 {
     struct replica *r = &self(trainer)->replicas[0];
-    struct stopwatch *w = r->watch;
-    TRY(enter(r));
-    TRY(wait(r, "measuring"));
-    for (int i = 0; i < N_PHASES; i++)
-        times[i] = {phase_names[i], 0};
-    for (int i = 1; w && i < w->n; i++) {
-        float ms = 0.0f;
-        CUDA_TRY(cudaEventElapsedTime(&ms, w->events[i - 1], w->events[i]),
-                 "measuring");
-        times[w->phases[i]].seconds += 1e-3 * (double)ms;
-    }
-    if (w)
-        w->n = 0;
-    return OK;
+    TRY(replica_enter(r));
+    return stopwatch_read(r, times);
 }
 
 /* ---- opening ------------------------------------------------------------- */
 
-static enum status open_replica(struct cuda_trainer *t, int i)
+/* The first GPU measures for all. */
+static enum status open_one(struct cuda_trainer *t, int i)
 {
-    struct replica *r = &t->replicas[i];
-    CUDA_TRY(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking),
-             "a stream");
-    TRY(products_open(&r->products, r->in_float, r->stream));
-    TRY(scan_prepare_device());
-    TRY(replica_allocate(r));
-    size_t area = (size_t)RATE_SIDE * RATE_SIDE;
-    if (i == 0 && r->n_bytes >= 3 * area * sizeof(__nv_bfloat16))
-        t->base.peak = t->n * products_rate(r->products, r->arena);
-    TRY(replica_fill(r));
-    return wait(r, "setting up");
-}
-
-static void describe_shape(struct cuda_trainer *t, int i,
-                           const struct trainer_options *options)
-{
-    struct replica *r = &t->replicas[i];
-    const struct model_config *c = &t->base.parameters->config;
-    int begin, end;
-    threads_split(&begin, &end, options->n_windows, i, t->n);
-    r->parameters = t->base.parameters;
-    r->config = *c;
-    r->device = options->cuda_index + i;
-    r->imitates = options->imitates_int8;
-    r->in_float = options->products_in_float;
-    r->recomputes = options->recomputes;
-    r->n_t = options->n_t;
-    r->n_tiles = ceil_div(r->n_t, TILE);
-    r->all_rows = options->n_windows * options->n_t;
-    r->ld_dtbc = round_up(c->dt_rank + 2 * c->d_state, 4);
-    r->ld_dt = round_up(c->dt_rank, 8);
-    r->ld_ddtbc = round_up(c->dt_rank + 2 * c->d_state, 8);
-    r->scan_blocks = ceil_div(
-        c->d_inner, SCAN_THREADS * scan_states(c->d_state) / c->d_state);
-    r->tapes = (struct train_tape *)calloc(c->n_layer + 1, sizeof *r->tapes);
-    if (options->measures)
-        r->watch = (struct stopwatch *)calloc(1, sizeof *r->watch);
-    replica_set_windows(r, begin, end - begin);
+    double rate = 0;
+    TRY(replica_open(&t->replicas[i], i == 0 ? &rate : NULL));
+    if (i == 0)
+        t->base.peak = t->n * rate;
+    return OK;
 }
 
 static enum status find_devices(const struct trainer_options *options, int n)
@@ -362,39 +298,23 @@ static enum status open_all(struct cuda_trainer *t,
     t->outcomes = (struct outcome *)calloc(t->n, sizeof *t->outcomes);
     if (!t->replicas || !t->outcomes)
         return fail_memory("training");
-    for (int i = 0; i < t->n; i++) {
-        describe_shape(t, i, options);
-        if (!t->replicas[i].tapes)
-            return fail_memory("training");
-    }
+    for (int i = 0; i < t->n; i++)
+        TRY(replica_describe(&t->replicas[i], t->base.parameters, options, i,
+                             t->n));
     CUDA_TRY(cudaGetDeviceProperties(&device, options->cuda_index),
              "asking for the device's properties");
     snprintf(t->name, sizeof t->name, "%.63s", device.name);
     TRY(threads_open(&t->team, t->n));
     if (t->n > 1)
         TRY(open_nccl(t));
-    return work_all(t, open_replica);
-}
-
-static void close_replica(struct replica *r)
-{
-    if (enter(r) == OK && r->stream) {
-        cudaStreamSynchronize(r->stream);
-        products_close(r->products);
-        cudaFree(r->arena);
-        cudaStreamDestroy(r->stream);
-    }
-    for (int i = 0; r->watch && i < r->watch->n_events; i++)
-        cudaEventDestroy(r->watch->events[i]);
-    free(r->watch);
-    free(r->tapes);
+    return work_all(t, open_one);
 }
 
 static void cuda_close(struct trainer *trainer)
 {
     struct cuda_trainer *t = self(trainer);
     for (int i = 0; t->replicas && i < t->n; i++)
-        close_replica(&t->replicas[i]);
+        replica_close(&t->replicas[i]);
     nccl_close(t->nccl);
     threads_close(t->team);
     free(t->replicas);

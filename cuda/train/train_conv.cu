@@ -7,7 +7,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/fast_math.cuh"
+#include "cuda/train/train_mamba1.cuh"
+#include "cuda/train/train_rows.cuh"
 
 enum {
     SPAN_ROWS = 8, /* of a block, forward                                  */
@@ -16,7 +18,7 @@ enum {
     BATCH = 4 /* rows whose loads are under way together, backward   */
 };
 
-struct conv_job {
+struct train_conv_job {
     const void *uz; /* [t][2 d_inner] sums                                  */
     const float *row_scale, *col_scale;
     const float *history; /* [window][state]: [d_conv - 1][d_inner]    */
@@ -41,7 +43,7 @@ template <typename T> struct conv_row {
 
 template <typename T>
 static __device__ __forceinline__ struct conv_row<T>
-load_row(const struct conv_job &j, int w, int t, int c) {
+load_row(const struct train_conv_job &j, int w, int t, int c) {
     struct conv_row<T> r;
     size_t first = (size_t)w * j.n_t;
     int row = min(max(t, 0), j.n_t - 1);
@@ -59,8 +61,8 @@ static __device__ __forceinline__ float4 input_of(const struct conv_row<T> &r,
 }
 
 /* The input at byte t < 0 of window w. */
-static __device__ __forceinline__ float4 past(const struct conv_job &j, int w,
-                                              int t, int c)
+static __device__ __forceinline__ float4 past(const struct train_conv_job &j,
+                                              int w, int t, int c)
 {
     int k = t + j.d_conv - 1;
     return k < 0 ? zero4()
@@ -71,7 +73,7 @@ static __device__ __forceinline__ float4 past(const struct conv_job &j, int w,
 /* The taps of four channels, those that there are not 0. */
 template <int TAPS>
 static __device__ __forceinline__ void
-load_taps(float4 taps[TAPS], const struct conv_job &j, int c)
+load_taps(float4 taps[TAPS], const struct train_conv_job &j, int c)
 {
     const float *from = j.taps + (size_t)c * j.d_conv;
 #pragma unroll
@@ -108,7 +110,7 @@ static __device__ __forceinline__ void push(float4 ring[TAPS], float4 x)
 
 /* The last inputs of a window, for the next. */
 template <typename T>
-static __device__ void keep_history(const struct conv_job &j, int w)
+static __device__ void keep_history(const struct train_conv_job &j, int w)
 {
     float *after = j.history_after + w * j.state_floats;
     for (int c = 4 * threadIdx.x; c < j.d_inner; c += 4 * blockDim.x) {
@@ -122,16 +124,11 @@ static __device__ void keep_history(const struct conv_job &j, int w)
     }
 }
 
-static __device__ __forceinline__ float silu(float x)
-{
-    return x * fast_sigmoid(x);
-}
-
 /* u = silu(conv(input)); amax of each row of this thread's channels. */
 template <typename T, int TAPS>
 static __device__ __forceinline__ void
 conv_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
-              const struct conv_job &j, int w, int t0, int c)
+              const struct train_conv_job &j, int w, int t0, int c)
 {
     T *to = (T *)j.u + ((size_t)w * j.n_t + t0) * j.d_inner + c;
     struct conv_row<T> rows[SPAN_ROWS + TAPS - 1];
@@ -150,8 +147,8 @@ conv_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
     for (int i = 0; i < SPAN_ROWS; i++) {
         push<TAPS>(x, input_of<T>(rows[i + TAPS - 1], col_scale));
         float4 a = convolve<TAPS>(taps, x, bias);
-        put4((T *)&u[i],
-             make_float4(silu(a.x), silu(a.y), silu(a.z), silu(a.w)));
+        put4((T *)&u[i], make_float4(fast_silu(a.x), fast_silu(a.y),
+                                     fast_silu(a.z), fast_silu(a.w)));
         amax[i] = max(amax[i], magnitude4(get4(u[i])));
         if (t0 + i < j.n_t)
             store_four<T>(to, i * j.d_inner, u[i]);
@@ -160,8 +157,8 @@ conv_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
 
 /* The scales of the rows, for all threads. */
 static __device__ __forceinline__ const struct exact_scale *
-scale_rows(const uint32_t amax[SPAN_ROWS], const struct conv_job &j, int w,
-           int t0)
+scale_rows(const uint32_t amax[SPAN_ROWS], const struct train_conv_job &j,
+           int w, int t0)
 {
     __shared__ uint32_t largest[SPAN_ROWS][FORWARD_THREADS / WARP];
     __shared__ struct exact_scale scales[SPAN_ROWS];
@@ -189,7 +186,7 @@ scale_rows(const uint32_t amax[SPAN_ROWS], const struct conv_job &j, int w,
 template <typename T>
 static __device__ __forceinline__ void
 quantise_channels(const four<T> u[SPAN_ROWS], const struct exact_scale *scales,
-                  const struct conv_job &j, int w, int t0, int c)
+                  const struct train_conv_job &j, int w, int t0, int c)
 {
 #pragma unroll
     for (int i = 0; i < SPAN_ROWS; i++)
@@ -199,8 +196,9 @@ quantise_channels(const four<T> u[SPAN_ROWS], const struct exact_scale *scales,
 }
 
 template <typename T>
-static __device__ __forceinline__ void
-load_u(four<T> u[SPAN_ROWS], const struct conv_job &j, int w, int t0, int c)
+static __device__ __forceinline__ void load_u(four<T> u[SPAN_ROWS],
+                                              const struct train_conv_job &j,
+                                              int w, int t0, int c)
 {
 #pragma unroll
     for (int i = 0; i < SPAN_ROWS; i++)
@@ -212,7 +210,7 @@ load_u(four<T> u[SPAN_ROWS], const struct conv_job &j, int w, int t0, int c)
 /* A block of many channels reads them again when it knows their scale. */
 template <typename T, int TAPS>
 static __global__ void __launch_bounds__(FORWARD_THREADS, TAPS > 4 ? 1 : 3)
-    conv_forward(struct conv_job j)
+    conv_forward(struct train_conv_job j)
 {
     int t0 = blockIdx.x * SPAN_ROWS, w = blockIdx.y;
     int first = 4 * threadIdx.x, step = 4 * blockDim.x;
@@ -234,13 +232,6 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, TAPS > 4 ? 1 : 3)
 
 /* ---- backward ------------------------------------------------------------ */
 
-/* silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x))) */
-static __device__ __forceinline__ float silu_slope(float x)
-{
-    float s = fast_sigmoid(x);
-    return s * fmaf(x, 1.0f - s, 1.0f);
-}
-
 /* What a byte needs: its input, and du of both ways. */
 template <typename T> struct conv_byte {
     struct conv_row<T> x;
@@ -249,9 +240,9 @@ template <typename T> struct conv_byte {
 };
 
 template <typename T>
-static __device__ __forceinline__ void load_bytes(struct conv_byte<T> b[BATCH],
-                                                  const struct conv_job &j,
-                                                  int w, int t, int c)
+static __device__ __forceinline__ void
+load_bytes(struct conv_byte<T> b[BATCH], const struct train_conv_job &j, int w,
+           int t, int c)
 {
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
@@ -280,8 +271,9 @@ static __device__ __forceinline__ float4 conv_step(struct conv_window<TAPS> &s,
 {
     push<TAPS>(s.x, x);
     float4 a = convolve<TAPS>(s.taps, s.x, s.bias), din = zero4();
-    float4 da = product(du, make_float4(silu_slope(a.x), silu_slope(a.y),
-                                        silu_slope(a.z), silu_slope(a.w)));
+    float4 da =
+        product(du, make_float4(fast_silu_slope(a.x), fast_silu_slope(a.y),
+                                fast_silu_slope(a.z), fast_silu_slope(a.w)));
     push<TAPS>(s.da, da);
     if (is_inside) {
         s.dbias = plus(s.dbias, da);
@@ -296,7 +288,7 @@ static __device__ __forceinline__ float4 conv_step(struct conv_window<TAPS> &s,
 }
 
 template <int TAPS>
-static __device__ void put_taps(const struct conv_job &j,
+static __device__ void put_taps(const struct train_conv_job &j,
                                 const struct conv_window<TAPS> &s, int c)
 {
     size_t span = (size_t)blockIdx.z * gridDim.y + blockIdx.y;
@@ -316,9 +308,9 @@ static __device__ void put_taps(const struct conv_job &j,
 }
 
 template <typename T, int TAPS>
-static __device__ __forceinline__ void begin_window(struct conv_window<TAPS> &s,
-                                                    const struct conv_job &j,
-                                                    int w, int t0, int c)
+static __device__ __forceinline__ void
+begin_window(struct conv_window<TAPS> &s, const struct train_conv_job &j, int w,
+             int t0, int c)
 {
     load_taps<TAPS>(s.taps, j, c);
     s.bias = get4(j.bias + c);
@@ -334,7 +326,7 @@ static __device__ __forceinline__ void begin_window(struct conv_window<TAPS> &s,
 /* Bytes [t0, t1) of a window, and TAPS - 1 more whose da reaches back. */
 template <typename T, int TAPS>
 static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
-    conv_backward(struct conv_job j)
+    conv_backward(struct train_conv_job j)
 {
     int c = 4 * (blockIdx.x * BACKWARD_THREADS + threadIdx.x);
     int t0 = blockIdx.y * CONV_SPAN, w = blockIdx.z;
@@ -373,12 +365,13 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
 
 /* ---- launches ------------------------------------------------------------ */
 
-static struct conv_job conv_of(const struct replica *r, int l)
+static struct train_conv_job conv_of(const struct replica *r, int l)
 {
     const struct train_tape *tape = &r->tapes[l];
+    const struct mamba1_tape *own = &r->mamba1->tapes[l];
     const struct model_config *c = &r->config;
-    struct conv_job job = {};
-    job.uz = tape->uz;
+    struct train_conv_job job = {};
+    job.uz = tape->projected;
     job.row_scale = tape->x_scale.scale;
     job.col_scale = tape->weights[W_IN].scale;
     job.history = state_conv(c, r->states, l);
@@ -386,22 +379,22 @@ static struct conv_job conv_of(const struct replica *r, int l)
     job.state_floats = trainer_state_floats(c);
     job.taps = weight_at(r, l, P_CONV);
     job.bias = weight_at(r, l, P_CONV_BIAS);
-    job.u = tape->u;
-    job.u_q = tape->u_q;
-    job.scale = tape->u_scale;
+    job.u = own->u;
+    job.u_q = own->u_q;
+    job.scale = own->u_scale;
     job.n_t = r->n_t;
     job.d_inner = c->d_inner;
     job.d_conv = c->d_conv;
     job.imitates = r->imitates;
-    job.du = r->du;
-    job.du_x = r->du_x;
-    job.duz = r->duz;
+    job.du = r->mamba1->du;
+    job.du_x = r->mamba1->du_x;
+    job.duz = r->dprojected;
     job.partial = r->partial;
     return job;
 }
 
 template <typename T>
-static void forward(const struct replica *r, const struct conv_job &job)
+static void forward(const struct replica *r, const struct train_conv_job &job)
 {
     dim3 grid(ceil_div(job.n_t, SPAN_ROWS), r->n_windows);
     int threads = round_up(ceil_div(job.d_inner, 4), WARP);
@@ -413,7 +406,7 @@ static void forward(const struct replica *r, const struct conv_job &job)
 }
 
 template <typename T>
-static void backward(const struct replica *r, const struct conv_job &job)
+static void backward(const struct replica *r, const struct train_conv_job &job)
 {
     dim3 grid(ceil_div(job.d_inner, 4 * BACKWARD_THREADS),
               ceil_div(job.n_t, CONV_SPAN), r->n_windows);
@@ -425,13 +418,13 @@ static void backward(const struct replica *r, const struct conv_job &job)
 
 void launch_conv(const struct replica *r, int l)
 {
-    struct conv_job job = conv_of(r, l);
+    struct train_conv_job job = conv_of(r, l);
     BY_NUMBER(r, forward, r, job);
 }
 
 void launch_conv_backward(const struct replica *r, int l)
 {
-    struct conv_job job = conv_of(r, l);
+    struct train_conv_job job = conv_of(r, l);
     int n_taps = job.d_conv * job.d_inner, ld = n_taps + job.d_inner;
     int spans = r->n_windows * ceil_div(job.n_t, CONV_SPAN);
     BY_NUMBER(r, backward, r, job);

@@ -4,11 +4,18 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/train_layers.cuh"
+
+#include "cuda/train/mixer.cuh"
+#include "cuda/train/products.cuh"
+#include "cuda/train/stopwatch.cuh"
+#include "cuda/train/train_loss.cuh"
+#include "cuda/train/train_norm.cuh"
+#include "cuda/train/train_rows.cuh"
 
 /* ---- arrays as products take them ---------------------------------------- */
 
-static struct numbers rows_of(void *x, int ld)
+static struct number_rows rows_of(void *x, int ld)
 {
     return {x, ld};
 }
@@ -19,8 +26,8 @@ static void prepare(struct replica *r)
 {
     int n_layer = r->config.n_layer;
     for (int l = 0; l < n_layer; l++) {
-        launch_prepare_weights(r, r->tapes[l].weights, N_WEIGHTS);
-        launch_prepare_a(r, &r->tapes[l], l);
+        launch_prepare_weights(r, r->tapes[l].weights, r->mixer->n_weights);
+        r->mixer->prepare(r, l);
     }
     launch_prepare_weights(r, &r->tapes[n_layer].weights[W_IN], 1);
     mark(r, PHASE_PREPARE);
@@ -30,86 +37,46 @@ static void prepare(struct replica *r)
 static void run_layer(struct replica *r, int l, bool again)
 {
     struct train_tape *tape = &r->tapes[l];
-    const struct train_weight *w = tape->weights;
-    struct products *p = r->products;
+    const struct train_weight *in = &tape->weights[W_IN];
     int d_model = r->config.d_model, d_inner = r->config.d_inner;
-    int n = r->n_rows;
 
-    /* u | z = in_proj norm(h) */
     launch_norm(r, l, again);
     mark(r, PHASE_NORM);
-    product_forward(p, &w[W_IN], rows_of(tape->x, d_model),
-                    rows_of(tape->uz, 2 * d_inner), false, n);
+    product_forward(r->products, in, rows_of(tape->x, d_model),
+                    rows_of(tape->projected, in->rows), false, r->n_rows);
     mark(r, PHASE_PRODUCTS);
-
-    /* u = silu(conv(u)) */
-    launch_conv(r, l);
-    mark(r, PHASE_CONV);
-
-    /* dt | B | C = x_proj u;  v = dt_proj dt */
-    product_forward(p, &w[W_X], rows_of(tape->u_q, d_inner),
-                    rows_of(r->dtbc, r->ld_dtbc), true, n);
-    mark(r, PHASE_PRODUCTS);
-    launch_split_dtbc(r, tape);
-    mark(r, PHASE_DTBC);
-    product_forward(p, &w[W_DT], rows_of(tape->dt, r->ld_dt),
-                    rows_of(tape->v, d_inner), false, n);
-    mark(r, PHASE_PRODUCTS);
-
-    cudaMemsetAsync(r->amax, 0, n * sizeof *r->amax, r->stream);
-    launch_train_scan(r, l);
-    mark(r, PHASE_SCAN);
-    launch_quantise_y(r, tape);
-    mark(r, PHASE_QUANTISE);
+    r->mixer->forward(r, l);
 
     /* h = h + out_proj y, in the norm of the next layer */
     if (!again)
-        product_forward(p, &w[W_OUT], rows_of(tape->y, d_inner),
-                        rows_of(r->o, d_model), false, n);
+        product_forward(r->products, &tape->weights[W_OUT],
+                        rows_of(tape->y, d_inner), rows_of(r->o, d_model),
+                        false, r->n_rows);
     mark(r, PHASE_PRODUCTS);
 }
 
 /* ---- backward ------------------------------------------------------------ */
 
-static float *gradient_of(const struct replica *r, const struct train_weight *w)
-{
-    return r->gradient + w->offset;
-}
-
 static void run_layer_backward(struct replica *r, int l)
 {
     struct train_tape *tape = &r->tapes[l];
-    const struct train_weight *w = tape->weights;
+    const struct train_weight *in = &tape->weights[W_IN];
+    const struct train_weight *out = &tape->weights[W_OUT];
     struct products *p = r->products;
     int d_model = r->config.d_model, d_inner = r->config.d_inner;
     int n = r->n_rows;
-    struct numbers do_ = rows_of(r->dho, d_model), dv = rows_of(r->dv, d_inner);
-    struct numbers ddtbc = rows_of(r->ddtbc, r->ld_ddtbc);
-    struct numbers duz = rows_of(r->duz, 2 * d_inner);
+    struct number_rows do_ = rows_of(r->dho, d_model);
+    struct number_rows dprojected = rows_of(r->dprojected, in->rows);
 
-    product_backward(p, &w[W_OUT], do_, rows_of(r->dy, d_inner), false, n);
-    product_gradient(p, &w[W_OUT], do_, rows_of(tape->y, d_inner),
-                     gradient_of(r, &w[W_OUT]), false, n);
+    product_backward(p, out, do_, rows_of(r->dy, d_inner), false, n);
+    product_gradient(p, out, do_, rows_of(tape->y, d_inner),
+                     gradient_of(r, out), false, n);
     mark(r, PHASE_PRODUCTS_BACK);
-    launch_train_scan_backward(r, l);
-    mark(r, PHASE_SCAN_BACK);
+    r->mixer->backward(r, l);
 
-    product_backward(p, &w[W_DT], dv, rows_of(r->ddt, r->ld_dt), true, n);
-    product_gradient(p, &w[W_DT], dv, rows_of(tape->dt, r->ld_dt),
-                     gradient_of(r, &w[W_DT]), false, n);
-    mark(r, PHASE_PRODUCTS_BACK);
-    launch_join_dtbc(r, tape);
-    mark(r, PHASE_DTBC_BACK);
-    product_backward(p, &w[W_X], ddtbc, rows_of(r->du_x, d_inner), false, n);
-    product_gradient(p, &w[W_X], ddtbc, rows_of(tape->u_q, d_inner),
-                     gradient_of(r, &w[W_X]), false, n);
-    mark(r, PHASE_PRODUCTS_BACK);
-    launch_conv_backward(r, l);
-    mark(r, PHASE_CONV_BACK);
-
-    product_backward(p, &w[W_IN], duz, rows_of(r->dx, d_model), false, n);
-    product_gradient(p, &w[W_IN], duz, rows_of(tape->x, d_model),
-                     gradient_of(r, &w[W_IN]), false, n);
+    product_backward(p, in, dprojected, rows_of(r->dx, d_model), false, n);
+    product_gradient(p, in, dprojected, rows_of(tape->x, d_model),
+                     gradient_of(r, in), false, n);
     mark(r, PHASE_PRODUCTS_BACK);
     launch_norm_backward(r, l);
     mark(r, PHASE_NORM_BACK);
@@ -123,14 +90,14 @@ static void run_head(struct replica *r)
     const struct train_weight *w = &head->weights[W_IN];
     struct products *p = r->products;
     size_t size = number_size(r);
-    struct numbers dlogits = rows_of(r->dlogits, N_BYTES_VOCAB);
+    struct number_rows dlogits = rows_of(r->dlogits, N_BYTES_VOCAB);
     launch_norm(r, l, false);
     for (int first = 0; first < r->n_rows; first += HEAD_ROWS) {
         int n = r->n_rows - first;
         n = n < HEAD_ROWS ? n : HEAD_ROWS;
         size_t at = (size_t)first * d_model * size;
-        struct numbers x = rows_of((char *)head->x + at, d_model);
-        struct numbers dx = rows_of((char *)r->dx + at, d_model);
+        struct number_rows x = rows_of((char *)head->x + at, d_model);
+        struct number_rows dx = rows_of((char *)r->dx + at, d_model);
         product_forward(p, w, x, rows_of(r->logits, N_BYTES_VOCAB), true, n);
         launch_cross_entropy(r, first, n);
         product_backward(p, w, dlogits, dx, false, n);

@@ -3,7 +3,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/train_loss.cuh"
+
+#include "cuda/train/block_reduce.cuh"
+#include "cuda/train/fast_math.cuh"
+#include "cuda/train/train_rows.cuh"
 
 enum {
     ROW_THREADS = 256, /* each row has a warp */

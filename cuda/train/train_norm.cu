@@ -5,7 +5,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/train_norm.cuh"
+
+#include "cuda/train/block_reduce.cuh"
+#include "cuda/train/train_rows.cuh"
 
 /* Groups of four numbers that a thread keeps. */
 enum { FOURS = 4 };

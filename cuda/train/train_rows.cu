@@ -1,13 +1,15 @@
-/* train_rows.cu -- what training does row by row: quantisation, and the ends
- * of x_proj; and sums down the columns.
+/* train_rows.cu -- what training does row by row: weights made ready,
+ * quantisation; and sums down the columns.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/train_rows.cuh"
+
+#include "cuda/train/block_reduce.cuh"
 
 enum {
-    ROW_THREADS = 256, /* of kernels that give each row a warp */
-    SOME_ROWS = 4,     /* of a block that quantises y */
+    ROW_THREADS = 256,
+    SOME_ROWS = 4, /* of a block that quantises */
     SUM_COLUMNS = 32,
     SUM_LANES = 32
 };
@@ -20,7 +22,7 @@ struct prepare_job {
         void *q, *seen;    /* [rows][ld]   */
         float *scale;
         int rows, cols, ld;
-    } weights[N_WEIGHTS];
+    } weights[WEIGHTS_MAX];
     bool imitates;
 };
 
@@ -85,20 +87,6 @@ void launch_prepare_weights(const struct replica *r,
     START_BY_NUMBER(r, prepare_weights, rows, THREADS, job);
 }
 
-static __global__ void prepare_a(float *a_log2e, const float *a_log, int n)
-{
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        a_log2e[i] = -exact_exp(a_log[i]) * EXACT_LOG2E;
-}
-
-void launch_prepare_a(const struct replica *r, struct train_tape *tape, int l)
-{
-    int n = r->config.d_inner * r->config.d_state;
-    prepare_a<<<ceil_div(n, 256), 256, 0, r->stream>>>(
-        tape->a_log2e, weight_at(r, l, P_A_LOG), n);
-}
-
 static __global__ void fill(float *x, size_t n, float value)
 {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -150,112 +138,7 @@ void launch_sum_partial(const struct replica *r, float *out,
                   r->stream>>>(job);
 }
 
-/* ---- dt, B, C ------------------------------------------------------------ */
-
-struct dtbc_job {
-    const float *dtbc;  /* [t][ld] sums                                     */
-    int ld, dt_rank, n; /* n: dt_rank + 2 d_state                           */
-    float *bc;          /* [t][2 d_state]                                   */
-    const float *row_scale, *col_scale;
-    void *dt; /* [t][ld_dt] */
-    int ld_dt;
-    struct row_scale scale; /* of dt */
-    int n_rows;
-    bool imitates;
-};
-
-/* A warp a row. */
-template <typename T> static __global__ void split_dtbc(struct dtbc_job j)
-{
-    int row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    int lane = threadIdx.x % WARP;
-    if (row >= j.n_rows)
-        return;
-    const float *dtbc = j.dtbc + (size_t)row * j.ld;
-    float *bc = j.bc + (size_t)row * (j.n - j.dt_rank) - j.dt_rank;
-    float row_scale = j.row_scale[row];
-    uint32_t amax = 0;
-    for (int i = lane; i < j.n; i += WARP) {
-        float x = dtbc[i] * (row_scale * j.col_scale[i]);
-        if (i < j.dt_rank)
-            amax = max(amax, magnitude_bits(x));
-        else
-            bc[i] = x;
-    }
-    struct exact_scale s = {1.0f, 1.0f};
-    if (j.imitates) {
-        s = exact_scale_of(warp_max(amax));
-        if (lane == 0)
-            put_scale(j.scale, row, s);
-    }
-    T *dt = (T *)j.dt + (size_t)row * j.ld_dt;
-    for (int i = lane; i < j.ld_dt; i += WARP) {
-        float x = 0.0f;
-        if (i < j.dt_rank)
-            x = dtbc[i] * (row_scale * j.col_scale[i]);
-        if (j.imitates)
-            x = s.scale > 0.0f ? (float)exact_quantise(x, s.inverse) : 0.0f;
-        put(dt + i, x);
-    }
-}
-
-void launch_split_dtbc(const struct replica *r, const struct train_tape *tape)
-{
-    const struct train_weight *w = &tape->weights[W_X];
-    struct dtbc_job job = {r->dtbc,        r->ld_dtbc, r->config.dt_rank,
-                           w->rows,        tape->bc,   tape->u_scale.scale,
-                           w->scale,       tape->dt,   r->ld_dt,
-                           tape->dt_scale, r->n_rows,  r->imitates};
-    int blocks = ceil_div(r->n_rows, ROW_THREADS / WARP);
-    START_BY_NUMBER(r, split_dtbc, blocks, ROW_THREADS, job);
-}
-
-struct join_job {
-    const float *ddt; /* [t][ld_dt], times the scale of dt                  */
-    const float *dt_inverse;
-    const float *dbc;   /* [t][blocks][n_bc]                                  */
-    const float *scale; /* [t], of u                                        */
-    void *ddtbc;        /* [t][ld], times that                              */
-    int ld_dt, ld, dt_rank, n_bc, n_blocks, n_rows;
-};
-
-/* A warp a row. */
-template <typename T> static __global__ void join_dtbc(struct join_job j)
-{
-    int row = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    if (row >= j.n_rows)
-        return;
-    T *out = (T *)j.ddtbc + (size_t)row * j.ld;
-    const float *dbc = j.dbc + (size_t)row * j.n_blocks * j.n_bc;
-    for (int i = threadIdx.x % WARP; i < j.ld; i += WARP) {
-        float x = 0.0f;
-        if (i < j.dt_rank)
-            x = j.ddt[(size_t)row * j.ld_dt + i] * j.dt_inverse[row];
-        else if (i < j.dt_rank + j.n_bc)
-            for (int b = 0; b < j.n_blocks; b++)
-                x += dbc[b * j.n_bc + i - j.dt_rank];
-        put(out + i, x * j.scale[row]);
-    }
-}
-
-void launch_join_dtbc(const struct replica *r, const struct train_tape *tape)
-{
-    struct join_job job = {r->ddt,
-                           tape->dt_scale.inverse,
-                           r->dbc,
-                           tape->u_scale.scale,
-                           r->ddtbc,
-                           r->ld_dt,
-                           r->ld_ddtbc,
-                           r->config.dt_rank,
-                           2 * r->config.d_state,
-                           r->scan_blocks,
-                           r->n_rows};
-    int blocks = ceil_div(r->n_rows, ROW_THREADS / WARP);
-    START_BY_NUMBER(r, join_dtbc, blocks, ROW_THREADS, job);
-}
-
-/* ---- y ------------------------------------------------------------------- */
+/* ---- quantisation -------------------------------------------------------- */
 
 struct quantise_job {
     void *y; /* [t][d], in place */
@@ -279,7 +162,7 @@ load_some(four<T> y[SOME_ROWS], const T *rows, int n, int c, int d)
  * one. */
 template <typename T>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    quantise_y(struct quantise_job j)
+    quantise_rows(struct quantise_job j)
 {
     __shared__ struct exact_scale scales[SOME_ROWS];
     int row = blockIdx.x * SOME_ROWS, n = min(j.n_rows - row, SOME_ROWS);
@@ -304,14 +187,14 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     }
 }
 
-void launch_quantise_y(const struct replica *r, const struct train_tape *tape)
+void launch_quantise_rows(const struct replica *r, void *y,
+                          struct row_scale scale, int d)
 {
-    struct quantise_job job = {tape->y, r->amax, tape->y_scale,
-                               r->config.d_inner, r->n_rows};
+    struct quantise_job job = {y, r->amax, scale, d, r->n_rows};
     int blocks = ceil_div(r->n_rows, SOME_ROWS);
     int threads = round_up(ceil_div(job.d, 4), WARP);
     threads = threads < ROW_THREADS ? threads : ROW_THREADS;
     if (!r->imitates)
         return;
-    START_BY_NUMBER(r, quantise_y, blocks, threads, job);
+    START_BY_NUMBER(r, quantise_rows, blocks, threads, job);
 }

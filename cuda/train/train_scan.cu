@@ -34,7 +34,7 @@ static __device__ __forceinline__ float advance(float s[shape<N>::STATES],
 template <typename T, int N>
 static __device__ __forceinline__ void
 scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
-          struct forward_room<N> &m, const struct scan_job &j,
+          struct forward_room<N> &m, const struct train_scan_job &j,
           const struct place_of<N> &at, int tile)
 {
     constexpr int BATCH = shape<N>::BATCH, SLOTS = shape<N>::SLOTS;
@@ -80,7 +80,7 @@ static __device__ __forceinline__ float gated(float sum, float d, float u,
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_y(const struct tile_numbers<T, N> &x, const struct forward_room<N> &m,
-      const struct scan_job &j, const struct place_of<N> &at, int t0)
+      const struct train_scan_job &j, const struct place_of<N> &at, int t0)
 {
     if (at.t >= TILE)
         return;
@@ -108,7 +108,7 @@ put_y(const struct tile_numbers<T, N> &x, const struct forward_room<N> &m,
  * What a thread puts before the recurrence nobody but itself reads after it. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(SCAN_THREADS, N < 16 ? 1 : 4)
-    scan_forward(struct scan_job j)
+    scan_forward(struct train_scan_job j)
 {
     __shared__ __align__(16) struct forward_room<N> rooms[2];
     struct place_of<N> at(j.d_inner);
@@ -145,38 +145,39 @@ static __global__ void __launch_bounds__(SCAN_THREADS, N < 16 ? 1 : 4)
 
 /* ---- launches ------------------------------------------------------------ */
 
-struct scan_job scan_job_of(const struct replica *r, int l)
+struct train_scan_job scan_job_of(const struct replica *r, int l)
 {
     const struct train_tape *tape = &r->tapes[l];
+    const struct mamba1_tape *own = &r->mamba1->tapes[l];
     const struct model_config *c = &r->config;
     size_t d_inner = c->d_inner, size = number_size(r);
-    struct scan_job job = {};
-    job.v = tape->v;
-    job.v_row = tape->dt_scale.scale;
+    struct train_scan_job job = {};
+    job.v = own->v;
+    job.v_row = own->dt_scale.scale;
     job.v_col = tape->weights[W_DT].scale;
-    job.u = tape->u;
-    job.z = (const char *)tape->uz + d_inner * size;
+    job.u = own->u;
+    job.z = (const char *)tape->projected + d_inner * size;
     job.z_row = tape->x_scale.scale;
     job.z_col = tape->weights[W_IN].scale + d_inner;
-    job.bc = tape->bc;
+    job.bc = own->bc;
     job.state = state_s(c, r->states, l);
     job.state_after = state_s(c, r->after, l);
     job.state_floats = trainer_state_floats(c);
-    job.states = tape->states;
-    job.a_log2e = tape->a_log2e;
+    job.states = own->states;
+    job.a_log2e = own->a_log2e;
     job.d = weight_at(r, l, P_D);
     job.dt_bias = weight_at(r, l, P_DT_BIAS);
     job.y = tape->y;
     job.amax = r->amax;
     job.n_t = r->n_t;
-    job.n_tiles = r->n_tiles;
+    job.n_tiles = r->mamba1->n_tiles;
     job.d_inner = c->d_inner;
     job.dy = r->dy;
     job.y_inverse = tape->y_scale.inverse;
-    job.du = r->du;
-    job.dv = r->dv;
-    job.dz = (char *)r->duz + d_inner * size;
-    job.dbc = r->dbc;
+    job.du = r->mamba1->du;
+    job.dv = r->mamba1->dv;
+    job.dz = (char *)r->dprojected + d_inner * size;
+    job.dbc = r->mamba1->dbc;
     job.da = r->partial;
     job.dd = job.da + (size_t)r->n_windows * d_inner * c->d_state;
     job.ddt_bias = job.dd + (size_t)r->n_windows * d_inner;
@@ -184,20 +185,20 @@ struct scan_job scan_job_of(const struct replica *r, int l)
 }
 
 template <typename T, int N>
-static void forward_n(const struct replica *r, const struct scan_job &job)
+static void forward_n(const struct replica *r, const struct train_scan_job &job)
 {
-    dim3 grid(r->scan_blocks, r->n_windows);
+    dim3 grid(r->mamba1->scan_blocks, r->n_windows);
     scan_forward<T, N><<<grid, SCAN_THREADS, 0, r->stream>>>(job);
 }
 
 template <typename T>
-static void forward(const struct replica *r, const struct scan_job &job)
+static void forward(const struct replica *r, const struct train_scan_job &job)
 {
     BY_STATES(forward_n, T, r, job)
 }
 
 void launch_train_scan(const struct replica *r, int l)
 {
-    struct scan_job job = scan_job_of(r, l);
+    struct train_scan_job job = scan_job_of(r, l);
     BY_NUMBER(r, forward, r, job);
 }

@@ -16,9 +16,10 @@
 #define MAMBYTE_TRAIN_SCAN_CUH
 
 #include "cuda/common/tensor.cuh"
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/fast_math.cuh"
+#include "cuda/train/train_mamba1.cuh"
 
-struct scan_job {
+struct train_scan_job {
     const void *v; /* [t][d_inner] sums                             */
     const float *v_row, *v_col;
     const void *u; /* [t][d_inner]                                  */
@@ -149,8 +150,8 @@ template <int N> struct unit_of {
     size_t at;
     bool is_there; /* in the window */
 
-    __device__ unit_of(const struct scan_job &j, const struct place_of<N> &p,
-                       int t0, int i)
+    __device__ unit_of(const struct train_scan_job &j,
+                       const struct place_of<N> &p, int t0, int i)
     {
         t = p.t + i * place_of<N>::STEP;
         row = p.window * j.n_t + t0 + t;
@@ -159,7 +160,7 @@ template <int N> struct unit_of {
     }
 
     /* the same in rows of 2 d_inner */
-    __device__ size_t at_z(const struct scan_job &j) const
+    __device__ size_t at_z(const struct train_scan_job &j) const
     {
         return at + (size_t)row * (unsigned)j.d_inner;
     }
@@ -168,7 +169,7 @@ template <int N> struct unit_of {
 /* B and C of a tile, on their way: zeros after the window. */
 template <int N>
 static __device__ __forceinline__ void
-copy_bc(float bc[TILE][2 * N], const struct scan_job &j,
+copy_bc(float bc[TILE][2 * N], const struct train_scan_job &j,
         const struct place_of<N> &at, int t0)
 {
 #pragma unroll
@@ -184,7 +185,7 @@ copy_bc(float bc[TILE][2 * N], const struct scan_job &j,
 
 template <typename T, int N>
 static __device__ __forceinline__ void
-load_tile(struct tile_numbers<T, N> &x, const struct scan_job &j,
+load_tile(struct tile_numbers<T, N> &x, const struct train_scan_job &j,
           const struct place_of<N> &at, int t0)
 {
 #pragma unroll
@@ -202,9 +203,9 @@ load_tile(struct tile_numbers<T, N> &x, const struct scan_job &j,
 
 /* The state before the window. */
 template <int N>
-static __device__ __forceinline__ void first_state(float s[shape<N>::STATES],
-                                                   const struct scan_job &j,
-                                                   const struct place_of<N> &at)
+static __device__ __forceinline__ void
+first_state(float s[shape<N>::STATES], const struct train_scan_job &j,
+            const struct place_of<N> &at)
 {
     constexpr int STATES = shape<N>::STATES;
     const float *from = j.state + at.window * j.state_floats + at.channel +
@@ -216,7 +217,7 @@ static __device__ __forceinline__ void first_state(float s[shape<N>::STATES],
 
 template <int N>
 static __device__ __forceinline__ void
-keep_state(const struct scan_job &j, const struct place_of<N> &at,
+keep_state(const struct train_scan_job &j, const struct place_of<N> &at,
            const float s[shape<N>::STATES])
 {
     constexpr int STATES = shape<N>::STATES;
@@ -232,7 +233,7 @@ keep_state(const struct scan_job &j, const struct place_of<N> &at,
 /* The states of this thread that are kept i-th. */
 template <typename T, int N>
 static __device__ __forceinline__ struct kept_states<T, N> *
-states_of(const struct scan_job &j, const struct place_of<N> &at, int i) {
+states_of(const struct train_scan_job &j, const struct place_of<N> &at, int i) {
     unsigned k = at.window * j.n_tiles * (TILE / KEPT) + i;
     size_t channel = (size_t)k * (unsigned)j.d_inner + at.channel;
     T *states = (T *)j.states + channel * N + at.lane * shape<N>::STATES;
@@ -276,7 +277,7 @@ packed(const float x[shape<N>::STATES]) {
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_steps(float delta[TILE][shape<N>::ROW], float du[TILE][shape<N>::ROW],
-          const struct tile_numbers<T, N> &x, const struct scan_job &j,
+          const struct tile_numbers<T, N> &x, const struct train_scan_job &j,
           const struct place_of<N> &at, int t0)
 {
     if (at.t >= TILE)
@@ -301,7 +302,7 @@ put_steps(float delta[TILE][shape<N>::ROW], float du[TILE][shape<N>::ROW],
 
 /* ---- launches ------------------------------------------------------------ */
 
-struct scan_job scan_job_of(const struct replica *r, int l);
+struct train_scan_job scan_job_of(const struct replica *r, int l);
 
 /* Runs launch<T, N> for the number of states. */
 #define BY_STATES(launch, T, r, job)                                           \

@@ -48,7 +48,7 @@ template <int N> struct scan_flow {
 /* Asks for a tile. */
 template <typename T, int N>
 static __device__ __forceinline__ void
-ask_for(struct backward_room<T, N> &m, const struct scan_job &j,
+ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
         const struct place_of<N> &at, int tile)
 {
     constexpr int BYTES = sizeof(four<T>), COUNT = TILE / KEPT;
@@ -107,7 +107,7 @@ template <int N> struct row_scales {
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
-         const struct scan_job &j, const struct place_of<N> &at, int t0)
+         const struct train_scan_job &j, const struct place_of<N> &at, int t0)
 {
     const struct arrivals<T, N> &b = m.next;
     int me = threadIdx.x;
@@ -337,7 +337,7 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_slopes(struct backward_room<T, N> &m, const struct row_scales<N> &scales,
-           const struct scan_job &j, const struct place_of<N> &at, int t0,
+           const struct train_scan_job &j, const struct place_of<N> &at, int t0,
            int i)
 {
     struct unit_of<N> unit(j, at, t0, i);
@@ -359,8 +359,8 @@ put_slopes(struct backward_room<T, N> &m, const struct row_scales<N> &scales,
 /* The sums over the warps of dB and dC. */
 template <typename T, int N>
 static __device__ __forceinline__ void
-put_dbc(const struct backward_room<T, N> &m, const struct scan_job &j, int w,
-        int t0)
+put_dbc(const struct backward_room<T, N> &m, const struct train_scan_job &j,
+        int w, int t0)
 {
 #pragma unroll
     for (int i = 0; i < shape<N>::BC_EACH; i++) {
@@ -396,7 +396,7 @@ static __device__ __forceinline__ void put_total(float *to, const float4 *parts,
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_totals(struct backward_room<T, N> &m, const struct scan_flow<N> &f,
-           const struct scan_job &j, const struct place_of<N> &at)
+           const struct train_scan_job &j, const struct place_of<N> &at)
 {
     constexpr int STATES = shape<N>::STATES;
     size_t window = (size_t)at.window * j.d_inner;
@@ -415,7 +415,7 @@ put_totals(struct backward_room<T, N> &m, const struct scan_flow<N> &f,
  * so that two barriers a tile are enough. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(SCAN_THREADS, N < 64 ? 4 : 1)
-    scan_backward(struct scan_job j)
+    scan_backward(struct train_scan_job j)
 {
     constexpr int STATES = shape<N>::STATES;
     extern __shared__ float4 shared[];
@@ -482,15 +482,16 @@ enum status scan_prepare_device(void)
 }
 
 template <typename T, int N>
-static void backward_n(const struct replica *r, const struct scan_job &job)
+static void backward_n(const struct replica *r,
+                       const struct train_scan_job &job)
 {
-    dim3 grid(r->scan_blocks, r->n_windows);
+    dim3 grid(r->mamba1->scan_blocks, r->n_windows);
     size_t room = sizeof(struct backward_room<T, N>);
     scan_backward<T, N><<<grid, SCAN_THREADS, room, r->stream>>>(job);
 }
 
 template <typename T>
-static void backward(const struct replica *r, const struct scan_job &job)
+static void backward(const struct replica *r, const struct train_scan_job &job)
 {
     BY_STATES(backward_n, T, r, job)
 }
@@ -498,7 +499,7 @@ static void backward(const struct replica *r, const struct scan_job &job)
 /* ---- sums over windows --------------------------------------------------- */
 
 struct totals_job {
-    const float *da, *dd, *ddt_bias; /* as in struct scan_job               */
+    const float *da, *dd, *ddt_bias; /* as in struct train_scan_job */
     const float *a_log2e;
     float *da_log, *sum_d, *sum_bias;
     int d_inner, d_state, n_windows;
@@ -534,7 +535,7 @@ static __global__ void sum_windows(struct totals_job j)
 void launch_train_scan_backward(const struct replica *r, int l)
 {
     enum { THREADS = 256 };
-    struct scan_job job = scan_job_of(r, l);
+    struct train_scan_job job = scan_job_of(r, l);
     struct totals_job totals = {job.da,
                                 job.dd,
                                 job.ddt_bias,

@@ -1,87 +1,25 @@
-/* train_optimise.cu -- the size of a gradient, AdamW and Muon: adamw.c and
- * muon.c say what they compute.
+/* train_muon.cu -- Muon: muon.c says what it computes.
  *
- * Muon takes all matrices of one shape together.
+ * All matrices of one shape are updated together.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/train_muon.cuh"
 
+#include <assert.h>
 #include <math.h>
+
+#include "cuda/train/block_reduce.cuh"
+#include "cuda/train/products.cuh"
+#include "cuda/train/replica.cuh"
 extern "C" {
-#include "train/adamw.h"
 #include "train/muon.h"
 }
 
-enum { THREADS = 256 };
-
-/* ---- the size of the gradient -------------------------------------------- */
-
-static __global__ void square_parts(double *parts, const float *x, size_t n)
-{
-    __shared__ double lanes[THREADS];
-    size_t each = (n + NORM_PARTS - 1) / NORM_PARTS;
-    size_t begin = blockIdx.x * each, end = begin + each < n ? begin + each : n;
-    double sum = 0;
-    for (size_t i = begin + threadIdx.x; i < end; i += THREADS)
-        sum += (double)x[i] * (double)x[i];
-    sum = block_sum<THREADS>(sum, lanes);
-    if (threadIdx.x == 0)
-        parts[blockIdx.x] = sum;
-}
-
-/* One block. */
-static __global__ void sum_parts(double *parts)
-{
-    __shared__ double lanes[THREADS];
-    double sum = 0;
-    for (int i = threadIdx.x; i < NORM_PARTS; i += THREADS)
-        sum += parts[i];
-    sum = block_sum<THREADS>(sum, lanes);
-    if (threadIdx.x == 0)
-        parts[NORM_PARTS] = sqrt(sum);
-}
-
-void launch_gradient_norm(const struct replica *r)
-{
-    square_parts<<<NORM_PARTS, THREADS, 0, r->stream>>>(
-        r->sums, r->gradient, r->parameters->n_floats);
-    sum_parts<<<1, THREADS, 0, r->stream>>>(r->sums);
-}
-
-/* ---- AdamW --------------------------------------------------------------- */
-
-struct adamw_job {
-    const struct table_chunk *chunks;
-    float *weights, *m, *v;
-    const float *gradient;
-    struct adamw_step step;
+enum {
+    THREADS = 256,
+    MUON_PARTS = 64 /* partial sums of squares of a matrix */
 };
-
-static __global__ void adamw(struct adamw_job j)
-{
-    struct table_chunk chunk = j.chunks[blockIdx.x];
-    struct adamw_step s = j.step;
-    float keep = 1.0f - s.rate * s.weight_decay * chunk.decays;
-    for (int k = threadIdx.x; k < chunk.n; k += THREADS) {
-        size_t i = chunk.begin + k;
-        float g = j.gradient[i] * s.scale;
-        float m = fmaf(s.beta_1, j.m[i], s.rest_1 * g);
-        float v = fmaf(s.beta_2, j.v[i], s.rest_2 * g * g);
-        j.m[i] = m;
-        j.v[i] = v;
-        j.weights[i] = j.weights[i] * keep -
-                       s.step * m / (sqrtf(v * s.unbias) + s.epsilon);
-    }
-}
-
-void launch_adamw(const struct replica *r, const struct update *update)
-{
-    struct adamw_job job = {r->chunks,   r->weights,  r->moment_1,
-                            r->moment_2, r->gradient, adamw_step_of(update)};
-    if (r->n_chunks > 0)
-        adamw<<<r->n_chunks, THREADS, 0, r->stream>>>(job);
-}
 
 /* ---- Muon ---------------------------------------------------------------- */
 
@@ -156,6 +94,8 @@ template <typename T> static __global__ void muon_apply(struct muon_job j)
     }
 }
 
+/* ---- an update ----------------------------------------------------------- */
+
 /* Room for n matrices of a group, and what a step works on. */
 struct muon_room {
     struct newton_schulz step;
@@ -184,9 +124,14 @@ static struct muon_room room_for(const struct replica *r,
     return room;
 }
 
-size_t muon_bytes(const struct replica *r, const struct muon_group *group)
+size_t muon_least_bytes(const struct replica *r)
 {
-    return room_for(r, group, 1).n_bytes;
+    size_t least = 0;
+    for (int g = 0; g < r->muon.n; g++) {
+        size_t n = room_for(r, &r->muon.groups[g], 1).n_bytes;
+        least = n > least ? n : least;
+    }
+    return least;
 }
 
 /* n matrices of a group, from first on. */
@@ -224,8 +169,8 @@ static void update_some(const struct replica *r, const struct muon_group *group,
 
 void run_muon(const struct replica *r, const struct update *update)
 {
-    for (int g = 0; g < r->n_groups; g++) {
-        const struct muon_group *group = &r->groups[g];
+    for (int g = 0; g < r->muon.n; g++) {
+        const struct muon_group *group = &r->muon.groups[g];
         int most = group->n;
         while (most > 1 && room_for(r, group, most).n_bytes > r->muon_bytes)
             most = (most + 1) / 2;
@@ -233,4 +178,68 @@ void run_muon(const struct replica *r, const struct update *update)
             update_some(r, group, i, group->n - i < most ? group->n - i : most,
                         update);
     }
+}
+
+/* ---- its table ----------------------------------------------------------- */
+
+static bool is_of_shape(const struct parameter *p,
+                        const struct muon_group *group)
+{
+    return p->muon_parts > 0 && p->shape[0] / p->muon_parts == group->rows &&
+           p->shape[1] == group->cols;
+}
+
+void muon_count(struct muon_table *table, const struct parameters *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const struct parameter *p = &list->list[i];
+        int g = 0;
+        if (p->muon_parts == 0)
+            continue;
+        while (g < table->n && !is_of_shape(p, &table->groups[g]))
+            g++;
+        assert(g < MUON_GROUPS_MAX);
+        table->n = g < table->n ? table->n : g + 1;
+        table->groups[g].rows = p->shape[0] / p->muon_parts;
+        table->groups[g].cols = p->shape[1];
+        table->groups[g].n += p->muon_parts;
+    }
+}
+
+void muon_carve(struct muon_table *table, struct carver *carver)
+{
+    for (int g = 0; g < table->n; g++)
+        table->groups[g].offsets = (const unsigned long long *)carve(
+            carver, table->groups[g].n, sizeof *table->groups[g].offsets);
+}
+
+static void list_offsets(unsigned long long *to, const struct muon_group *group,
+                         const struct parameters *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const struct parameter *p = &list->list[i];
+        for (int k = 0; is_of_shape(p, group) && k < p->muon_parts; k++)
+            *to++ = p->offset + (size_t)k * group->rows * (size_t)group->cols;
+    }
+}
+
+static enum status fill_group(const struct replica *r,
+                              const struct muon_group *group)
+{
+    unsigned long long *offsets =
+        (unsigned long long *)calloc(group->n, sizeof *offsets);
+    if (!offsets)
+        return fail_memory("the tables of the optimiser");
+    list_offsets(offsets, group, r->parameters);
+    enum status status =
+        replica_send(r, group->offsets, offsets, group->n * sizeof *offsets);
+    free(offsets);
+    return status;
+}
+
+enum status muon_fill(const struct replica *r)
+{
+    for (int g = 0; g < r->muon.n; g++)
+        TRY(fill_group(r, &r->muon.groups[g]));
+    return OK;
 }

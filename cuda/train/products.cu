@@ -1,4 +1,4 @@
-/* train_gemm.cu -- the products of training, by cuBLAS.
+/* products.cu -- the products of training, by cuBLAS.
  *
  * cuBLAS is loaded when the first trainer is opened on a GPU: neither program
  * needs it to start.  Its matrices go down columns, ours along rows, so that
@@ -6,12 +6,14 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/trainer.cuh"
+#include "cuda/train/products.cuh"
 
 #include <cublas_v2.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
+
+#include "cuda/train/number.cuh"
 extern "C" {
 #include "train/muon.h"
 }
@@ -165,7 +167,8 @@ static void multiply(struct products *p, struct operand a, struct operand b,
 }
 
 void product_forward(struct products *p, const struct train_weight *w,
-                     struct numbers x, struct numbers y, bool y_is_float, int n)
+                     struct number_rows x, struct number_rows y,
+                     bool y_is_float, int n)
 {
     struct operand a = {w->q, w->ld, CUBLAS_OP_T};
     struct operand b = {x.x, x.ld, CUBLAS_OP_N};
@@ -174,8 +177,8 @@ void product_forward(struct products *p, const struct train_weight *w,
 }
 
 void product_backward(struct products *p, const struct train_weight *w,
-                      struct numbers dy, struct numbers dx, bool dx_is_float,
-                      int n)
+                      struct number_rows dy, struct number_rows dx,
+                      bool dx_is_float, int n)
 {
     struct operand a = {w->seen, w->ld, CUBLAS_OP_N};
     struct operand b = {dy.x, dy.ld, CUBLAS_OP_N};
@@ -184,8 +187,8 @@ void product_backward(struct products *p, const struct train_weight *w,
 }
 
 void product_gradient(struct products *p, const struct train_weight *w,
-                      struct numbers dy, struct numbers x, float *gradient,
-                      bool adds, int n)
+                      struct number_rows dy, struct number_rows x,
+                      float *gradient, bool adds, int n)
 {
     struct operand a = {x.x, x.ld, CUBLAS_OP_N};
     struct operand b = {dy.x, dy.ld, CUBLAS_OP_T};
