@@ -12,6 +12,8 @@ libmambyte_a_SOURCES += \
   src/base/exact.h \
   src/base/file_pair.c \
   src/base/file_pair.h \
+  src/base/folder.c \
+  src/base/folder.h \
   src/base/little_endian.h \
   src/base/message.c \
   src/base/message.h \

@@ -4,7 +4,6 @@
  */
 #include "train/dataset.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,10 +17,11 @@
 #include <xxhash.h>
 
 #include "base/byteio.h"
+#include "base/folder.h"
 #include "base/signals.h"
 
 /* Smaller files are read: the number of mappings has a limit. */
-enum { MAP_FROM = 1 << 16, READ_PIECE = 1 << 16, SAMPLE_BYTES = 4096 };
+enum { MAP_FROM = 1 << 16, READ_BYTES = 1 << 16, SAMPLE_BYTES = 4096 };
 
 /* ---- documents ---------------------------------------------------------- */
 
@@ -69,8 +69,8 @@ static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
     *bytes = NULL;
     *n = 0;
     while (got > 0) {
-        if (room - *n < READ_PIECE) {
-            room = 2 * room + READ_PIECE;
+        if (room - *n < READ_BYTES) {
+            room = 2 * room + READ_BYTES;
             uint8_t *grown = realloc(*bytes, room);
             if (!grown)
                 return fail_memory(source->name);
@@ -120,83 +120,24 @@ static enum status map_document(struct data_source *s, const char *path)
 static enum status add_path(struct data_source *s, const char *path,
                             bool is_operand);
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-struct names {
-    char **names; /* [n], each and all to be freed */
-    size_t n, room;
-};
-
-static void free_names(struct names *list)
-{
-    for (size_t i = 0; i < list->n; i++)
-        free(list->names[i]);
-    free(list->names);
-}
-
-static enum status add_name(struct names *list, const char *name)
-{
-    if (list->n == list->room) {
-        size_t room = list->room > 0 ? 2 * list->room : 16;
-        char **grown = realloc(list->names, room * sizeof *grown);
-        if (!grown)
-            return fail_memory("the names of a folder");
-        list->names = grown;
-        list->room = room;
-    }
-    list->names[list->n] = strdup(name);
-    if (!list->names[list->n])
-        return fail_memory("the names of a folder");
-    list->n++;
-    return OK;
-}
-
-/* In one order everywhere, whatever the system or the locale has. */
-static enum status list_folder(struct names *list, const char *path)
-{
-    DIR *folder = opendir(path);
-    if (!folder)
-        return fail(E_IO, "%s: %s", path, strerror(errno));
-    enum status status = OK;
-    for (struct dirent *e; status == OK && (e = readdir(folder)) != NULL;) {
-        if (e->d_name[0] != '.')
-            status = add_name(list, e->d_name);
-    }
-    closedir(folder);
-    if (status == OK && list->n > 0)
-        qsort(list->names, list->n, sizeof *list->names, compare_names);
-    return status;
-}
-
-static enum status add_entry(struct data_source *s, const char *folder,
-                             const char *name)
-{
-    size_t n = strlen(folder) + strlen(name) + 2;
-    char *path = malloc(n);
-    if (!path)
-        return fail_memory("a path");
-    bool has_slash = folder[strlen(folder) - 1] == '/';
-    snprintf(path, n, "%s%s%s", folder, has_slash ? "" : "/", name);
-    enum status status = add_path(s, path, false);
-    free(path);
-    return status;
-}
-
 static enum status add_folder(struct data_source *s, const char *path)
 {
-    struct names list = {.names = NULL};
-    enum status status = list_folder(&list, path);
-    for (size_t i = 0; status == OK && i < list.n; i++)
-        status = add_entry(s, path, list.names[i]);
-    free_names(&list);
+    struct folder folder;
+    TRY(folder_open(&folder, path));
+    enum status status = OK;
+    for (size_t i = 0; status == OK && i < folder.n; i++) {
+        char *entry = NULL;
+        status = folder_path(&folder, i, &entry);
+        if (status == OK)
+            status = add_path(s, entry, false);
+        free(entry);
+    }
+    folder_close(&folder);
     return status;
 }
 
-/* A file, or what is below a folder.  What is neither counts only when it was
- * named on the command line. */
+/* A file, or all files below a folder.  Anything else counts only when the
+ * command line names it. */
 static enum status add_path(struct data_source *s, const char *path,
                             bool is_operand)
 {

@@ -5,6 +5,8 @@
 libmambyte_a_SOURCES += \
   src/train/adamw.c \
   src/train/adamw.h \
+  src/train/autosave.c \
+  src/train/autosave.h \
   src/train/backward.c \
   src/train/backward.h \
   src/train/backward_pass.h \
@@ -16,6 +18,8 @@ libmambyte_a_SOURCES += \
   src/train/ends.c \
   src/train/export.c \
   src/train/export.h \
+  src/train/held_out.c \
+  src/train/held_out.h \
   src/train/linear.c \
   src/train/loader.c \
   src/train/loader.h \
@@ -26,6 +30,8 @@ libmambyte_a_SOURCES += \
   src/train/norm.c \
   src/train/parameters.c \
   src/train/parameters.h \
+  src/train/parameters_init.c \
+  src/train/parameters_load.c \
   src/train/schedule.h \
   src/train/train.c \
   src/train/train.h \

@@ -19,70 +19,47 @@
 #include "base/message.h"
 #include "base/signals.h"
 #include "config.h"
-#include "train/checkpoint.h"
+#include "train/autosave.h"
 #include "train/export.h"
+#include "train/held_out.h"
 #include "train/loader.h"
 #include "train/schedule.h"
 #include "train/train_log.h"
 #include "train/trainer.h"
 #include "train/validate.h"
 
-/* All bytes alike cost 8 bits: who pays twice that has lost the way. */
+/* All bytes alike cost 8 bits; a model that pays twice that has diverged. */
 #define DIVERGED_BITS 16.0
 
 /* How much a step counts in the smoothed loss. */
 #define SMOOTHING 0.05
 
-enum { PATH_CHARS = 4096, WARMUP_MOST = 100 };
+enum { WARMUP_MOST = 100 };
 
 struct run {
     const struct train_options *options;
     struct dataset dataset;
-    struct dataset own_valid;    /* of --valid; else empty                 */
-    const struct dataset *valid; /* that, or the data themselves           */
-    uint64_t *valid_begins;      /* [valid->n]                             */
-    struct tally *tallies;       /* [valid->n], of the last validation     */
-    double *valid_bits;          /* [valid->n], the same a byte            */
+    struct held_out held_out;
     struct parameters parameters;
     struct trainer *trainer;
     struct loader loader;
     struct train_log log;
     struct schedule schedule;
-    float *weights; /* [n_floats], a copy for the host        */
+    struct autosave autosave;
+    float *weights; /* [n_floats], a copy for the host                      */
     struct progress progress;
-    uint64_t n_steps;     /* of the whole run; 0: --minutes counts  */
-    char name[RUN_CHARS]; /* what has to be the same on --resume    */
-    char checkpoint[PATH_CHARS];
-    uint64_t saved_step;   /* of the last checkpoint; 0: none        */
-    double started, saved; /* on the clock; progress.seconds ran
-                            * before started                         */
+    uint64_t n_steps; /* of the whole run; 0: --minutes counts              */
+    double started;   /* on the clock; progress.seconds ran before          */
 };
 
 /* ---- data --------------------------------------------------------------- */
-
-static enum status open_valid(struct run *run)
-{
-    const struct train_options *o = run->options;
-    run->valid = &run->dataset;
-    if (o->valids.n > 0) {
-        TRY(dataset_open(&run->own_valid, o->valids.items, o->valids.n));
-        run->valid = &run->own_valid;
-    }
-    size_t n = (size_t)run->valid->n;
-    run->valid_begins = calloc(n, sizeof *run->valid_begins);
-    run->tallies = calloc(n, sizeof *run->tallies);
-    run->valid_bits = calloc(n, sizeof *run->valid_bits);
-    if (!run->valid_begins || !run->tallies || !run->valid_bits)
-        return fail_memory("the list of sources");
-    return OK;
-}
 
 static enum status open_data(struct run *run)
 {
     const struct train_options *o = run->options;
     signals_guard_mapping("the data");
     TRY(dataset_open(&run->dataset, o->operands, o->n_operands));
-    return open_valid(run);
+    return held_out_open(&run->held_out, &o->valids, &run->dataset);
 }
 
 static enum status open_loader(struct run *run)
@@ -98,8 +75,8 @@ static enum status open_loader(struct run *run)
         .most_held_out = holds_out ? o->valid_bytes : 0,
     };
     TRY(loader_open(&run->loader, &run->dataset, &options));
-    for (int i = 0; holds_out && i < run->valid->n; i++)
-        run->valid_begins[i] = run->loader.n_bytes[i];
+    for (int i = 0; holds_out && i < run->dataset.n; i++)
+        run->held_out.begins[i] = run->loader.n_bytes[i];
     return OK;
 }
 
@@ -200,7 +177,7 @@ static double seconds_of(const struct run *run)
     return run->progress.seconds + clock_now() - run->started;
 }
 
-/* The share of the run that lies behind. */
+/* The share of the run that is done. */
 static double share_done(const struct run *run)
 {
     if (run->n_steps > 0)
@@ -208,14 +185,14 @@ static double share_done(const struct run *run)
     return seconds_of(run) / (60 * run->options->minutes);
 }
 
-/* ---- checkpoints -------------------------------------------------------- */
+/* ---- the checkpoint ----------------------------------------------------- */
 
 /* Two runs of one name read the same windows in the same way. */
 static void name_run(struct run *run)
 {
     const struct train_options *o = run->options;
     snprintf(
-        run->name, sizeof run->name,
+        run->autosave.run, sizeof run->autosave.run,
         "%" PRIu64 " windows of %" PRIu64 " bytes, carry %" PRIu64
         ", seed %" PRIu64 ", imitating %s, data %016" PRIx64 ", begin byte %d",
         o->n_windows, o->n_t, o->carry, o->seed,
@@ -223,97 +200,40 @@ static void name_run(struct run *run)
         run->parameters.config.begin_byte);
 }
 
-static enum status name_checkpoint(struct run *run)
+static enum status open_autosave(struct run *run)
 {
-    const struct train_options *o = run->options;
-    int n =
-        o->checkpoint
-            ? snprintf(run->checkpoint, PATH_CHARS, "%s", o->checkpoint)
-            : snprintf(run->checkpoint, PATH_CHARS, "%s.checkpoint", o->output);
-    return n < PATH_CHARS ? OK : fail(E_USAGE, "the path is too long");
+    run->autosave.trainer = run->trainer;
+    run->autosave.minutes = run->options->checkpoint_minutes;
+    name_run(run);
+    return run->options->resumes
+               ? autosave_resume(&run->autosave, &run->progress)
+               : OK;
 }
 
-static enum status save(struct run *run)
+static struct progress progress_now(const struct run *run)
 {
     struct progress now = run->progress;
     now.seconds = seconds_of(run);
-    TRY(checkpoint_save(run->checkpoint, run->trainer, &now, run->name));
-    run->saved_step = now.step;
-    run->saved = clock_now();
-    message_note("step %" PRIu64 " is kept in %s", now.step, run->checkpoint);
-    return OK;
-}
-
-/* A full disk may have room again: the run goes on. */
-static void save_by_timer(struct run *run)
-{
-    double minutes = run->options->checkpoint_minutes;
-    if (clock_now() - run->saved < 60 * minutes)
-        return;
-    if (save(run) != OK)
-        message_error("%s", status_message());
-    run->saved = clock_now();
-}
-
-static enum status save_interrupted(struct run *run)
-{
-    if (run->progress.step > run->saved_step)
-        TRY(save(run));
-    if (run->saved_step > 0)
-        message_error("interrupted at step %" PRIu64
-                      ", kept in %s: --resume goes on",
-                      run->saved_step, run->checkpoint);
-    return fail(E_INTERRUPTED, "interrupted");
-}
-
-static enum status resume(struct run *run)
-{
-    if (!run->options->resumes)
-        return OK;
-    TRY(checkpoint_load(run->checkpoint, run->trainer, &run->progress,
-                        run->name));
-    run->saved_step = run->progress.step;
-    message_note("going on from step %" PRIu64, run->progress.step);
-    return OK;
+    return now;
 }
 
 /* ---- validation --------------------------------------------------------- */
 
 static enum status run_validation(struct run *run)
 {
+    struct held_out *h = &run->held_out;
     struct validation validation = {
-        .dataset = run->valid,
-        .begins = run->valid_begins,
+        .dataset = h->dataset,
+        .begins = h->begins,
         .most = run->options->valid_bytes,
         .n_threads = run->options->engine.n_threads,
         .trainer = run->trainer,
     };
     TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
-    TRY(validate(run->tallies, &validation, &run->parameters, run->weights));
-    for (int i = 0; i < run->valid->n; i++)
-        run->valid_bits[i] = tally_bits_per_byte(&run->tallies[i]);
+    TRY(validate(h->tallies, &validation, &run->parameters, run->weights));
+    for (int i = 0; i < h->dataset->n; i++)
+        h->bits[i] = tally_bits_per_byte(&h->tallies[i]);
     return OK;
-}
-
-static enum status print_tally(struct sink *out, const char *name,
-                               const struct tally *tally)
-{
-    TRY(sink_text(out, name));
-    TRY(sink_format(out, "\t%" PRIu64 "\t", tally->n_bytes));
-    TRY(sink_number(out, tally->bits));
-    TRY(sink_text(out, "\t"));
-    TRY(sink_number(out, tally_bits_per_byte(tally)));
-    return sink_text(out, "\n");
-}
-
-static enum status print_validation(const struct run *run, struct sink *out)
-{
-    struct tally all = {0};
-    for (int i = 0; i < run->valid->n; i++) {
-        TRY(print_tally(out, run->valid->sources[i].name, &run->tallies[i]));
-        tally_join(&all, &run->tallies[i]);
-    }
-    return run->valid->n > 1 ? print_tally(out, "total", &all) : OK;
 }
 
 /* ---- steps -------------------------------------------------------------- */
@@ -327,13 +247,14 @@ static enum status check_step(const struct run *run, const struct step *step,
             return OK;
         what = "the loss has run away";
     }
-    if (run->saved_step == 0)
+    if (run->autosave.saved_step == 0)
         return fail(E_IO, "step %" PRIu64 ": %s; a lower --rate may help",
                     run->progress.step + 1, what);
     return fail(E_IO,
                 "step %" PRIu64 ": %s; %s holds step %" PRIu64
                 ", from where a lower --rate may help",
-                run->progress.step + 1, what, run->checkpoint, run->saved_step);
+                run->progress.step + 1, what, run->autosave.path,
+                run->autosave.saved_step);
 }
 
 /* ", 31 % of peak": the products of forward and backward pass, two and four
@@ -414,25 +335,28 @@ static enum status one_step(struct run *run)
     bool is_last = share_done(run) >= 1;
     if (is_last || (every > 0 && run->progress.step % every == 0)) {
         status = run_validation(run);
-        row.valid = status == OK ? run->valid_bits : NULL;
+        row.valid = status == OK ? run->held_out.bits : NULL;
     }
     TRY(train_log_write(&run->log, &row));
     TRY(status);
     show(run, row.learning_rate);
-    save_by_timer(run);
+    struct progress now = progress_now(run);
+    autosave_by_timer(&run->autosave, &now);
     return OK;
 }
 
 static enum status run_steps(struct run *run)
 {
     run->started = clock_now();
-    run->saved = run->started;
+    run->autosave.saved = run->started;
     while (share_done(run) < 1) {
         enum status status = signals_check();
         if (status == OK)
             status = one_step(run);
-        if (status == E_INTERRUPTED)
-            return save_interrupted(run);
+        if (status == E_INTERRUPTED) {
+            struct progress now = progress_now(run);
+            return autosave_interrupted(&run->autosave, &now);
+        }
         TRY(status);
     }
     return OK;
@@ -473,33 +397,33 @@ static enum status open_run(struct run *run)
     const struct train_options *o = run->options;
     if (o->plot)
         TRY(train_log_check_plot(o->plot));
-    TRY(name_checkpoint(run));
+    TRY(autosave_set_path(&run->autosave, o->checkpoint, o->output));
     TRY(open_data(run));
     TRY(open_model(run));
     TRY(open_loader(run));
     TRY(open_trainer(run));
     set_length(run);
-    name_run(run);
     run->schedule = (struct schedule){
         .peak = o->learning_rate,
         .warmup = warmup_steps(run),
         .decay_share = o->decay_share,
     };
-    TRY(resume(run));
-    return train_log_open(&run->log, o->log, run->progress.step, run->valid);
+    TRY(open_autosave(run));
+    return train_log_open(&run->log, o->log, run->progress.step,
+                          run->held_out.dataset);
 }
 
 static enum status finish(struct run *run, struct sink *out)
 {
     const struct train_options *o = run->options;
     TRY(write_model(run));
-    if (run->progress.step > run->saved_step)
-        TRY(save(run));
+    struct progress now = progress_now(run);
+    TRY(autosave_now(&run->autosave, &now));
     TRY(train_log_close(&run->log));
     if (o->plot)
-        TRY(train_log_plot(o->plot, o->log, run->valid));
+        TRY(train_log_plot(o->plot, o->log, run->held_out.dataset));
     message_progress_end();
-    return print_validation(run, out);
+    return held_out_print(&run->held_out, out);
 }
 
 static enum status go(struct run *run, struct sink *out)
@@ -522,10 +446,7 @@ enum status train(const struct train_options *options, struct sink *out)
     trainer_close(run.trainer);
     parameters_close(&run.parameters);
     free(run.weights);
-    free(run.valid_begins);
-    free(run.tallies);
-    free(run.valid_bits);
-    dataset_close(&run.own_valid);
+    held_out_close(&run.held_out);
     dataset_close(&run.dataset);
     return status;
 }

@@ -1,0 +1,80 @@
+/* folder.c -- the names in a folder, in one order everywhere.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "base/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum status add_name(struct folder *folder, const char *name)
+{
+    if (folder->n == folder->room) {
+        size_t room = folder->room > 0 ? 2 * folder->room : 16;
+        char **grown = realloc(folder->names, room * sizeof *grown);
+        if (!grown)
+            return fail_memory("the names of a folder");
+        folder->names = grown;
+        folder->room = room;
+    }
+    folder->names[folder->n] = strdup(name);
+    if (!folder->names[folder->n])
+        return fail_memory("the names of a folder");
+    folder->n++;
+    return OK;
+}
+
+static enum status read_names(struct folder *folder, DIR *dir)
+{
+    struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] != '.')
+            TRY(add_name(folder, entry->d_name));
+    }
+    return OK;
+}
+
+enum status folder_open(struct folder *folder, const char *path)
+{
+    *folder = (struct folder){.path = path};
+    DIR *dir = opendir(path);
+    if (!dir)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    enum status status = read_names(folder, dir);
+    closedir(dir);
+    if (status != OK)
+        folder_close(folder);
+    else if (folder->n > 0)
+        qsort(folder->names, folder->n, sizeof *folder->names, compare_names);
+    return status;
+}
+
+void folder_close(struct folder *folder)
+{
+    for (size_t i = 0; i < folder->n; i++)
+        free(folder->names[i]);
+    free(folder->names);
+    *folder = (struct folder){.path = NULL};
+}
+
+enum status folder_path(const struct folder *folder, size_t i, char **path)
+{
+    const char *name = folder->names[i];
+    size_t n_folder = strlen(folder->path);
+    size_t n = n_folder + strlen(name) + 2;
+    bool has_slash = n_folder > 0 && folder->path[n_folder - 1] == '/';
+    *path = malloc(n);
+    if (!*path)
+        return fail_memory("a path");
+    snprintf(*path, n, "%s%s%s", folder->path, has_slash ? "" : "/", name);
+    return OK;
+}
