@@ -54,7 +54,7 @@ static enum status take_begin_byte(void *into, const struct option_row *row,
 }
 
 static const struct option_row rows[] = {
-    {.help = "What is written"},
+    {.help = "Output"},
     {.letter = 'o',
      .name = "output",
      .argument = "FILE|DIR",
@@ -63,32 +63,32 @@ static const struct option_row rows[] = {
     {.name = "quantize",
      .argument = "int8|none",
      .take = take_quantise,
-     .help = "weights in int8, or in floats as they are (int8)"},
+     .help = "make weights int8, or keep their type (int8)"},
     {.name = "average",
      .argument = "MODEL",
      INTO_LIST(AT(import.averages)),
-     .help = "the mean with a MODEL of the same shape; may be\n"
-             "given several times"},
+     .help = "write the mean with MODEL, of the same shape; may\n"
+             "be given several times"},
     {.name = "begin-byte",
      .argument = "N",
      .take = take_begin_byte,
-     .help = "every text of the training began with byte N"},
+     .help = "in training, every text began with byte N"},
     {.name = "to",
      .argument = "mamba-ssm|transformers",
      .take = take_naming,
      .help = "write float weights under the names of others,\n"
              "and their config.json"},
 
-    {.help = "What is measured"},
+    {.help = "Calibration"},
     {.name = "calibrate",
      .argument = "FILE",
      INTO_TEXT(AT(import.calibrate)),
-     .help = "bits per byte of FILE in float and in int8, and\n"
-             "what of several ways to quantise is best for it"},
+     .help = "measure bits per byte of FILE in floats and in\n"
+             "int8, and make int8 lose less"},
     {.name = "calibrate-bytes",
      .argument = "N",
      INTO_INTEGER(AT(import.calibrate_bytes), 1, 0x1p32),
-     .help = "the first N bytes of it (64K)"},
+     .help = "read only the first N bytes of it (64K)"},
 
     {.help = "The machine"},
     ROW_THREADS(AT(import.n_threads)),

@@ -23,14 +23,15 @@
 #define ROW_THREADS(at)                                                        \
     {                                                                          \
         .letter = 'T', .name = "threads", .argument = "N",                     \
-        INTO_INT(at, 0, 1024), .help = "of the CPU; 0 is one a core (0)"       \
+        INTO_INT(at, 0, 1024),                                                 \
+        .help = "threads of the CPU; 0: one for each core (0)"                 \
     }
 
 /* into an enum verbosity */
 #define ROW_QUIET(at)                                                          \
     {                                                                          \
         .letter = 'q', .name = "quiet", INTO_ENUM(at, SILENT),                 \
-        .help = "no progress, no notes"                                        \
+        .help = "write only errors to stderr"                                  \
     }
 #define ROW_VERBOSE(at, lines)                                                 \
     {                                                                          \
@@ -50,7 +51,8 @@
     }
 #define ROW_VERSION(at)                                                        \
     {                                                                          \
-        .name = "version", INTO_BOOL(at), .help = "the version"                \
+        .name = "version", INTO_BOOL(at),                                      \
+        .help = "the version, and that of the arithmetic"                      \
     }
 
 enum status machine_take_device(void *options, const struct option_row *row,

@@ -263,7 +263,7 @@ enum status option_table_print_help(const struct option_table *table,
             TRY(sink_format(sink, "\n%s:\n", table->rows[i].help));
     }
     TRY(sink_text(sink,
-                  "\nIn parentheses: the default.  N may end in K, M or G "
+                  "\nDefaults are in parentheses.  N may end in K, M, G or T "
                   "(powers of 1024).\n"
                   "The exit status is 0, 1 when something failed, 2 when "
                   "the command is wrong.\n"));
