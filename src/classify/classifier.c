@@ -5,21 +5,14 @@
 #include "classify/classifier.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/exact.h"
-#include "base/threads.h"
 #include "classify/examples.h"
 #include "classify/regression.h"
 #include "engine/snapshot.h"
 #include "model/catalog.h"
-
-enum {
-    RECORDS_TO_SHARE = 16, /* from so many on threads gain */
-    SENTENCE_MAX = 1024
-};
 
 #define SUFFIX ".state"
 #define LN2    0x1.62e42fefa39efp-1
@@ -64,13 +57,13 @@ static enum status load_state(struct classifier *c, const char *path)
         if (strcmp(c->names[j], c->names[i]) == 0)
             return fail(E_USAGE, "two states have the label '%s'", c->names[i]);
     }
-    TRY(engine_state_new(c->engine, &c->begins[i]));
-    c->n_begins++;
+    TRY(engine_state_new(c->engine, &c->starts[i]));
+    c->n_starts++;
     model_fingerprint(model, &fingerprint);
     TRY(snapshot_load(&snapshot, path, &fingerprint,
                       model_state_floats(&model->config)));
     enum status status =
-        engine_state_set(c->engine, c->begins[i], snapshot.floats);
+        engine_state_set(c->engine, c->starts[i], snapshot.floats);
     snapshot_free(&snapshot);
     return status;
 }
@@ -115,10 +108,10 @@ static enum status open_states(struct classifier *c, const char *choice,
     if (n > LABELS_MAX)
         return fail(E_USAGE, "more than %d states", LABELS_MAX);
     c->names = (char **)calloc(n, sizeof(char *));
-    c->begins = (struct state **)calloc(n, sizeof(struct state *));
+    c->starts = (struct state **)calloc(n, sizeof(struct state *));
     c->priors = calloc(n, sizeof *c->priors);
     char *paths = strdup(choice);
-    enum status status = c->names && c->begins && c->priors && paths
+    enum status status = c->names && c->starts && c->priors && paths
                              ? load_states(c, paths)
                              : fail_memory("the states");
     free(paths);
@@ -139,35 +132,32 @@ static enum status open_head(struct classifier *c, const char *choice)
     TRY(status);
     c->labels = (const char *const *)c->head.labels;
     c->n_labels = c->head.n_labels;
-    c->begins = (struct state **)calloc(1, sizeof(struct state *));
-    if (!c->begins)
+    c->starts = (struct state **)calloc(1, sizeof(struct state *));
+    if (!c->starts)
         return fail_memory("a head");
-    TRY(engine_state_new(c->engine, &c->begins[0]));
-    c->n_begins = 1;
+    TRY(engine_state_new(c->engine, &c->starts[0]));
+    c->n_starts = 1;
     return OK;
 }
 
 /* ---- both --------------------------------------------------------------- */
 
-static enum status open_records(struct classifier *c)
+static enum status open_records(struct classifier *c, int n_threads)
 {
-    TRY(records_open(&c->records, c->engine, c->begins, c->n_begins,
-                     c->head.w != NULL));
-    size_t n = (size_t)c->records.n;
+    bool is_linear = c->head.w != NULL;
+    struct grams *grams = c->head.grams.n > 0 ? &c->head.grams : NULL;
+    TRY(record_reader_open(&c->reader, c->engine, c->starts, c->n_starts,
+                           is_linear, grams, is_linear ? n_threads : 1));
+    size_t n = (size_t)c->reader.records.n;
     c->logits = calloc(n * (size_t)c->n_labels, sizeof *c->logits);
-    bool has_all = c->logits != NULL;
-    for (int i = 0; i < RECORD_SETS && c->head.grams.n > 0; i++) {
-        c->bags[i] = calloc(n, sizeof *c->bags[i]);
-        has_all &= c->bags[i] != NULL;
-    }
-    return has_all ? OK : fail_memory("records");
+    return c->logits ? OK : fail_memory("records");
 }
 
 enum status classifier_open(struct classifier *classifier,
                             struct engine *engine, const char *choice,
                             const char *priors, int n_threads)
 {
-    *classifier = (struct classifier){.engine = engine, .n_threads = n_threads};
+    *classifier = (struct classifier){.engine = engine};
     enum status status;
     if (strchr(choice, ','))
         status = open_states(classifier, choice, priors);
@@ -181,7 +171,7 @@ enum status classifier_open(struct classifier *classifier,
     else
         status = open_head(classifier, choice);
     if (status == OK)
-        status = open_records(classifier);
+        status = open_records(classifier, n_threads);
     if (status != OK)
         classifier_close(classifier);
     return status;
@@ -190,175 +180,25 @@ enum status classifier_open(struct classifier *classifier,
 void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
-    threads_close(c->team);
-    for (int k = 0; k < RECORD_SETS; k++) {
-        for (int i = 0; c->bags[k] && i < c->records.n; i++)
-            gram_bag_free(&c->bags[k][i]);
-        free(c->bags[k]);
-    }
+    record_reader_close(&c->reader);
     sparse_free(&c->grams);
-    records_close(&c->records);
-    for (int i = 0; i < c->n_begins; i++)
-        engine_state_free(c->engine, c->begins[i]);
+    for (int i = 0; i < c->n_starts; i++)
+        engine_state_free(c->engine, c->starts[i]);
     for (int i = 0; c->names && i < c->n_labels; i++)
         free(c->names[i]);
     free(c->names);
-    free(c->begins);
+    free(c->starts);
     free(c->priors);
     free(c->logits);
     head_free(&c->head);
     *c = (struct classifier){0};
 }
 
-/* ---- reading ------------------------------------------------------------ */
+/* ---- logits ------------------------------------------------------------- */
 
-/* A batch of records, with others. */
-struct batch {
-    struct classifier *classifier;
-    const struct record_part *parts;
-    int n, n_ended;
-    bool goes_on, is_started;
-    classifier_meanwhile *meanwhile;
-    void *context;
-    int n_members;                    /* that work on it */
-    enum status engine, bags, caller; /* when they were done */
-    char sentence[SENTENCE_MAX];      /* of the engine, when it failed */
-};
-
-/* Does a batch's work: all members of the team, or, for few records and while
- * they are at other work, the caller as the only one. */
-static enum status work_on(struct batch *batch, threads_work *work)
+static void compute_by_bits(struct classifier *c, int i)
 {
-    struct classifier *c = batch->classifier;
-    batch->n_members = 1;
-    if (batch->n < RECORDS_TO_SHARE || !c->head.w || c->is_at_work) {
-        work(batch, 0);
-        return OK;
-    }
-    if (!c->team)
-        TRY(threads_open(&c->team, c->n_threads));
-    batch->n_members = threads_count(c->team);
-    c->is_at_work = true;
-    threads_run(c->team, work, batch);
-    c->is_at_work = false;
-    return OK;
-}
-
-static enum status fill_bags(const struct batch *batch)
-{
-    struct classifier *c = batch->classifier;
-    struct gram_bag *bags = c->bags[c->records.next];
-    for (int i = 0; bags && i < batch->n; i++) {
-        const struct record_part *part = &batch->parts[i];
-        struct gram_bag *bag = &bags[i];
-        if (i > 0 || !batch->goes_on)
-            gram_bag_begin(bag);
-        TRY(grams_feed(&c->head.grams, bag, part->bytes, part->n));
-        if (i < batch->n_ended)
-            TRY(grams_end(&c->head.grams, bag));
-    }
-    return OK;
-}
-
-static void read_records(struct batch *batch)
-{
-    struct records *r = &batch->classifier->records;
-    batch->engine =
-        batch->is_started
-            ? records_start(r, batch->parts, batch->n, batch->goes_on)
-            : records_feed(r, batch->parts, batch->n, batch->goes_on);
-    if (batch->engine != OK)
-        snprintf(batch->sentence, sizeof batch->sentence, "%s",
-                 status_message());
-}
-
-/* Of up to three members at work one has the engine, one the bags, and the
- * caller what is to be done meanwhile. */
-static void read_share(void *context, int index)
-{
-    struct batch *batch = context;
-    int last = batch->n_members - 1;
-    if (index == 0 && batch->meanwhile)
-        batch->caller = batch->meanwhile(batch->context);
-    if (index == (last < 1 ? 0 : 1))
-        read_records(batch);
-    if (index == (last < 2 ? 0 : 2))
-        batch->bags = fill_bags(batch);
-}
-
-static enum status read_batch(struct batch *batch)
-{
-    TRY(work_on(batch, read_share));
-    TRY(batch->caller);
-    if (batch->engine != OK)
-        return fail(batch->engine, "%s", batch->sentence);
-    return batch->bags == OK ? OK : fail_memory("a record");
-}
-
-/* All of its records come to their ends. */
-static struct batch make_batch(struct classifier *classifier,
-                               const struct record_part *parts, int n,
-                               bool goes_on, classifier_meanwhile *meanwhile,
-                               void *context)
-{
-    return (struct batch){
-        .classifier = classifier,
-        .parts = parts,
-        .n = n,
-        .n_ended = n,
-        .goes_on = goes_on,
-        .meanwhile = meanwhile,
-        .context = context,
-    };
-}
-
-enum status classifier_feed(struct classifier *classifier,
-                            const struct record_part *parts, int n, int n_ended,
-                            bool goes_on, classifier_meanwhile *meanwhile,
-                            void *context)
-{
-    struct batch batch =
-        make_batch(classifier, parts, n, goes_on, meanwhile, context);
-    batch.n_ended = n_ended;
-    return read_batch(&batch);
-}
-
-enum status classifier_start(struct classifier *classifier,
-                             const struct record_part *parts, int n,
-                             bool goes_on, classifier_meanwhile *meanwhile,
-                             void *context)
-{
-    struct batch batch =
-        make_batch(classifier, parts, n, goes_on, meanwhile, context);
-    batch.is_started = true;
-    return read_batch(&batch);
-}
-
-enum status classifier_set_aside(struct classifier *classifier, int n,
-                                 bool one_goes_on)
-{
-    struct classifier *c = classifier;
-    TRY(records_set_aside(&c->records, n, one_goes_on));
-    struct gram_bag *ended = c->bags[c->records.aside];
-    struct gram_bag *bags = c->bags[c->records.next];
-    if (ended && one_goes_on) {
-        struct gram_bag kept = ended[n];
-        ended[n] = bags[0];
-        bags[0] = kept;
-    }
-    return OK;
-}
-
-/* ---- judging ------------------------------------------------------------ */
-
-static struct record_set *set_aside(struct classifier *c)
-{
-    return &c->records.sets[c->records.aside];
-}
-
-static void judge_by_bits(struct classifier *c, int i)
-{
-    const struct record *record = &set_aside(c)->items[i];
+    const struct record *record = &record_reader_aside(&c->reader)->items[i];
     float *logits = c->logits + (size_t)i * (size_t)c->n_labels;
     double length = record->n_bytes > 0 ? sqrt((double)record->n_bytes) : 1;
     double least = record->bits[0];
@@ -370,51 +210,54 @@ static void judge_by_bits(struct classifier *c, int i)
                             LN2);
 }
 
-/* Rows for the grams of the records aside, whose values are still to come. */
-static enum status add_rows(struct classifier *c)
+/* A row for the grams of each record, whose values are still to come. */
+static enum status add_rows(struct classifier *c, int n)
 {
-    const struct gram_bag *bags = c->bags[c->records.aside];
+    const struct gram_bag *bags = record_reader_bags(&c->reader);
     sparse_clear(&c->grams);
-    for (int i = 0; bags && i < set_aside(c)->n; i++) {
-        const struct gram_bag *bag = &bags[i];
+    for (int i = 0; bags && i < n; i++) {
         float *values;
-        TRY(sparse_add_row(&c->grams, bag->columns, bag->n, &values));
+        TRY(sparse_add_row(&c->grams, bags[i].columns, bags[i].n, &values));
     }
     return OK;
 }
 
-/* A member's share of the records, by the head; their grams have rows. */
-static void judge_share(void *context, int index)
+/* A member's share of the records; their grams have rows. */
+static void compute_share(void *context, int index, int n_members)
 {
-    const struct batch *batch = context;
-    struct classifier *c = batch->classifier;
-    struct gram_bag *bags = c->bags[c->records.aside];
+    struct classifier *c = context;
+    struct record_set *set = record_reader_aside(&c->reader);
+    struct gram_bag *bags = record_reader_bags(&c->reader);
     int begin, end;
-    threads_split(&begin, &end, batch->n, index, batch->n_members);
+    threads_split(&begin, &end, set->n, index, n_members);
     for (int i = begin; i < end && bags; i++)
         grams_values(&c->head.grams, &bags[i],
                      c->grams.values + c->grams.begins[i]);
-    records_average(&c->records, begin, end);
-    head_classify(&c->head, c->logits, set_aside(c)->sums, &c->grams,
-                  (size_t)begin, (size_t)end);
+    records_average(&c->reader.records, begin, end);
+    head_classify(&c->head, c->logits, set->sums, &c->grams, (size_t)begin,
+                  (size_t)end);
 }
 
-enum status classifier_judge(struct classifier *classifier)
+enum status classifier_compute(struct classifier *classifier)
 {
     struct classifier *c = classifier;
-    struct batch batch = {.classifier = c, .n = set_aside(c)->n};
-    for (int i = 0; i < batch.n && !c->head.w; i++)
-        judge_by_bits(c, i);
-    if (batch.n == 0 || !c->head.w)
+    int n = record_reader_aside(&c->reader)->n;
+    for (int i = 0; i < n && !c->head.w; i++)
+        compute_by_bits(c, i);
+    if (n == 0 || !c->head.w)
         return OK;
-    TRY(add_rows(c));
-    return work_on(&batch, judge_share);
+    TRY(add_rows(c, n));
+    return record_reader_share(&c->reader, n, compute_share, c);
 }
 
 void classifier_probabilities(const struct classifier *classifier, int i,
                               double *probabilities)
 {
-    const struct classifier *c = classifier;
-    softmax(probabilities, c->logits + (size_t)i * (size_t)c->n_labels,
-            c->n_labels, 1);
+    const struct records *r = &classifier->reader.records;
+    int n = classifier->n_labels;
+    if (r->sets[r->aside].items[i].n_bytes > 0)
+        softmax(probabilities, classifier->logits + (size_t)i * (size_t)n, n,
+                1);
+    else
+        memset(probabilities, 0, (size_t)n * sizeof *probabilities);
 }

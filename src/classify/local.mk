@@ -19,6 +19,8 @@ libmambyte_a_SOURCES += \
   src/classify/lbfgs.h \
   src/classify/linear_classifier.c \
   src/classify/linear_classifier.h \
+  src/classify/record_reader.c \
+  src/classify/record_reader.h \
   src/classify/regression.c \
   src/classify/regression.h \
   src/classify/sparse.c \

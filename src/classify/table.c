@@ -9,54 +9,29 @@
 #include <string.h>
 
 #include "base/message.h"
-#include "base/signals.h"
 
 #define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
 
-/* Begins to read items i and up, as many as go together; n: how many. */
-static enum status start_some(struct records *records, const struct examples *e,
-                              size_t i, int *n)
-{
-    size_t left = e->n - i;
-    *n = left < (size_t)records->n ? (int)left : records->n;
-    struct record_part *parts = calloc((size_t)*n, sizeof *parts);
-    if (!parts)
-        return fail_memory("the examples");
-    for (int j = 0; j < *n; j++)
-        parts[j] = (struct record_part){e->items[i + (size_t)j].text,
-                                        e->items[i + (size_t)j].n};
-    enum status status = records_start(records, parts, *n, false);
-    free(parts);
-    return status;
-}
+/* Examples that are being read into a table. */
+struct filling {
+    struct table *table;
+    struct record_reader *reader;
+    const char *path;
+    size_t n; /* that were taken */
+};
 
-/* The records aside are those from *i on. */
-static void take_aside(struct table *table, struct records *records, size_t *i)
+/* Takes the features of the records aside. */
+static enum status take_aside(void *context)
 {
-    const struct record_set *set = &records->sets[records->aside];
-    size_t size = table->n_features, n = (size_t)set->n;
+    struct filling *f = context;
+    struct record_set *set = record_reader_aside(f->reader);
+    size_t size = f->table->n_features, n = (size_t)set->n;
+    message_status("%s: %zu of %zu records read", f->path, f->n, f->table->n);
     if (n == 0)
-        return;
-    records_average(records, 0, set->n);
-    memcpy(table->x + *i * size, set->sums, n * size * sizeof(float));
-    *i += n;
-}
-
-/* Some are read while those before them are taken. */
-static enum status read_all(struct table *table, const struct examples *e,
-                            struct records *records, const char *path)
-{
-    size_t n_taken = 0;
-    int n = 0;
-    for (size_t i = 0; i < e->n; i += (size_t)n) {
-        TRY(signals_check());
-        message_status("%s: %zu of %zu records read", path, i, e->n);
-        TRY(start_some(records, e, i, &n));
-        records_turn(records);
-        take_aside(table, records, &n_taken);
-    }
-    TRY(records_finish(records));
-    take_aside(table, records, &n_taken);
+        return OK;
+    records_average(&f->reader->records, 0, set->n);
+    memcpy(f->table->x + f->n * size, set->sums, n * size * sizeof(float));
+    f->n += n;
     return OK;
 }
 
@@ -76,14 +51,13 @@ static enum status allocate(struct table *table, const struct examples *e)
 }
 
 enum status table_read(struct table *table, const struct examples *examples,
-                       struct records *records, const char *path)
+                       struct record_reader *reader, const char *path)
 {
-    *table = (struct table){.n_features =
-                                sums_floats(&records->engine->model->config)};
+    *table = (struct table){
+        .n_features = sums_floats(&reader->records.engine->model->config)};
     TRY(allocate(table, examples));
-    enum status status = read_all(table, examples, records, path);
-    enum status finished = engine_feed_finish(records->engine);
-    return status == OK ? finished : status;
+    struct filling filling = {.table = table, .reader = reader, .path = path};
+    return record_reader_read(reader, examples, take_aside, &filling);
 }
 
 enum status table_read_grams(struct table *table,

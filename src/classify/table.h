@@ -11,7 +11,7 @@
 #include "classify/examples.h"
 #include "classify/grams.h"
 #include "classify/sparse.h"
-#include "engine/records.h"
+#include "classify/record_reader.h"
 
 struct table {
     float *x;            /* [n][n_features] */
@@ -23,7 +23,7 @@ struct table {
 
 /* Reads the examples, which come from path, by the model. */
 enum status table_read(struct table *table, const struct examples *examples,
-                       struct records *records, const char *path);
+                       struct record_reader *reader, const char *path);
 
 /* Their grams, in place of those that the table had. */
 enum status table_read_grams(struct table *table,

@@ -23,10 +23,10 @@
 #include "classify/examples.h"
 #include "classify/gram_choice.h"
 #include "classify/linear_classifier.h"
+#include "classify/record_reader.h"
 #include "classify/regression.h"
 #include "classify/table.h"
 #include "engine/engine.h"
-#include "engine/records.h"
 #include "model/catalog.h"
 
 /* The first penalty, and the only one where nothing is held out; then so many
@@ -52,8 +52,8 @@ struct training {
     const struct head_options *options;
     struct model *model;
     struct engine *engine;
-    struct state *begin;
-    struct records records;
+    struct state *start; /* of every record */
+    struct record_reader reader;
     struct threads *team;
     struct examples examples;
     struct table all;
@@ -292,7 +292,7 @@ static enum status report_test(struct training *t,
         malloc(examples->n * (size_t)t->examples.n_labels * sizeof *logits);
     enum status status = logits ? OK : fail_memory("the test");
     if (status == OK)
-        status = table_read(&table, examples, &t->records, t->options->test);
+        status = table_read(&table, examples, &t->reader, t->options->test);
     if (status == OK)
         status = table_read_grams(&table, examples, &t->head.grams);
     if (status == OK) {
@@ -374,7 +374,7 @@ static enum status make_head(struct training *t, const struct examples *test,
     TRY(choose_grams(t));
     TRY(sets_add_cuts(&t->examples));
     TRY(open_head(t));
-    TRY(table_read(&t->all, &t->examples, &t->records, t->options->examples));
+    TRY(table_read(&t->all, &t->examples, &t->reader, t->options->examples));
     TRY(table_read_grams(&t->all, &t->examples, &t->head.grams));
     TRY(table_measure(&t->all, t->head.mean, t->head.inverse));
     head_standardise(&t->head, t->all.x, t->all.n);
@@ -402,16 +402,16 @@ static enum status open_all(struct training *t, const char *model)
     TRY(engine_open(&t->engine, t->model, &o->engine));
     engine_describe(t->engine, text);
     message_note("model %s, device %s", model, text);
-    TRY(engine_state_new(t->engine, &t->begin));
-    TRY(records_open(&t->records, t->engine, &t->begin, 1, true));
+    TRY(engine_state_new(t->engine, &t->start));
+    TRY(record_reader_open(&t->reader, t->engine, &t->start, 1, true, NULL, 1));
     return threads_open(&t->team, o->engine.n_threads);
 }
 
 static void close_all(struct training *t)
 {
     threads_close(t->team);
-    records_close(&t->records);
-    engine_state_free(t->engine, t->begin);
+    record_reader_close(&t->reader);
+    engine_state_free(t->engine, t->start);
     engine_close(t->engine);
     model_close(t->model);
     table_free(&t->all);

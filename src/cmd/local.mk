@@ -17,10 +17,14 @@ libmambyte_a_SOURCES += \
   src/cmd/outlet.h \
   src/cmd/program.c \
   src/cmd/program.h \
+  src/cmd/record_stream.c \
+  src/cmd/record_stream.h \
   src/cmd/task.h \
   src/cmd/task_classify.c \
   src/cmd/task_color.c \
   src/cmd/task_compress.c \
+  src/cmd/task_embed.c \
+  src/cmd/task_evaluate.c \
   src/cmd/task_generate.c \
   src/cmd/task_info.c \
   src/cmd/task_io.c \

@@ -31,8 +31,9 @@ static enum status run_task(struct task *task)
     case MODE_COLOR:
         return task_color(task);
     case MODE_CLASSIFY:
+        return task->options->eval ? task_evaluate(task) : task_classify(task);
     case MODE_EMBED:
-        return task_classify(task);
+        return task_embed(task);
     case MODE_COMPRESS:
     case MODE_DECOMPRESS:
     case MODE_TEST:

@@ -1,7 +1,7 @@
 /* task.h -- what the program can do, a function each.
  *
  * A task reads its sources, runs the engine and writes to the sink.  A file
- * that cannot be read is reported; the others are done all the same, and the
+ * that cannot be read is reported; the others are read all the same, and the
  * program ends with status 1.
  *
  * SPDX-License-Identifier: MIT
@@ -33,7 +33,9 @@ enum status task_perplexity(struct task *task);
 enum status task_score(struct task *task);
 enum status task_surprisal(struct task *task);
 enum status task_color(struct task *task);
-enum status task_classify(struct task *task); /* and --embed */
+enum status task_classify(struct task *task);
+enum status task_evaluate(struct task *task); /* --classify with --eval */
+enum status task_embed(struct task *task);
 enum status task_compress(struct task *task); /* and --decompress, --test */
 enum status task_list(struct task *task);     /* needs no model */
 enum status task_info(struct task *task);

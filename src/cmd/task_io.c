@@ -5,22 +5,54 @@
 #include "cmd/task_io.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/message.h"
 #include "base/signals.h"
 #include "engine/snapshot.h"
 
-/* How long the engine should take for a piece: where it is apart, and quick,
- * long pieces keep it busier. */
-#define READ_SECONDS       0.1
-#define READ_SECONDS_APART 0.5
+/* How long the engine should take for a piece.  An asynchronous engine is
+ * quick: long pieces keep it busier. */
+#define READ_SECONDS              0.1
+#define READ_SECONDS_ASYNCHRONOUS 0.5
 
-enum { PIECE_FIRST = 64 };
+enum {
+    PIECE_FIRST = 64,
+    STATES_BYTES_MAX = 1 << 27 /* of streams that are read together */
+};
 
 void task_report(struct task *task)
 {
     message_error("%s", status_message());
     task->has_failed = true;
+}
+
+/* ---- records ------------------------------------------------------------ */
+
+enum status task_end_record(struct task *task)
+{
+    uint8_t end = task_record_end(task);
+    return sink_write(task->out, &end, 1);
+}
+
+enum status record_text_open(struct record_text *text)
+{
+    *text = (struct record_text){.bytes = malloc(RECORD_TEXT_MAX)};
+    return text->bytes ? OK : fail_memory("a record");
+}
+
+void record_text_close(struct record_text *text)
+{
+    free(text->bytes);
+    *text = (struct record_text){0};
+}
+
+void record_text_add(struct record_text *text, const uint8_t *bytes, size_t n)
+{
+    size_t room = RECORD_TEXT_MAX - text->n;
+    n = n < room ? n : room;
+    memcpy(text->bytes + text->n, bytes, n);
+    text->n += n;
 }
 
 /* ---- streams ------------------------------------------------------------ */
@@ -63,6 +95,13 @@ enum status stream_copy(struct stream *to, const struct stream *from,
     return engine_state_copy(task->engine, to->state, from->state);
 }
 
+int task_count_streams(const struct task *task, int most)
+{
+    size_t n_bytes = model_state_floats(&task->model->config) * sizeof(float);
+    size_t n = STATES_BYTES_MAX / n_bytes;
+    return n < 1 ? 1 : n < (size_t)most ? (int)n : most;
+}
+
 enum status stream_save(const struct stream *stream, struct task *task)
 {
     if (!task->options->save_state)
@@ -99,7 +138,7 @@ enum status reader_init(struct reader *reader, struct task *task)
         .source.fd = -1,
         .is_quiet = writes_to_terminal(task),
         .pace = pace_make(PIECE_FIRST, PIECE_BYTES,
-                          task->engine->is_apart ? READ_SECONDS_APART
+                          task->engine->is_apart ? READ_SECONDS_ASYNCHRONOUS
                                                  : READ_SECONDS),
         .bytes = malloc(PIECE_BYTES),
         .bits = malloc(PIECE_BYTES * sizeof *reader->bits),

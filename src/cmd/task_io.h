@@ -12,25 +12,52 @@
 #include "cmd/task.h"
 #include "engine/pace.h"
 
-/* Reports the last failure, that of a file, and remembers that there was
- * one. */
+/* Reports the last failure, that of a file, and remembers that there was one.
+ */
 void task_report(struct task *task);
+
+/* ---- records ------------------------------------------------------------ */
+
+/* The byte that ends a record, in and out. */
+static inline uint8_t task_record_end(const struct task *task)
+{
+    return task->options->is_null_terminated ? '\0' : '\n';
+}
+
+/* Writes it. */
+enum status task_end_record(struct task *task);
+
+enum { RECORD_TEXT_MAX = 1 << 18 };
+
+/* The first bytes of a record, RECORD_TEXT_MAX at most, which are shown. */
+struct record_text {
+    uint8_t *bytes;
+    size_t n;
+};
+
+enum status record_text_open(struct record_text *text);
+void record_text_close(struct record_text *text);
+void record_text_add(struct record_text *text, const uint8_t *bytes, size_t n);
 
 /* ---- streams ------------------------------------------------------------ */
 
-/* Where a recurrence stands, and how far from its begin. */
+/* A sequence of bytes that the engine reads: its state, and how far it is. */
 struct stream {
     struct state *state;
     uint64_t position; /* bytes read, those of a loaded state included */
 };
 
-/* A stream at its begin, or where --load-state says. */
+/* A stream at its start, or where --load-state says. */
 enum status stream_open(struct stream *stream, struct task *task);
 void stream_close(struct stream *stream, struct task *task);
 enum status stream_copy(struct stream *to, const struct stream *from,
                         struct task *task);
 
-/* Does what --save-state says, if anything. */
+/* How many streams are read together: most, or fewer when their states would
+ * take too much memory; at least 1. */
+int task_count_streams(const struct task *task, int most);
+
+/* Saves the state where --save-state says, if it was given. */
 enum status stream_save(const struct stream *stream, struct task *task);
 
 /* ---- reading ------------------------------------------------------------ */

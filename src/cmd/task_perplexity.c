@@ -18,8 +18,7 @@
 #include "engine/scorer.h"
 
 enum {
-    LANES_MAX = 64,       /* files that are read together */
-    LANES_BYTES = 1 << 27 /* of memory that their states may take */
+    LANES_MAX = 64 /* files that are read together */
 };
 
 struct lane {
@@ -248,10 +247,8 @@ static enum status do_round(struct table *table)
 static enum status make_lanes(struct table *table)
 {
     struct task *task = table->task;
-    size_t n_bytes = model_state_floats(&task->model->config) * sizeof(float);
-    int n = n_bytes > LANES_BYTES ? 1 : (int)(LANES_BYTES / n_bytes);
-    n = n < LANES_MAX ? n : LANES_MAX;
-    n = n < task->options->n_files ? n : task->options->n_files;
+    int n_files = task->options->n_files;
+    int n = task_count_streams(task, n_files < LANES_MAX ? n_files : LANES_MAX);
     table->lanes = calloc((size_t)n, sizeof *table->lanes);
     if (!table->lanes)
         return fail_memory("reading");

@@ -1,9 +1,9 @@
 /* task_score.c -- a line a record, as soon as the record ends.
  *
- * With carried context a piece of input is one segment of the engine's work,
- * cut into records afterwards.  With context reset every record is a stream
- * of its own: the records of a piece are segments that the engine reads
- * together, and what the last of them left open goes on in the next piece.
+ * When context is carried, the engine reads a piece of input as one segment,
+ * which is cut into records afterwards.  When context is reset, every record is
+ * a stream of its own: the engine reads the records of a piece together, a
+ * segment each, and a record that the piece leaves open goes on in the next.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,9 +16,7 @@
 #include "engine/scorer.h"
 
 enum {
-    RECORD_TEXT_MAX = 1 << 18, /* bytes of a record that are shown */
-    STREAMS_MAX = 64,          /* records that are read together */
-    STREAMS_BYTES = 1 << 27    /* of memory that their states may take */
+    STREAMS_MAX = 64 /* records that are read together */
 };
 
 struct scores {
@@ -27,12 +25,11 @@ struct scores {
     const char *file;
     uint64_t offset;    /* of the record in the file */
     struct tally tally; /* of the record so far */
-    uint8_t *text;      /* [RECORD_TEXT_MAX] */
-    size_t n_text;
+    struct record_text text;
 
     struct state **states; /* [n_states], when the context is reset */
     size_t n_states;
-    bool is_open; /* states[0] has read the begin of a record */
+    bool is_open; /* states[0] has read the start of a record */
 };
 
 /* ---- records ------------------------------------------------------------ */
@@ -42,8 +39,8 @@ static enum status print_columns(const struct scores *s)
     struct sink *out = s->task->out;
     TRY(sink_format(out, "%.6f\t%" PRIu64 "\t%.6f\t", s->tally.bits,
                     s->tally.n_bytes, tally_bits_per_byte(&s->tally)));
-    TRY(sink_write(out, s->text, s->n_text));
-    return sink_write(out, &s->end, 1);
+    TRY(sink_write(out, s->text.bytes, s->text.n));
+    return task_end_record(s->task);
 }
 
 static enum status print_json(const struct scores *s)
@@ -55,7 +52,7 @@ static enum status print_json(const struct scores *s)
     TRY(json_put_integer(out, "bytes", s->tally.n_bytes));
     TRY(json_put_number(out, "bits", s->tally.bits));
     TRY(json_put_number(out, "bits_per_byte", tally_bits_per_byte(&s->tally)));
-    TRY(json_put_string(out, "record", s->text, s->n_text));
+    TRY(json_put_string(out, "record", s->text.bytes, s->text.n));
     return json_end(out);
 }
 
@@ -67,7 +64,7 @@ static enum status end_record(struct scores *s)
     }
     s->offset += s->tally.n_bytes;
     s->tally = (struct tally){0};
-    s->n_text = 0;
+    s->text.n = 0;
     return OK;
 }
 
@@ -76,15 +73,13 @@ static enum status add_to_record(struct scores *s, const uint8_t *bytes,
                                  const float *bits, size_t n)
 {
     bool is_ended = bytes[n - 1] == s->end;
-    size_t n_text = n - is_ended, room = RECORD_TEXT_MAX - s->n_text;
-    n_text = n_text < room ? n_text : room;
-    memcpy(s->text + s->n_text, bytes, n_text);
-    s->n_text += n_text;
+    record_text_add(&s->text, bytes, n - is_ended);
     tally_add(&s->tally, bits, n);
     return is_ended ? end_record(s) : OK;
 }
 
-/* Up to and with the end of the record that begins at bytes; n at most. */
+/* The length of the record that starts at bytes, its end included; n at most.
+ */
 static size_t record_part(const struct scores *s, const uint8_t *bytes,
                           size_t n)
 {
@@ -104,8 +99,8 @@ static enum status add_piece(struct scores *s, const struct reader *reader,
 
 /* ---- context reset ------------------------------------------------------ */
 
-/* Feeds as many records of the piece as there are states, from offset *i on,
- * which it moves. */
+/* Feeds as many records of the piece as there are states, from offset *i on;
+ * moves *i behind them. */
 static enum status feed_records(struct scores *s, struct reader *reader,
                                 const struct stream *stream, size_t *i,
                                 size_t n)
@@ -115,9 +110,10 @@ static enum status feed_records(struct scores *s, struct reader *reader,
     size_t k = 0, begin = *i;
     for (; k < s->n_states && *i < n; k++) {
         size_t part = record_part(s, reader->bytes + *i, n - *i);
-        segments[k] = (struct segment){s->states[k], reader->bytes + *i,
-                                       part,         reader->bits + *i,
-                                       NULL,         NULL};
+        segments[k] = (struct segment){.state = s->states[k],
+                                       .bytes = reader->bytes + *i,
+                                       .n = part,
+                                       .bits = reader->bits + *i};
         if (k > 0 || !s->is_open)
             TRY(engine_state_copy(engine, s->states[k], stream->state));
         *i += part;
@@ -133,10 +129,7 @@ static enum status feed_records(struct scores *s, struct reader *reader,
 
 static enum status make_states(struct scores *s)
 {
-    size_t n_bytes =
-        model_state_floats(&s->task->model->config) * sizeof(float);
-    size_t n = STREAMS_BYTES / n_bytes;
-    n = n < 1 ? 1 : n > STREAMS_MAX ? STREAMS_MAX : n;
+    size_t n = (size_t)task_count_streams(s->task, STREAMS_MAX);
     s->states = calloc(n, sizeof(struct state *));
     if (!s->states)
         return fail_memory("records");
@@ -173,7 +166,7 @@ static enum status score_file(void *context, struct reader *reader,
     s->file = reader->source.path;
     s->offset = 0;
     s->tally = (struct tally){0};
-    s->n_text = 0;
+    s->text.n = 0;
     s->is_open = false;
     for (size_t n;;) {
         TRY(reader_next(reader, &n));
@@ -188,15 +181,14 @@ enum status task_score(struct task *task)
 {
     struct scores s = {
         .task = task,
-        .end = task->options->is_null_terminated ? '\0' : '\n',
-        .text = malloc(RECORD_TEXT_MAX),
+        .end = task_record_end(task),
     };
-    enum status status = s.text ? OK : fail_memory("a record");
+    enum status status = record_text_open(&s.text);
     if (status == OK && task->options->resets_context)
         status = make_states(&s);
     if (status == OK)
         status = task_each_file(task, score_file, &s);
     free_states(&s);
-    free(s.text);
+    record_text_close(&s.text);
     return status;
 }

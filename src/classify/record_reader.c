@@ -1,0 +1,229 @@
+/* record_reader.c -- reads records, and counts their grams meanwhile.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "classify/record_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/signals.h"
+
+enum {
+    RECORDS_TO_SHARE = 16, /* from so many on threads gain */
+    SENTENCE_MAX = 1024
+};
+
+enum status record_reader_open(struct record_reader *reader,
+                               struct engine *engine,
+                               struct state *const *starts, int n_starts,
+                               bool wants_sums, struct grams *grams,
+                               int n_threads)
+{
+    *reader = (struct record_reader){.grams = grams, .n_threads = n_threads};
+    TRY(records_open(&reader->records, engine, starts, n_starts, wants_sums));
+    for (int i = 0; i < RECORD_SETS && grams; i++) {
+        size_t n = (size_t)reader->records.n;
+        reader->bags[i] = calloc(n, sizeof *reader->bags[i]);
+        if (!reader->bags[i]) {
+            record_reader_close(reader);
+            return fail_memory("records");
+        }
+    }
+    return OK;
+}
+
+void record_reader_close(struct record_reader *reader)
+{
+    threads_close(reader->team);
+    for (int k = 0; k < RECORD_SETS; k++) {
+        for (int i = 0; reader->bags[k] && i < reader->records.n; i++)
+            gram_bag_free(&reader->bags[k][i]);
+        free(reader->bags[k]);
+    }
+    records_close(&reader->records);
+    *reader = (struct record_reader){0};
+}
+
+/* ---- work that is shared ------------------------------------------------ */
+
+struct share {
+    shared_work *work;
+    void *context;
+    int n_members;
+};
+
+static void do_share(void *context, int index)
+{
+    const struct share *share = context;
+    share->work(share->context, index, share->n_members);
+}
+
+enum status record_reader_share(struct record_reader *reader, int n,
+                                shared_work *work, void *context)
+{
+    struct record_reader *r = reader;
+    if (n < RECORDS_TO_SHARE || r->n_threads == 1 || r->is_at_work) {
+        work(context, 0, 1);
+        return OK;
+    }
+    if (!r->team)
+        TRY(threads_open(&r->team, r->n_threads));
+    struct share share = {work, context, threads_count(r->team)};
+    r->is_at_work = true;
+    threads_run(r->team, do_share, &share);
+    r->is_at_work = false;
+    return OK;
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+/* Records that are read together. */
+struct reading {
+    struct record_reader *reader;
+    const struct record_part *parts;
+    int n, n_ended;
+    bool goes_on, is_started;
+    record_reader_meanwhile *meanwhile;
+    void *context;
+    enum status engine, grams, caller; /* what came of the work of each */
+    char sentence[SENTENCE_MAX];       /* of the engine, when it failed */
+};
+
+static enum status fill_bags(const struct reading *reading)
+{
+    struct record_reader *r = reading->reader;
+    struct gram_bag *bags = r->bags[r->records.next];
+    for (int i = 0; bags && i < reading->n; i++) {
+        const struct record_part *part = &reading->parts[i];
+        if (i > 0 || !reading->goes_on)
+            gram_bag_begin(&bags[i]);
+        TRY(grams_feed(r->grams, &bags[i], part->bytes, part->n));
+        if (i < reading->n_ended)
+            TRY(grams_end(r->grams, &bags[i]));
+    }
+    return OK;
+}
+
+static void drive_engine(struct reading *reading)
+{
+    struct records *r = &reading->reader->records;
+    reading->engine =
+        reading->is_started
+            ? records_start(r, reading->parts, reading->n, reading->goes_on)
+            : records_feed(r, reading->parts, reading->n, reading->goes_on);
+    if (reading->engine != OK)
+        snprintf(reading->sentence, sizeof reading->sentence, "%s",
+                 status_message());
+}
+
+/* Member 0 is the caller's thread.  The engine and the grams have a member
+ * each, if there are so many. */
+static void read_share(void *context, int index, int n_members)
+{
+    struct reading *reading = context;
+    int for_engine = n_members > 1 ? 1 : 0, for_grams = n_members > 2 ? 2 : 0;
+    if (index == 0 && reading->meanwhile)
+        reading->caller = reading->meanwhile(reading->context);
+    if (index == for_engine)
+        drive_engine(reading);
+    if (index == for_grams)
+        reading->grams = fill_bags(reading);
+}
+
+/* A thread's sentence is its own: that of the engine was kept, and grams fail
+ * for lack of memory only. */
+static enum status read_parts(struct reading *reading)
+{
+    TRY(record_reader_share(reading->reader, reading->n, read_share, reading));
+    TRY(reading->caller);
+    if (reading->engine != OK)
+        return fail(reading->engine, "%s", reading->sentence);
+    return reading->grams == OK ? OK : fail_memory("a record");
+}
+
+enum status record_reader_feed(struct record_reader *reader,
+                               const struct record_part *parts, int n,
+                               int n_ended, bool goes_on,
+                               record_reader_meanwhile *meanwhile,
+                               void *context)
+{
+    struct reading reading = {.reader = reader,
+                              .parts = parts,
+                              .n = n,
+                              .n_ended = n_ended,
+                              .goes_on = goes_on,
+                              .meanwhile = meanwhile,
+                              .context = context};
+    return read_parts(&reading);
+}
+
+enum status record_reader_start(struct record_reader *reader,
+                                const struct record_part *parts, int n,
+                                bool goes_on,
+                                record_reader_meanwhile *meanwhile,
+                                void *context)
+{
+    struct reading reading = {.reader = reader,
+                              .parts = parts,
+                              .n = n,
+                              .n_ended = n,
+                              .goes_on = goes_on,
+                              .is_started = true,
+                              .meanwhile = meanwhile,
+                              .context = context};
+    return read_parts(&reading);
+}
+
+enum status record_reader_set_aside(struct record_reader *reader, int n,
+                                    bool one_goes_on)
+{
+    struct record_reader *r = reader;
+    TRY(records_set_aside(&r->records, n, one_goes_on));
+    struct gram_bag *ended = r->bags[r->records.aside];
+    struct gram_bag *bags = r->bags[r->records.next];
+    if (ended && one_goes_on) {
+        struct gram_bag kept = ended[n];
+        ended[n] = bags[0];
+        bags[0] = kept;
+    }
+    return OK;
+}
+
+/* ---- examples ----------------------------------------------------------- */
+
+/* parts: [records.n], for the use of this function. */
+static enum status read_all(struct record_reader *r, const struct examples *e,
+                            struct record_part *parts,
+                            record_reader_meanwhile *take, void *context)
+{
+    size_t most = (size_t)r->records.n;
+    record_reader_aside(r)->n = 0; /* of what was read before */
+    for (size_t i = 0, size; i < e->n; i += size) {
+        size = e->n - i < most ? e->n - i : most;
+        for (size_t j = 0; j < size; j++)
+            parts[j] =
+                (struct record_part){e->items[i + j].text, e->items[i + j].n};
+        TRY(signals_check());
+        TRY(record_reader_start(r, parts, (int)size, false, take, context));
+        records_turn(&r->records);
+    }
+    TRY(take(context));
+    TRY(records_finish(&r->records));
+    return take(context);
+}
+
+enum status record_reader_read(struct record_reader *reader,
+                               const struct examples *examples,
+                               record_reader_meanwhile *take, void *context)
+{
+    size_t n = (size_t)reader->records.n;
+    struct record_part *parts = calloc(n, sizeof *parts);
+    if (!parts)
+        return fail_memory("the examples");
+    enum status status = read_all(reader, examples, parts, take, context);
+    if (status != OK)
+        engine_feed_finish(reader->records.engine); /* it has the examples */
+    free(parts);
+    return status;
+}
