@@ -30,6 +30,17 @@ static const struct tiny_spec small = {.d_model = 32,
                                        .dt_rank = 5,
                                        .seed = 1};
 
+/* Mamba-2: 6 heads of 8 channels, of 2 groups. */
+static const struct tiny_spec small2 = {.mixer = MIXER_MAMBA2,
+                                        .d_model = 32,
+                                        .n_layer = 2,
+                                        .d_inner = 48,
+                                        .d_state = 16,
+                                        .d_conv = 3,
+                                        .headdim = 8,
+                                        .n_groups = 2,
+                                        .seed = 1};
+
 static struct image make_image(const struct tiny_spec *spec)
 {
     struct image image;
@@ -377,7 +388,10 @@ static const struct {
      "\"backbone.norm_f.bias\":{\"dtype\":\"F32\",\"shape\":[0],"
      "\"data_offsets\":[0,0]},\"backbone.norm_f.weight\":",
      "t: tensor " L0 "norm.bias is missing"},
-    {"mamba1", "mamba2", "t: architecture of the metadata is not mamba1"},
+    {"mamba1", "mamba3",
+     "t: architecture of the metadata is neither mamba1 nor mamba2"},
+    {"mamba1", "mamba2",
+     "t: " L0 "mixer.A_log is F32 [48][8], expected 1 dimensions"},
 };
 
 START_TEST(a_wrong_header_is_refused)
@@ -505,7 +519,7 @@ END_TEST
 
 START_TEST(truncations_are_refused)
 {
-    struct image image = make_image(&small);
+    struct image image = make_image(_i ? &small2 : &small);
     struct model *model;
     for (size_t n = 0; n < image.n; n += 97) {
         ck_assert_int_eq(model_open_memory(&model, "t", image.bytes, n),
@@ -523,6 +537,161 @@ START_TEST(a_missing_file_is_refused)
     ck_assert_ptr_null(model);
     ck_assert_str_eq(status_message(),
                      "no such file: No such file or directory");
+}
+END_TEST
+
+/* ---- Mamba-2 ------------------------------------------------------------ */
+
+START_TEST(mamba2_comes_to_its_places)
+{
+    struct tiny_spec spec = small2;
+    spec.has_channel_d = _i;
+    struct image image = make_image(&spec);
+    struct model *model = open_image(image);
+    const struct model_config *c = &model->config;
+    ck_assert_int_eq(c->mixer, MIXER_MAMBA2);
+    ck_assert_int_eq(c->d_inner, 48);
+    ck_assert_int_eq(c->n_heads, 6);
+    ck_assert_int_eq(c->headdim, 8);
+    ck_assert_int_eq(c->n_groups, 2);
+    ck_assert_int_eq(c->d_state, 16);
+    ck_assert_int_eq(c->dt_rank, 0);
+    ck_assert_uint_eq(model_state_floats(c),
+                      2 * (2 * 112 + 48 * 16 + 6 * 65) + 256);
+    ck_assert_uint_eq(model_state_int8s(c), 2 * 64 * (48 + 32) + 1);
+
+    const struct layer *layer = &model->layers[1];
+    assert_matrix(image, LAYER_1 "mixer.in_proj.weight", &layer->in_proj,
+                  2 * 48 + 2 * 2 * 16 + 6, 32);
+    assert_transposed(image, LAYER_1 "mixer.conv1d.weight", layer->conv, 112,
+                      3);
+    assert_transposed(image, LAYER_1 "mixer.conv1d.bias", layer->conv_bias, 112,
+                      1);
+    assert_transposed(image, LAYER_1 "mixer.dt_bias", layer->dt_bias, 6, 1);
+    assert_transposed(image, LAYER_1 "mixer.norm.weight", layer->gate_norm, 48,
+                      1);
+    assert_matrix(image, LAYER_1 "mixer.out_proj.weight", &layer->out_proj, 32,
+                  48);
+    size_t n;
+    const uint8_t *d = find_data(image, LAYER_1 "mixer.D", &n);
+    ck_assert_uint_eq(n, _i ? 4 * 48 : 4 * 6);
+    for (int i = 0; i < 48; i++)
+        ck_assert_uint_eq(exact_bits(layer->d[i]),
+                          load_le(d + 4 * (_i ? i : i / 8), 4));
+    model_close(model);
+    free(image.bytes);
+}
+END_TEST
+
+/* Without metadata the tensors say which mixer it is, and one group is
+ * assumed. */
+START_TEST(mamba2_needs_no_metadata)
+{
+    struct image image = make_image(&small2);
+    edit_header(&image,
+                "\"architecture\":\"mamba2\",\"head_dim\":\"8\","
+                "\"n_groups\":\"2\",",
+                " ");
+    struct model *model = open_image(image);
+    ck_assert_int_eq(model->config.mixer, MIXER_MAMBA2);
+    ck_assert_int_eq(model->config.n_groups, 1);
+    ck_assert_int_eq(model->config.d_state, 32);
+    ck_assert(model->config.delta_min == 0.0f);
+    ck_assert(isinf(model->config.delta_max));
+    model_close(model);
+    free(image.bytes);
+}
+END_TEST
+
+#define EPSILON "\"norm_epsilon\""
+static const struct {
+    const char *old, *new;
+    const char *sentence;
+} wrong_headers2[] = {
+    {"mamba2", "mamba1",
+     "t: " L0 "mixer.A_log is F32 [6], expected 2 dimensions"},
+    {L0 "mixer.dt_bias", L0 "mixer.dt_bios",
+     "t: tensor " L0 "mixer.dt_bias is missing"},
+    {L1 "mixer.norm.weight", L1 "mixer.norn.weight",
+     "t: tensor " L1 "mixer.norm.weight is missing"},
+    {"\"head_dim\":\"8\"", "\"head_dim\":\"0\"",
+     "t: head_dim of the metadata is not a number from 1 to 128"},
+    {"\"head_dim\":\"8\"", "\"head_dim\":\"16\"",
+     "t: head_dim of the metadata is 16, but 6 heads of d_inner 48 have 8 "
+     "channels"},
+    {"\"n_groups\":\"2\"", "\"n_groups\":\"0\"",
+     "t: n_groups of the metadata is not a number from 1 to 8"},
+    {"\"n_groups\":\"2\"", "\"n_groups\":\"4\"",
+     "t: n_groups is 4, which does not divide 6 heads"},
+    {"\"n_groups\":\"2\"", "\"n_groups\":\"3\"",
+     "t: conv1d.weight has 112 channels, expected d_inner, 48, and 2 d_state "
+     "for each of n_groups, 3"},
+    {"[6]", "[2,3]", "t: " L0 "mixer.dt_bias is F32 [2][3], expected F32 [6]"},
+    {"\"I8\",\"shape\":[166,32]", "\"I8\",\"shape\":[83,64]",
+     "t: in_proj.weight has 83 rows, but 2 d_inner + 2 n_groups d_state + "
+     "n_heads = 2 * 48 + 2 * 2 * 16 + 6 is 166"},
+    {"\"I8\",\"shape\":[32,48]", "\"I8\",\"shape\":[48,32]",
+     "t: 6 heads do not divide d_inner, 32"},
+    {EPSILON, "\"time_step_limit\":\"[0.1,0.01]\"," EPSILON,
+     "t: time_step_limit of the metadata is not an array of the least, 0 or "
+     "more, and the largest step"},
+    {EPSILON, "\"time_step_limit\":\"[1,2,3]\"," EPSILON,
+     "t: time_step_limit of the metadata is not an array of the least, 0 or "
+     "more, and the largest step"},
+    {EPSILON, "\"norm_before_gate\":\"yes\"," EPSILON,
+     "t: norm_before_gate of the metadata is not true or false"},
+    {EPSILON, "\"norm_before_gate\":\"true\"," EPSILON,
+     "t: norm_before_gate is true, which only models of floats can have"},
+};
+
+START_TEST(a_wrong_header_of_mamba2_is_refused)
+{
+    struct image image = make_image(&small2);
+    edit_header(&image, wrong_headers2[_i].old, wrong_headers2[_i].new);
+    assert_refused(image, wrong_headers2[_i].sentence);
+    free(image.bytes);
+}
+END_TEST
+
+static const struct {
+    int d_inner, d_state, headdim;
+    const char *sentence;
+} wrong_specs2[] = {
+    {20, 16, 4, "t: d_inner is 20, expected 8 to 65536 in steps of 8"},
+    {16, 16, 4, "t: head_dim is 4, expected 8 to 128 in steps of 8"},
+    {256, 16, 256, "t: head_dim is 256, expected 8 to 128 in steps of 8"},
+    {16, 8, 8, "t: d_state is 8, expected 16 to 256 in steps of 16"},
+    {16, 272, 8, "t: d_state is 272, expected 16 to 256 in steps of 16"},
+};
+
+START_TEST(a_size_of_mamba2_beyond_its_limits_is_refused)
+{
+    struct tiny_spec spec = small2;
+    spec.d_inner = wrong_specs2[_i].d_inner;
+    spec.d_state = wrong_specs2[_i].d_state;
+    spec.headdim = wrong_specs2[_i].headdim;
+    spec.n_groups = 1;
+    struct image image = make_image(&spec);
+    assert_refused(image, wrong_specs2[_i].sentence);
+    free(image.bytes);
+}
+END_TEST
+
+START_TEST(every_size_of_mamba2_within_its_limits_is_accepted)
+{
+    struct tiny_spec spec = {.mixer = MIXER_MAMBA2,
+                             .d_model = 4 + _i % 3 * 4,
+                             .n_layer = 1,
+                             .d_state = 16 + _i % 16 * 16,
+                             .d_conv = 2 + _i % 7,
+                             .headdim = 8 + _i % 16 * 8,
+                             .n_groups = 1 + _i % 8,
+                             .is_tied = _i % 3 == 0,
+                             .seed = (uint64_t)_i};
+    spec.d_inner = spec.headdim * spec.n_groups * (1 + _i % 2);
+    struct tiny_model tiny;
+    ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
+    tiny_model_close(&tiny);
 }
 END_TEST
 
@@ -553,7 +722,7 @@ END_TEST
 
 START_TEST(every_tensor_changes_it)
 {
-    struct image image = make_image(&small);
+    struct image image = make_image(_i ? &small2 : &small);
     struct fingerprint was = fingerprint_of(image);
     struct safetensors *file;
     ck_assert_int_eq(safetensors_open_memory(&file, "t", image.bytes, image.n),
@@ -645,13 +814,24 @@ int main(void)
                         COUNT(wrong_values));
     tcase_add_loop_test(wrong, a_size_beyond_its_limits_is_refused, 0,
                         COUNT(wrong_specs));
-    tcase_add_test(wrong, truncations_are_refused);
+    tcase_add_loop_test(wrong, truncations_are_refused, 0, 2);
     tcase_add_test(wrong, a_missing_file_is_refused);
     suite_add_tcase(suite, wrong);
 
+    TCase *mamba2 = tcase_create("mamba2");
+    tcase_add_loop_test(mamba2, mamba2_comes_to_its_places, 0, 2);
+    tcase_add_test(mamba2, mamba2_needs_no_metadata);
+    tcase_add_loop_test(mamba2, a_wrong_header_of_mamba2_is_refused, 0,
+                        COUNT(wrong_headers2));
+    tcase_add_loop_test(mamba2, a_size_of_mamba2_beyond_its_limits_is_refused,
+                        0, COUNT(wrong_specs2));
+    tcase_add_loop_test(
+        mamba2, every_size_of_mamba2_within_its_limits_is_accepted, 0, 64);
+    suite_add_tcase(suite, mamba2);
+
     TCase *identity = tcase_create("fingerprint");
     tcase_add_test(identity, names_and_metadata_do_not_change_it);
-    tcase_add_test(identity, every_tensor_changes_it);
+    tcase_add_loop_test(identity, every_tensor_changes_it, 0, 2);
     tcase_add_loop_test(identity, the_config_changes_it, 0, 3);
     tcase_add_test(identity, it_is_the_same_everywhere);
     suite_add_tcase(suite, identity);

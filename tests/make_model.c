@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tiny_model.h"
 
@@ -19,6 +20,10 @@ enum {
     D_STATE,
     D_CONV,
     DT_RANK,
+    ARCHITECTURE,
+    HEADDIM,
+    N_GROUPS,
+    CHANNEL_D,
     NORM_BIAS,
     TIED,
     BEGIN_BYTE,
@@ -33,6 +38,10 @@ static const struct option options[] = {
     {"d-state", required_argument, NULL, D_STATE},
     {"d-conv", required_argument, NULL, D_CONV},
     {"dt-rank", required_argument, NULL, DT_RANK},
+    {"architecture", required_argument, NULL, ARCHITECTURE},
+    {"headdim", required_argument, NULL, HEADDIM},
+    {"n-groups", required_argument, NULL, N_GROUPS},
+    {"channel-d", no_argument, NULL, CHANNEL_D},
     {"norm-bias", no_argument, NULL, NORM_BIAS},
     {"tied", no_argument, NULL, TIED},
     {"begin-byte", required_argument, NULL, BEGIN_BYTE},
@@ -45,6 +54,8 @@ static int usage(void)
 {
     fputs("usage: make_model --d-model=N --n-layer=N [--d-inner=N] "
           "[--d-state=N] [--d-conv=N]\n                  [--dt-rank=N] "
+          "[--architecture=mamba1|mamba2] [--headdim=N]\n"
+          "                  [--n-groups=N] [--channel-d] "
           "[--norm-bias] [--tied] [--begin-byte=N] [--seed=N]\n"
           "                  [--weights=I8|F32|BF16|F16] OUT\n",
           stderr);
@@ -70,6 +81,15 @@ static enum dtype type(const char *text)
     return type;
 }
 
+static enum mixer mixer(const char *text)
+{
+    if (strcmp(text, "mamba1") == 0)
+        return MIXER_MAMBA1;
+    if (strcmp(text, "mamba2") != 0)
+        exit(usage());
+    return MIXER_MAMBA2;
+}
+
 /* The sizes that follow from others are kept at 0 until all is read. */
 static void read_option(struct tiny_spec *spec, int option)
 {
@@ -92,6 +112,18 @@ static void read_option(struct tiny_spec *spec, int option)
     case DT_RANK:
         spec->dt_rank = number(optarg);
         break;
+    case ARCHITECTURE:
+        spec->mixer = mixer(optarg);
+        break;
+    case HEADDIM:
+        spec->headdim = number(optarg);
+        break;
+    case N_GROUPS:
+        spec->n_groups = number(optarg);
+        break;
+    case CHANNEL_D:
+        spec->has_channel_d = true;
+        break;
     case NORM_BIAS:
         spec->has_norm_bias = true;
         break;
@@ -112,20 +144,35 @@ static void read_option(struct tiny_spec *spec, int option)
     }
 }
 
+/* Sizes that no option gave. */
+static void fill_in(struct tiny_spec *spec)
+{
+    struct tiny_spec usual =
+        spec->mixer == MIXER_MAMBA2
+            ? tiny_spec_mamba2(spec->d_model, spec->n_layer, 0)
+            : tiny_spec_make(spec->d_model, spec->n_layer, 0);
+    if (spec->d_inner == 0)
+        spec->d_inner = usual.d_inner;
+    if (spec->d_state == 0)
+        spec->d_state = usual.d_state;
+    if (spec->dt_rank == 0)
+        spec->dt_rank = usual.dt_rank;
+    if (spec->headdim == 0)
+        spec->headdim = usual.headdim;
+    if (spec->n_groups == 0)
+        spec->n_groups = usual.n_groups;
+}
+
 int main(int argc, char **argv)
 {
-    struct tiny_spec spec = {.d_state = 16, .d_conv = 4};
+    struct tiny_spec spec = {.d_conv = 4};
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         read_option(&spec, option);
     if (optind + 1 != argc || spec.d_model < 1 || spec.n_layer < 1)
         return usage();
 
-    struct tiny_spec usual = tiny_spec_make(spec.d_model, spec.n_layer, 0);
-    if (spec.d_inner == 0)
-        spec.d_inner = usual.d_inner;
-    if (spec.dt_rank == 0)
-        spec.dt_rank = usual.dt_rank;
+    fill_in(&spec);
     if (tiny_model_write(&spec, argv[optind]) != OK) {
         fprintf(stderr, "make_model: %s\n", status_message());
         return 1;

@@ -23,7 +23,7 @@ enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 enum contents {
     WEIGHTS, /* int8 from -127 to 127, all alike                            */
     FLOATS,  /* center + amplitude * [-1, 1), in F32, BF16 or F16           */
-    DECAYS   /* log(1 + column)                                             */
+    DECAYS   /* log(1 + column), or log(1 + row % 16) of a vector           */
 };
 
 struct item {
@@ -98,16 +98,20 @@ static void add_norm(struct list *list, const struct tiny_spec *spec,
     }
 }
 
-static void add_layer(struct list *list, const struct tiny_spec *spec)
+static void add_conv(struct list *list, int channels, int d_conv)
+{
+    struct item *conv =
+        add_floats(list, "mixer.conv1d.weight", channels, 1, 0.25f, 0.75f);
+    conv->n_dims = 3;
+    conv->shape[2] = d_conv;
+    add_floats(list, "mixer.conv1d.bias", channels, 0, 0.0f, 0.25f);
+}
+
+static void add_mamba1(struct list *list, const struct tiny_spec *spec)
 {
     int d_inner = spec->d_inner, d_state = spec->d_state;
-    add_norm(list, spec, "norm");
     add_matrix(list, "mixer.in_proj.weight", 2 * d_inner, spec->d_model, 1.0f);
-    struct item *conv =
-        add_floats(list, "mixer.conv1d.weight", d_inner, 1, 0.25f, 0.75f);
-    conv->n_dims = 3;
-    conv->shape[2] = spec->d_conv;
-    add_floats(list, "mixer.conv1d.bias", d_inner, 0, 0.0f, 0.25f);
+    add_conv(list, d_inner, spec->d_conv);
     add_matrix(list, "mixer.x_proj.weight", spec->dt_rank + 2 * d_state,
                d_inner, 1.0f);
     add_matrix(list, "mixer.dt_proj.weight", d_inner, spec->dt_rank, 0.5f);
@@ -116,6 +120,30 @@ static void add_layer(struct list *list, const struct tiny_spec *spec)
     add(list, "mixer.A_log", DECAYS, d_inner, d_state);
     add_floats(list, "mixer.D", d_inner, 0, 1.0f, 0.5f);
     add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner, 0.5f);
+}
+
+static void add_mamba2(struct list *list, const struct tiny_spec *spec)
+{
+    int d_inner = spec->d_inner, n_heads = d_inner / spec->headdim;
+    int channels = d_inner + 2 * spec->n_groups * spec->d_state;
+    add_matrix(list, "mixer.in_proj.weight", d_inner + channels + n_heads,
+               spec->d_model, 1.0f);
+    add_conv(list, channels, spec->d_conv);
+    add_floats(list, "mixer.dt_bias", n_heads, 0, -4.0f, 2.3f);
+    add(list, "mixer.A_log", DECAYS, n_heads, 0);
+    add_floats(list, "mixer.D", spec->has_channel_d ? d_inner : n_heads, 0,
+               1.0f, 0.5f);
+    add_floats(list, "mixer.norm.weight", d_inner, 0, 1.0f, 0.25f);
+    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner, 0.5f);
+}
+
+static void add_layer(struct list *list, const struct tiny_spec *spec)
+{
+    add_norm(list, spec, "norm");
+    if (spec->mixer == MIXER_MAMBA2)
+        add_mamba2(list, spec);
+    else
+        add_mamba1(list, spec);
 }
 
 static enum status list_model(struct list *list, const struct tiny_spec *spec)
@@ -165,7 +193,12 @@ static void print_item(FILE *out, const struct item *item, size_t begin)
 static void print_header(FILE *out, const struct list *list,
                          const struct tiny_spec *spec)
 {
-    fprintf(out, "{\"__metadata__\":{\"architecture\":\"mamba1\"");
+    bool is_mamba2 = spec->mixer == MIXER_MAMBA2;
+    fprintf(out, "{\"__metadata__\":{\"architecture\":\"mamba%d\"",
+            is_mamba2 ? 2 : 1);
+    if (is_mamba2)
+        fprintf(out, ",\"head_dim\":\"%d\",\"n_groups\":\"%d\"", spec->headdim,
+                spec->n_groups);
     if (spec->begin_byte >= 0)
         fprintf(out, ",\"begin_byte\":\"%d\"", spec->begin_byte);
     fprintf(out, ",\"norm_epsilon\":\"1e-05\"}");
@@ -241,10 +274,11 @@ static void fill_floats(uint8_t *p, const struct item *item, uint64_t seed)
 
 static void fill_decays(uint8_t *p, const struct item *item)
 {
-    int d_inner = item->shape[0], d_state = item->shape[1];
-    for (int c = 0; c < d_inner; c++) {
-        for (int s = 0; s < d_state; s++) {
-            float x = exact_log2((float)(1 + s)) / EXACT_LOG2E;
+    int rows = item->shape[0], cols = item->shape[1];
+    for (int r = 0; r < rows; r++) {
+        for (int c = 0; c < cols; c++) {
+            int n = item->n_dims == 1 ? r % 16 : c;
+            float x = exact_log2((float)(1 + n)) / EXACT_LOG2E;
             store_le(p, exact_bits(x), 4);
             p += 4;
         }
@@ -298,6 +332,21 @@ struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed)
         .d_state = 16,
         .d_conv = 4,
         .dt_rank = (d_model + 15) / 16,
+        .seed = seed,
+    };
+}
+
+struct tiny_spec tiny_spec_mamba2(int d_model, int n_layer, uint64_t seed)
+{
+    return (struct tiny_spec){
+        .mixer = MIXER_MAMBA2,
+        .d_model = d_model,
+        .n_layer = n_layer,
+        .d_inner = 2 * d_model,
+        .d_state = 64,
+        .d_conv = 4,
+        .headdim = 2 * d_model < 64 ? 2 * d_model : 64,
+        .n_groups = 1,
         .seed = seed,
     };
 }

@@ -18,7 +18,11 @@
 #include "model/model.h"
 
 struct tiny_spec {
-    int d_model, n_layer, d_inner, d_state, d_conv, dt_rank;
+    enum mixer mixer;
+    int d_model, n_layer, d_inner, d_state, d_conv;
+    int dt_rank;           /* Mamba-1                                       */
+    int headdim, n_groups; /* Mamba-2                                       */
+    bool has_channel_d;    /* Mamba-2: D has d_inner numbers, not n_heads   */
     bool has_norm_bias; /* LayerNorm                                        */
     bool is_tied;       /* no lm_head                                       */
     int begin_byte;     /* -1: the model has none                           */
@@ -29,6 +33,9 @@ struct tiny_spec {
 /* d_inner = 2 d_model, d_state 16, d_conv 4, dt_rank = d_model / 16 rounded
  * up, RMSNorm, a head of its own, begin byte 0, int8. */
 struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed);
+
+/* The same for Mamba-2: d_state 64, one group, heads of 64. */
+struct tiny_spec tiny_spec_mamba2(int d_model, int n_layer, uint64_t seed);
 
 /* A safetensors file in memory; *bytes is the caller's to free. */
 enum status tiny_model_make(const struct tiny_spec *spec, uint8_t **bytes,

@@ -647,6 +647,8 @@ enum status cpu_engine_open(struct engine **engine, const struct model *model,
                             const struct engine_options *options)
 {
     *engine = NULL;
+    if (model->config.mixer == MIXER_MAMBA2)
+        return fail(E_MODEL, "no engine for Mamba-2 yet");
     struct cpu_engine *e = calloc(1, sizeof *e);
     if (!e)
         return fail_memory("an engine");

@@ -37,20 +37,32 @@ static const char *weights_of(const struct model *model)
     return matrix->q ? "int8" : dtype_name(matrix->dtype);
 }
 
+static enum status print_mixer(struct sink *out, const struct model_config *c)
+{
+    TRY(print_size(out, "d_inner", c->d_inner));
+    TRY(print_size(out, "d_state", c->d_state));
+    TRY(print_size(out, "d_conv", c->d_conv));
+    if (c->mixer == MIXER_MAMBA1)
+        return print_size(out, "dt_rank", c->dt_rank);
+    TRY(print_size(out, "heads", c->n_heads));
+    TRY(print_size(out, "head_dim", c->headdim));
+    return print_size(out, "n_groups", c->n_groups);
+}
+
 enum status describe_model(struct sink *out, const struct model *model)
 {
     const struct model_config *c = &model->config;
     char size[16];
+    TRY(describe_key(out, "architecture"));
+    TRY(sink_format(out, "%s\n",
+                    c->mixer == MIXER_MAMBA2 ? "Mamba-2" : "Mamba-1"));
     TRY(describe_key(out, "parameters"));
     TRY(sink_format(out, "%" PRIu64 "\n", model->n_parameters));
     TRY(describe_key(out, "weights"));
     TRY(sink_format(out, "%s\n", weights_of(model)));
     TRY(print_size(out, "layers", c->n_layer));
     TRY(print_size(out, "d_model", c->d_model));
-    TRY(print_size(out, "d_inner", c->d_inner));
-    TRY(print_size(out, "d_state", c->d_state));
-    TRY(print_size(out, "d_conv", c->d_conv));
-    TRY(print_size(out, "dt_rank", c->dt_rank));
+    TRY(print_mixer(out, c));
     TRY(describe_key(out, "norm"));
     TRY(sink_format(out, "%s, epsilon %g\n",
                     c->has_norm_bias ? "LayerNorm" : "RMSNorm",
@@ -62,6 +74,6 @@ enum status describe_model(struct sink *out, const struct model *model)
         TRY(print_size(out, "begin byte", c->begin_byte));
     else
         TRY(sink_format(out, "%-17s none\n", "begin byte"));
-    message_size(size, (double)model_state_floats(c) * sizeof(float));
+    message_size(size, (double)model_state_size(c));
     return sink_format(out, "%-17s %s\n", "state of a stream", size);
 }

@@ -3,10 +3,14 @@
 # SPDX-License-Identifier: MIT
 
 libmambyte_a_SOURCES += \
+  src/model/binder.c \
+  src/model/binder.h \
   src/model/catalog.c \
   src/model/catalog.h \
   src/model/describe.c \
   src/model/describe.h \
+  src/model/fingerprint.c \
+  src/model/layer.c \
   src/model/model.c \
   src/model/model.h \
   src/model/quantise.h \
@@ -14,5 +18,6 @@ libmambyte_a_SOURCES += \
   src/model/safetensors.h \
   src/model/safetensors_write.c \
   src/model/safetensors_write.h \
+  src/model/shape.c \
   src/model/tensor.c \
   src/model/tensor.h
