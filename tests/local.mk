@@ -69,6 +69,7 @@ cli_tests = \
   tests/cli_train.sh \
   tests/cli_train_errors.sh \
   tests/cli_train_head.sh \
+  tests/lint_file_lists.sh \
   tests/lint_man.sh \
   tests/man_examples.sh \
   tests/man_import.sh \
