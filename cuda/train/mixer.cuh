@@ -15,7 +15,7 @@
 #include "cuda/common/carver.cuh"
 #include "cuda/train/replica.cuh"
 
-struct mixer {
+struct mixer_ops {
     /* The projections: in_proj, out_proj, and its own. */
     int n_weights;
     const enum place *places; /* [n_weights] */
@@ -45,6 +45,6 @@ struct mixer {
 };
 
 /* The mixer of a model. */
-const struct mixer *mixer_of(const struct model_config *config);
+const struct mixer_ops *mixer_of(const struct model_config *config);
 
 #endif

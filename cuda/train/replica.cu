@@ -12,7 +12,7 @@ extern "C" {
 #include "base/threads.h"
 }
 
-const struct mixer *mixer_of(const struct model_config *config)
+const struct mixer_ops *mixer_of(const struct model_config *config)
 {
     (void)config;
     return &mamba1_mixer;

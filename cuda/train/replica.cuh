@@ -28,7 +28,7 @@ extern "C" {
 #include "train/trainer.h"
 }
 
-struct mixer;
+struct mixer_ops;
 struct mamba1;    /* train_mamba1.cuh */
 struct stopwatch; /* stopwatch.cuh */
 
@@ -63,7 +63,7 @@ struct replica {
     struct products *products;
     struct stopwatch *watch; /* NULL but in benchmarks */
 
-    const struct mixer *mixer;
+    const struct mixer_ops *mixer;
     struct mamba1 *mamba1; /* owned by the mixer; NULL with another one */
 
     void *arena; /* owned: everything below */

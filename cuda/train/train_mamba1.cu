@@ -173,8 +173,8 @@ static const enum place mamba1_places[N_MAMBA1_WEIGHTS] = {
 
 static_assert((int)N_MAMBA1_WEIGHTS <= (int)WEIGHTS_MAX, "room for weights");
 
-/* In the order of struct mixer. */
-const struct mixer mamba1_mixer = {
+/* In the order of struct mixer_ops. */
+const struct mixer_ops mamba1_mixer = {
     N_MAMBA1_WEIGHTS,     mamba1_places,         mamba1_open,
     mamba1_close,         scan_prepare_device,   mamba1_carve_layer,
     mamba1_carve_scratch, mamba1_partial_floats, mamba1_longest_scale,

@@ -51,7 +51,7 @@ struct mamba1 {
     float *dbc;    /* [t][scan_blocks][2 d_state]                     */
 };
 
-extern const struct mixer mamba1_mixer;
+extern const struct mixer_ops mamba1_mixer;
 
 /* ---- kernels: each is enqueued ------------------------------------------- */
 
