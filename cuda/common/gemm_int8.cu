@@ -14,7 +14,7 @@
 #include "cuda/common/kernels.cuh"
 #include "cuda/common/tensor.cuh"
 
-enum { DEPTH = 128, CHUNK = 16, CHUNKS = DEPTH / CHUNK, STAGES = 3 };
+enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL, STAGES = 3 };
 
 /* One product: which matrix of the layer, from what, to what. */
 struct product {
@@ -42,27 +42,27 @@ using large_tile = tile<128, 128, 16, 128>;
 using small_tile = tile<64, 64, 32, 32>;
 using tiny_tile = tile<32, 32, 16, 16>;
 
-/* Where chunk c of row r lies in a slice. */
+/* Where the 16-byte cell c of row r lies in a slice. */
 static __device__ __forceinline__ int place(int r, int c)
 {
-    return r * DEPTH + (c ^ (r & (CHUNKS - 1))) * CHUNK;
+    return r * DEPTH + (c ^ (r & (CELLS - 1))) * CELL;
 }
 
 /* Brings rows of a matrix to shared memory, slice by slice: a thread has the
- * same chunk of every `step`-th row.  Rows past the last repeat it. */
+ * same cell of every `step`-th row.  Rows past the last repeat it. */
 template <int rows, int threads> struct loader {
-    static constexpr int step = threads / CHUNKS, count = rows / step;
-    static_assert(rows % step == 0 && step % 8 == 0, "chunks keep their place");
+    static constexpr int step = threads / CELLS, count = rows / step;
+    static_assert(rows % step == 0 && step % 8 == 0, "cells keep their place");
     const int8_t *from[count];
     int at, stride;
 
     __device__ __forceinline__ loader(const int8_t *m, int stride_, int first,
                                       int last)
-        : at(threadIdx.x % CHUNKS * CHUNK), stride(stride_)
+        : at(threadIdx.x % CELLS * CELL), stride(stride_)
     {
 #pragma unroll
         for (int i = 0; i < count; i++) {
-            int row = min(first + (int)threadIdx.x / CHUNKS + i * step, last);
+            int row = min(first + (int)threadIdx.x / CELLS + i * step, last);
             from[i] = m + (size_t)row * stride;
         }
     }
@@ -70,7 +70,7 @@ template <int rows, int threads> struct loader {
     /* Bytes [k, k + DEPTH) of the rows; zeros past their end. */
     __device__ __forceinline__ void load(int8_t *slice, int k) const
     {
-        int to = place(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
+        int to = place(threadIdx.x / CELLS, threadIdx.x % CELLS);
         bool is_valid = k + at < stride;
         int offset = is_valid ? k + at : 0;
 #pragma unroll
@@ -92,11 +92,11 @@ multiply_slice(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
 #pragma unroll
         for (int i = 0; i < T::warp_rows / 16; i++)
             load_matrices(a[i],
-                          x + place(i * 16 + lane % 16, k / CHUNK + lane / 16));
+                          x + place(i * 16 + lane % 16, k / CELL + lane / 16));
 #pragma unroll
         for (int j = 0; j < T::warp_cols / 16; j++)
             load_matrices(b[2 * j], w + place(j * 16 + lane % 8 + lane / 16 * 8,
-                                              k / CHUNK + lane / 8 % 2));
+                                              k / CELL + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < T::warp_rows / 16; i++) {
 #pragma unroll
