@@ -18,6 +18,7 @@ libmambyte_a_SOURCES += \
   src/base/message.c \
   src/base/message.h \
   src/base/names.h \
+  src/base/printable.h \
   src/base/signals.c \
   src/base/signals.h \
   src/base/status.c \

@@ -12,47 +12,31 @@
 #include "base/exact.h"
 #include "base/message.h"
 #include "engine/engine.h"
+#include "import/outliers.h"
 
 enum {
     SAMPLE_BYTES = 4096, /* read for the inputs                              */
     ROWS_MAX = 64,       /* inputs that are kept of each projection          */
-    N_PLACES_SEEN = LM_HEAD + 1,
-    EXPONENT_MAX = 8 /* a channel is divided by 2^8 at most                 */
+    N_PLACES_SEEN = LM_HEAD + 1
 };
 
 /* What is left of a step's logarithm that does not fit, at most. */
 #define MISFIT_MAX 1.0f
 
-/* The inputs of a projection. */
-struct inputs {
-    float *x; /* [n_rows][n], owned */
-    int n_rows, n;
-};
-
-/* One projection being looked at. */
-struct candidate {
-    const struct inputs *in;
-    float *w; /* [rows][in->n]                                   */
-    int rows;
-    float *amax;       /* [n]: the largest input of each channel          */
-    float *sorted;     /* [n]                                             */
-    uint8_t *exponent; /* [n]: the channel is divided by 2^exponent       */
-};
-
 struct equaliser {
     const struct model_config *config;
     const struct parameters *parameters;
     float *weights;
-    struct inputs *inputs; /* [n_layer + 1][N_PLACES_SEEN]                  */
-    bool is_full;          /* memory ran out                                */
-    struct candidate c;
+    struct projection_inputs *inputs; /* [n_layer + 1][N_PLACES_SEEN] */
+    bool is_full; /* memory ran out                                */
+    struct outliers outliers;
     struct equalised *done;
 };
 
 /* ---- inputs ------------------------------------------------------------- */
 
-static struct inputs *inputs_at(const struct equaliser *e, int layer,
-                                enum projection_place place)
+static struct projection_inputs *inputs_at(const struct equaliser *e, int layer,
+                                           enum projection_place place)
 {
     return &e->inputs[layer * N_PLACES_SEEN + (int)place];
 }
@@ -61,7 +45,7 @@ static void see(void *arg, int layer, enum projection_place place,
                 const float *x, int n)
 {
     struct equaliser *e = arg;
-    struct inputs *in = inputs_at(e, layer, place);
+    struct projection_inputs *in = inputs_at(e, layer, place);
     size_t row = (size_t)n;
     if (!in->x)
         in->x = malloc(ROWS_MAX * row * sizeof *in->x);
@@ -85,96 +69,6 @@ static enum status collect(struct equaliser *e, const struct model *model,
     return e->is_full ? fail_memory("the inputs of projections") : OK;
 }
 
-/* ---- the choice --------------------------------------------------------- */
-
-static int compare_floats(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static float divisor(const struct candidate *c, int channel)
-{
-    return ldexpf(1.0f, c->exponent[channel]);
-}
-
-/* Divides what is larger than the bound, by a power of two. */
-static int set_exponents(struct candidate *c, float bound)
-{
-    int n_channels = 0;
-    for (int i = 0; i < c->in->n; i++) {
-        int exponent = 0;
-        while (exponent < EXPONENT_MAX && ldexpf(c->amax[i], -exponent) > bound)
-            exponent++;
-        c->exponent[i] = (uint8_t)exponent;
-        n_channels += exponent > 0;
-    }
-    return n_channels;
-}
-
-/* The energies of what rounding leaves out, of a uniform error of one step:
- * that of the inputs, weighed by the weights, and the other way round. */
-static double noise(const struct candidate *c)
-{
-    const struct inputs *in = c->in;
-    double steps = 0, energy = 0, weights = 0, row_steps = 0;
-    for (int t = 0; t < in->n_rows; t++) {
-        const float *x = in->x + (size_t)t * (size_t)in->n;
-        double largest = 0;
-        for (int i = 0; i < in->n; i++) {
-            double v = fabs((double)(x[i] / divisor(c, i)));
-            largest = v > largest ? v : largest;
-            energy += v * v;
-        }
-        steps += largest * largest;
-    }
-    for (int r = 0; r < c->rows; r++) {
-        const float *w = c->w + (size_t)r * (size_t)in->n;
-        double largest = 0;
-        for (int i = 0; i < in->n; i++) {
-            double v = fabs((double)(w[i] * divisor(c, i)));
-            largest = v > largest ? v : largest;
-            weights += v * v;
-        }
-        row_steps += largest * largest;
-    }
-    return steps * weights + energy * row_steps;
-}
-
-static void find_largest(struct candidate *c)
-{
-    const struct inputs *in = c->in;
-    for (int i = 0; i < in->n; i++) {
-        c->amax[i] = 0;
-        for (int t = 0; t < in->n_rows; t++) {
-            float v = fabsf(in->x[(size_t)t * (size_t)in->n + (size_t)i]);
-            c->amax[i] = v > c->amax[i] ? v : c->amax[i];
-        }
-    }
-    memcpy(c->sorted, c->amax, (size_t)in->n * sizeof *c->sorted);
-    qsort(c->sorted, (size_t)in->n, sizeof *c->sorted, compare_floats);
-}
-
-/* Of several bounds, in medians, the one with the least noise. */
-static int choose(struct candidate *c)
-{
-    static const float bounds[] = {2, 4, 8, 16, 32};
-    find_largest(c);
-    float median = c->sorted[c->in->n / 2], best = INFINITY;
-    set_exponents(c, best);
-    double least = noise(c);
-    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
-        if (median == 0 || set_exponents(c, bounds[i] * median) == 0)
-            break;
-        double now = noise(c);
-        if (now < 0.9 * least) {
-            least = now;
-            best = bounds[i] * median;
-        }
-    }
-    return set_exponents(c, best);
-}
-
 /* ---- folding ------------------------------------------------------------ */
 
 static float *tensor(const struct equaliser *e, int l, enum place place)
@@ -183,19 +77,20 @@ static float *tensor(const struct equaliser *e, int l, enum place place)
 }
 
 /* Column i of the projection times 2^exponent. */
-static void scale_columns(struct candidate *c)
+static void scale_columns(struct outliers *o)
 {
-    for (int r = 0; r < c->rows; r++) {
-        for (int i = 0; i < c->in->n; i++)
-            c->w[(size_t)r * (size_t)c->in->n + (size_t)i] *= divisor(c, i);
+    for (int r = 0; r < o->rows; r++) {
+        for (int i = 0; i < o->in->n; i++)
+            o->w[(size_t)r * (size_t)o->in->n + (size_t)i] *=
+                outliers_divisor(o, i);
     }
 }
 
-static void divide(const struct candidate *c, float *x, size_t n_each)
+static void divide(const struct outliers *o, float *x, size_t n_each)
 {
-    for (int i = 0; i < c->in->n; i++) {
+    for (int i = 0; i < o->in->n; i++) {
         for (size_t k = 0; k < n_each; k++)
-            x[(size_t)i * n_each + k] /= divisor(c, i);
+            x[(size_t)i * n_each + k] /= outliers_divisor(o, i);
     }
 }
 
@@ -204,7 +99,7 @@ static void divide(const struct candidate *c, float *x, size_t n_each)
 static float fit_steps(const struct equaliser *e, int l, int i, float g,
                        float *change)
 {
-    const struct inputs *in = inputs_at(e, l, DT_PROJ);
+    const struct projection_inputs *in = inputs_at(e, l, DT_PROJ);
     const float *w = tensor(e, l, P_DT_PROJ) + (size_t)i * (size_t)in->n;
     float bias = tensor(e, l, P_DT_BIAS)[i], log_g = exact_log2(g);
     double sum = 0, squares = 0;
@@ -227,14 +122,14 @@ static float fit_steps(const struct equaliser *e, int l, int i, float g,
 }
 
 /* Leaves out the channels whose steps do not fit. */
-static int fold_into_scan(const struct equaliser *e, struct candidate *c, int l)
+static int fold_into_scan(const struct equaliser *e, struct outliers *o, int l)
 {
     int d_state = e->config->d_state, n = 0;
     float *a_log = tensor(e, l, P_A_LOG), *bias = tensor(e, l, P_DT_BIAS);
-    for (int i = 0; i < c->in->n; i++) {
-        float g = divisor(c, i), change = 0;
+    for (int i = 0; i < o->in->n; i++) {
+        float g = outliers_divisor(o, i), change = 0;
         if (g == 1 || fit_steps(e, l, i, g, &change) > MISFIT_MAX) {
-            c->exponent[i] = 0;
+            o->exponent[i] = 0;
             continue;
         }
         bias[i] += change;
@@ -242,34 +137,34 @@ static int fold_into_scan(const struct equaliser *e, struct candidate *c, int l)
             a_log[i * d_state + s] += exact_log2(g) / EXACT_LOG2E;
         n++;
     }
-    divide(c, tensor(e, l, P_D), 1);
+    divide(o, tensor(e, l, P_D), 1);
     return n;
 }
 
 /* The channels that were changed. */
-static int fold(const struct equaliser *e, struct candidate *c, int l,
+static int fold(const struct equaliser *e, struct outliers *o, int l,
                 enum projection_place place)
 {
     const struct model_config *config = e->config;
     int n = 0;
-    for (int i = 0; i < c->in->n; i++)
-        n += c->exponent[i] > 0;
+    for (int i = 0; i < o->in->n; i++)
+        n += o->exponent[i] > 0;
     if (place == IN_PROJ) {
-        divide(c, tensor(e, l, P_NORM), 1);
+        divide(o, tensor(e, l, P_NORM), 1);
         if (config->has_norm_bias)
-            divide(c, tensor(e, l, P_NORM_BIAS), 1);
+            divide(o, tensor(e, l, P_NORM_BIAS), 1);
     } else if (place == DT_PROJ) {
-        divide(c, tensor(e, l, P_X_PROJ), (size_t)config->d_inner);
+        divide(o, tensor(e, l, P_X_PROJ), (size_t)config->d_inner);
     } else if (place == OUT_PROJ) {
-        n = fold_into_scan(e, c, l);
+        n = fold_into_scan(e, o, l);
     } else {
-        divide(c, e->weights + parameters_norm_f(e->parameters)->offset, 1);
+        divide(o, e->weights + parameters_norm_f(e->parameters)->offset, 1);
         if (config->has_norm_bias)
-            divide(c,
+            divide(o,
                    e->weights + parameters_norm_f_bias(e->parameters)->offset,
                    1);
     }
-    scale_columns(c);
+    scale_columns(o);
     return n;
 }
 
@@ -281,11 +176,11 @@ static void equalise_projection(struct equaliser *e, int l,
     const struct parameter *p =
         place == LM_HEAD ? parameters_lm_head(e->parameters)
                          : parameters_at(e->parameters, l, places[place]);
-    struct candidate *c = &e->c;
-    c->in = inputs_at(e, l, place);
-    c->w = e->weights + p->offset;
-    c->rows = p->shape[0];
-    int n = choose(c) > 0 ? fold(e, c, l, place) : 0;
+    struct outliers *o = &e->outliers;
+    o->in = inputs_at(e, l, place);
+    o->w = e->weights + p->offset;
+    o->rows = p->shape[0];
+    int n = outliers_choose(o) > 0 ? fold(e, o, l, place) : 0;
     e->done->n_projections += n > 0;
     e->done->n_channels += n;
 }
@@ -305,8 +200,7 @@ static void equalise_all(struct equaliser *e)
     message_progress_end();
 }
 
-/* ---- the whole
- * --------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------- */
 
 static size_t n_inputs(const struct equaliser *e)
 {
@@ -318,12 +212,9 @@ static enum status open_equaliser(struct equaliser *e)
     size_t widest = (size_t)e->config->d_inner + (size_t)e->config->d_model +
                     (size_t)e->config->dt_rank;
     e->inputs = calloc(n_inputs(e), sizeof *e->inputs);
-    e->c.amax = malloc(widest * sizeof *e->c.amax);
-    e->c.sorted = malloc(widest * sizeof *e->c.sorted);
-    e->c.exponent = malloc(widest);
-    if (!e->inputs || !e->c.amax || !e->c.sorted || !e->c.exponent)
+    if (!e->inputs)
         return fail_memory("the inputs of projections");
-    return OK;
+    return outliers_open(&e->outliers, widest);
 }
 
 static void close_equaliser(struct equaliser *e)
@@ -331,9 +222,7 @@ static void close_equaliser(struct equaliser *e)
     for (size_t i = 0; e->inputs && i < n_inputs(e); i++)
         free(e->inputs[i].x);
     free(e->inputs);
-    free(e->c.amax);
-    free(e->c.sorted);
-    free(e->c.exponent);
+    outliers_close(&e->outliers);
 }
 
 enum status equalise(struct equalised *equalised, const struct model *model,

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/byteio.h"
+#include "import/torch_archive.h"
 #include "import/torch_file.h"
 
 /* How torch.save began before it wrote zip archives. */
@@ -140,7 +141,7 @@ static enum status open_shard(struct shard *shard, const char *path)
     shard->path = strdup(path);
     if (!shard->path)
         return fail_memory(path);
-    if (torch_file_is_zip(magic, n))
+    if (torch_archive_is_zip(magic, n))
         return torch_file_open(&shard->torch_file, path);
     if (n == sizeof magic && memcmp(magic, OLD_MAGIC, n) == 0)
         return fail(E_MODEL,

@@ -15,10 +15,16 @@ libmambyte_a_SOURCES += \
   src/import/foreign.h \
   src/import/import.c \
   src/import/import.h \
+  src/import/outliers.c \
+  src/import/outliers.h \
   src/import/pickle.c \
   src/import/pickle.h \
+  src/import/pickle_machine.c \
+  src/import/pickle_machine.h \
   src/import/publish.c \
   src/import/publish.h \
+  src/import/torch_archive.c \
+  src/import/torch_archive.h \
   src/import/torch_file.c \
   src/import/torch_file.h \
   src/import/torch_write.c \

@@ -16,6 +16,8 @@ libmambyte_a_SOURCES += \
   src/model/quantise.h \
   src/model/safetensors.c \
   src/model/safetensors.h \
+  src/model/safetensors_entry.c \
+  src/model/safetensors_entry.h \
   src/model/safetensors_write.c \
   src/model/safetensors_write.h \
   src/model/shape.c \
