@@ -4,12 +4,17 @@
 
 cuda_sources = \
   cuda/batch/batch.cu \
+  cuda/common/device.cu \
   cuda/common/elementwise.cu \
   cuda/common/gemm_int8.cu \
+  cuda/common/upload.cu \
   cuda/decode/decode.cu \
   cuda/decode/decode_plan.cu \
   cuda/engine/cuda_engine.cu \
+  cuda/engine/cuda_model.cu \
+  cuda/engine/cuda_states.cu \
   cuda/float/float_engine.cu \
+  cuda/float/float_model.cu \
   cuda/prefill/prefill.cu \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
@@ -39,13 +44,17 @@ cuda_headers = \
   cuda/common/exchange.cuh \
   cuda/common/kernels.cuh \
   cuda/common/tensor.cuh \
+  cuda/common/upload.cuh \
   cuda/decode/decode.cuh \
   cuda/decode/decode_block.cuh \
   cuda/decode/decode_layer.cuh \
   cuda/decode/decode_plan.cuh \
   cuda/decode/sample.cuh \
   cuda/decode/weight_stream.cuh \
+  cuda/engine/cuda_model.cuh \
+  cuda/engine/cuda_states.cuh \
   cuda/float/float_kernels.cuh \
+  cuda/float/float_model.cuh \
   cuda/prefill/prefill.cuh \
   cuda/prefill/scan_tile.cuh \
   cuda/prefill/source.cuh \

@@ -7,22 +7,13 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/common/kernels.cuh"
+#include "cuda/common/carver.cuh"
 #include "cuda/float/float_kernels.cuh"
+#include "cuda/float/float_model.cuh"
 
 #include <stdio.h>
 
 enum { FLOAT_BATCH = 512, FLOAT_STREAMS = 256 };
-
-struct device_matrix {
-    int rows, cols;
-    enum dtype dtype;
-    const void *w; /* [rows][cols] */
-};
-
-struct device_layer {
-    const float *norm, *norm_bias, *conv, *conv_bias, *dt_bias, *a_log2e, *d;
-    struct device_matrix in_proj, x_proj, dt_proj, out_proj;
-};
 
 struct float_engine {
     struct engine base;
@@ -30,29 +21,25 @@ struct float_engine {
     struct cudaDeviceProp device;
     struct queue queue;
 
-    /* On the device; freed one by one, as allocated. */
-    void **owned; /* [n_owned] */
-    int n_owned;
-    const float *embedding, *norm_f, *norm_f_bias;
-    struct device_matrix lm_head;
-    struct device_layer *layers; /* [n_layer], host */
+    struct float_model model;
 
     /* One batch; arrays on the device, [t][..]. */
+    void *arena; /* owned: the arrays */
     uint8_t *bytes;
-    struct float_piece *pieces;
+    struct float_span *spans;
     float *h, *x, *uz, *dtbc, *y, *logits;
 
     /* The same batch on the host. */
     uint8_t host_bytes[FLOAT_BATCH];
-    struct float_piece host_pieces[FLOAT_BATCH];
-    const struct segment *segments[FLOAT_BATCH]; /* of the pieces */
-    size_t offsets[FLOAT_BATCH];
-    int n_rows, n_pieces;
+    struct float_span host_spans[FLOAT_BATCH];
+    const struct segment *segments[FLOAT_BATCH]; /* of the spans */
+    size_t offsets[FLOAT_BATCH];                 /* in their segments */
+    int n_rows, n_spans;
     float *host_logits; /* [FLOAT_BATCH][256], owned */
     float *host_y;      /* [FLOAT_BATCH][d_inner], owned */
 };
 
-static struct float_engine *self(struct engine *engine)
+static struct float_engine *float_engine_of(struct engine *engine)
 {
     return (struct float_engine *)engine;
 }
@@ -109,7 +96,7 @@ static enum status launch_product(struct float_engine *e,
 
 /* y (+)= w x, rows of y and x being ld_y and ld_x floats apart. */
 static enum status project(struct float_engine *e, float *y, int ld_y,
-                           const struct device_matrix *w, const float *x,
+                           const struct float_matrix *w, const float *x,
                            int ld_x, bool accumulate)
 {
     struct float_product p = {y,    ld_y,    x,       ld_x,      e->n_rows,
@@ -149,14 +136,14 @@ static enum status add_to_sums(struct float_engine *e, int l)
     size_t d_inner = (size_t)config_of(e)->d_inner;
     int at = sums_find(config_of(e), l);
     bool is_wanted = false;
-    for (int i = 0; at >= 0 && i < e->n_pieces; i++)
+    for (int i = 0; at >= 0 && i < e->n_spans; i++)
         is_wanted = is_wanted || e->segments[i]->sums;
     if (!is_wanted)
         return OK;
     TRY(copy(e, e->host_y, e->y, (size_t)e->n_rows * d_inner * sizeof(float),
              cudaMemcpyDeviceToHost));
-    for (int i = 0; i < e->n_pieces; i++) {
-        const struct float_piece *p = &e->host_pieces[i];
+    for (int i = 0; i < e->n_spans; i++) {
+        const struct float_span *p = &e->host_spans[i];
         float *sums = e->segments[i]->sums;
         for (int t = p->row; sums && t < p->row + p->n; t++) {
             for (size_t c = 0; c < d_inner; c++)
@@ -170,16 +157,16 @@ static enum status add_to_sums(struct float_engine *e, int l)
 static enum status run_layer(struct float_engine *e, int l)
 {
     const struct model_config *c = config_of(e);
-    const struct device_layer *w = &e->layers[l];
+    const struct float_layer *w = &e->model.layers[l];
     int d_inner = c->d_inner, ld_dtbc = c->dt_rank + 2 * c->d_state;
     size_t image = (size_t)l * state_layer_floats(c);
     struct float_layer_job job = {
-        e->pieces, image,        image + (size_t)(c->d_conv - 1) * d_inner,
+        e->spans,  image,        image + (size_t)(c->d_conv - 1) * d_inner,
         e->uz,     e->y,         e->dtbc,
         w->conv,   w->conv_bias, w->a_log2e,
         w->d,      w->dt_bias,   d_inner,
         c->d_conv, c->dt_rank};
-    dim3 channels(ceil_div(d_inner, CHANNEL_THREADS), e->n_pieces);
+    dim3 channels(ceil_div(d_inner, CHANNEL_THREADS), e->n_spans);
 
     TRY(norm(e, w->norm, w->norm_bias));
     TRY(project(e, e->uz, 2 * d_inner, &w->in_proj, e->x, c->d_model, false));
@@ -192,11 +179,11 @@ static enum status run_layer(struct float_engine *e, int l)
     return project(e, e->h, c->d_model, &w->out_proj, e->y, d_inner, true);
 }
 
-/* Costs and logits of a piece to its segment; before: the prediction of the
+/* Costs and logits of a span to its segment; before: the prediction of the
  * state when the batch began. */
 static void deliver(const struct float_engine *e, int i, const float *before)
 {
-    const struct float_piece *p = &e->host_pieces[i];
+    const struct float_span *p = &e->host_spans[i];
     const struct segment *s = e->segments[i];
     const float *logits = e->host_logits + (size_t)p->row * N_BYTES_VOCAB;
     size_t n = (size_t)p->n * N_BYTES_VOCAB, at = e->offsets[i];
@@ -214,7 +201,7 @@ static enum status deliver_all(struct float_engine *e,
     TRY(copy(e, e->host_logits, e->logits,
              (size_t)e->n_rows * N_BYTES_VOCAB * sizeof(float),
              cudaMemcpyDeviceToHost));
-    for (int i = 0; i < e->n_pieces; i++)
+    for (int i = 0; i < e->n_spans; i++)
         deliver(e, i, before[i]);
     return OK;
 }
@@ -225,9 +212,9 @@ static enum status fetch_predictions(struct float_engine *e,
 {
     size_t at =
         (size_t)config_of(e)->n_layer * state_layer_floats(config_of(e));
-    for (int i = 0; i < e->n_pieces; i++) {
+    for (int i = 0; i < e->n_spans; i++) {
         if (e->segments[i]->bits)
-            TRY(copy(e, before[i], e->host_pieces[i].image + at,
+            TRY(copy(e, before[i], e->host_spans[i].image + at,
                      sizeof before[i], cudaMemcpyDeviceToHost));
     }
     return OK;
@@ -238,25 +225,24 @@ static enum status compute_batch(struct float_engine *e)
     const struct model_config *c = config_of(e);
     TRY(copy(e, e->bytes, e->host_bytes, (size_t)e->n_rows,
              cudaMemcpyHostToDevice));
-    TRY(copy(e, e->pieces, e->host_pieces,
-             (size_t)e->n_pieces * sizeof *e->pieces, cudaMemcpyHostToDevice));
+    TRY(copy(e, e->spans, e->host_spans, (size_t)e->n_spans * sizeof *e->spans,
+             cudaMemcpyHostToDevice));
     TRY(launch("embedding", e->queue, dim3(e->n_rows), NORM_THREADS, 0,
-               embed_kernel, e->h, e->embedding, (const uint8_t *)e->bytes,
-               c->d_model));
+               embed_kernel, e->h, e->model.embedding,
+               (const uint8_t *)e->bytes, c->d_model));
     for (int l = 0; l < c->n_layer; l++)
         TRY(run_layer(e, l));
-    TRY(norm(e, e->norm_f, e->norm_f_bias));
-    TRY(project(e, e->logits, N_BYTES_VOCAB, &e->lm_head, e->x, c->d_model,
-                false));
-    return launch("logits", e->queue, dim3(e->n_pieces), N_BYTES_VOCAB, 0,
-                  logits_kernel, e->logits,
-                  (const struct float_piece *)e->pieces,
+    TRY(norm(e, e->model.norm_f, e->model.norm_f_bias));
+    TRY(project(e, e->logits, N_BYTES_VOCAB, &e->model.lm_head, e->x,
+                c->d_model, false));
+    return launch("logits", e->queue, dim3(e->n_spans), N_BYTES_VOCAB, 0,
+                  logits_kernel, e->logits, (const struct float_span *)e->spans,
                   (size_t)c->n_layer * state_layer_floats(c));
 }
 
 static enum status run_batch(struct float_engine *e)
 {
-    size_t n = (size_t)e->n_pieces;
+    size_t n = (size_t)e->n_spans;
     float(*before)[N_BYTES_VOCAB] =
         (float(*)[N_BYTES_VOCAB])calloc(n, sizeof *before);
     if (!before)
@@ -273,18 +259,18 @@ static enum status run_batch(struct float_engine *e)
 /* ---- reading and writing bytes ------------------------------------------ */
 
 /* n bytes of a segment from offset on, as far as there is room. */
-static size_t add_piece(struct float_engine *e, const struct segment *s,
-                        size_t offset)
+static size_t add_span(struct float_engine *e, const struct segment *s,
+                       size_t offset)
 {
     size_t n = s->n - offset, room = (size_t)(FLOAT_BATCH - e->n_rows);
     n = n < room ? n : room;
     if (n == 0)
         return 0;
     memcpy(e->host_bytes + e->n_rows, s->bytes + offset, n);
-    struct float_piece piece = {s->state->image, e->n_rows, (int)n};
-    e->host_pieces[e->n_pieces] = piece;
-    e->segments[e->n_pieces] = s;
-    e->offsets[e->n_pieces++] = offset;
+    struct float_span span = {s->state->image, e->n_rows, (int)n};
+    e->host_spans[e->n_spans] = span;
+    e->segments[e->n_spans] = s;
+    e->offsets[e->n_spans++] = offset;
     e->n_rows += (int)n;
     return n;
 }
@@ -292,13 +278,13 @@ static size_t add_piece(struct float_engine *e, const struct segment *s,
 static enum status float_feed(struct engine *engine,
                               const struct segment *segments, size_t n_segments)
 {
-    struct float_engine *e = self(engine);
+    struct float_engine *e = float_engine_of(engine);
     size_t i = 0, offset = 0;
     TRY(enter(e));
     while (i < n_segments) {
-        e->n_rows = e->n_pieces = 0;
+        e->n_rows = e->n_spans = 0;
         while (i < n_segments && e->n_rows < FLOAT_BATCH) {
-            offset += add_piece(e, &segments[i], offset);
+            offset += add_span(e, &segments[i], offset);
             if (offset == segments[i].n) {
                 i++;
                 offset = 0;
@@ -314,7 +300,7 @@ static enum status float_generate(struct engine *engine, struct state *state,
                                   const struct sampler *sampler, uint64_t index,
                                   uint8_t *bytes, size_t n)
 {
-    struct float_engine *e = self(engine);
+    struct float_engine *e = float_engine_of(engine);
     const struct model_config *c = config_of(e);
     float logits[N_BYTES_VOCAB];
     TRY(enter(e));
@@ -342,7 +328,7 @@ static size_t image_bytes(const struct engine *engine)
 
 static enum status float_state_new(struct engine *engine, struct state **state)
 {
-    struct float_engine *e = self(engine);
+    struct float_engine *e = float_engine_of(engine);
     *state = NULL;
     TRY(enter(e));
     struct state *s = (struct state *)calloc(1, sizeof *s);
@@ -360,7 +346,7 @@ static enum status float_state_new(struct engine *engine, struct state **state)
 
 static void float_state_free(struct engine *engine, struct state *state)
 {
-    cudaSetDevice(self(engine)->index);
+    cudaSetDevice(float_engine_of(engine)->index);
     cudaFree(state->image);
     free(state);
 }
@@ -368,25 +354,25 @@ static void float_state_free(struct engine *engine, struct state *state)
 static enum status float_state_copy(struct engine *engine, struct state *to,
                                     const struct state *from)
 {
-    TRY(enter(self(engine)));
-    return copy(self(engine), to->image, from->image, image_bytes(engine),
-                cudaMemcpyDeviceToDevice);
+    TRY(enter(float_engine_of(engine)));
+    return copy(float_engine_of(engine), to->image, from->image,
+                image_bytes(engine), cudaMemcpyDeviceToDevice);
 }
 
 static enum status float_state_get(struct engine *engine,
                                    const struct state *state, float *image)
 {
-    TRY(enter(self(engine)));
-    return copy(self(engine), image, state->image, image_bytes(engine),
-                cudaMemcpyDeviceToHost);
+    TRY(enter(float_engine_of(engine)));
+    return copy(float_engine_of(engine), image, state->image,
+                image_bytes(engine), cudaMemcpyDeviceToHost);
 }
 
 static enum status float_state_set(struct engine *engine, struct state *state,
                                    const float *image)
 {
-    TRY(enter(self(engine)));
-    return copy(self(engine), state->image, image, image_bytes(engine),
-                cudaMemcpyHostToDevice);
+    TRY(enter(float_engine_of(engine)));
+    return copy(float_engine_of(engine), state->image, image,
+                image_bytes(engine), cudaMemcpyHostToDevice);
 }
 
 /* ---- opening ------------------------------------------------------------ */
@@ -400,14 +386,12 @@ static void float_describe(const struct engine *engine, char text[160])
 
 static void float_close(struct engine *engine)
 {
-    struct float_engine *e = self(engine);
+    struct float_engine *e = float_engine_of(engine);
     cudaSetDevice(e->index);
-    for (int i = 0; i < e->n_owned; i++)
-        cudaFree(e->owned[i]);
+    float_model_close(&e->model);
+    cudaFree(e->arena);
     if (e->queue.stream)
         cudaStreamDestroy(e->queue.stream);
-    free(e->owned);
-    free(e->layers);
     free(e->host_logits);
     free(e->host_y);
     free(e);
@@ -424,119 +408,44 @@ static const struct engine_ops float_ops = {
     float_generate,
     float_describe,
     float_close,
+    NULL, /* logits may go to any memory */
     NULL,
-    NULL, /* any memory will do for logits */
+    NULL, /* a call ends before the next one starts */
     NULL,
-    NULL, /* a call follows another when it is done */
 };
 
-static enum status allocate(struct float_engine *e, void **room, size_t n)
-{
-    CUDA_TRY(cudaMalloc(room, n), "memory for the weights");
-    e->owned[e->n_owned++] = *room;
-    return OK;
-}
-
-/* from NULL stays NULL. */
-static enum status upload(struct float_engine *e, const void **to,
-                          const void *from, size_t n)
-{
-    void *room = NULL;
-    if (from) {
-        TRY(allocate(e, &room, n));
-        CUDA_TRY(cudaMemcpy(room, from, n, cudaMemcpyHostToDevice),
-                 "sending the weights");
-    }
-    *to = room;
-    return OK;
-}
-
-static enum status upload_floats(struct float_engine *e, const float **to,
-                                 const float *from, int rows, int cols)
-{
-    const void *room;
-    TRY(upload(e, &room, from, (size_t)rows * cols * sizeof *from));
-    *to = (const float *)room;
-    return OK;
-}
-
-static enum status upload_matrix(struct float_engine *e,
-                                 struct device_matrix *to,
-                                 const struct matrix *from)
-{
-    to->rows = from->rows;
-    to->cols = from->cols;
-    to->dtype = from->dtype;
-    return upload(e, &to->w, from->floats,
-                  (size_t)from->rows * from->cols * dtype_size(from->dtype));
-}
-
-static enum status upload_layer(struct float_engine *e, struct device_layer *to,
-                                const struct layer *from)
+static void carve_batch(struct float_engine *e, struct carver *carver)
 {
     const struct model_config *c = config_of(e);
-    int d_inner = c->d_inner;
-    TRY(upload_floats(e, &to->norm, from->norm, 1, c->d_model));
-    TRY(upload_floats(e, &to->norm_bias, from->norm_bias, 1, c->d_model));
-    TRY(upload_matrix(e, &to->in_proj, &from->in_proj));
-    TRY(upload_floats(e, &to->conv, from->conv, c->d_conv, d_inner));
-    TRY(upload_floats(e, &to->conv_bias, from->conv_bias, 1, d_inner));
-    TRY(upload_matrix(e, &to->x_proj, &from->x_proj));
-    TRY(upload_matrix(e, &to->dt_proj, &from->dt_proj));
-    TRY(upload_floats(e, &to->dt_bias, from->dt_bias, 1, d_inner));
-    TRY(upload_floats(e, &to->a_log2e, from->a_log2e, c->d_state, d_inner));
-    TRY(upload_floats(e, &to->d, from->d, 1, d_inner));
-    return upload_matrix(e, &to->out_proj, &from->out_proj);
-}
-
-static enum status upload_model(struct float_engine *e)
-{
-    const struct model *m = e->base.model;
-    const struct model_config *c = &m->config;
-    TRY(upload_floats(e, &e->embedding, m->embedding, N_BYTES_VOCAB,
-                      c->d_model));
-    for (int l = 0; l < c->n_layer; l++)
-        TRY(upload_layer(e, &e->layers[l], &m->layers[l]));
-    TRY(upload_floats(e, &e->norm_f, m->norm_f, 1, c->d_model));
-    TRY(upload_floats(e, &e->norm_f_bias, m->norm_f_bias, 1, c->d_model));
-    return upload_matrix(e, &e->lm_head, &m->lm_head);
-}
-
-static enum status batch_floats(struct float_engine *e, float **to, int n)
-{
-    return allocate(e, (void **)to,
-                    (size_t)FLOAT_BATCH * (size_t)n * sizeof(float));
+    int ld_dtbc = c->dt_rank + 2 * c->d_state;
+    e->bytes = (uint8_t *)carve(carver, FLOAT_BATCH, 1);
+    e->spans =
+        (struct float_span *)carve(carver, FLOAT_BATCH, sizeof *e->spans);
+    e->h = carve_floats(carver, FLOAT_BATCH, c->d_model);
+    e->x = carve_floats(carver, FLOAT_BATCH, c->d_model);
+    e->uz = carve_floats(carver, FLOAT_BATCH, 2 * (size_t)c->d_inner);
+    e->dtbc = carve_floats(carver, FLOAT_BATCH, ld_dtbc);
+    e->y = carve_floats(carver, FLOAT_BATCH, c->d_inner);
+    e->logits = carve_floats(carver, FLOAT_BATCH, N_BYTES_VOCAB);
 }
 
 static enum status make_batch(struct float_engine *e)
 {
-    const struct model_config *c = config_of(e);
-    TRY(allocate(e, (void **)&e->bytes, FLOAT_BATCH));
-    TRY(allocate(e, (void **)&e->pieces, FLOAT_BATCH * sizeof *e->pieces));
-    TRY(batch_floats(e, &e->h, c->d_model));
-    TRY(batch_floats(e, &e->x, c->d_model));
-    TRY(batch_floats(e, &e->uz, 2 * c->d_inner));
-    TRY(batch_floats(e, &e->dtbc, c->dt_rank + 2 * c->d_state));
-    TRY(batch_floats(e, &e->y, c->d_inner));
-    return batch_floats(e, &e->logits, N_BYTES_VOCAB);
+    struct carver carver = {};
+    carve_batch(e, &carver);
+    CUDA_TRY(cudaMalloc(&e->arena, carver.n_bytes), "memory for activations");
+    carver = {(char *)e->arena, 0};
+    carve_batch(e, &carver);
+    return OK;
 }
-
-enum { ARRAYS_OF_A_LAYER = 11, OTHER_ARRAYS = 16 };
 
 static enum status make_host(struct float_engine *e)
 {
-    const struct model_config *c = config_of(e);
-    size_t n_layer = (size_t)c->n_layer;
-    e->layers = (struct device_layer *)calloc(n_layer, sizeof *e->layers);
-    e->owned = (void **)calloc(n_layer * ARRAYS_OF_A_LAYER + OTHER_ARRAYS,
-                               sizeof *e->owned);
+    size_t d_inner = config_of(e)->d_inner;
     e->host_logits =
         (float *)calloc(FLOAT_BATCH * N_BYTES_VOCAB, sizeof(float));
-    e->host_y =
-        (float *)calloc((size_t)FLOAT_BATCH * c->d_inner, sizeof(float));
-    if (!e->layers || !e->owned || !e->host_logits || !e->host_y)
-        return fail_memory("the GPU engine");
-    return OK;
+    e->host_y = (float *)calloc(FLOAT_BATCH * d_inner, sizeof(float));
+    return e->host_logits && e->host_y ? OK : fail_memory("the GPU engine");
 }
 
 static enum status set_up(struct float_engine *e)
@@ -550,9 +459,9 @@ static enum status set_up(struct float_engine *e)
     CUDA_TRY(cudaStreamCreateWithFlags(&e->queue.stream, cudaStreamNonBlocking),
              "a stream");
     TRY(make_host(e));
-    TRY(upload_model(e));
+    TRY(float_model_open(&e->model, e->base.model));
     TRY(make_batch(e));
-    /* Copies need not have ended, and the stream does not wait for them. */
+    /* The stream does not wait for the copies of the weights. */
     CUDA_TRY(cudaDeviceSynchronize(), "sending the weights");
     return OK;
 }

@@ -180,14 +180,14 @@ template <typename T> static __global__ void tile_kernel(struct float_product p)
 }
 
 /* Rows [row, row + n) are bytes of the stream with this image. */
-struct float_piece {
+struct float_span {
     float *image;
     int row, n;
 };
 
-/* One layer's convolution and scan: a thread a channel, blockIdx.y a piece. */
+/* One layer's convolution and scan: a thread a channel, blockIdx.y a span. */
 struct float_layer_job {
-    const struct float_piece *pieces;
+    const struct float_span *spans;
     size_t conv, s;    /* where the layer's parts of an image begin           */
     float *uz;         /* [t][2 d_inner]: u becomes silu(conv(u))             */
     float *y;          /* [t][d_inner]: dt_proj dt becomes the gated output   */
@@ -199,7 +199,7 @@ struct float_layer_job {
 static __global__ void conv_kernel(struct float_layer_job j)
 {
     int c = blockIdx.x * CHANNEL_THREADS + threadIdx.x, past = j.d_conv - 1;
-    struct float_piece p = j.pieces[blockIdx.y];
+    struct float_span p = j.spans[blockIdx.y];
     if (c >= j.d_inner)
         return;
     float *history = p.image + j.conv + c;
@@ -223,7 +223,7 @@ template <int d_state>
 static __global__ void scan_kernel(struct float_layer_job j)
 {
     int c = blockIdx.x * CHANNEL_THREADS + threadIdx.x;
-    struct float_piece p = j.pieces[blockIdx.y];
+    struct float_span p = j.spans[blockIdx.y];
     if (c >= j.d_inner)
         return;
     float *image = p.image + j.s + c, s[d_state], a[d_state];
@@ -251,12 +251,12 @@ static __global__ void scan_kernel(struct float_layer_job j)
         image[(size_t)n * j.d_inner] = s[n];
 }
 
-/* What is not finite counts as 0; the last prediction of a piece goes to its
- * image.  A block a piece, a thread a byte of the vocabulary. */
-static __global__ void
-logits_kernel(float *logits, const struct float_piece *pieces, size_t at)
+/* What is not finite counts as 0; the last prediction of a span goes to its
+ * image.  A block a span, a thread a byte of the vocabulary. */
+static __global__ void logits_kernel(float *logits,
+                                     const struct float_span *spans, size_t at)
 {
-    struct float_piece p = pieces[blockIdx.x];
+    struct float_span p = spans[blockIdx.x];
     float x = 0;
     for (int t = p.row; t < p.row + p.n; t++) {
         float *logit = logits + (size_t)t * N_BYTES_VOCAB + threadIdx.x;

@@ -1,0 +1,49 @@
+/* cuda_states.cuh -- the states of the GPU engine, and their copies.
+ *
+ * Records begin by the thousand, each with a copy of a state.  Copies are
+ * gathered: cuda_states_settle enqueues those that wait as one kernel, and the
+ * engine calls it before it does anything else with a state.
+ *
+ * While a copy waits, cuda_states_copy settles before another one that would
+ * not commute with it:
+ *
+ *     a state that waits as   must not be copied   because
+ *     a target                to                   two blocks would write it
+ *     a target                from                 it is not written yet
+ *     a source                to                   it is not read yet
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_CUDA_STATES_CUH
+#define MAMBYTE_CUDA_STATES_CUH
+
+#include "cuda/common/device.cuh"
+
+enum { COPIES_MAX = 128 }; /* that wait */
+
+struct cuda_states {
+    size_t n_floats;     /* of an image */
+    cudaStream_t stream; /* of the copies, not owned */
+    struct state *unused;
+    struct state *targets[COPIES_MAX], *sources[COPIES_MAX];
+    int n_copies;
+};
+
+void cuda_states_open(struct cuda_states *states,
+                      const struct model_config *config, cudaStream_t stream);
+void cuda_states_close(struct cuda_states *states);
+
+enum status cuda_states_new(struct cuda_states *states, struct state **state);
+
+/* Keeps it for the next cuda_states_new: allocating on a GPU is slow. */
+void cuda_states_free(struct cuda_states *states, struct state *state);
+
+enum status cuda_states_copy(struct cuda_states *states, struct state *to,
+                             struct state *from);
+enum status cuda_states_settle(struct cuda_states *states);
+
+/* Copies an image to or from the host, and waits. */
+enum status cuda_states_transfer(struct cuda_states *states, void *to,
+                                 const void *from, enum cudaMemcpyKind kind);
+
+#endif
