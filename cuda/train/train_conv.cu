@@ -127,8 +127,8 @@ static __device__ void keep_history(const struct train_conv_job &j, int w)
 /* u = silu(conv(input)); amax of each row of this thread's channels. */
 template <typename T, int TAPS>
 static __device__ __forceinline__ void
-conv_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
-              const struct train_conv_job &j, int w, int t0, int c)
+convolve_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
+                  const struct train_conv_job &j, int w, int t0, int c)
 {
     T *to = (T *)j.u + ((size_t)w * j.n_t + t0) * j.d_inner + c;
     struct conv_row<T> rows[SPAN_ROWS + TAPS - 1];
@@ -217,7 +217,7 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, TAPS > 4 ? 1 : 3)
     uint32_t amax[SPAN_ROWS] = {0};
     four<T> u[SPAN_ROWS];
     for (int c = first; c < j.d_inner; c += step)
-        conv_channels<T, TAPS>(u, amax, j, w, t0, c);
+        convolve_channels<T, TAPS>(u, amax, j, w, t0, c);
     if (t0 + SPAN_ROWS >= j.n_t)
         keep_history<T>(j, w);
     if (!j.imitates)

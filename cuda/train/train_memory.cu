@@ -43,21 +43,15 @@ struct row_scale carve_scale(const struct replica *r, struct carver *carver)
 
 /* What is needed when a layer is computed again, but for the mixer's. */
 static void carve_activations(const struct replica *r, struct carver *carver,
-                              struct train_tape *tape, int projected)
+                              struct train_tape *tape)
 {
     const struct model_config *c = &r->config;
     tape->mean = carve_floats(carver, r->n_rows, 1);
     tape->r = carve_floats(carver, r->n_rows, 1);
     tape->x = carve_numbers(r, carver, c->d_model);
     tape->x_scale = carve_scale(r, carver);
-    tape->projected = carve_numbers(r, carver, projected);
+    tape->projected = carve_numbers(r, carver, in_proj_rows(c));
     tape->y = carve_numbers(r, carver, c->d_inner);
-}
-
-/* Rows of in_proj. */
-static int projected_cols(const struct replica *r)
-{
-    return parameters_at(r->parameters, 0, P_IN_PROJ)->shape[0];
 }
 
 static void carve_tape(struct replica *r, struct carver *carver, int l)
@@ -66,7 +60,7 @@ static void carve_tape(struct replica *r, struct carver *carver, int l)
     if (l > 0 && r->recomputes)
         *tape = r->tapes[0];
     else
-        carve_activations(r, carver, tape, projected_cols(r));
+        carve_activations(r, carver, tape);
     for (int i = 0; i < r->mixer->n_weights; i++)
         carve_weight(r, carver, &tape->weights[i],
                      parameters_at(r->parameters, l, r->mixer->places[i]));
@@ -115,7 +109,7 @@ static void carve_scratch(struct replica *r, struct carver *carver)
     r->dho = carve_numbers(r, carver, c->d_model);
     r->dx = carve_numbers(r, carver, c->d_model);
     r->dy = carve_numbers(r, carver, c->d_inner);
-    r->dprojected = carve_numbers(r, carver, projected_cols(r));
+    r->dprojected = carve_numbers(r, carver, in_proj_rows(c));
     r->logits = carve_floats(carver, HEAD_ROWS, N_BYTES_VOCAB);
     r->dlogits = carve(carver, HEAD_ROWS * N_BYTES_VOCAB, number_size(r));
     r->partial = carve_floats(carver, partial_floats(r), 1);
@@ -130,7 +124,7 @@ static void carve_scratch(struct replica *r, struct carver *carver)
 
 static int longest_scale(const struct replica *r)
 {
-    int n = projected_cols(r), own = r->mixer->longest_scale(r);
+    int n = in_proj_rows(&r->config), own = r->mixer->longest_scale(r);
     n = n > N_BYTES_VOCAB ? n : N_BYTES_VOCAB;
     n = n > r->config.d_model ? n : r->config.d_model;
     n = n > own ? n : own;
