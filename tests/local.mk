@@ -16,9 +16,9 @@ unit_tests = \
   tests/check_engine \
   tests/check_exact \
   tests/check_grams \
-  tests/check_head \
   tests/check_import \
   tests/check_kernels \
+  tests/check_linear_classifier \
   tests/check_loader \
   tests/check_model \
   tests/check_options \
@@ -38,7 +38,7 @@ valgrind_tests = \
   tests/check_byteio \
   tests/check_checkpoint \
   tests/check_grams \
-  tests/check_head \
+  tests/check_linear_classifier \
   tests/check_loader \
   tests/check_model \
   tests/check_options \
@@ -48,7 +48,7 @@ valgrind_tests = \
   tests/check_torch_file
 fuzz_programs = \
   tests/fuzz_container \
-  tests/fuzz_head \
+  tests/fuzz_linear_classifier \
   tests/fuzz_options \
   tests/fuzz_pickle \
   tests/fuzz_safetensors \
@@ -140,10 +140,10 @@ tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
 tests_check_grams_LDADD = $(unit_libs)
-tests_check_head_LDADD = $(unit_libs)
 tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
 tests_check_kernels_LDADD = $(unit_libs)
+tests_check_linear_classifier_LDADD = $(unit_libs)
 tests_check_loader_LDADD = $(unit_libs)
 tests_check_model_LDADD = $(unit_libs)
 tests_check_options_LDADD = $(unit_libs)
@@ -166,8 +166,8 @@ fuzz_libs = $(FUZZ_ENGINE) $(test_libs)
 fuzz_dependencies = $(check_LIBRARIES) libmambyte.a
 tests_fuzz_container_LDADD = $(fuzz_libs)
 tests_fuzz_container_DEPENDENCIES = $(fuzz_dependencies)
-tests_fuzz_head_LDADD = $(fuzz_libs)
-tests_fuzz_head_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_linear_classifier_LDADD = $(fuzz_libs)
+tests_fuzz_linear_classifier_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_options_LDADD = $(fuzz_libs)
 tests_fuzz_options_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_pickle_LDADD = $(fuzz_libs)

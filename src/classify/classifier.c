@@ -10,6 +10,7 @@
 
 #include "base/exact.h"
 #include "classify/examples.h"
+#include "classify/linear_classifier_file.h"
 #include "classify/regression.h"
 #include "engine/snapshot.h"
 #include "model/catalog.h"
@@ -119,19 +120,20 @@ static enum status open_states(struct classifier *c, const char *choice,
     return status == OK ? read_priors(c, priors) : status;
 }
 
-/* ---- a head ------------------------------------------------------------- */
+/* ---- a linear classifier ------------------------------------------------ */
 
-static enum status open_head(struct classifier *c, const char *choice)
+static enum status open_linear(struct classifier *c, const char *choice)
 {
     char *path;
     TRY(catalog_find_head(&path, choice));
-    enum status status = head_open(&c->head, path);
+    enum status status = linear_classifier_load(&c->linear, path);
     if (status == OK)
-        status = head_check_model(&c->head, path, c->engine->model);
+        status =
+            linear_classifier_check_model(&c->linear, path, c->engine->model);
     free(path);
     TRY(status);
-    c->labels = (const char *const *)c->head.labels;
-    c->n_labels = c->head.n_labels;
+    c->labels = (const char *const *)c->linear.labels;
+    c->n_labels = c->linear.n_labels;
     c->starts = (struct state **)calloc(1, sizeof(struct state *));
     if (!c->starts)
         return fail_memory("a head");
@@ -144,8 +146,8 @@ static enum status open_head(struct classifier *c, const char *choice)
 
 static enum status open_records(struct classifier *c, int n_threads)
 {
-    bool is_linear = c->head.w != NULL;
-    struct grams *grams = c->head.grams.n > 0 ? &c->head.grams : NULL;
+    bool is_linear = c->linear.w != NULL;
+    struct grams *grams = c->linear.grams.n > 0 ? &c->linear.grams : NULL;
     TRY(record_reader_open(&c->reader, c->engine, c->starts, c->n_starts,
                            is_linear, grams, is_linear ? n_threads : 1));
     size_t n = (size_t)c->reader.records.n;
@@ -169,7 +171,7 @@ enum status classifier_open(struct classifier *classifier,
     else if (priors)
         status = fail(E_USAGE, "--prior is for states, and a head is one file");
     else
-        status = open_head(classifier, choice);
+        status = open_linear(classifier, choice);
     if (status == OK)
         status = open_records(classifier, n_threads);
     if (status != OK)
@@ -190,7 +192,7 @@ void classifier_close(struct classifier *classifier)
     free(c->starts);
     free(c->priors);
     free(c->logits);
-    head_free(&c->head);
+    linear_classifier_free(&c->linear);
     *c = (struct classifier){0};
 }
 
@@ -231,20 +233,20 @@ static void compute_share(void *context, int index, int n_members)
     int begin, end;
     threads_split(&begin, &end, set->n, index, n_members);
     for (int i = begin; i < end && bags; i++)
-        grams_values(&c->head.grams, &bags[i],
+        grams_values(&c->linear.grams, &bags[i],
                      c->grams.values + c->grams.begins[i]);
     records_average(&c->reader.records, begin, end);
-    head_classify(&c->head, c->logits, set->sums, &c->grams, (size_t)begin,
-                  (size_t)end);
+    linear_classifier_compute(&c->linear, c->logits, set->sums, &c->grams,
+                              (size_t)begin, (size_t)end);
 }
 
 enum status classifier_compute(struct classifier *classifier)
 {
     struct classifier *c = classifier;
     int n = record_reader_aside(&c->reader)->n;
-    for (int i = 0; i < n && !c->head.w; i++)
+    for (int i = 0; i < n && !c->linear.w; i++)
         compute_by_bits(c, i);
-    if (n == 0 || !c->head.w)
+    if (n == 0 || !c->linear.w)
         return OK;
     TRY(add_rows(c, n));
     return record_reader_share(&c->reader, n, compute_share, c);

@@ -1,10 +1,10 @@
 /* classifier.h -- which label a record has.
  *
- * By a head (head.h), on what the model says of the record; or by states,
- * one a class: the one after which the record costs the fewest bits.  Costs
- * of neighbouring bytes are far from independent, so their difference is
- * divided by the square root of the record's length before it becomes a
- * probability.
+ * Either a linear classifier tells (linear_classifier.h), by the features of
+ * the record; or states do, one for each label: the record has the label of the
+ * state after which it costs the fewest bits.  The costs of neighbouring bytes
+ * are far from independent, so their difference is divided by the square root
+ * of the record's length before it becomes a probability.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,7 +22,7 @@ struct classifier {
     int n_labels;
     struct record_reader reader;
 
-    struct head head; /* of a classifier by a head */
+    struct linear_classifier linear; /* all zero where it is by states */
 
     char **names;          /* of one by states: their labels */
     struct state **starts; /* [n_starts]: the states; else one, all zero */
@@ -33,9 +33,9 @@ struct classifier {
     float *logits;       /* [records.n][n_labels] */
 };
 
-/* choice: a file of a head, the name of one in the catalog, or files of states
- * with commas between.  priors: "P,P,..", in the order of the states, or NULL:
- * all alike.  n_threads: as in threads_open. */
+/* choice: the file of a linear classifier, its name in the catalog, or the
+ * files of states with commas between.  priors: "P,P,..", in the order of the
+ * states, or NULL: all alike.  n_threads: as in threads_open. */
 enum status classifier_open(struct classifier *classifier,
                             struct engine *engine, const char *choice,
                             const char *priors, int n_threads);

@@ -1,47 +1,31 @@
-/* linear_classifier.c -- a classifier on what a model says of a record, and on
- * its words.
+/* linear_classifier.c -- labels from features and grams, by weights.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "classify/linear_classifier.h"
 
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/exact.h"
-#include "base/little_endian.h"
-#include "classify/examples.h"
 #include "classify/regression.h"
 #include "engine/engine.h"
-#include "model/quantise.h"
 #include "model/safetensors.h"
-#include "model/safetensors_write.h"
 
-#define FORMAT "mambyte-head"
-
-/* Versions of what the features are: without grams, and with. */
-#define FEATURES       "mean of y"
-#define FEATURES_GRAMS "mean of y, grams"
-
-#define RARITY_MAX 1e6f /* no count of records comes near */
-
-enum {
-    HEX_CHARS = 2 * sizeof(struct fingerprint) + 1,
-    N_TENSORS = 5,
-    N_GRAM_TENSORS = 4
-};
-
-/* ---- text --------------------------------------------------------------- */
-
-static void print_fingerprint(char hex[HEX_CHARS],
-                              const struct fingerprint *fingerprint)
+void linear_classifier_free(struct linear_classifier *c)
 {
-    for (size_t i = 0; i < sizeof fingerprint->bytes; i++)
-        snprintf(hex + 2 * i, 3, "%02x", fingerprint->bytes[i]);
+    for (int i = 0; c->labels && i < c->n_labels; i++)
+        free(c->labels[i]);
+    free(c->labels);
+    free(c->mean);
+    free(c->inverse);
+    free(c->w);
+    free(c->gram_w);
+    grams_close(&c->grams);
+    *c = (struct linear_classifier){0};
 }
+
+/* ---- its model ---------------------------------------------------------- */
 
 /* The name of a file without its folder and ".safetensors". */
 static void name_model(char name[64], const struct model *model)
@@ -54,443 +38,53 @@ static void name_model(char name[64], const struct model *model)
         *dot = '\0';
 }
 
-void head_name_model(struct head *head, const struct model *model)
+void linear_classifier_name_model(struct linear_classifier *c,
+                                  const struct model *model)
 {
-    model_fingerprint(model, &head->model);
-    name_model(head->model_name, model);
+    model_fingerprint(model, &c->model);
+    name_model(c->model_name, model);
 }
 
-/* ---- reading ------------------------------------------------------------ */
-
-static enum status read_metadata(const struct safetensors *file,
-                                 const char *key, const char **value)
-{
-    *value = safetensors_metadata(file, key);
-    return *value
-               ? OK
-               : fail(E_MODEL, "is no head: its metadata have no \"%s\"", key);
-}
-
-static enum status read_model(struct head *head, const struct safetensors *file)
-{
-    const char *hex, *name;
-    TRY(read_metadata(file, "fingerprint", &hex));
-    TRY(read_metadata(file, "model", &name));
-    for (size_t i = 0; i < sizeof head->model.bytes; i++) {
-        unsigned byte;
-        if (strspn(hex, "0123456789abcdef") != HEX_CHARS - 1 ||
-            sscanf(hex + 2 * i, "%2x", &byte) != 1)
-            return fail(E_MODEL, "the fingerprint is not %d hexadecimal digits",
-                        (int)HEX_CHARS - 1);
-        head->model.bytes[i] = (uint8_t)byte;
-    }
-    size_t n = 0;
-    for (; n < sizeof head->model_name - 1 && name[n]; n++)
-        head->model_name[n] = name[n] < ' ' || name[n] > '~' ? '?' : name[n];
-    return OK;
-}
-
-static enum status read_kind(struct head *head, const struct safetensors *file,
-                             bool *has_grams)
-{
-    const char *format, *features, *temperature;
-    char *end;
-    TRY(read_metadata(file, "format", &format));
-    if (strcmp(format, FORMAT) != 0)
-        return fail(E_MODEL, "is no head: its format is not " FORMAT);
-    TRY(read_metadata(file, "features", &features));
-    *has_grams = strcmp(features, FEATURES_GRAMS) == 0;
-    if (strcmp(features, FEATURES) != 0 && !*has_grams)
-        return fail(E_MODEL, "has features that this version does not know");
-    TRY(read_metadata(file, "temperature", &temperature));
-    head->temperature = strtod(temperature, &end);
-    if (*end || !(head->temperature > 0 && head->temperature < 1e6))
-        return fail(E_MODEL, "the temperature is not a number above 0");
-    return OK;
-}
-
-static enum status take_labels(struct head *head, const json_t *array)
-{
-    size_t n = json_array_size(array);
-    if (n < 2 || n > LABELS_MAX)
-        return fail(E_MODEL, "the labels are not an array of 2 to %d",
-                    LABELS_MAX);
-    head->labels = calloc(n, sizeof *head->labels);
-    if (!head->labels)
-        return fail_memory("the labels");
-    for (size_t i = 0; i < n; i++) {
-        const char *label = json_string_value(json_array_get(array, i));
-        if (!label)
-            return fail(E_MODEL, "a label is not a string");
-        if (label_check(label) != OK)
-            return E_MODEL;
-        if (i > 0 && strcmp(head->labels[i - 1], label) >= 0)
-            return fail(E_MODEL, "the labels are not sorted");
-        head->labels[i] = strdup(label);
-        if (!head->labels[i])
-            return fail_memory("the labels");
-        head->n_labels++;
-    }
-    return OK;
-}
-
-static enum status read_labels(struct head *head,
-                               const struct safetensors *file)
-{
-    const char *text;
-    TRY(read_metadata(file, "labels", &text));
-    json_t *array = json_loads(text, 0, NULL);
-    enum status status = take_labels(head, array);
-    json_decref(array);
-    return status;
-}
-
-/* The tensor of that name and shape; cols 0: of one dimension. */
-static enum status find_tensor(const struct safetensors *file, const char *name,
-                               enum dtype dtype, uint64_t rows, uint64_t cols,
-                               const struct tensor **tensor)
-{
-    const struct tensor *t = safetensors_find(file, name);
-    if (!t)
-        return fail(E_MODEL, "there is no tensor %s", name);
-    if (t->dtype != dtype || t->n_dims != (cols ? 2 : 1) ||
-        t->shape[0] != rows || (cols && t->shape[1] != cols)) {
-        char text[160];
-        return fail(E_MODEL,
-                    cols ? "%s is %s, expected %s [%" PRIu64 "][%" PRIu64 "]"
-                         : "%s is %s, expected %s [%" PRIu64 "]",
-                    name, tensor_describe(t, text), dtype_name(dtype), rows,
-                    cols);
-    }
-    *tensor = t;
-    return OK;
-}
-
-/* Finite floats into x: [n]. */
-static enum status read_floats(const struct safetensors *file, const char *name,
-                               int n, float *x)
-{
-    const struct tensor *t = NULL;
-    TRY(find_tensor(file, name, DTYPE_F32, (uint64_t)n, 0, &t));
-    const uint8_t *p = t->data;
-    for (int i = 0; i < n; i++, p += 4) {
-        uint32_t bits = (uint32_t)load_le(p, 4);
-        if ((bits & EXACT_ABS_MASK) >= EXACT_INF_BITS)
-            return fail(E_MODEL, "%s has a value that is not a finite number",
-                        name);
-        x[i] = exact_float(bits);
-    }
-    return OK;
-}
-
-static enum status allocate(struct head *head)
-{
-    size_t n = (size_t)head->n_features, k = (size_t)head->n_labels;
-    head->mean = calloc(n, sizeof(float));
-    head->inverse = calloc(n, sizeof(float));
-    head->w = calloc((n + 1) * k, sizeof(float));
-    return head->mean && head->inverse && head->w ? OK : fail_memory("a head");
-}
-
-/* w: [n][n_labels] from a tensor [n_labels][n] and the scales of its rows. */
-static enum status read_rows(const struct head *head,
-                             const struct safetensors *file,
-                             const char *scale_name,
-                             const struct tensor *weight, float *w)
-{
-    size_t n_labels = (size_t)head->n_labels, n = (size_t)weight->shape[1];
-    float *scale = calloc(n_labels, sizeof *scale);
-    if (!scale)
-        return fail_memory("a head");
-    enum status status = read_floats(file, scale_name, head->n_labels, scale);
-    const int8_t *q = weight->data;
-    for (size_t k = 0; status == OK && k < n_labels; k++) {
-        for (size_t i = 0; i < n; i++)
-            w[i * n_labels + k] = (float)q[k * n + i] * scale[k];
-    }
-    free(scale);
-    return status;
-}
-
-static enum status read_weights(struct head *head,
-                                const struct safetensors *file)
-{
-    const struct tensor *weight = safetensors_find(file, "weight");
-    size_t n_labels = (size_t)head->n_labels;
-    if (!weight || weight->n_dims != 2 || weight->shape[1] == 0 ||
-        weight->shape[1] > SUMS_LAYERS * D_INNER_MAX)
-        return fail(E_MODEL, "there is no tensor weight of two dimensions");
-    head->n_features = (int)weight->shape[1];
-    TRY(find_tensor(file, "weight", DTYPE_I8, n_labels, weight->shape[1],
-                    &weight));
-    TRY(allocate(head));
-    TRY(read_floats(file, "mean", head->n_features, head->mean));
-    TRY(read_floats(file, "inverse", head->n_features, head->inverse));
-    TRY(read_floats(file, "bias", head->n_labels,
-                    head->w + (size_t)head->n_features * n_labels));
-    return read_rows(head, file, "weight_scale", weight, head->w);
-}
-
-/* Rising, and each a slot. */
-static enum status read_slots(struct head *head, const struct safetensors *file)
-{
-    const struct tensor *t = NULL;
-    struct grams *grams = &head->grams;
-    TRY(find_tensor(file, "gram_slot", DTYPE_I32, (uint64_t)grams->n, 0, &t));
-    const uint8_t *p = t->data;
-    for (int i = 0; i < grams->n; i++, p += 4) {
-        grams->slots[i] = (uint32_t)load_le(p, 4);
-        if (grams->slots[i] >= GRAM_SLOTS ||
-            (i > 0 && grams->slots[i] <= grams->slots[i - 1]))
-            return fail(E_MODEL, "gram_slot does not rise to below %d",
-                        GRAM_SLOTS);
-    }
-    grams_index(grams);
-    return OK;
-}
-
-static enum status read_rarity(struct head *head,
-                               const struct safetensors *file)
-{
-    struct grams *grams = &head->grams;
-    TRY(read_floats(file, "gram_rarity", grams->n, grams->rarity));
-    for (int i = 0; i < grams->n; i++) {
-        if (grams->rarity[i] < 0 || grams->rarity[i] > RARITY_MAX)
-            return fail(E_MODEL, "gram_rarity has a value not from 0 to %g",
-                        (double)RARITY_MAX);
-    }
-    return OK;
-}
-
-static enum status read_grams(struct head *head, const struct safetensors *file)
-{
-    const struct tensor *t = safetensors_find(file, "gram_weight");
-    size_t n_labels = (size_t)head->n_labels;
-    if (!t || t->n_dims != 2 || t->shape[1] == 0 || t->shape[1] > GRAMS_MAX)
-        return fail(E_MODEL,
-                    "there is no tensor gram_weight of two dimensions, "
-                    "the second from 1 to %d",
-                    GRAMS_MAX);
-    TRY(find_tensor(file, "gram_weight", DTYPE_I8, n_labels, t->shape[1], &t));
-    TRY(grams_open(&head->grams, (int)t->shape[1]));
-    TRY(read_slots(head, file));
-    TRY(read_rarity(head, file));
-    head->gram_w =
-        calloc((size_t)head->grams.n * n_labels, sizeof *head->gram_w);
-    if (!head->gram_w)
-        return fail_memory("a head");
-    return read_rows(head, file, "gram_weight_scale", t, head->gram_w);
-}
-
-static enum status read_head(struct head *head, const struct safetensors *file)
-{
-    bool has_grams = false;
-    TRY(read_kind(head, file, &has_grams));
-    TRY(read_model(head, file));
-    TRY(read_labels(head, file));
-    TRY(read_weights(head, file));
-    return has_grams ? read_grams(head, file) : OK;
-}
-
-/* Closes file; the head is the caller's, or all zero after a failure. */
-static enum status finish(struct head *head, struct safetensors *file,
-                          const char *name)
-{
-    *head = (struct head){0};
-    enum status status = read_head(head, file);
-    safetensors_close(file);
-    if (status != OK) {
-        head_free(head);
-        return status_prefix(status, name);
-    }
-    return OK;
-}
-
-enum status head_open(struct head *head, const char *path)
-{
-    struct safetensors *file;
-    *head = (struct head){0};
-    TRY(safetensors_open(&file, path));
-    return finish(head, file, path);
-}
-
-enum status head_open_memory(struct head *head, const char *name,
-                             const void *bytes, size_t n)
-{
-    struct safetensors *file;
-    *head = (struct head){0};
-    TRY(safetensors_open_memory(&file, name, bytes, n));
-    return finish(head, file, name);
-}
-
-void head_free(struct head *head)
-{
-    for (int i = 0; head->labels && i < head->n_labels; i++)
-        free(head->labels[i]);
-    free(head->labels);
-    free(head->mean);
-    free(head->inverse);
-    free(head->w);
-    free(head->gram_w);
-    grams_close(&head->grams);
-    *head = (struct head){0};
-}
-
-enum status head_check_model(const struct head *head, const char *path,
-                             const struct model *model)
+enum status linear_classifier_check_model(const struct linear_classifier *c,
+                                          const char *path,
+                                          const struct model *model)
 {
     struct fingerprint own;
     char name[64];
     model_fingerprint(model, &own);
-    if (memcmp(&own, &head->model, sizeof own) != 0) {
+    if (memcmp(&own, &c->model, sizeof own) != 0) {
         name_model(name, model);
         return fail(E_MODEL,
                     "%s: a head for the model %s, whose fingerprint is not "
                     "that of %s",
-                    path, head->model_name, name);
+                    path, c->model_name, name);
     }
-    if ((size_t)head->n_features != sums_floats(&model->config))
+    if ((size_t)c->n_features != sums_floats(&model->config))
         return fail(E_MODEL, "%s: has %d features, the model gives %zu", path,
-                    head->n_features, sums_floats(&model->config));
+                    c->n_features, sums_floats(&model->config));
     return OK;
 }
 
-/* ---- writing ------------------------------------------------------------ */
+/* ---- its use ------------------------------------------------------------ */
 
-static char *print_labels(const struct head *head)
+void linear_classifier_standardise(const struct linear_classifier *c,
+                                   float *features, size_t n)
 {
-    json_t *array = json_array();
-    for (int i = 0; i < head->n_labels; i++)
-        json_array_append_new(
-            array,
-            json_stringn_nocheck(head->labels[i], strlen(head->labels[i])));
-    char *text = json_dumps(array, JSON_COMPACT | JSON_ENSURE_ASCII);
-    json_decref(array);
-    return text;
-}
-
-/* Weights in int8, as a file has them. */
-struct rows {
-    int8_t *q;    /* [n_labels][n] */
-    float *scale; /* [n_labels] */
-};
-
-static enum status quantise_rows(struct rows *rows, const float *w, int n_rows,
-                                 int n_labels)
-{
-    size_t n = (size_t)n_rows, k = (size_t)n_labels;
-    float *row = malloc((n + 1) * sizeof *row);
-    rows->q = malloc(n * k + 1);
-    rows->scale = malloc(k * sizeof *rows->scale);
-    bool is_done = row && rows->q && rows->scale;
-    for (size_t j = 0; is_done && j < k; j++) {
-        for (size_t i = 0; i < n; i++)
-            row[i] = w[i * k + j];
-        quantise_row(rows->q + j * n, rows->scale + j, row, n_rows);
-    }
-    free(row);
-    return is_done ? OK : fail_memory("a head");
-}
-
-static void free_rows(struct rows *rows)
-{
-    free(rows->q);
-    free(rows->scale);
-}
-
-/* A tensor of one dimension, or of two where cols is not 0. */
-static struct tensor describe(const char *name, enum dtype dtype,
-                              const void *data, int rows, int cols)
-{
-    return (struct tensor){.name = name,
-                           .dtype = dtype,
-                           .n_dims = cols > 0 ? 2 : 1,
-                           .shape = {(uint64_t)rows, (uint64_t)cols},
-                           .data = data};
-}
-
-/* slots: as bytes, the lowest first. */
-static enum status write_head(const struct head *head, const char *path,
-                              const char *labels, const struct rows *weights,
-                              const struct rows *grams, const uint8_t *slots)
-{
-    char fingerprint[HEX_CHARS], temperature[32];
-    int n = head->n_features, k = head->n_labels, m = head->grams.n;
-    print_fingerprint(fingerprint, &head->model);
-    snprintf(temperature, sizeof temperature, "%.6g", head->temperature);
-    const struct metadata metadata[] = {
-        {"format", FORMAT},
-        {"features", m > 0 ? FEATURES_GRAMS : FEATURES},
-        {"model", head->model_name},
-        {"fingerprint", fingerprint},
-        {"temperature", temperature},
-        {"labels", labels},
-    };
-    const struct tensor tensors[N_TENSORS + N_GRAM_TENSORS] = {
-        describe("mean", DTYPE_F32, head->mean, n, 0),
-        describe("inverse", DTYPE_F32, head->inverse, n, 0),
-        describe("weight_scale", DTYPE_F32, weights->scale, k, 0),
-        describe("bias", DTYPE_F32, head->w + (size_t)n * (size_t)k, k, 0),
-        describe("weight", DTYPE_I8, weights->q, k, n),
-        describe("gram_slot", DTYPE_I32, slots, m, 0),
-        describe("gram_rarity", DTYPE_F32, head->grams.rarity, m, 0),
-        describe("gram_weight_scale", DTYPE_F32, grams->scale, k, 0),
-        describe("gram_weight", DTYPE_I8, grams->q, k, m),
-    };
-    const struct safetensors_content content = {
-        metadata, sizeof metadata / sizeof metadata[0], tensors,
-        N_TENSORS + (m > 0 ? N_GRAM_TENSORS : 0)};
-    return safetensors_write(path, &content);
-}
-
-static uint8_t *print_slots(const struct grams *grams)
-{
-    uint8_t *bytes = malloc(4 * (size_t)grams->n + 1);
-    for (int i = 0; bytes && i < grams->n; i++)
-        store_le(bytes + 4 * i, grams->slots[i], 4);
-    return bytes;
-}
-
-enum status head_save(const struct head *head, const char *path)
-{
-    struct rows weights = {0}, grams = {0};
-    char *labels = print_labels(head);
-    uint8_t *slots = print_slots(&head->grams);
-    enum status status = labels && slots ? OK : fail_memory("a head");
-    if (status == OK)
-        status =
-            quantise_rows(&weights, head->w, head->n_features, head->n_labels);
-    if (status == OK)
-        status =
-            quantise_rows(&grams, head->gram_w, head->grams.n, head->n_labels);
-    if (status == OK)
-        status = write_head(head, path, labels, &weights, &grams, slots);
-    free_rows(&weights);
-    free_rows(&grams);
-    free(slots);
-    free(labels);
-    return status;
-}
-
-/* ---- use ---------------------------------------------------------------- */
-
-void head_standardise(const struct head *head, float *features, size_t n)
-{
-    size_t n_features = (size_t)head->n_features;
+    size_t n_features = (size_t)c->n_features;
     for (size_t i = 0; i < n * n_features; i++) {
         size_t j = i % n_features;
-        features[i] = (features[i] - head->mean[j]) * head->inverse[j];
+        features[i] = (features[i] - c->mean[j]) * c->inverse[j];
     }
 }
 
-void head_classify(const struct head *head, float *logits, float *features,
-                   const struct sparse *grams, size_t begin, size_t end)
+void linear_classifier_compute(const struct linear_classifier *c, float *logits,
+                               float *features, const struct sparse *grams,
+                               size_t begin, size_t end)
 {
-    float *to = logits + begin * (size_t)head->n_labels;
-    float *x = features + begin * (size_t)head->n_features;
-    head_standardise(head, x, end - begin);
-    regression_logits(to, x, head->w, end - begin, head->n_features,
-                      head->n_labels);
-    if (head->grams.n > 0)
-        sparse_add_product(to, grams, begin, end, head->gram_w, head->n_labels);
+    float *to = logits + begin * (size_t)c->n_labels;
+    float *x = features + begin * (size_t)c->n_features;
+    linear_classifier_standardise(c, x, end - begin);
+    regression_logits(to, x, c->w, end - begin, c->n_features, c->n_labels);
+    if (c->grams.n > 0)
+        sparse_add_product(to, grams, begin, end, c->gram_w, c->n_labels);
 }

@@ -11,6 +11,8 @@ libmambyte_a_SOURCES += \
   src/classify/example_sets.h \
   src/classify/examples.c \
   src/classify/examples.h \
+  src/classify/feature_table.c \
+  src/classify/feature_table.h \
   src/classify/gram_choice.c \
   src/classify/gram_choice.h \
   src/classify/grams.c \
@@ -19,13 +21,15 @@ libmambyte_a_SOURCES += \
   src/classify/lbfgs.h \
   src/classify/linear_classifier.c \
   src/classify/linear_classifier.h \
+  src/classify/linear_classifier_file.c \
+  src/classify/linear_classifier_file.h \
+  src/classify/linear_fit.c \
+  src/classify/linear_fit.h \
   src/classify/record_reader.c \
   src/classify/record_reader.h \
   src/classify/regression.c \
   src/classify/regression.h \
   src/classify/sparse.c \
   src/classify/sparse.h \
-  src/classify/table.c \
-  src/classify/table.h \
-  src/classify/train_head.c \
-  src/classify/train_head.h
+  src/classify/train_classifier.c \
+  src/classify/train_classifier.h

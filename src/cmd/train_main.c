@@ -5,7 +5,7 @@
  */
 #include "base/byteio.h"
 #include "base/message.h"
-#include "classify/train_head.h"
+#include "classify/train_classifier.h"
 #include "cmd/program.h"
 #include "cmd/train_options.h"
 #include "train/train.h"
@@ -21,8 +21,9 @@ static enum status run(int argc, char **argv)
     if (command.wants_version)
         return train_options_print_version(&output);
     message_set(command.verbosity, command.progress);
-    return command.head.examples ? train_head(&command.head, &output)
-                                 : train(&command.train, &output);
+    return command.classifier.examples
+               ? train_classifier(&command.classifier, &output)
+               : train(&command.train, &output);
 }
 
 int main(int argc, char **argv)

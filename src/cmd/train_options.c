@@ -100,17 +100,17 @@ static const struct option_row rows[] = {
     {.help = "A classifier, in place of a model"},
     {.name = "head",
      .argument = "LABELS",
-     INTO_TEXT(AT(head.examples)),
+     INTO_TEXT(AT(classifier.examples)),
      .help = "train a head for mambyte --classify from lines of\n"
              "LABEL, a tab and TEXT, or __label__LABEL TEXT"},
     {.name = "test",
      .argument = "LABELS",
-     INTO_TEXT(AT(head.test)),
+     INTO_TEXT(AT(classifier.test)),
      .help = "report on these records, not on a tenth held out"},
     {.letter = 'm',
      .name = "model",
      .argument = "FILE|NAME",
-     INTO_TEXT(AT(head.model)),
+     INTO_TEXT(AT(classifier.model)),
      .help = "the model of the head; also MAMBYTE_MODEL"},
 
     {.help = "Length of the run (by default as many bytes as there are)"},
@@ -237,8 +237,8 @@ static const struct option_table table = {
 /* ---- parsing ------------------------------------------------------------ */
 
 /* Options of the training of models do not go with --head. */
-static enum status check_head(const struct train_command *command,
-                              const bool *given)
+static enum status check_classifier(const struct train_command *command,
+                                    const bool *given)
 {
     static const char *const known[] = {
         "output",  "head",  "test",    "model",    "device",
@@ -251,7 +251,7 @@ static enum status check_head(const struct train_command *command,
         if (j == n)
             return fail(E_USAGE, "--%s does not go with --head", rows[i].name);
     }
-    if (!command->head.output)
+    if (!command->classifier.output)
         return fail(E_USAGE, "--output needs a FILE for the head");
     if (command->train.n_operands > 0)
         return fail(E_USAGE, "there is nothing to do with '%s'",
@@ -262,9 +262,9 @@ static enum status check_head(const struct train_command *command,
 static enum status check_model(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
-    if (command->head.test || command->head.model)
+    if (command->classifier.test || command->classifier.model)
         return fail(E_USAGE, "--%s needs --head",
-                    command->head.test ? "test" : "model");
+                    command->classifier.test ? "test" : "model");
     if (o->n_operands == 0)
         return fail(E_USAGE, "there is no FILE to learn from");
     if (!o->output)
@@ -321,13 +321,13 @@ enum status train_options_parse(struct train_command *command, int argc,
         return OK;
     command->train.operands = (const char *const *)argv + first;
     command->train.n_operands = argc - first;
-    if (!command->head.examples)
+    if (!command->classifier.examples)
         return check_model(command);
-    command->head.output = command->train.output;
-    command->head.engine = command->train.engine;
-    if (!command->head.model)
-        command->head.model = options_environment_model();
-    return check_head(command, given);
+    command->classifier.output = command->train.output;
+    command->classifier.engine = command->train.engine;
+    if (!command->classifier.model)
+        command->classifier.model = options_environment_model();
+    return check_classifier(command, given);
 }
 
 enum status train_options_print_help(struct sink *sink)

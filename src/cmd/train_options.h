@@ -10,12 +10,12 @@
 #include "base/byteio.h"
 #include "base/message.h"
 #include "base/status.h"
-#include "classify/train_head.h"
+#include "classify/train_classifier.h"
 #include "train/train.h"
 
 struct train_command {
     struct train_options train;
-    struct head_options head; /* head.examples: it is trained, not a model  */
+    struct classifier_options classifier; /* with examples: train it */
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

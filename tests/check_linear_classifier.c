@@ -1,5 +1,5 @@
-/* check_head.c -- a head comes back from its file, and no other file is
- * taken for one.
+/* check_linear_classifier.c -- a linear classifier comes back from its file,
+ * and no other file is taken for one.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +10,7 @@
 
 #include "classify/example_sets.h"
 #include "classify/examples.h"
-#include "classify/linear_classifier.h"
+#include "classify/linear_classifier_file.h"
 #include "classify/regression.h"
 #include "engine/engine.h"
 #include "tiny_model.h"
@@ -20,8 +20,8 @@
 enum { N_LABELS = 3, N_MAX = 512, N_GRAMS = 40 };
 
 static struct tiny_model tiny;
-static struct head head;
-static char path[] = "check_head.XXXXXX";
+static struct linear_classifier linear;
+static char path[] = "check_linear_classifier.XXXXXX";
 static char *labels[] = {"a b", "code:c", "\xc3\xa9"};
 
 static void set_up(void)
@@ -35,14 +35,14 @@ static void set_up(void)
     ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
     int n = (int)sums_floats(&tiny.model->config);
     ck_assert_int_le(n, N_MAX);
-    head = (struct head){.labels = labels,
-                         .n_labels = N_LABELS,
-                         .n_features = n,
-                         .mean = mean,
-                         .inverse = inverse,
-                         .w = w,
-                         .gram_w = gram_w,
-                         .temperature = 1.25};
+    linear = (struct linear_classifier){.labels = labels,
+                                        .n_labels = N_LABELS,
+                                        .n_features = n,
+                                        .mean = mean,
+                                        .inverse = inverse,
+                                        .w = w,
+                                        .gram_w = gram_w,
+                                        .temperature = 1.25};
     for (int i = 0; i < n; i++) {
         mean[i] = (float)(i % 7) * 0.25f;
         inverse[i] = 1 + (float)(i % 3);
@@ -53,46 +53,47 @@ static void set_up(void)
         w[k] = 127; /* so that the scale is 1 and nothing is rounded */
         w[n * N_LABELS + k] = 0.1f * (float)k;
     }
-    ck_assert_int_eq(grams_open(&head.grams, N_GRAMS), OK);
+    ck_assert_int_eq(grams_open(&linear.grams, N_GRAMS), OK);
     for (int i = 0; i < N_GRAMS; i++) {
-        head.grams.slots[i] = (uint32_t)(i * 417733 + 5);
-        head.grams.rarity[i] = 1 + (float)(i % 4) * 0.5f;
+        linear.grams.slots[i] = (uint32_t)(i * 417733 + 5);
+        linear.grams.rarity[i] = 1 + (float)(i % 4) * 0.5f;
         for (int k = 0; k < N_LABELS; k++)
             gram_w[i * N_LABELS + k] =
                 i == 0 ? 127 : (float)(((i + k) * 53) % 255 - 127);
     }
-    head_name_model(&head, tiny.model);
+    linear_classifier_name_model(&linear, tiny.model);
 }
 
 static void tear_down(void)
 {
     tiny_model_close(&tiny);
-    grams_close(&head.grams);
+    grams_close(&linear.grams);
     unlink(path);
     strcpy(strrchr(path, '.'), ".XXXXXX");
 }
 
-START_TEST(a_head_comes_back)
+START_TEST(a_classifier_comes_back)
 {
-    struct head back;
-    size_t n = (size_t)head.n_features;
-    ck_assert_int_eq(head_save(&head, path), OK);
-    ck_assert_int_eq(head_open(&back, path), OK);
+    struct linear_classifier back;
+    size_t n = (size_t)linear.n_features;
+    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
+    ck_assert_int_eq(linear_classifier_load(&back, path), OK);
     ck_assert_int_eq(back.n_labels, N_LABELS);
     for (int k = 0; k < N_LABELS; k++)
         ck_assert_str_eq(back.labels[k], labels[k]);
-    ck_assert_int_eq(back.n_features, head.n_features);
+    ck_assert_int_eq(back.n_features, linear.n_features);
     ck_assert_double_eq(back.temperature, 1.25);
-    ck_assert_mem_eq(back.mean, head.mean, n * sizeof(float));
-    ck_assert_mem_eq(back.inverse, head.inverse, n * sizeof(float));
-    ck_assert_mem_eq(back.w, head.w, (n + 1) * N_LABELS * sizeof(float));
+    ck_assert_mem_eq(back.mean, linear.mean, n * sizeof(float));
+    ck_assert_mem_eq(back.inverse, linear.inverse, n * sizeof(float));
+    ck_assert_mem_eq(back.w, linear.w, (n + 1) * N_LABELS * sizeof(float));
     ck_assert_int_eq(back.grams.n, N_GRAMS);
-    ck_assert_mem_eq(back.grams.slots, head.grams.slots, N_GRAMS * 4);
-    ck_assert_mem_eq(back.grams.rarity, head.grams.rarity, N_GRAMS * 4);
-    ck_assert_mem_eq(back.gram_w, head.gram_w,
+    ck_assert_mem_eq(back.grams.slots, linear.grams.slots, N_GRAMS * 4);
+    ck_assert_mem_eq(back.grams.rarity, linear.grams.rarity, N_GRAMS * 4);
+    ck_assert_mem_eq(back.gram_w, linear.gram_w,
                      N_GRAMS * N_LABELS * sizeof(float));
-    ck_assert_int_eq(head_check_model(&back, path, tiny.model), OK);
-    head_free(&back);
+    ck_assert_int_eq(linear_classifier_check_model(&back, path, tiny.model),
+                     OK);
+    linear_classifier_free(&back);
 }
 END_TEST
 
@@ -107,27 +108,27 @@ static void add_rows(struct sparse *rows, uint32_t begin, uint32_t end)
     }
 }
 
-START_TEST(a_head_may_have_no_grams)
+START_TEST(a_classifier_may_have_no_grams)
 {
-    struct head back, plain = head;
+    struct linear_classifier back, plain = linear;
     float logits[2][N_LABELS], *x = calloc(N_MAX, sizeof *x);
     plain.grams = (struct grams){0};
     plain.gram_w = NULL;
-    ck_assert_int_eq(head_save(&plain, path), OK);
-    ck_assert_int_eq(head_open(&back, path), OK);
+    ck_assert_int_eq(linear_classifier_save(&plain, path), OK);
+    ck_assert_int_eq(linear_classifier_load(&back, path), OK);
     ck_assert_int_eq(back.grams.n, 0);
-    head_classify(&plain, logits[0], x, NULL, 0, 1);
+    linear_classifier_compute(&plain, logits[0], x, NULL, 0, 1);
     memset(x, 0, N_MAX * sizeof *x);
-    head_classify(&back, logits[1], x, NULL, 0, 1);
+    linear_classifier_compute(&back, logits[1], x, NULL, 0, 1);
     ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
-    head_free(&back);
+    linear_classifier_free(&back);
     free(x);
 }
 END_TEST
 
 START_TEST(records_do_not_disturb_each_other)
 {
-    size_t n = (size_t)head.n_features;
+    size_t n = (size_t)linear.n_features;
     float *x = malloc(9 * n * sizeof *x), *alone = malloc(n * sizeof *alone);
     float together[9 * N_LABELS], one[N_LABELS];
     for (size_t i = 0; i < 9 * n; i++)
@@ -136,8 +137,8 @@ START_TEST(records_do_not_disturb_each_other)
     struct sparse grams = {0}, grams_alone = {0};
     add_rows(&grams, 0, 9);
     add_rows(&grams_alone, 5, 6);
-    head_classify(&head, together, x, &grams, 0, 9);
-    head_classify(&head, one, alone, &grams_alone, 0, 1);
+    linear_classifier_compute(&linear, together, x, &grams, 0, 9);
+    linear_classifier_compute(&linear, one, alone, &grams_alone, 0, 1);
     ck_assert_mem_eq(together + 5 * N_LABELS, one, sizeof one);
     sparse_free(&grams);
     sparse_free(&grams_alone);
@@ -146,12 +147,13 @@ START_TEST(records_do_not_disturb_each_other)
 }
 END_TEST
 
-START_TEST(the_head_of_another_model_is_refused)
+START_TEST(that_of_another_model_is_refused)
 {
     struct tiny_model other;
     struct tiny_spec spec = tiny_spec_make(32, 2, 2);
     ck_assert_int_eq(tiny_model_open(&other, &spec), OK);
-    ck_assert_int_eq(head_check_model(&head, "x.head", other.model), E_MODEL);
+    ck_assert_int_eq(
+        linear_classifier_check_model(&linear, "x.head", other.model), E_MODEL);
     ck_assert_ptr_nonnull(strstr(status_message(), "x.head: a head for"));
     tiny_model_close(&other);
 }
@@ -178,15 +180,16 @@ static struct file read_file(void)
 /* The same with text replaced by another as long; says sentence then. */
 static void refuses(const char *text, const char *other, const char *sentence)
 {
-    struct head bad;
-    ck_assert_int_eq(head_save(&head, path), OK);
+    struct linear_classifier bad;
+    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
     struct file file = read_file();
     ck_assert_uint_eq(strlen(text), strlen(other));
     uint8_t *at = memmem(file.bytes, file.n, text, strlen(text));
     ck_assert_ptr_nonnull(at);
     memcpy(at, other, strlen(other));
-    ck_assert_int_eq(head_open_memory(&bad, "bad", file.bytes, file.n),
-                     E_MODEL);
+    ck_assert_int_eq(
+        linear_classifier_load_memory(&bad, "bad", file.bytes, file.n),
+        E_MODEL);
     ck_assert_ptr_null(bad.labels);
     ck_assert_msg(strstr(status_message(), sentence) != NULL, "%s",
                   status_message());
@@ -194,7 +197,7 @@ static void refuses(const char *text, const char *other, const char *sentence)
 
 START_TEST(other_files_are_refused)
 {
-    struct head bad;
+    struct linear_classifier bad;
     refuses("mambyte-head", "mambyte-heap", "bad: is no head");
     refuses("\"format\"", "\"formal\"", "no \"format\"");
     refuses("mean of y", "mean of z", "features");
@@ -209,26 +212,27 @@ START_TEST(other_files_are_refused)
     refuses("\"gram_slot\"", "\"gram_shot\"", "no tensor gram_slot");
     refuses("\"gram_weight\"", "\"gram_wait::\"", "no tensor gram_weight");
     refuses("\"gram_rarity\"", "\"gram_parity\"", "no tensor gram_rarity");
-    ck_assert_int_eq(head_open_memory(&bad, "tiny", tiny.bytes,
+    ck_assert_int_eq(
+        linear_classifier_load_memory(&bad, "tiny", tiny.bytes,
                                       safetensors_file_size(tiny.model->file)),
-                     E_MODEL);
+        E_MODEL);
     ck_assert_ptr_nonnull(strstr(status_message(), "tiny: is no head"));
-    ck_assert_int_eq(head_open(&bad, "/no/such.head"), E_IO);
+    ck_assert_int_eq(linear_classifier_load(&bad, "/no/such.head"), E_IO);
 }
 END_TEST
 
 START_TEST(what_is_no_number_is_refused)
 {
-    struct head bad;
-    float *const places[] = {&head.mean[3], &head.inverse[0],
-                             &head.w[head.n_features * N_LABELS + 1],
-                             &head.grams.rarity[7]};
+    struct linear_classifier bad;
+    float *const places[] = {&linear.mean[3], &linear.inverse[0],
+                             &linear.w[linear.n_features * N_LABELS + 1],
+                             &linear.grams.rarity[7]};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         float kept = *places[i];
         *places[i] = i == 1 ? INFINITY : NAN;
-        ck_assert_int_eq(head_save(&head, path), OK);
+        ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
         *places[i] = kept;
-        ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+        ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
         ck_assert_ptr_nonnull(strstr(status_message(), "finite number"));
     }
 }
@@ -236,19 +240,19 @@ END_TEST
 
 START_TEST(grams_that_are_none_are_refused)
 {
-    struct head bad;
-    const uint32_t slots[] = {GRAM_SLOTS, head.grams.slots[20], 0};
+    struct linear_classifier bad;
+    const uint32_t slots[] = {GRAM_SLOTS, linear.grams.slots[20], 0};
     for (size_t i = 0; i < 3; i++) {
-        uint32_t kept = head.grams.slots[21];
-        head.grams.slots[21] = slots[i];
-        ck_assert_int_eq(head_save(&head, path), OK);
-        head.grams.slots[21] = kept;
-        ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+        uint32_t kept = linear.grams.slots[21];
+        linear.grams.slots[21] = slots[i];
+        ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
+        linear.grams.slots[21] = kept;
+        ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
         ck_assert_ptr_nonnull(strstr(status_message(), "gram_slot does not"));
     }
-    head.grams.rarity[3] = -1;
-    ck_assert_int_eq(head_save(&head, path), OK);
-    ck_assert_int_eq(head_open(&bad, path), E_MODEL);
+    linear.grams.rarity[3] = -1;
+    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
+    ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
     ck_assert_ptr_nonnull(strstr(status_message(), "gram_rarity has a value"));
 }
 END_TEST
@@ -335,14 +339,14 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("head");
+    Suite *suite = suite_create("linear_classifier");
     TCase *tests = tcase_create("tests");
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, a_head_comes_back);
-    tcase_add_test(tests, a_head_may_have_no_grams);
+    tcase_add_test(tests, a_classifier_comes_back);
+    tcase_add_test(tests, a_classifier_may_have_no_grams);
     tcase_add_test(tests, records_do_not_disturb_each_other);
-    tcase_add_test(tests, the_head_of_another_model_is_refused);
+    tcase_add_test(tests, that_of_another_model_is_refused);
     tcase_add_test(tests, other_files_are_refused);
     tcase_add_test(tests, what_is_no_number_is_refused);
     tcase_add_test(tests, grams_that_are_none_are_refused);

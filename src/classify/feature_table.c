@@ -1,8 +1,8 @@
-/* table.c -- what a classifier is given of labelled records.
+/* feature_table.c -- the features and grams of examples.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "classify/table.h"
+#include "classify/feature_table.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 /* Examples that are being read into a table. */
 struct filling {
-    struct table *table;
+    struct feature_table *table;
     struct record_reader *reader;
     const char *path;
     size_t n; /* that were taken */
@@ -35,7 +35,8 @@ static enum status take_aside(void *context)
     return OK;
 }
 
-static enum status allocate(struct table *table, const struct examples *e)
+static enum status allocate(struct feature_table *table,
+                            const struct examples *e)
 {
     table->n = e->n;
     table->x = malloc(e->n * table->n_features * sizeof *table->x);
@@ -50,19 +51,20 @@ static enum status allocate(struct table *table, const struct examples *e)
     return OK;
 }
 
-enum status table_read(struct table *table, const struct examples *examples,
-                       struct record_reader *reader, const char *path)
+enum status feature_table_read(struct feature_table *table,
+                               const struct examples *examples,
+                               struct record_reader *reader, const char *path)
 {
-    *table = (struct table){
+    *table = (struct feature_table){
         .n_features = sums_floats(&reader->records.engine->model->config)};
     TRY(allocate(table, examples));
     struct filling filling = {.table = table, .reader = reader, .path = path};
     return record_reader_read(reader, examples, take_aside, &filling);
 }
 
-enum status table_read_grams(struct table *table,
-                             const struct examples *examples,
-                             struct grams *grams)
+enum status feature_table_read_grams(struct feature_table *table,
+                                     const struct examples *examples,
+                                     struct grams *grams)
 {
     struct gram_bag bag = {0};
     enum status status = OK;
@@ -80,17 +82,18 @@ enum status table_read_grams(struct table *table,
     return status;
 }
 
-void table_free(struct table *table)
+void feature_table_free(struct feature_table *table)
 {
     free(table->x);
     free(table->labels);
     free(table->weights);
     sparse_free(&table->grams);
-    *table = (struct table){0};
+    *table = (struct feature_table){0};
 }
 
 /* Sums over whole records, [n_features] each; how many there are. */
-static double add_up(const struct table *table, double *sums, double *squares)
+static double add_up(const struct feature_table *table, double *sums,
+                     double *squares)
 {
     size_t size = table->n_features, n = 0;
     for (size_t i = 0; i < table->n; i++) {
@@ -106,8 +109,8 @@ static double add_up(const struct table *table, double *sums, double *squares)
     return (double)n;
 }
 
-enum status table_measure(const struct table *table, float *mean,
-                          float *inverse)
+enum status feature_table_measure(const struct feature_table *table,
+                                  float *mean, float *inverse)
 {
     size_t size = table->n_features;
     double *sums = calloc(2 * size, sizeof *sums);

@@ -1,0 +1,40 @@
+/* feature_table.h -- the features and grams of examples.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_FEATURE_TABLE_H
+#define MAMBYTE_FEATURE_TABLE_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+#include "classify/examples.h"
+#include "classify/grams.h"
+#include "classify/sparse.h"
+#include "classify/record_reader.h"
+
+struct feature_table {
+    float *x;            /* [n][n_features] */
+    struct sparse grams; /* [n] rows, of feature_table_read_grams */
+    int *labels;         /* [n] */
+    float *weights;      /* [n] */
+    size_t n, n_features;
+};
+
+/* Reads the examples, which come from path, by the model. */
+enum status feature_table_read(struct feature_table *table,
+                               const struct examples *examples,
+                               struct record_reader *reader, const char *path);
+
+/* Their grams, in place of those that the table had. */
+enum status feature_table_read_grams(struct feature_table *table,
+                                     const struct examples *examples,
+                                     struct grams *grams);
+void feature_table_free(struct feature_table *table);
+
+/* The mean of each feature over whole records, and 1 over its spread, or 0
+ * where it has next to none: [n_features] each. */
+enum status feature_table_measure(const struct feature_table *table,
+                                  float *mean, float *inverse);
+
+#endif

@@ -1,0 +1,427 @@
+/* linear_classifier_file.c -- a linear classifier, to and from a file.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "classify/linear_classifier_file.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/exact.h"
+#include "base/little_endian.h"
+#include "classify/examples.h"
+#include "engine/engine.h"
+#include "model/quantise.h"
+#include "model/safetensors.h"
+#include "model/safetensors_write.h"
+
+#define FORMAT "mambyte-head"
+
+/* Versions of what the features are: without grams, and with. */
+#define FEATURES       "mean of y"
+#define FEATURES_GRAMS "mean of y, grams"
+
+#define RARITY_MAX 1e6f /* no count of records comes near */
+
+enum {
+    HEX_CHARS = 2 * sizeof(struct fingerprint) + 1,
+    N_TENSORS = 5,
+    N_GRAM_TENSORS = 4
+};
+
+/* ---- text --------------------------------------------------------------- */
+
+static void print_fingerprint(char hex[HEX_CHARS],
+                              const struct fingerprint *fingerprint)
+{
+    for (size_t i = 0; i < sizeof fingerprint->bytes; i++)
+        snprintf(hex + 2 * i, 3, "%02x", fingerprint->bytes[i]);
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+static enum status read_metadata(const struct safetensors *file,
+                                 const char *key, const char **value)
+{
+    *value = safetensors_metadata(file, key);
+    return *value
+               ? OK
+               : fail(E_MODEL, "is no head: its metadata have no \"%s\"", key);
+}
+
+static enum status read_model(struct linear_classifier *c,
+                              const struct safetensors *file)
+{
+    const char *hex, *name;
+    TRY(read_metadata(file, "fingerprint", &hex));
+    TRY(read_metadata(file, "model", &name));
+    for (size_t i = 0; i < sizeof c->model.bytes; i++) {
+        unsigned byte;
+        if (strspn(hex, "0123456789abcdef") != HEX_CHARS - 1 ||
+            sscanf(hex + 2 * i, "%2x", &byte) != 1)
+            return fail(E_MODEL, "the fingerprint is not %d hexadecimal digits",
+                        (int)HEX_CHARS - 1);
+        c->model.bytes[i] = (uint8_t)byte;
+    }
+    size_t n = 0;
+    for (; n < sizeof c->model_name - 1 && name[n]; n++)
+        c->model_name[n] = name[n] < ' ' || name[n] > '~' ? '?' : name[n];
+    return OK;
+}
+
+static enum status read_kind(struct linear_classifier *c,
+                             const struct safetensors *file, bool *has_grams)
+{
+    const char *format, *features, *temperature;
+    char *end;
+    TRY(read_metadata(file, "format", &format));
+    if (strcmp(format, FORMAT) != 0)
+        return fail(E_MODEL, "is no head: its format is not " FORMAT);
+    TRY(read_metadata(file, "features", &features));
+    *has_grams = strcmp(features, FEATURES_GRAMS) == 0;
+    if (strcmp(features, FEATURES) != 0 && !*has_grams)
+        return fail(E_MODEL, "has features that this version does not know");
+    TRY(read_metadata(file, "temperature", &temperature));
+    c->temperature = strtod(temperature, &end);
+    if (*end || !(c->temperature > 0 && c->temperature < 1e6))
+        return fail(E_MODEL, "the temperature is not a number above 0");
+    return OK;
+}
+
+static enum status take_labels(struct linear_classifier *c, const json_t *array)
+{
+    size_t n = json_array_size(array);
+    if (n < 2 || n > LABELS_MAX)
+        return fail(E_MODEL, "the labels are not an array of 2 to %d",
+                    LABELS_MAX);
+    c->labels = calloc(n, sizeof *c->labels);
+    if (!c->labels)
+        return fail_memory("the labels");
+    for (size_t i = 0; i < n; i++) {
+        const char *label = json_string_value(json_array_get(array, i));
+        if (!label)
+            return fail(E_MODEL, "a label is not a string");
+        if (label_check(label) != OK)
+            return E_MODEL;
+        if (i > 0 && strcmp(c->labels[i - 1], label) >= 0)
+            return fail(E_MODEL, "the labels are not sorted");
+        c->labels[i] = strdup(label);
+        if (!c->labels[i])
+            return fail_memory("the labels");
+        c->n_labels++;
+    }
+    return OK;
+}
+
+static enum status read_labels(struct linear_classifier *c,
+                               const struct safetensors *file)
+{
+    const char *text;
+    TRY(read_metadata(file, "labels", &text));
+    json_t *array = json_loads(text, 0, NULL);
+    enum status status = take_labels(c, array);
+    json_decref(array);
+    return status;
+}
+
+/* The tensor of that name and shape; cols 0: of one dimension. */
+static enum status find_tensor(const struct safetensors *file, const char *name,
+                               enum dtype dtype, uint64_t rows, uint64_t cols,
+                               const struct tensor **tensor)
+{
+    const struct tensor *t = safetensors_find(file, name);
+    if (!t)
+        return fail(E_MODEL, "there is no tensor %s", name);
+    if (t->dtype != dtype || t->n_dims != (cols ? 2 : 1) ||
+        t->shape[0] != rows || (cols && t->shape[1] != cols)) {
+        char text[160];
+        return fail(E_MODEL,
+                    cols ? "%s is %s, expected %s [%" PRIu64 "][%" PRIu64 "]"
+                         : "%s is %s, expected %s [%" PRIu64 "]",
+                    name, tensor_describe(t, text), dtype_name(dtype), rows,
+                    cols);
+    }
+    *tensor = t;
+    return OK;
+}
+
+/* Finite floats into x: [n]. */
+static enum status read_floats(const struct safetensors *file, const char *name,
+                               int n, float *x)
+{
+    const struct tensor *t = NULL;
+    TRY(find_tensor(file, name, DTYPE_F32, (uint64_t)n, 0, &t));
+    const uint8_t *p = t->data;
+    for (int i = 0; i < n; i++, p += 4) {
+        uint32_t bits = (uint32_t)load_le(p, 4);
+        if ((bits & EXACT_ABS_MASK) >= EXACT_INF_BITS)
+            return fail(E_MODEL, "%s has a value that is not a finite number",
+                        name);
+        x[i] = exact_float(bits);
+    }
+    return OK;
+}
+
+static enum status allocate(struct linear_classifier *c)
+{
+    size_t n = (size_t)c->n_features, k = (size_t)c->n_labels;
+    c->mean = calloc(n, sizeof(float));
+    c->inverse = calloc(n, sizeof(float));
+    c->w = calloc((n + 1) * k, sizeof(float));
+    return c->mean && c->inverse && c->w ? OK : fail_memory("a head");
+}
+
+/* w: [n][n_labels], from a tensor [n_labels][n] and the scales of its rows. */
+static enum status read_matrix(const struct linear_classifier *c,
+                               const struct safetensors *file,
+                               const char *scale_name,
+                               const struct tensor *weight, float *w)
+{
+    size_t n_labels = (size_t)c->n_labels, n = (size_t)weight->shape[1];
+    float *scale = calloc(n_labels, sizeof *scale);
+    if (!scale)
+        return fail_memory("a head");
+    enum status status = read_floats(file, scale_name, c->n_labels, scale);
+    const int8_t *q = weight->data;
+    for (size_t k = 0; status == OK && k < n_labels; k++) {
+        for (size_t i = 0; i < n; i++)
+            w[i * n_labels + k] = (float)q[k * n + i] * scale[k];
+    }
+    free(scale);
+    return status;
+}
+
+static enum status read_weights(struct linear_classifier *c,
+                                const struct safetensors *file)
+{
+    const struct tensor *weight = safetensors_find(file, "weight");
+    size_t n_labels = (size_t)c->n_labels;
+    if (!weight || weight->n_dims != 2 || weight->shape[1] == 0 ||
+        weight->shape[1] > SUMS_LAYERS * D_INNER_MAX)
+        return fail(E_MODEL, "there is no tensor weight of two dimensions");
+    c->n_features = (int)weight->shape[1];
+    TRY(find_tensor(file, "weight", DTYPE_I8, n_labels, weight->shape[1],
+                    &weight));
+    TRY(allocate(c));
+    TRY(read_floats(file, "mean", c->n_features, c->mean));
+    TRY(read_floats(file, "inverse", c->n_features, c->inverse));
+    TRY(read_floats(file, "bias", c->n_labels,
+                    c->w + (size_t)c->n_features * n_labels));
+    return read_matrix(c, file, "weight_scale", weight, c->w);
+}
+
+/* They rise, and each is a slot. */
+static enum status read_slots(struct linear_classifier *c,
+                              const struct safetensors *file)
+{
+    const struct tensor *t = NULL;
+    struct grams *grams = &c->grams;
+    TRY(find_tensor(file, "gram_slot", DTYPE_I32, (uint64_t)grams->n, 0, &t));
+    const uint8_t *p = t->data;
+    for (int i = 0; i < grams->n; i++, p += 4) {
+        grams->slots[i] = (uint32_t)load_le(p, 4);
+        if (grams->slots[i] >= GRAM_SLOTS ||
+            (i > 0 && grams->slots[i] <= grams->slots[i - 1]))
+            return fail(E_MODEL, "gram_slot does not rise to below %d",
+                        GRAM_SLOTS);
+    }
+    grams_index(grams);
+    return OK;
+}
+
+static enum status read_rarity(struct linear_classifier *c,
+                               const struct safetensors *file)
+{
+    struct grams *grams = &c->grams;
+    TRY(read_floats(file, "gram_rarity", grams->n, grams->rarity));
+    for (int i = 0; i < grams->n; i++) {
+        if (grams->rarity[i] < 0 || grams->rarity[i] > RARITY_MAX)
+            return fail(E_MODEL, "gram_rarity has a value not from 0 to %g",
+                        (double)RARITY_MAX);
+    }
+    return OK;
+}
+
+static enum status read_grams(struct linear_classifier *c,
+                              const struct safetensors *file)
+{
+    const struct tensor *t = safetensors_find(file, "gram_weight");
+    size_t n_labels = (size_t)c->n_labels;
+    if (!t || t->n_dims != 2 || t->shape[1] == 0 || t->shape[1] > GRAMS_MAX)
+        return fail(E_MODEL,
+                    "there is no tensor gram_weight of two dimensions, "
+                    "the second from 1 to %d",
+                    GRAMS_MAX);
+    TRY(find_tensor(file, "gram_weight", DTYPE_I8, n_labels, t->shape[1], &t));
+    TRY(grams_open(&c->grams, (int)t->shape[1]));
+    TRY(read_slots(c, file));
+    TRY(read_rarity(c, file));
+    c->gram_w = calloc((size_t)c->grams.n * n_labels, sizeof *c->gram_w);
+    if (!c->gram_w)
+        return fail_memory("a head");
+    return read_matrix(c, file, "gram_weight_scale", t, c->gram_w);
+}
+
+static enum status read_classifier(struct linear_classifier *c,
+                                   const struct safetensors *file)
+{
+    bool has_grams = false;
+    TRY(read_kind(c, file, &has_grams));
+    TRY(read_model(c, file));
+    TRY(read_labels(c, file));
+    TRY(read_weights(c, file));
+    return has_grams ? read_grams(c, file) : OK;
+}
+
+/* Closes file; the classifier is the caller's, or all zero after a failure. */
+static enum status load(struct linear_classifier *c, struct safetensors *file,
+                        const char *name)
+{
+    *c = (struct linear_classifier){0};
+    enum status status = read_classifier(c, file);
+    safetensors_close(file);
+    if (status != OK) {
+        linear_classifier_free(c);
+        return status_prefix(status, name);
+    }
+    return OK;
+}
+
+enum status linear_classifier_load(struct linear_classifier *c,
+                                   const char *path)
+{
+    struct safetensors *file;
+    *c = (struct linear_classifier){0};
+    TRY(safetensors_open(&file, path));
+    return load(c, file, path);
+}
+
+enum status linear_classifier_load_memory(struct linear_classifier *c,
+                                          const char *name, const void *bytes,
+                                          size_t n)
+{
+    struct safetensors *file;
+    *c = (struct linear_classifier){0};
+    TRY(safetensors_open_memory(&file, name, bytes, n));
+    return load(c, file, name);
+}
+
+/* ---- writing ------------------------------------------------------------ */
+
+static char *print_labels(const struct linear_classifier *c)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < c->n_labels; i++)
+        json_array_append_new(
+            array, json_stringn_nocheck(c->labels[i], strlen(c->labels[i])));
+    char *text = json_dumps(array, JSON_COMPACT | JSON_ENSURE_ASCII);
+    json_decref(array);
+    return text;
+}
+
+/* Weights in int8, as a file has them. */
+struct quantised {
+    int8_t *q;    /* [n_labels][n] */
+    float *scale; /* [n_labels] */
+};
+
+static enum status quantise(struct quantised *m, const float *w, int n_inputs,
+                            int n_labels)
+{
+    size_t n = (size_t)n_inputs, k = (size_t)n_labels;
+    float *row = malloc((n + 1) * sizeof *row);
+    m->q = malloc(n * k + 1);
+    m->scale = malloc(k * sizeof *m->scale);
+    bool is_done = row && m->q && m->scale;
+    for (size_t j = 0; is_done && j < k; j++) {
+        for (size_t i = 0; i < n; i++)
+            row[i] = w[i * k + j];
+        quantise_row(m->q + j * n, m->scale + j, row, n_inputs);
+    }
+    free(row);
+    return is_done ? OK : fail_memory("a head");
+}
+
+static void free_quantised(struct quantised *m)
+{
+    free(m->q);
+    free(m->scale);
+}
+
+/* A tensor of one dimension, or of two where cols is not 0. */
+static struct tensor describe(const char *name, enum dtype dtype,
+                              const void *data, int rows, int cols)
+{
+    return (struct tensor){.name = name,
+                           .dtype = dtype,
+                           .n_dims = cols > 0 ? 2 : 1,
+                           .shape = {(uint64_t)rows, (uint64_t)cols},
+                           .data = data};
+}
+
+/* slots: in bytes, little-endian. */
+static enum status write_tensors(const struct linear_classifier *c,
+                                 const char *path, const char *labels,
+                                 const struct quantised *weights,
+                                 const struct quantised *grams,
+                                 const uint8_t *slots)
+{
+    char fingerprint[HEX_CHARS], temperature[32];
+    int n = c->n_features, k = c->n_labels, m = c->grams.n;
+    print_fingerprint(fingerprint, &c->model);
+    snprintf(temperature, sizeof temperature, "%.6g", c->temperature);
+    const struct metadata metadata[] = {
+        {"format", FORMAT},
+        {"features", m > 0 ? FEATURES_GRAMS : FEATURES},
+        {"model", c->model_name},
+        {"fingerprint", fingerprint},
+        {"temperature", temperature},
+        {"labels", labels},
+    };
+    const struct tensor tensors[N_TENSORS + N_GRAM_TENSORS] = {
+        describe("mean", DTYPE_F32, c->mean, n, 0),
+        describe("inverse", DTYPE_F32, c->inverse, n, 0),
+        describe("weight_scale", DTYPE_F32, weights->scale, k, 0),
+        describe("bias", DTYPE_F32, c->w + (size_t)n * (size_t)k, k, 0),
+        describe("weight", DTYPE_I8, weights->q, k, n),
+        describe("gram_slot", DTYPE_I32, slots, m, 0),
+        describe("gram_rarity", DTYPE_F32, c->grams.rarity, m, 0),
+        describe("gram_weight_scale", DTYPE_F32, grams->scale, k, 0),
+        describe("gram_weight", DTYPE_I8, grams->q, k, m),
+    };
+    const struct safetensors_content content = {
+        metadata, sizeof metadata / sizeof metadata[0], tensors,
+        N_TENSORS + (m > 0 ? N_GRAM_TENSORS : 0)};
+    return safetensors_write(path, &content);
+}
+
+static uint8_t *print_slots(const struct grams *grams)
+{
+    uint8_t *bytes = malloc(4 * (size_t)grams->n + 1);
+    for (int i = 0; bytes && i < grams->n; i++)
+        store_le(bytes + 4 * i, grams->slots[i], 4);
+    return bytes;
+}
+
+enum status linear_classifier_save(const struct linear_classifier *c,
+                                   const char *path)
+{
+    struct quantised weights = {0}, grams = {0};
+    char *labels = print_labels(c);
+    uint8_t *slots = print_slots(&c->grams);
+    enum status status = labels && slots ? OK : fail_memory("a head");
+    if (status == OK)
+        status = quantise(&weights, c->w, c->n_features, c->n_labels);
+    if (status == OK)
+        status = quantise(&grams, c->gram_w, c->grams.n, c->n_labels);
+    if (status == OK)
+        status = write_tensors(c, path, labels, &weights, &grams, slots);
+    free_quantised(&weights);
+    free_quantised(&grams);
+    free(slots);
+    free(labels);
+    return status;
+}

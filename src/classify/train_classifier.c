@@ -1,0 +1,283 @@
+/* train_classifier.c -- a linear classifier from labelled records, on a model
+ * that stays as it is.
+ *
+ * A tenth of the records of each label is held out, to choose how to fit
+ * (linear_fit.h), and to report on unless there is a test set.  The classifier
+ * that is written is then fitted to all records, and to copies that are cut
+ * short.  While fits are compared, the grams are chosen without the held-out
+ * records: the choice looks at labels, so that with them the held-out records
+ * would look easier than they are.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "classify/train_classifier.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/message.h"
+#include "base/signals.h"
+#include "classify/confusion.h"
+#include "classify/example_sets.h"
+#include "classify/examples.h"
+#include "classify/gram_choice.h"
+#include "classify/linear_classifier_file.h"
+#include "classify/linear_fit.h"
+#include "classify/record_reader.h"
+#include "classify/feature_table.h"
+#include "engine/engine.h"
+#include "model/catalog.h"
+
+/* So many grams: all their weights take 1.5 MiB at most. */
+enum { GRAM_WEIGHTS = 3 << 19 };
+
+struct training {
+    const struct classifier_options *options;
+    struct model *model;
+    struct engine *engine;
+    struct state *start; /* of every record */
+    struct record_reader reader;
+    struct threads *team;
+    struct examples examples; /* those to fit, those held out, the cut ones */
+    struct feature_table table;
+    struct grams grams; /* those of all examples; the classifier has those of
+                         * the examples to fit, while fits are compared */
+    struct linear_classifier classifier;
+    struct linear_fit fit;
+};
+
+/* ---- examples ----------------------------------------------------------- */
+
+static void warn(const struct training *t, size_t n, const char *text)
+{
+    if (n > 0)
+        message_warning("%s: %zu %s", t->options->examples, n, text);
+}
+
+static void warn_rare(const struct training *t)
+{
+    size_t n_rare = 0;
+    for (int k = 0; k < t->examples.n_labels; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < t->examples.n; i++)
+            n += t->examples.items[i].label == k;
+        n_rare += n < HELD_FIRST;
+    }
+    warn(t, n_rare, "labels have fewer than 5 records: none is held out");
+}
+
+static enum status read_examples(struct training *t)
+{
+    struct examples *e = &t->examples;
+    TRY(examples_read(e, t->options->examples));
+    TRY(examples_drop(e));
+    if (e->n_labels < 2)
+        return fail(E_FORMAT,
+                    "%s: all records have the label '%s': there is "
+                    "nothing to tell apart",
+                    t->options->examples, e->labels[0]);
+    warn(t, e->n_empty, "records without text are left out");
+    warn(t, e->n_duplicates, "records are there twice: left out");
+    warn(t, e->n_conflicts, "texts have more than one label");
+    warn_rare(t);
+    TRY(sets_hold_out(e, &t->fit.n_fit));
+    t->fit.n_held = e->n - t->fit.n_fit;
+    return OK;
+}
+
+/* ---- the report --------------------------------------------------------- */
+
+static int best_answer(const float *logits, int n)
+{
+    int best = 0;
+    for (int k = 1; k < n; k++) {
+        if (logits[k] > logits[best])
+            best = k;
+    }
+    return best;
+}
+
+/* labels: [n], the true ones, of names. */
+static enum status report(const struct training *t, const float *logits,
+                          const int *labels, size_t n,
+                          const struct examples *names, struct sink *out)
+{
+    struct confusion confusion;
+    int k = t->examples.n_labels;
+    TRY(confusion_open(&confusion, names->labels, names->n_labels,
+                       t->examples.labels, k));
+    for (size_t i = 0; i < n; i++)
+        confusion_add(&confusion, labels[i],
+                      best_answer(logits + i * (size_t)k, k));
+    message_progress_end();
+    enum status status = confusion_print(&confusion, out);
+    confusion_close(&confusion);
+    return status;
+}
+
+/* examples: those of the test set. */
+static enum status report_test(struct training *t,
+                               const struct examples *examples,
+                               struct sink *out)
+{
+    struct feature_table table = {0};
+    float *logits =
+        malloc(examples->n * (size_t)t->examples.n_labels * sizeof *logits);
+    enum status status = logits ? OK : fail_memory("the test");
+    if (status == OK)
+        status =
+            feature_table_read(&table, examples, &t->reader, t->options->test);
+    if (status == OK)
+        status =
+            feature_table_read_grams(&table, examples, &t->classifier.grams);
+    if (status == OK) {
+        linear_classifier_compute(&t->classifier, logits, table.x, &table.grams,
+                                  0, table.n);
+        status = report(t, logits, table.labels, table.n, examples, out);
+    }
+    free(logits);
+    feature_table_free(&table);
+    return status;
+}
+
+/* ---- all of it ---------------------------------------------------------- */
+
+static enum status choose_grams(struct training *t)
+{
+    int n = GRAM_WEIGHTS / t->examples.n_labels;
+    n = n < GRAMS_MAX ? n : GRAMS_MAX;
+    message_status("%s: choosing words", t->options->examples);
+    TRY(gram_choice_make(&t->classifier.grams, &t->examples, t->fit.n_fit, n));
+    TRY(gram_choice_make(&t->grams, &t->examples, t->examples.n, n));
+    message_note("%d grams, %d of all records", t->classifier.grams.n,
+                 t->grams.n);
+    return OK;
+}
+
+/* Room for all but the weights of grams. */
+static enum status open_classifier(struct training *t)
+{
+    struct linear_classifier *c = &t->classifier;
+    size_t n = t->table.n_features, k = (size_t)t->examples.n_labels;
+    c->labels = (char **)calloc(k, sizeof(char *));
+    c->mean = calloc(n, sizeof(float));
+    c->inverse = calloc(n, sizeof(float));
+    c->w = calloc((n + 1) * k, sizeof(float));
+    if (!c->labels || !c->mean || !c->inverse || !c->w)
+        return fail_memory("a head");
+    for (; c->n_labels < t->examples.n_labels; c->n_labels++) {
+        c->labels[c->n_labels] = strdup(t->examples.labels[c->n_labels]);
+        if (!c->labels[c->n_labels])
+            return fail_memory("the labels");
+    }
+    c->n_features = (int)n;
+    linear_classifier_name_model(c, t->model);
+    return OK;
+}
+
+/* Reads the examples, and standardises their features. */
+static enum status make_table(struct training *t)
+{
+    struct linear_classifier *c = &t->classifier;
+    TRY(sets_add_cuts(&t->examples));
+    TRY(feature_table_read(&t->table, &t->examples, &t->reader,
+                           t->options->examples));
+    TRY(feature_table_read_grams(&t->table, &t->examples, &c->grams));
+    TRY(open_classifier(t));
+    TRY(feature_table_measure(&t->table, c->mean, c->inverse));
+    linear_classifier_standardise(c, t->table.x, t->table.n);
+    return OK;
+}
+
+/* The classifier that is written is fitted to all examples, with the grams of
+ * all. */
+static enum status fit_all(struct training *t)
+{
+    grams_close(&t->classifier.grams);
+    t->classifier.grams = t->grams;
+    t->grams = (struct grams){0};
+    TRY(feature_table_read_grams(&t->table, &t->examples,
+                                 &t->classifier.grams));
+    return linear_fit_all(&t->fit);
+}
+
+/* test: of the test set, or NULL. */
+static enum status make_classifier(struct training *t,
+                                   const struct examples *test,
+                                   struct sink *out)
+{
+    struct linear_fit *f = &t->fit;
+    f->classifier = &t->classifier;
+    f->table = &t->table;
+    f->team = t->team;
+    f->path = t->options->examples;
+    TRY(choose_grams(t));
+    TRY(make_table(t));
+    TRY(linear_fit_choose(f));
+    if (f->n_held > 0 && !test)
+        TRY(report(t, f->logits, t->table.labels + f->n_fit, f->n_held,
+                   &t->examples, out));
+    TRY(fit_all(t));
+    if (test)
+        TRY(report_test(t, test, out));
+    message_progress_end();
+    return linear_classifier_save(&t->classifier, t->options->output);
+}
+
+static enum status open_all(struct training *t, const char *model)
+{
+    const struct classifier_options *o = t->options;
+    char text[160];
+    signals_guard_mapping(model);
+    TRY(model_open(&t->model, model));
+    TRY(model_needs_int8(t->model, "a head"));
+    TRY(engine_open(&t->engine, t->model, &o->engine));
+    engine_describe(t->engine, text);
+    message_note("model %s, device %s", model, text);
+    TRY(engine_state_new(t->engine, &t->start));
+    TRY(record_reader_open(&t->reader, t->engine, &t->start, 1, true, NULL, 1));
+    return threads_open(&t->team, o->engine.n_threads);
+}
+
+static void close_all(struct training *t)
+{
+    threads_close(t->team);
+    record_reader_close(&t->reader);
+    engine_state_free(t->engine, t->start);
+    engine_close(t->engine);
+    model_close(t->model);
+    feature_table_free(&t->table);
+    grams_close(&t->grams);
+    linear_fit_free(&t->fit);
+    linear_classifier_free(&t->classifier);
+    examples_free(&t->examples);
+}
+
+/* What can be wrong with the files is found before any work. */
+static enum status run(struct training *t, struct examples *test,
+                       struct sink *out)
+{
+    char *model;
+    TRY(read_examples(t));
+    if (t->options->test)
+        TRY(examples_read(test, t->options->test));
+    TRY(catalog_find(&model, t->options->model));
+    enum status status = open_all(t, model);
+    if (status == OK)
+        status = make_classifier(t, t->options->test ? test : NULL, out);
+    close_all(t);
+    free(model);
+    return status;
+}
+
+enum status train_classifier(const struct classifier_options *options,
+                             struct sink *out)
+{
+    struct training training = {.options = options};
+    struct examples test = {0};
+    enum status status = run(&training, &test, out);
+    message_progress_end();
+    examples_free(&training.examples);
+    examples_free(&test);
+    return status;
+}

@@ -1,0 +1,43 @@
+/* fuzz_linear_classifier.c -- any bytes as the file of one.
+ *
+ * What is accepted classifies a record: features of zero, and some words.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdlib.h>
+
+#include "classify/examples.h"
+#include "classify/linear_classifier_file.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+
+static const uint8_t text[] = "some words, and some \xc3\xa9\xff more words";
+
+/* The file says which grams of the text count. */
+static void classify(struct linear_classifier *linear, float *features)
+{
+    static float logits[LABELS_MAX];
+    struct gram_bag bag = {0};
+    struct sparse grams = {0};
+    gram_bag_begin(&bag);
+    if (linear->grams.n == 0 ||
+        (grams_feed(&linear->grams, &bag, text, sizeof text - 1) == OK &&
+         grams_end(&linear->grams, &bag) == OK &&
+         grams_weigh(&linear->grams, &bag, &grams) == OK))
+        linear_classifier_compute(linear, logits, features, &grams, 0, 1);
+    sparse_free(&grams);
+    gram_bag_free(&bag);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    struct linear_classifier linear;
+    if (linear_classifier_load_memory(&linear, "fuzz", bytes, n) != OK)
+        return 0;
+    float *features = calloc((size_t)linear.n_features, sizeof *features);
+    if (features)
+        classify(&linear, features);
+    free(features);
+    linear_classifier_free(&linear);
+    return 0;
+}
