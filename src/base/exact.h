@@ -212,6 +212,65 @@ EXACT_FN float exact_dequantise(int32_t sum, float scale, float row_scale)
     return (float)sum * (scale * row_scale);
 }
 
+/* ---- Mamba-2 ------------------------------------------------------------
+ *
+ * kernels/mamba2.h says what these are for.  Decays and products of decays
+ * below EXACT_DECAY_MIN are 0, and so are weights and states whose magnitude
+ * is below EXACT_WEIGHT_MIN.  Hence no product of a decay with one of them is
+ * ever subnormal, which some CPUs compute a hundred times slower.  Weights
+ * that are not below EXACT_WEIGHT_MAX (of a model whose scales overflow) are 0
+ * too, so that a state stays finite.
+ */
+#define EXACT_DECAY_MIN  0x1p-40f
+#define EXACT_WEIGHT_MIN 0x1p-80f
+#define EXACT_WEIGHT_MAX 0x1p60f
+
+/* The step: softplus, clamped to a limit.  0 <= min <= max; max may be
+ * infinite. */
+EXACT_FN float exact_delta(float dt, float min, float max)
+{
+    return exact_min(exact_max(exact_softplus(dt), min), max);
+}
+
+/* p, or 0 where it is below min. */
+EXACT_FN float exact_or_zero(float p, float min)
+{
+    return p >= min ? p : 0.0f;
+}
+
+/* exp(delta A) */
+EXACT_FN float exact_alpha(float delta, float a_log2e)
+{
+    return exact_or_zero(exact_exp2_neg(delta * a_log2e), EXACT_DECAY_MIN);
+}
+
+/* delta times the scales of x and B. */
+EXACT_FN float exact_weight(float delta, float x_scale, float b_scale)
+{
+    float k = delta * (x_scale * b_scale);
+    return k < EXACT_WEIGHT_MAX ? exact_or_zero(k, EXACT_WEIGHT_MIN) : 0.0f;
+}
+
+/* A state after a chunk: what is left of it, and the sum that is added. */
+EXACT_FN float exact_state(float decay, float s, int32_t sum, float scale)
+{
+    s = fmaf(decay, s, (float)sum * scale);
+    return fabsf(s) >= EXACT_WEIGHT_MIN ? s : 0.0f;
+}
+
+/* The scale of a vector of products of weights, or of states.  These may all
+ * be small, so there is no least one; 0 for a vector of zeros. */
+EXACT_FN struct exact_scale exact_scale_of_products(uint32_t amax_bits)
+{
+    struct exact_scale s = {0.0f, 0.0f};
+    if (amax_bits >= 0x17800000u && amax_bits < EXACT_INF_BITS) { /* 2^-80 */
+        float amax = exact_float(amax_bits);
+        s.scale = amax / 127.0f;
+        s.inverse = 127.0f / amax;
+    }
+    return s;
+}
+
 /* ---- sums ---------------------------------------------------------------
  *
  * A sum over d_model runs in EXACT_LANES strided lanes, lane i taking the
@@ -221,9 +280,12 @@ EXACT_FN float exact_dequantise(int32_t sum, float scale, float row_scale)
  * A product of floats runs over its columns in EXACT_FLOAT_LANES strided lanes
  * by fmaf from 0, and then in such a tree, from s = 8 on.
  *
- * A sum over d_state runs in groups of EXACT_GROUP neighbouring states, one
- * product and three fmaf in rising order; then neighbouring groups are added
- * pairwise, p[i] = p[2 i] + p[2 i + 1], until one is left.
+ * The squares of a head of Mamba-2 are added like a sum over d_model, and then
+ * the sums of the heads of a group.
+ *
+ * A sum over d_state of Mamba-1 runs in groups of EXACT_GROUP neighbouring
+ * states, one product and three fmaf in rising order; then neighbouring groups
+ * are added pairwise, p[i] = p[2 i] + p[2 i + 1], until one is left.
  */
 #define EXACT_LANES       64
 #define EXACT_FLOAT_LANES 16

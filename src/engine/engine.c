@@ -74,7 +74,7 @@ void engine_state_free(struct engine *engine, struct state *state)
 static enum status begin(struct engine *engine, struct state *state)
 {
     const struct model_config *config = &engine->model->config;
-    float *zeros = calloc(model_state_floats(config), sizeof *zeros);
+    float *zeros = calloc(1, model_state_size(config));
     if (!zeros)
         return fail_memory("a state");
     enum status status = engine->ops->state_set(engine, state, zeros);

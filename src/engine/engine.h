@@ -142,11 +142,20 @@ enum status engine_state_begin(struct engine *engine, struct state *state);
 enum status engine_state_copy(struct engine *engine, struct state *to,
                               const struct state *from);
 
-/* A state as host floats, the same on every engine:
- *   for each layer: conv [d_conv - 1][d_inner], oldest input first;
- *                   s    [d_state][d_inner];
+/* A state in the memory of the host, the same on every engine.  Floats:
+ *   for each layer: conv [d_conv - 1][conv_channels()], oldest input first;
+ *                   s    Mamba-1: [d_state][d_inner],
+ *                        Mamba-2: [n_heads][headdim][d_state];
+ *                   w    [n_heads][CHUNK], 0 from the place on;
+ *                   e    [n_heads], 0 at place 0;
  *   then logits [256].
- * image: model_state_floats() floats. */
+ * Behind them int8:
+ *   for each layer: x    [CHUNK][d_inner], 0 from the place on;
+ *                   b    [CHUNK][n_groups][d_state], 0 from the place on;
+ *   then the place of the next byte in its chunk.
+ * w, e and the int8 are of Mamba-2 in int8 (kernels/mamba2.h) only.
+ *
+ * image: model_state_size() bytes.  E_FORMAT when it is no state. */
 enum status engine_state_get(struct engine *engine, const struct state *state,
                              float *image);
 enum status engine_state_set(struct engine *engine, struct state *state,
@@ -155,7 +164,12 @@ enum status engine_state_set(struct engine *engine, struct state *state,
 /* The parts of an image. */
 static inline size_t state_layer_floats(const struct model_config *c)
 {
-    return (size_t)(c->d_conv - 1 + c->d_state) * (size_t)c->d_inner;
+    return (model_state_floats(c) - N_BYTES_VOCAB) / (size_t)c->n_layer;
+}
+
+static inline int8_t *state_int8s(const struct model_config *c, float *image)
+{
+    return (int8_t *)(image + model_state_floats(c));
 }
 
 static inline float *state_conv(const struct model_config *c, float *image,
@@ -168,7 +182,7 @@ static inline float *state_s(const struct model_config *c, float *image,
                              int layer)
 {
     return state_conv(c, image, layer) +
-           (size_t)(c->d_conv - 1) * (size_t)c->d_inner;
+           (size_t)(c->d_conv - 1) * (size_t)conv_channels(c);
 }
 
 static inline float *state_logits(const struct model_config *c, float *image)

@@ -3,7 +3,11 @@
 # SPDX-License-Identifier: MIT
 
 libmambyte_a_SOURCES += \
+  src/engine/cpu_batch.c \
   src/engine/cpu_engine.c \
+  src/engine/cpu_engine.h \
+  src/engine/cpu_mamba1.c \
+  src/engine/cpu_mamba2.c \
   src/engine/engine.c \
   src/engine/engine.h \
   src/engine/measure.c \

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/exact.h"
+#include "kernels/mamba2.h"
 #include "model/model.h"
 
 /* Vectors of floats in int8, one scale each; zeros from their length up to
@@ -113,12 +114,15 @@ struct cpu_kernels {
     /* Channels c in [c0, c1). */
     void (*conv_silu)(const struct conv_job *job, int c0, int c1);
     void (*scan)(const struct scan_job *job, int c0, int c1);
+
+    const struct mamba2_kernels *mamba2;
 };
 
 extern const struct cpu_kernels cpu_scalar;
 extern const struct cpu_kernels cpu_avx2;
 extern const struct cpu_kernels cpu_avx512;
 extern const struct cpu_kernels cpu_neon;
+extern const struct mamba2_kernels cpu_scalar_mamba2;
 
 /* The best level of this CPU, or the named one; NULL when this CPU or this
  * build has none of that name. */

@@ -258,4 +258,5 @@ const struct cpu_kernels cpu_scalar = {
     .float_matmul = float_matmul,
     .conv_silu = conv_silu,
     .scan = scan,
+    .mamba2 = &cpu_scalar_mamba2,
 };

@@ -813,4 +813,5 @@ static void scan(const struct scan_job *job, int c0, int c1)
     .rows_unit = PANEL_ROWS, .channels_unit = V_LANES,                         \
     .panels_size = panels_size, .pack = pack, .quantise = quantise,            \
     .norm_quantise = norm_quantise, .matmul = matmul, .norm = norm,            \
-    .float_matmul = float_matmul, .conv_silu = conv_silu, .scan = scan
+    .float_matmul = float_matmul, .conv_silu = conv_silu, .scan = scan,        \
+    .mamba2 = &cpu_scalar_mamba2

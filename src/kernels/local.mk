@@ -6,6 +6,8 @@ libmambyte_a_SOURCES += \
   src/kernels/cpu_dispatch.c \
   src/kernels/cpu_kernels.h \
   src/kernels/cpu_scalar.c \
+  src/kernels/cpu_scalar_mamba2.c \
   src/kernels/cpu_vector.h \
+  src/kernels/mamba2.h \
   src/kernels/train_dispatch.c \
   src/kernels/train_kernels.h
