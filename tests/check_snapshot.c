@@ -62,14 +62,14 @@ static void save(const char *path)
 {
     float floats[N_FLOATS];
     memcpy(floats, float_bits, sizeof floats);
-    struct snapshot snapshot = {model, 123456789012345u, N_FLOATS, floats};
+    struct snapshot snapshot = {model, 123456789012345u, N_FLOATS, 0, floats};
     ck_assert_msg(snapshot_save(path, &snapshot) == OK, "%s", status_message());
 }
 
 static enum status try_save(const char *path)
 {
     float floats[N_FLOATS] = {0};
-    struct snapshot snapshot = {model, 1, N_FLOATS, floats};
+    struct snapshot snapshot = {model, 1, N_FLOATS, 0, floats};
     return snapshot_save(path, &snapshot);
 }
 
@@ -94,7 +94,7 @@ static void write_bytes(const char *path, const uint8_t *bytes, size_t n)
 static void assert_as_saved(const char *path)
 {
     struct snapshot snapshot;
-    enum status status = snapshot_load(&snapshot, path, &model, N_FLOATS);
+    enum status status = snapshot_load(&snapshot, path, &model, N_FLOATS, 0);
     ck_assert_msg(status == OK, "%s", status_message());
     ck_assert_mem_eq(snapshot.model.bytes, model.bytes, sizeof model.bytes);
     ck_assert_uint_eq(snapshot.n_bytes, 123456789012345u);
@@ -107,7 +107,7 @@ static void assert_as_saved(const char *path)
 static void assert_refused(const char *path, const char *sentence)
 {
     struct snapshot snapshot;
-    ck_assert_int_eq(snapshot_load(&snapshot, path, &model, N_FLOATS),
+    ck_assert_int_eq(snapshot_load(&snapshot, path, &model, N_FLOATS, 0),
                      E_FORMAT);
     ck_assert_ptr_null(snapshot.floats);
     ck_assert_int_eq(strncmp(status_message(), path, strlen(path)), 0);
@@ -166,9 +166,9 @@ START_TEST(a_large_state_comes_back)
     float *floats = malloc(N * sizeof *floats);
     for (uint32_t i = 0; i < N; i++)
         floats[i] = exact_float(i * 2654435761u);
-    struct snapshot snapshot = {model, UINT64_MAX, N, floats}, back;
+    struct snapshot snapshot = {model, UINT64_MAX, N, 0, floats}, back;
     ck_assert_int_eq(snapshot_save("s", &snapshot), OK);
-    ck_assert_int_eq(snapshot_load(&back, "s", &model, N), OK);
+    ck_assert_int_eq(snapshot_load(&back, "s", &model, N, 0), OK);
     ck_assert_uint_eq(back.n_bytes, UINT64_MAX);
     ck_assert_mem_eq(back.floats, floats, N * sizeof *floats);
     snapshot_free(&back);
@@ -188,8 +188,8 @@ static const struct {
                             "expected 84"},
     {"bad-truncated-header.state", ": state snapshot is truncated: 55 bytes"},
     {"bad-trailing.state", ": state snapshot is followed by other bytes"},
-    {"bad-version.state", ": state snapshot has version 2 of the format, "
-                          "newer than this program's, 1"},
+    {"bad-version.state", ": state snapshot has version 3 of the format, "
+                          "newer than this program's, 2"},
     {"bad-flipped-header.state",
      ": state snapshot is damaged: checksum of the header differs"},
     {"bad-flipped-float.state", ": state snapshot is damaged: checksum "
@@ -209,13 +209,14 @@ START_TEST(another_model_is_refused)
     struct fingerprint other = model;
     other.bytes[15] ^= 1;
     save("s");
-    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, N_FLOATS), E_FORMAT);
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, N_FLOATS, 0),
+                     E_FORMAT);
     ck_assert_str_eq(status_message(),
                      "s: state snapshot was made by another model");
-    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, 2), E_FORMAT);
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, 2, 0), E_FORMAT);
     ck_assert_str_eq(status_message(),
                      "s: state snapshot was made by another model");
-    ck_assert_int_eq(snapshot_load(&snapshot, "s", &model, 4), E_FORMAT);
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &model, 4, 0), E_FORMAT);
     ck_assert_str_eq(status_message(), "s: state snapshot holds 5 numbers, "
                                        "the model's state has 4");
 }
@@ -229,7 +230,7 @@ START_TEST(every_truncation_is_refused)
     ck_assert_uint_eq(read_bytes(bytes, "s"), FILE_BYTES);
     for (size_t n = 0; n < FILE_BYTES; n++) {
         write_bytes("t", bytes, n);
-        ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS),
+        ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS, 0),
                          E_FORMAT);
     }
 }
@@ -244,7 +245,7 @@ START_TEST(every_flipped_bit_is_refused)
     for (size_t i = 0; i < 8 * FILE_BYTES; i++) {
         bytes[i / 8] ^= (uint8_t)(1 << i % 8);
         ck_assert_int_eq(
-            snapshot_parse(&snapshot, bytes, FILE_BYTES, &model, N_FLOATS),
+            snapshot_parse(&snapshot, bytes, FILE_BYTES, &model, N_FLOATS, 0),
             E_FORMAT);
         bytes[i / 8] ^= (uint8_t)(1 << i % 8);
     }
@@ -254,9 +255,10 @@ END_TEST
 START_TEST(what_is_no_file_is_refused)
 {
     struct snapshot snapshot;
-    ck_assert_int_eq(snapshot_load(&snapshot, "none", &model, N_FLOATS), E_IO);
+    ck_assert_int_eq(snapshot_load(&snapshot, "none", &model, N_FLOATS, 0),
+                     E_IO);
     ck_assert_str_eq(status_message(), "none: No such file or directory");
-    ck_assert_int_eq(snapshot_load(&snapshot, ".", &model, N_FLOATS), E_IO);
+    ck_assert_int_eq(snapshot_load(&snapshot, ".", &model, N_FLOATS, 0), E_IO);
     ck_assert_str_eq(status_message(), ".: Is a directory");
     assert_refused("/dev/null", ": not a state snapshot");
     assert_refused("/dev/zero", ": not a state snapshot");
@@ -328,6 +330,94 @@ START_TEST(a_pipe_is_written_directly)
 }
 END_TEST
 
+/* ---- version 2: floats and int8 ---------------------------------------- */
+
+enum { N_INT8S = 3, FILE_2_BYTES = 64 + 4 * N_FLOATS + N_INT8S + 8 };
+
+static const int8_t int8s[N_INT8S] = {-127, 0, 63};
+
+static void save_2(const char *path)
+{
+    float floats[N_FLOATS + 1];
+    memcpy(floats, float_bits, sizeof float_bits);
+    memcpy(floats + N_FLOATS, int8s, sizeof int8s);
+    struct snapshot snapshot = {model, 123456789012345u, N_FLOATS, N_INT8S,
+                                floats};
+    ck_assert_msg(snapshot_save(path, &snapshot) == OK, "%s", status_message());
+}
+
+static void assert_as_saved_2(const char *path)
+{
+    struct snapshot snapshot;
+    enum status status =
+        snapshot_load(&snapshot, path, &model, N_FLOATS, N_INT8S);
+    ck_assert_msg(status == OK, "%s", status_message());
+    ck_assert_uint_eq(snapshot.n_bytes, 123456789012345u);
+    ck_assert_uint_eq(snapshot.n_int8s, N_INT8S);
+    ck_assert_mem_eq(snapshot.floats, float_bits, sizeof float_bits);
+    ck_assert_mem_eq(snapshot.floats + N_FLOATS, int8s, sizeof int8s);
+    snapshot_free(&snapshot);
+}
+
+START_TEST(int8_come_back_behind_the_floats)
+{
+    save_2("s");
+    assert_as_saved_2("s");
+}
+END_TEST
+
+START_TEST(the_golden_file_of_version_2_is_read)
+{
+    char path[4096];
+    assert_as_saved_2(data_path(path, "good-v2.state"));
+}
+END_TEST
+
+START_TEST(damage_of_version_2_is_refused)
+{
+    uint8_t bytes[FILE_2_BYTES + 8];
+    struct snapshot snapshot;
+    save_2("s");
+    FILE *in = fopen("s", "rb");
+    ck_assert_uint_eq(fread(bytes, 1, sizeof bytes, in), FILE_2_BYTES);
+    fclose(in);
+    for (size_t i = 0; i < 8 * FILE_2_BYTES; i++) {
+        bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+        ck_assert_int_eq(snapshot_parse(&snapshot, bytes, FILE_2_BYTES, &model,
+                                        N_FLOATS, N_INT8S),
+                         E_FORMAT);
+        bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+    }
+    for (size_t n = 0; n < FILE_2_BYTES; n++)
+        ck_assert_int_eq(
+            snapshot_parse(&snapshot, bytes, n, &model, N_FLOATS, N_INT8S),
+            E_FORMAT);
+    ck_assert_int_eq(snapshot_parse(&snapshot, bytes, FILE_2_BYTES, &model,
+                                    N_FLOATS, N_INT8S),
+                     OK);
+    snapshot_free(&snapshot);
+}
+END_TEST
+
+/* A state without int8 is not one with, nor the other way about. */
+START_TEST(other_numbers_are_refused)
+{
+    struct snapshot snapshot;
+    save("s");
+    save_2("t");
+    ck_assert_int_eq(snapshot_load(&snapshot, "s", &model, N_FLOATS, N_INT8S),
+                     E_FORMAT);
+    ck_assert_str_eq(status_message(), "s: state snapshot holds 5 numbers, the "
+                                       "model's state has 8");
+    ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS, 0),
+                     E_FORMAT);
+    ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS, 4),
+                     E_FORMAT);
+    ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS + 3, 0),
+                     E_FORMAT);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("snapshot");
@@ -340,6 +430,7 @@ int main(void)
 
     TCase *golden = tcase_create("files");
     tcase_add_test(golden, the_golden_file_is_read);
+    tcase_add_test(golden, the_golden_file_of_version_2_is_read);
     tcase_add_loop_test(golden, a_bad_file_is_refused, 0,
                         sizeof bad_files / sizeof bad_files[0]);
     suite_add_tcase(suite, golden);
@@ -351,6 +442,13 @@ int main(void)
     tcase_add_test(refused, every_flipped_bit_is_refused);
     tcase_add_test(refused, what_is_no_file_is_refused);
     suite_add_tcase(suite, refused);
+
+    TCase *version_2 = tcase_create("version 2");
+    tcase_add_checked_fixture(version_2, enter_folder, leave_folder);
+    tcase_add_test(version_2, int8_come_back_behind_the_floats);
+    tcase_add_test(version_2, damage_of_version_2_is_refused);
+    tcase_add_test(version_2, other_numbers_are_refused);
+    suite_add_tcase(suite, version_2);
 
     TCase *writing = tcase_create("writing");
     tcase_add_checked_fixture(writing, enter_folder, leave_folder);

@@ -5,6 +5,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -15,7 +16,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* Places of mambyte.5. */
-enum { AT_MODEL = 16, AT_N_FLOATS = 40, AT_CHECKSUM = 48, AT_FLOATS = 56 };
+enum { AT_VERSION = 8, AT_MODEL = 16, AT_N_FLOATS = 40, AT_N_INT8S = 48 };
 
 static void store_checksum(uint8_t *bytes, size_t n)
 {
@@ -23,11 +24,13 @@ static void store_checksum(uint8_t *bytes, size_t n)
 }
 
 static void parse(const uint8_t *bytes, size_t n,
-                  const struct fingerprint *model, size_t n_floats)
+                  const struct fingerprint *model, size_t n_floats,
+                  size_t n_int8s)
 {
     struct snapshot snapshot;
-    if (snapshot_parse(&snapshot, bytes, n, model, n_floats) == OK) {
-        if (n != AT_FLOATS + 4 * snapshot.n_floats + 8 ||
+    size_t header = n_int8s > 0 ? 64 : 56;
+    if (snapshot_parse(&snapshot, bytes, n, model, n_floats, n_int8s) == OK) {
+        if (n != header + 4 * snapshot.n_floats + snapshot.n_int8s + 8 ||
             memcmp(snapshot.model.bytes, bytes + AT_MODEL, 16) != 0)
             abort();
     } else if (snapshot.floats) {
@@ -36,20 +39,28 @@ static void parse(const uint8_t *bytes, size_t n,
     snapshot_free(&snapshot);
 }
 
+static size_t number_at(const uint8_t *bytes, size_t at)
+{
+    return (size_t)load_le(bytes + at, 2);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     struct fingerprint model = {{0}};
-    parse(bytes, n, &model, 5);
-    if (n < AT_FLOATS + 8)
+    parse(bytes, n, &model, 5, 0);
+    parse(bytes, n, &model, 5, 7);
+    if (n < 64 + 8)
         return 0;
     uint8_t *whole = malloc(n);
     if (!whole)
         return 0;
     memcpy(whole, bytes, n);
     memcpy(model.bytes, whole + AT_MODEL, sizeof model.bytes);
-    store_checksum(whole, AT_CHECKSUM);
+    bool has_int8s = whole[AT_VERSION] == 2;
+    store_checksum(whole, has_int8s ? 56 : 48);
     store_checksum(whole, n - 8);
-    parse(whole, n, &model, whole[AT_N_FLOATS] + 256u * whole[AT_N_FLOATS + 1]);
+    parse(whole, n, &model, number_at(whole, AT_N_FLOATS),
+          has_int8s ? number_at(whole, AT_N_INT8S) : 0);
     free(whole);
     return 0;
 }

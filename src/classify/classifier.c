@@ -62,7 +62,8 @@ static enum status load_state(struct classifier *c, const char *path)
     c->n_starts++;
     model_fingerprint(model, &fingerprint);
     TRY(snapshot_load(&snapshot, path, &fingerprint,
-                      model_state_floats(&model->config)));
+                      model_state_floats(&model->config),
+                      model_state_int8s(&model->config)));
     enum status status =
         engine_state_set(c->engine, c->starts[i], snapshot.floats);
     snapshot_free(&snapshot);

@@ -63,7 +63,8 @@ static enum status load(struct stream *stream, struct task *task)
     struct snapshot snapshot;
     model_fingerprint(task->model, &fingerprint);
     TRY(snapshot_load(&snapshot, task->options->load_state, &fingerprint,
-                      model_state_floats(&task->model->config)));
+                      model_state_floats(&task->model->config),
+                      model_state_int8s(&task->model->config)));
     stream->position = snapshot.n_bytes;
     enum status status =
         engine_state_set(task->engine, stream->state, snapshot.floats);
@@ -97,7 +98,7 @@ enum status stream_copy(struct stream *to, const struct stream *from,
 
 int task_count_streams(const struct task *task, int most)
 {
-    size_t n_bytes = model_state_floats(&task->model->config) * sizeof(float);
+    size_t n_bytes = model_state_size(&task->model->config);
     size_t n = STATES_BYTES_MAX / n_bytes;
     return n < 1 ? 1 : n < (size_t)most ? (int)n : most;
 }
@@ -109,9 +110,10 @@ enum status stream_save(const struct stream *stream, struct task *task)
     struct snapshot snapshot = {
         .n_bytes = stream->position,
         .n_floats = model_state_floats(&task->model->config),
+        .n_int8s = model_state_int8s(&task->model->config),
     };
     model_fingerprint(task->model, &snapshot.model);
-    snapshot.floats = calloc(snapshot.n_floats, sizeof *snapshot.floats);
+    snapshot.floats = malloc(model_state_size(&task->model->config));
     if (!snapshot.floats)
         return fail_memory("a state");
     enum status status =

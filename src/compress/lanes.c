@@ -136,7 +136,7 @@ static enum status get_fresh_logits(struct lanes *lanes)
     const struct model_config *config = &lanes->engine->model->config;
     struct state *state;
     TRY(engine_state_new(lanes->engine, &state));
-    float *image = malloc(model_state_floats(config) * sizeof *image);
+    float *image = malloc(model_state_size(config));
     enum status status = image ? engine_state_get(lanes->engine, state, image)
                                : fail_memory("a state");
     if (status == OK)

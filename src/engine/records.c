@@ -19,7 +19,7 @@ enum {
 static int count_items(const struct records *r)
 {
     const struct model_config *c = &r->engine->model->config;
-    size_t state = model_state_floats(c) * sizeof(float);
+    size_t state = model_state_size(c);
     int n = STREAMS;
     if (r->engine->n_together > 0)
         n = r->engine->n_together / 2; /* others are read meanwhile */

@@ -1,13 +1,15 @@
 /* snapshot.c -- the state of one stream to and from a file.
  *
  *      0  8   magic
- *      8  4   version of the format
+ *      8  4   version of the format: 1, or 2 of a state that has int8
  *     12  4   flags, none defined
  *     16 16   fingerprint of the model
  *     32  8   bytes that the stream has read
  *     40  8   n, the number of floats
- *     48  8   XXH3-64 of bytes 0 to 47
- *     56 4 n  floats, binary32
+ *     48  8   version 2: m, the number of int8
+ *         8   XXH3-64 of all before
+ *       4 n   floats, binary32
+ *         m   int8
  *         8   XXH3-64 of all before
  *
  * All little-endian.  The header has a checksum of its own, so that damage
@@ -34,14 +36,13 @@
 #define MAGIC "MBYTSTAT"
 
 enum {
-    VERSION = 1,
+    VERSION = 2, /* the newest */
     AT_VERSION = 8,
     AT_FLAGS = 12,
     AT_MODEL = 16,
     AT_N_BYTES = 32,
     AT_N_FLOATS = 40,
-    AT_CHECKSUM = 48,
-    HEADER_BYTES = 56,
+    AT_N_INT8S = 48, /* version 2 */
     CHECKSUM_BYTES = 8,
     MAGIC_BYTES = 8
 };
@@ -51,9 +52,21 @@ static enum status system_error(void)
     return fail(E_IO, "%s", strerror(errno));
 }
 
-static size_t file_bytes(size_t n_floats)
+/* What is in a file of n floats and m int8. */
+struct extent {
+    size_t n_floats, n_int8s;
+    int version;
+    size_t header; /* bytes, its checksum included */
+    size_t file;
+};
+
+static struct extent extent_of(size_t n_floats, size_t n_int8s)
 {
-    return HEADER_BYTES + 4 * n_floats + CHECKSUM_BYTES;
+    struct extent x = {.n_floats = n_floats, .n_int8s = n_int8s};
+    x.version = n_int8s > 0 ? 2 : 1;
+    x.header = AT_N_FLOATS + 8 * (size_t)x.version + CHECKSUM_BYTES;
+    x.file = x.header + 4 * n_floats + n_int8s + CHECKSUM_BYTES;
+    return x;
 }
 
 /* ---- reading ---------------------------------------------------------- */
@@ -63,50 +76,58 @@ static bool has_checksum(const uint8_t *bytes, size_t n)
     return load_le(bytes + n, CHECKSUM_BYTES) == XXH3_64bits(bytes, n);
 }
 
+/* Everything that does not depend on what is expected; the shortest header
+ * has a checksum as the longest has. */
 static enum status check_header(const uint8_t *bytes, size_t n)
 {
     size_t n_magic = n < MAGIC_BYTES ? n : MAGIC_BYTES;
+    size_t header = extent_of(0, 0).header;
     if (n == 0 || memcmp(bytes, MAGIC, n_magic) != 0)
         return fail(E_FORMAT, "not a state snapshot");
-    if (n < HEADER_BYTES)
+    uint64_t version = n < header ? 0 : load_le(bytes + AT_VERSION, 4);
+    if (version == 2)
+        header = extent_of(0, 1).header;
+    if (n < header)
         return fail(E_FORMAT, "state snapshot is truncated: %zu bytes", n);
-    uint64_t version = load_le(bytes + AT_VERSION, 4);
     if (version > VERSION)
         return fail(E_FORMAT,
                     "state snapshot has version %" PRIu64
                     " of the format, newer than this program's, %d",
                     version, VERSION);
-    if (!has_checksum(bytes, AT_CHECKSUM))
+    if (!has_checksum(bytes, header - CHECKSUM_BYTES))
         return fail(E_FORMAT, "state snapshot is damaged: checksum of the "
                               "header differs");
-    if (version < VERSION || load_le(bytes + AT_FLAGS, 4) != 0)
+    if (version < 1 || load_le(bytes + AT_FLAGS, 4) != 0)
         return fail(E_FORMAT, "state snapshot has an unknown version or "
                               "unknown flags");
     return OK;
 }
 
 static enum status check_owner(const uint8_t *bytes,
-                               const struct fingerprint *model, size_t n_floats)
+                               const struct fingerprint *model,
+                               const struct extent *x)
 {
     if (memcmp(bytes + AT_MODEL, model->bytes, sizeof model->bytes) != 0)
         return fail(E_FORMAT, "state snapshot was made by another model");
+    uint64_t version = load_le(bytes + AT_VERSION, 4);
     uint64_t n = load_le(bytes + AT_N_FLOATS, 8);
-    if (n != n_floats)
+    uint64_t m = version == 2 ? load_le(bytes + AT_N_INT8S, 8) : 0;
+    if (n != x->n_floats || m != x->n_int8s || version != (uint64_t)x->version)
         return fail(E_FORMAT,
                     "state snapshot holds %" PRIu64
                     " numbers, the model's state has %zu",
-                    n, n_floats);
+                    n + m, x->n_floats + x->n_int8s);
     return OK;
 }
 
-static enum status check_body(const uint8_t *bytes, size_t n, size_t n_floats)
+static enum status check_body(const uint8_t *bytes, size_t n,
+                              const struct extent *x)
 {
-    size_t expected = file_bytes(n_floats);
-    if (n < expected)
+    if (n < x->file)
         return fail(E_FORMAT,
                     "state snapshot is truncated: %zu bytes, expected %zu", n,
-                    expected);
-    if (n > expected)
+                    x->file);
+    if (n > x->file)
         return fail(E_FORMAT, "state snapshot is followed by other bytes");
     if (!has_checksum(bytes, n - CHECKSUM_BYTES))
         return fail(E_FORMAT, "state snapshot is damaged: checksum differs");
@@ -115,24 +136,26 @@ static enum status check_body(const uint8_t *bytes, size_t n, size_t n_floats)
 
 enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
                            size_t n, const struct fingerprint *model,
-                           size_t n_floats)
+                           size_t n_floats, size_t n_int8s)
 {
+    struct extent x = extent_of(n_floats, n_int8s);
     *snapshot = (struct snapshot){.floats = NULL};
     TRY(check_header(bytes, n));
-    TRY(check_owner(bytes, model, n_floats));
-    TRY(check_body(bytes, n, n_floats));
+    TRY(check_owner(bytes, model, &x));
+    TRY(check_body(bytes, n, &x));
 
-    float *floats = malloc(n_floats * sizeof *floats);
+    float *floats = malloc(n_floats * sizeof *floats + n_int8s);
     if (!floats)
         return fail_memory("a state");
-    for (size_t i = 0; i < n_floats; i++) {
-        const uint8_t *p = bytes + HEADER_BYTES + 4 * i;
+    const uint8_t *p = bytes + x.header;
+    for (size_t i = 0; i < n_floats; i++, p += 4)
         floats[i] = exact_float((uint32_t)load_le(p, 4));
-    }
+    memcpy(floats + n_floats, p, n_int8s);
     *snapshot = (struct snapshot){
         .model = *model,
         .n_bytes = load_le(bytes + AT_N_BYTES, 8),
         .n_floats = n_floats,
+        .n_int8s = n_int8s,
         .floats = floats,
     };
     return OK;
@@ -151,17 +174,19 @@ static enum status read_file(const char *path, uint8_t *bytes, size_t size,
 }
 
 enum status snapshot_load(struct snapshot *snapshot, const char *path,
-                          const struct fingerprint *model, size_t n_floats)
+                          const struct fingerprint *model, size_t n_floats,
+                          size_t n_int8s)
 {
     *snapshot = (struct snapshot){.floats = NULL};
-    size_t size = file_bytes(n_floats) + 1; /* one, to notice what follows */
+    /* One more, to notice what follows. */
+    size_t size = extent_of(n_floats, n_int8s).file + 1;
     size_t n = 0;
     uint8_t *bytes = malloc(size);
     if (!bytes)
         return fail_memory("a state");
     enum status status = read_file(path, bytes, size, &n);
     if (status == OK)
-        status = snapshot_parse(snapshot, bytes, n, model, n_floats);
+        status = snapshot_parse(snapshot, bytes, n, model, n_floats, n_int8s);
     free(bytes);
     return status == OK ? OK : status_prefix(status, path);
 }
@@ -174,26 +199,29 @@ void snapshot_free(struct snapshot *snapshot)
 
 /* ---- writing ---------------------------------------------------------- */
 
-/* The whole file, [file_bytes(n_floats)], or NULL. */
-static uint8_t *make_image(const struct snapshot *snapshot)
+/* The whole file, [x->file], or NULL. */
+static uint8_t *make_file(const struct snapshot *snapshot,
+                          const struct extent *x)
 {
-    size_t n = file_bytes(snapshot->n_floats) - CHECKSUM_BYTES;
-    uint8_t *bytes = malloc(n + CHECKSUM_BYTES);
+    size_t header = x->header - CHECKSUM_BYTES, all = x->file - CHECKSUM_BYTES;
+    uint8_t *bytes = malloc(x->file);
     if (!bytes)
         return NULL;
     memcpy(bytes, MAGIC, MAGIC_BYTES);
-    store_le(bytes + AT_VERSION, VERSION, 4);
+    store_le(bytes + AT_VERSION, (uint64_t)x->version, 4);
     store_le(bytes + AT_FLAGS, 0, 4);
     memcpy(bytes + AT_MODEL, snapshot->model.bytes,
            sizeof snapshot->model.bytes);
     store_le(bytes + AT_N_BYTES, snapshot->n_bytes, 8);
-    store_le(bytes + AT_N_FLOATS, snapshot->n_floats, 8);
-    store_le(bytes + AT_CHECKSUM, XXH3_64bits(bytes, AT_CHECKSUM),
-             CHECKSUM_BYTES);
-    for (size_t i = 0; i < snapshot->n_floats; i++)
-        store_le(bytes + HEADER_BYTES + 4 * i, exact_bits(snapshot->floats[i]),
-                 4);
-    store_le(bytes + n, XXH3_64bits(bytes, n), CHECKSUM_BYTES);
+    store_le(bytes + AT_N_FLOATS, x->n_floats, 8);
+    if (x->version == 2)
+        store_le(bytes + AT_N_INT8S, x->n_int8s, 8);
+    store_le(bytes + header, XXH3_64bits(bytes, header), CHECKSUM_BYTES);
+    uint8_t *p = bytes + x->header;
+    for (size_t i = 0; i < x->n_floats; i++, p += 4)
+        store_le(p, exact_bits(snapshot->floats[i]), 4);
+    memcpy(p, snapshot->floats + x->n_floats, x->n_int8s);
+    store_le(bytes + all, XXH3_64bits(bytes, all), CHECKSUM_BYTES);
     return bytes;
 }
 
@@ -292,11 +320,11 @@ static enum status write_path(const char *path, const uint8_t *bytes, size_t n)
 
 enum status snapshot_save(const char *path, const struct snapshot *snapshot)
 {
-    uint8_t *bytes = make_image(snapshot);
+    struct extent x = extent_of(snapshot->n_floats, snapshot->n_int8s);
+    uint8_t *bytes = make_file(snapshot, &x);
     if (!bytes)
         return fail_memory("a state");
-    enum status status =
-        write_path(path, bytes, file_bytes(snapshot->n_floats));
+    enum status status = write_path(path, bytes, x.file);
     free(bytes);
     return status == OK ? OK : status_prefix(status, path);
 }

@@ -19,8 +19,9 @@
 struct snapshot {
     struct fingerprint model;
     uint64_t n_bytes; /* that the stream has read                          */
-    size_t n_floats;
-    float *floats; /* [n_floats]: see engine_state_get                  */
+    size_t n_floats, n_int8s;
+    float *floats; /* [n_floats], and behind them the int8: an image, see
+                    * engine_state_get                                      */
 };
 
 /* Writes a whole snapshot or leaves path as it was: the bytes go to a file
@@ -28,16 +29,17 @@ struct snapshot {
  * (/dev/stdout, a pipe) is written directly. */
 enum status snapshot_save(const char *path, const struct snapshot *snapshot);
 
-/* Reads a snapshot that belongs to model, whose state has n_floats; every
- * other file is refused.  On success the floats are the caller's: see
+/* Reads a snapshot that belongs to model, whose state has so many numbers;
+ * every other file is refused.  On success the floats are the caller's: see
  * snapshot_free().  On failure *snapshot is all zero. */
 enum status snapshot_load(struct snapshot *snapshot, const char *path,
-                          const struct fingerprint *model, size_t n_floats);
+                          const struct fingerprint *model, size_t n_floats,
+                          size_t n_int8s);
 
 /* The same from n bytes in memory; sentences do not name a file. */
 enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
                            size_t n, const struct fingerprint *model,
-                           size_t n_floats);
+                           size_t n_floats, size_t n_int8s);
 
 /* Frees what snapshot_load allocated, and makes *snapshot all zero. */
 void snapshot_free(struct snapshot *snapshot);
