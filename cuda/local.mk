@@ -41,8 +41,13 @@ cuda_headers = \
   cuda/common/carver.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \
+  cuda/common/exact_vector.cuh \
   cuda/common/exchange.cuh \
+  cuda/common/float4.cuh \
   cuda/common/kernels.cuh \
+  cuda/common/launch.cuh \
+  cuda/common/ptx.cuh \
+  cuda/common/reduce.cuh \
   cuda/common/tensor.cuh \
   cuda/common/upload.cuh \
   cuda/decode/decode.cuh \
@@ -58,7 +63,6 @@ cuda_headers = \
   cuda/prefill/prefill.cuh \
   cuda/prefill/scan_tile.cuh \
   cuda/prefill/source.cuh \
-  cuda/train/block_reduce.cuh \
   cuda/train/fast_math.cuh \
   cuda/train/mixer.cuh \
   cuda/train/nccl.cuh \

@@ -16,8 +16,8 @@
 
 #include "cuda/batch/batch_job.cuh"
 #include "cuda/common/cost.cuh"
-#include "cuda/common/exchange.cuh"
-#include "cuda/common/kernels.cuh"
+#include "cuda/common/exact_vector.cuh"
+#include "cuda/common/ptx.cuh"
 #include "cuda/common/tensor.cuh"
 
 #ifdef HAS_CLUSTER
@@ -90,31 +90,13 @@ static __device__ __forceinline__ void step_await(step_block<T> &k,
     step_forget(k);
 }
 
-static __device__ __forceinline__ void remote_store(uint32_t to, uint32_t come,
-                                                    uint32_t x)
-{
-    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes"
-                 ".u32 [%0], %1, [%2];" ::"r"(to),
-                 "r"(x), "r"(come)
-                 : "memory");
-}
-
-static __device__ __forceinline__ void remote_store(uint32_t to, uint32_t come,
-                                                    uint4 x)
-{
-    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes"
-                 ".v4.u32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
-                 "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w), "r"(come)
-                 : "memory");
-}
-
 /* x to offset `to` of the shared memory of the block of that rank. */
 template <class T, typename V>
 static __device__ __forceinline__ void
 step_send(const step_block<T> &k, enum exchange e, int to, int rank, V x)
 {
     uint32_t base = cluster_address(k.template place<char>(0), rank);
-    remote_store(base + to, base + k.m.at.come + e * 8, x);
+    cluster_store(base + to, base + k.m.at.come + e * 8, x);
 }
 
 /* To all blocks, each beginning with its own. */
@@ -137,16 +119,6 @@ static __device__ __forceinline__ uint4 words_of(const float v[4])
 
 /* ---- the ring of weights ------------------------------------------------- */
 
-static __device__ __forceinline__ void bulk_copy(void *to, const char *from,
-                                                 uint64_t *mbarrier)
-{
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-        "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
-        "l"(from), "r"((int)STAGE_BYTES), "r"(shared_address(mbarrier))
-        : "memory");
-}
-
 /* Fetches stage number i of all tiles. */
 template <class T>
 static __device__ __forceinline__ void ring_fetch(const step_block<T> &k, int i)
@@ -158,7 +130,7 @@ static __device__ __forceinline__ void ring_fetch(const step_block<T> &k, int i)
     bulk_copy(k.template place<char>(k.m.at.ring) + slot * STAGE_BYTES,
               k.share(layer) + k.m.share.stages +
                   (size_t)(i % k.m.share.n_stages) * STAGE_BYTES,
-              full);
+              STAGE_BYTES, full);
 }
 
 /* Fetches what there is room for, behind a barrier of the block: all warps
@@ -196,15 +168,6 @@ static __device__ __forceinline__ uint4 ring_next(step_block<T> &k)
 
 /* ---- products ------------------------------------------------------------ */
 
-static __device__ __forceinline__ uint4 load_unit(const uint4 *unit)
-{
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(unit));
-    return v;
-}
-
 /* sum += q W^T for eight rows of W, 64 deep, and sixteen of q. */
 template <int tiles>
 static __device__ __forceinline__ void
@@ -233,7 +196,7 @@ template <class T, int tiles, int ahead> struct unit_stream {
 #pragma unroll
         for (int j = 0; j < tiles; j++)
             next[i][j] =
-                load_unit(from + (unit * tiles + j) * (STAGE_BYTES / 16));
+                load_once(from + (unit * tiles + j) * (STAGE_BYTES / 16));
     }
 
     /* From a stage of the layer on, n times `tiles` stages.  What is past the
@@ -342,9 +305,7 @@ own_norm_words(const step_block<T> &k)
 template <class T>
 static __device__ __forceinline__ void norm_sync(const step_block<T> &k)
 {
-    asm volatile("bar.sync %0, %1;" ::"r"(1 + k.warp / NORM_WARPS),
-                 "r"((int)NORM_THREADS)
-                 : "memory");
+    barrier_sync(1 + k.warp / NORM_WARPS, NORM_THREADS);
 }
 
 /* Own row r of h: the byte's embedding, or what it was and dv. */
@@ -389,7 +350,7 @@ static __device__ __forceinline__ float sum_own(const step_block<T> &k,
         words->lanes[k.lane] = sum;
     norm_sync(k); /* the upper lanes are written */
     if (warp == 0) {
-        sum = warp_lanes_sum(sum, words->lanes[k.lane]);
+        sum = strided_sum(sum, words->lanes[k.lane]);
         if (k.lane == 0)
             words->sum = sum;
     }
@@ -414,9 +375,9 @@ static __device__ __forceinline__ uint32_t norm_max(const step_block<T> &k,
 /* The words of this and the next three lanes; of use to every fourth. */
 static __device__ __forceinline__ uint4 gather_words(uint32_t word)
 {
-    return make_uint4(word, __shfl_down_sync(0xffffffffu, word, 1),
-                      __shfl_down_sync(0xffffffffu, word, 2),
-                      __shfl_down_sync(0xffffffffu, word, 3));
+    return make_uint4(word, __shfl_down_sync(WHOLE_WARP, word, 1),
+                      __shfl_down_sync(WHOLE_WARP, word, 2),
+                      __shfl_down_sync(WHOLE_WARP, word, 3));
 }
 
 /* q = norm(h) of own rows quantised, and its scale, to all blocks.  norm,
@@ -435,26 +396,27 @@ step_norm(const step_block<T> &k, bool is_first, int norm, int norm_bias)
             mean = sum_own<false>(k, h, 0.0f) / (float)d;
         float variance = sum_own<true>(k, h, mean) / (float)d;
         float by = 1.0f / sqrtf(variance + k.m.epsilon);
-        auto normed1 = [&](float x, int i) {
+        auto norm_at = [&](float x, int i) {
             return k.m.has_norm_bias ? fmaf((x - mean) * by, weight[i], bias[i])
                                      : x * by * weight[i];
         };
-        auto normed = [&](int i) {
+        auto norm4_at = [&](int i) {
             float4 x = *(const float4 *)(h + i);
-            return make_float4(normed1(x.x, i), normed1(x.y, i + 1),
-                               normed1(x.z, i + 2), normed1(x.w, i + 3));
+            return make_float4(norm_at(x.x, i), norm_at(x.y, i + 1),
+                               norm_at(x.z, i + 2), norm_at(x.w, i + 3));
         };
         const int first = k.thread % NORM_THREADS * 4;
         uint32_t amax = 0;
         for (int i = first; i < d; i += NORM_THREADS * 4) {
-            float4 x = normed(i);
+            float4 x = norm4_at(i);
             amax = max(amax, magnitude4(x));
         }
         struct exact_scale s = exact_scale_of(norm_max(k, amax));
         const int row = k.rank * k.own + r;
         for (int i = first; i < round_up(d, WARP * 4); i += NORM_THREADS * 4) {
-            uint32_t word =
-                i < d && s.scale != 0.0f ? quantise4(normed(i), s.inverse) : 0;
+            uint32_t word = i < d && s.scale != 0.0f
+                                ? quantise4(norm4_at(i), s.inverse)
+                                : 0;
             uint4 words = gather_words(word);
             if (k.lane % 4 == 0 && i < d)
                 step_send_all(k, X_COMES, k.m.at.q + row * k.m.at.q_pitch + i,
@@ -758,9 +720,7 @@ static __device__ __forceinline__ void quantise_dt(const step_block<T> &k)
             float4 v = *(const float4 *)(from + i);
             amax = max(amax, magnitude4(v));
         }
-#pragma unroll
-        for (int i = 1; i < 8; i *= 2)
-            amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, i));
+        amax = lanes_max<8>(amax);
         struct exact_scale s = exact_scale_of(amax);
         for (int i = first; i < k.m.dt_room; i += 32)
             to[i / 4] = s.scale == 0.0f
@@ -899,8 +859,8 @@ static __device__ __forceinline__ void send_out(const step_block<T> &k,
     float2 b = make_float2(exact_dequantise(sum[2], high, w.x),
                            exact_dequantise(sum[3], high, w.y));
     float2 give = is_odd ? a : b, keep = is_odd ? b : a, got;
-    got.x = __shfl_xor_sync(0xffffffffu, give.x, 1);
-    got.y = __shfl_xor_sync(0xffffffffu, give.y, 1);
+    got.x = __shfl_xor_sync(WHOLE_WARP, give.x, 1);
+    got.y = __shfl_xor_sync(WHOLE_WARP, give.y, 1);
     float v[4] = {is_odd ? got.x : keep.x, is_odd ? got.y : keep.y,
                   is_odd ? keep.x : got.x, is_odd ? keep.y : got.y};
     row += is_odd ? 8 : 0;
@@ -987,7 +947,7 @@ step_head_product(const step_block<T> &k, const struct step_job &job)
         int32_t sum[T::deep][1][4] = {};
 #pragma unroll 4
         for (int i = 0; i < n; i++) {
-            uint4 v = load_unit(unit + i * WARP);
+            uint4 v = load_once(unit + i * WARP);
             unit_stream<T, 1, 1>::multiply_rows(k, sum, &v,
                                                 operand(k) + i * UNIT_DEPTH);
         }
@@ -1058,8 +1018,7 @@ static __device__ __forceinline__ void prefetch_weights(const step_block<T> &k,
     const char *from = k.share(layer) + (size_t)first * LINE;
     const int bytes = (end - first) * LINE;
     if (k.thread == 0 && bytes > 0)
-        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from),
-                     "r"(bytes));
+        bulk_prefetch(from, bytes);
 }
 
 /* The states that a layer will need, of as many rows as the L2 cache holds of
@@ -1075,7 +1034,7 @@ static __device__ __forceinline__ void prefetch_states(const step_block<T> &k,
                           (size_t)layer * k.m.image.layer +
                           (size_t)(i % each / LINES) * k.m.d_inner +
                           k.rank * T::channels + i % LINES * LINE;
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+        prefetch_line(at);
     }
 }
 

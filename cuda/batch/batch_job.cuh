@@ -7,6 +7,7 @@
 #define MAMBYTE_BATCH_JOB_CUH
 
 #include "cuda/common/device.cuh"
+#include "cuda/common/reduce.cuh"
 
 enum {
     STEP_THREADS = 512,

@@ -5,15 +5,9 @@
 #ifndef MAMBYTE_COST_CUH
 #define MAMBYTE_COST_CUH
 
-#include "cuda/common/device.cuh"
-
-#ifdef __CUDACC__
-
-static __device__ __forceinline__ uint64_t warp_sum(uint64_t x)
-{
-    for (int s = WARP / 2; s > 0; s /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, s);
-    return x;
+#include "cuda/common/reduce.cuh"
+extern "C" {
+#include "model/model.h"
 }
 
 /* odds_cost(logits, byte): the sum is of integers, in any order. */
@@ -27,7 +21,7 @@ static __device__ float cost_of(const float *logits, int byte, int lane)
         m = exact_max(x[i], m);
     }
     for (int s = WARP / 2; s > 0; s /= 2)
-        m = exact_max(__shfl_xor_sync(0xffffffffu, m, s), m);
+        m = exact_max(__shfl_xor_sync(WHOLE_WARP, m, s), m);
     uint64_t sum = 0;
 #pragma unroll
     for (int i = 0; i < each; i++)
@@ -35,5 +29,4 @@ static __device__ float cost_of(const float *logits, int byte, int lane)
     return exact_cost(exact_logit(logits[byte]) - m, warp_sum(sum));
 }
 
-#endif
 #endif

@@ -1,5 +1,5 @@
 /* device.cuh -- what the GPU engine's files share: the model as it lies on
- * the device, the state of a stream, errors, and reductions of a warp.
+ * the device, the state of a stream, and errors.
  *
  * Everything of a model is in one allocation.  A state is one device array
  * of model_state_floats() floats in the very layout of engine.h, so that
@@ -23,7 +23,6 @@ extern "C" {
 }
 
 enum {
-    WARP = 32,
     ROW_ALIGN = 32,   /* bytes: rows of int8 matrices start at a multiple */
     ARENA_ALIGN = 256 /* bytes: every array of the model does */
 };
@@ -115,78 +114,4 @@ static inline __host__ __device__ int round_up(int a, int b)
     return ceil_div(a, b) * b;
 }
 
-#ifdef __CUDACC__
-
-static __device__ __forceinline__ uint32_t warp_max(uint32_t x)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    return __reduce_max_sync(0xffffffffu, x);
-#else
-    for (int s = WARP / 2; s > 0; s /= 2) {
-        uint32_t other = __shfl_xor_sync(0xffffffffu, x, s);
-        x = other > x ? other : x;
-    }
-    return x;
-#endif
-}
-
-/* The tree of exact.h over 64 lanes of which this thread holds lane t and
- * lane t + 32; every thread gets the sum. */
-static __device__ __forceinline__ float warp_lanes_sum(float low, float high)
-{
-    float sum = low + high;
-    for (int s = WARP / 2; s > 0; s /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, s);
-    return sum;
-}
-
-/* The magnitude of x as bits: order-free maxima are taken on these. */
-static __device__ __forceinline__ uint32_t magnitude_bits(float x)
-{
-    return exact_bits(x) & EXACT_ABS_MASK;
-}
-
-/* The largest magnitude of four. */
-static __device__ __forceinline__ uint32_t magnitude4(float4 x)
-{
-    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
-               max(magnitude_bits(x.z), magnitude_bits(x.w)));
-}
-
-/* exact_quantise of four numbers. */
-static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
-{
-    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
-    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
-    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
-    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
-    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
-                       0x5410);
-}
-
-/* exact_scale_of() without its branches, which a division otherwise has for
- * results that are not normal; here none is.  A large amax is brought down by
- * a power of two first, as its reciprocal would not be normal. */
-static __device__ __forceinline__ struct exact_scale
-scale_of(uint32_t amax_bits)
-{
-    const bool is_finite = amax_bits < EXACT_INF_BITS;
-    const float amax =
-        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN);
-    const float shrink = amax > 0x1p64f ? 0x1p-64f : 1.0f;
-    const float b = amax * shrink, r = 1.0f / 127.0f;
-    struct exact_scale s;
-    s.scale = amax * r;
-    s.scale = fmaf(fmaf(-127.0f, s.scale, amax), r, s.scale);
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(b));
-    y = fmaf(y, fmaf(-b, y, 1.0f), y);
-    s.inverse = 127.0f * y;
-    s.inverse = fmaf(fmaf(-b, s.inverse, 127.0f), y, s.inverse) * shrink;
-    s.scale = is_finite ? s.scale : 0.0f;
-    s.inverse = is_finite ? s.inverse : 0.0f;
-    return s;
-}
-
-#endif
 #endif

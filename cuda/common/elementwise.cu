@@ -7,36 +7,13 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/common/cost.cuh"
+#include "cuda/common/exact_vector.cuh"
+#include "cuda/common/float4.cuh"
 #include "cuda/common/kernels.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP, CONV_THREADS = 512 };
 
-static __device__ __forceinline__ uint32_t quantised(float4 v,
-                                                     struct exact_scale s)
-{
-    return s.scale == 0.0f ? 0 : quantise4(v, s.inverse);
-}
-
 /* ---- norms: a warp a row ------------------------------------------------ */
-
-/* The sum of (h - centre)^2, or of h, over d elements, in exact.h's order:
- * this thread has lanes `lane` and `lane + 32`. */
-template <bool is_squared>
-static __device__ __forceinline__ float sum_row(const float *h, float centre,
-                                                int d, int lane)
-{
-    float low = 0.0f, high = 0.0f;
-#pragma unroll 8
-    for (int i = lane; i < d; i += EXACT_LANES) {
-        float a = h[i] - centre;
-        low = is_squared ? fmaf(a, a, low) : low + a;
-        if (i + WARP < d) {
-            float c = h[i + WARP] - centre;
-            high = is_squared ? fmaf(c, c, high) : high + c;
-        }
-    }
-    return warp_lanes_sum(low, high);
-}
 
 static __device__ __forceinline__ void embed_row(float *h, const float *from,
                                                  int d, int lane)
@@ -63,10 +40,10 @@ load_part(norm_part<kept, has_bias> &p, const struct norm_row &n, int i)
 {
 #pragma unroll
     for (int k = 0; k < kept; k++, i += WARP) {
-        p.h[k] = i < n.n ? n.h[i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        p.w[k] = i < n.n ? n.weight[i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        p.h[k] = i < n.n ? n.h[i] : zero4();
+        p.w[k] = i < n.n ? n.weight[i] : zero4();
         if (has_bias)
-            p.b[k] = i < n.n ? n.bias[i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            p.b[k] = i < n.n ? n.bias[i] : zero4();
     }
 }
 
@@ -77,13 +54,9 @@ norm_of_part(norm_part<kept, has_bias> &p, const struct norm_row &n)
 {
 #pragma unroll
     for (int k = 0; k < kept; k++) {
-        float4 h = p.h[k], w = p.w[k], b = p.b[has_bias ? k : 0];
-        p.h[k] = has_bias ? make_float4(fmaf((h.x - n.mean) * n.r, w.x, b.x),
-                                        fmaf((h.y - n.mean) * n.r, w.y, b.y),
-                                        fmaf((h.z - n.mean) * n.r, w.z, b.z),
-                                        fmaf((h.w - n.mean) * n.r, w.w, b.w))
-                          : make_float4(h.x * n.r * w.x, h.y * n.r * w.y,
-                                        h.z * n.r * w.z, h.w * n.r * w.w);
+        p.h[k] = has_bias ? normed(p.h[k], n.mean, n.r, p.w[k],
+                                   p.b[has_bias ? k : 0])
+                          : normed(p.h[k], n.r, p.w[k]);
     }
 }
 
@@ -115,7 +88,7 @@ quantise_norm(norm_part<kept, has_bias> &p, const struct norm_row &n,
         for (int k = 0; k < kept; k++) {
             int i = i0 + k * WARP + lane;
             if (i < n.n)
-                q[i] = quantised(p.h[k], scale);
+                q[i] = quantised4(p.h[k], scale);
         }
     }
     return scale;
@@ -179,12 +152,6 @@ enum status launch_norm(struct queue q, const struct batch *b, struct step s)
 
 /* ---- convolution: a block a span ---------------------------------------- */
 
-static __device__ __forceinline__ float4 fma4(float4 a, float4 b, float4 c)
-{
-    return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y),
-                       fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
-}
-
 /* The inputs of four channels for the rows of a span, oldest first; uz: of
  * its first row.  Those before the piece began are `past`; in_piece rows of
  * the piece have gone by.  All are asked for before the first is used. */
@@ -239,7 +206,7 @@ convolve4(const struct cuda_layer *l, int d, int i, float4 v[SPAN + taps - 1],
         float4 a = bias;
 #pragma unroll
         for (int k = 0; k < taps; k++)
-            a = fma4(weight[k], v[j + k], a);
+            a = fused(weight[k], v[j + k], a);
         float x[4] = {a.x, a.y, a.z, a.w};
         silu_all<4>(x);
         v[j] = make_float4(x[0], x[1], x[2], x[3]);
@@ -306,7 +273,7 @@ static __global__ void __launch_bounds__(CONV_THREADS)
         for (int j = 0; j < SPAN; j++) {
             if (j < span.n)
                 q[i + j * (b.u_stride / 4)] =
-                    quantised(is_kept ? v[j] : u[i + j * (d / 4)], scales[j]);
+                    quantised4(is_kept ? v[j] : u[i + j * (d / 4)], scales[j]);
         }
     }
     if ((int)threadIdx.x < span.n)
@@ -401,7 +368,7 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int k = 0; k < ABREAST; k++) {
             if (i + k * WARP < b.d_inner / 4)
-                q[i + k * WARP] = quantised(v[k], scale);
+                q[i + k * WARP] = quantised4(v[k], scale);
         }
     }
     if (lane == 0)

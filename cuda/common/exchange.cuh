@@ -19,7 +19,7 @@
 #ifndef MAMBYTE_EXCHANGE_CUH
 #define MAMBYTE_EXCHANGE_CUH
 
-#include "cuda/common/device.cuh"
+#include "cuda/common/exact_vector.cuh"
 
 static __device__ __forceinline__ uint64_t word_make(float x, uint32_t epoch)
 {
@@ -40,21 +40,7 @@ static __device__ __forceinline__ float word_value(uint64_t word)
 static __device__ __forceinline__ void word_publish(uint64_t *word, float x,
                                                     uint32_t epoch)
 {
-    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(word),
-                 "l"(word_make(x, epoch))
-                 : "memory");
-}
-
-/* Two neighbouring words, the first at a multiple of 16 bytes. */
-static __device__ __forceinline__ ulonglong2
-word_load_pair(const uint64_t *words)
-{
-    ulonglong2 pair;
-    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-                 : "=l"(pair.x), "=l"(pair.y)
-                 : "l"(words)
-                 : "memory");
-    return pair;
+    store_relaxed(word, word_make(x, epoch));
 }
 
 /* Waits for words [n] of epoch with all threads of the block; values [n], in
@@ -83,7 +69,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
             is_mine[k] = first + step * k < n &&
                          (first + step * (k + 1) <= n || begin + step * k < n);
             if (is_mine[k])
-                pair[k] = word_load_pair(words + begin + step * k);
+                pair[k] = load_relaxed_pair(words + begin + step * k);
         }
         do {
             is_complete = true;
@@ -91,7 +77,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
             for (int k = 0; k < IN_FLIGHT; k++) {
                 if (is_mine[k] && !(word_is_of(pair[k].x, epoch) &&
                                     word_is_of(pair[k].y, epoch))) {
-                    pair[k] = word_load_pair(words + begin + step * k);
+                    pair[k] = load_relaxed_pair(words + begin + step * k);
                     is_complete = false;
                 }
             }
@@ -115,86 +101,20 @@ static __device__ __forceinline__ float word_wait(const uint64_t *word,
 {
     uint64_t x;
     do {
-        asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];"
-                     : "=l"(x)
-                     : "l"(word)
-                     : "memory");
+        x = load_relaxed(word);
     } while (!word_is_of(x, epoch));
     return word_value(x);
 }
 
 /* ---- in a cluster: words in the shared memory of its blocks ------------- */
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define HAS_CLUSTER 1
-
-static __device__ __forceinline__ void mbarrier_wait(uint64_t *mbarrier,
-                                                     uint32_t parity)
-{
-    uint32_t is_done;
-    do {
-        asm volatile("{\n"
-                     ".reg .pred p;\n"
-                     "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 "
-                     "p, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, p;\n"
-                     "}"
-                     : "=r"(is_done)
-                     : "r"((uint32_t)__cvta_generic_to_shared(mbarrier)),
-                       "r"(parity)
-                     : "memory");
-    } while (!is_done);
-}
-
-static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(mbarrier))
-                 : "memory");
-}
-
-/* One arrival, and bytes that are to come; they may have come before. */
-static __device__ __forceinline__ void mbarrier_expect(uint64_t *mbarrier,
-                                                       uint32_t bytes)
-{
-    asm volatile(
-        "mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::
-            "r"((uint32_t)__cvta_generic_to_shared(mbarrier)),
-        "r"(bytes)
-        : "memory");
-}
-
-/* The same place of the shared memory of the block of that rank. */
-static __device__ __forceinline__ uint32_t cluster_address(const void *shared,
-                                                           int rank)
-{
-    uint32_t remote;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;"
-        : "=r"(remote)
-        : "r"((uint32_t)__cvta_generic_to_shared(shared)), "r"(rank));
-    return remote;
-}
+#ifdef HAS_CLUSTER
 
 /* Stores x to the word at the same place in the block of that rank. */
 static __device__ __forceinline__ void
 cluster_word_publish(uint64_t *word, float x, uint32_t epoch, int rank)
 {
-    asm volatile("st.relaxed.cluster.shared::cluster.u64 [%0], %1;" ::"r"(
-                     cluster_address(word, rank)),
-                 "l"(word_make(x, epoch))
-                 : "memory");
-}
-
-/* Stores x to values in the block of that rank, and counts 16 bytes there. */
-static __device__ __forceinline__ void
-cluster_forward(float *values, float4 x, uint64_t *mbarrier, int rank)
-{
-    asm volatile(
-        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 "
-        "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(cluster_address(values, rank)),
-        "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w),
-        "r"(cluster_address(mbarrier, rank))
-        : "memory");
+    cluster_store_relaxed(cluster_address(word, rank), word_make(x, epoch));
 }
 
 /* A block's part in receiving vectors with its cluster. */
@@ -234,8 +154,8 @@ cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
         const int at = 4 * (first + (i >> bits));
         ulonglong2 low, high;
         do {
-            low = word_load_pair(words + at);
-            high = word_load_pair(words + at + 2);
+            low = load_relaxed_pair(words + at);
+            high = load_relaxed_pair(words + at + 2);
         } while (!word_is_of(low.x, epoch) || !word_is_of(low.y, epoch) ||
                  !word_is_of(high.x, epoch) || !word_is_of(high.y, epoch));
         const float4 x = {word_value(low.x), word_value(low.y),
@@ -243,7 +163,8 @@ cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
 #pragma unroll 1
         for (int rank = i & ((1 << bits) - 1); rank < 1 << m->bits;
              rank += 1 << bits)
-            cluster_forward(values + at, x, mbarrier, rank);
+            cluster_store(cluster_address(values + at, rank),
+                          cluster_address(mbarrier, rank), x);
     }
 }
 
@@ -252,32 +173,11 @@ static __device__ __forceinline__ float cluster_word_wait(const uint64_t *word,
 {
     uint64_t x;
     do {
-        asm volatile("ld.relaxed.cluster.shared::cta.u64 %0, [%1];"
-                     : "=l"(x)
-                     : "r"((uint32_t)__cvta_generic_to_shared(word))
-                     : "memory");
+        x = cluster_load_relaxed(word);
     } while (!word_is_of(x, epoch));
     return word_value(x);
 }
 
-/* Two neighbouring words, the first at a multiple of 16 bytes. */
-static __device__ __forceinline__ ulonglong2
-cluster_word_load_pair(const uint64_t *words)
-{
-    ulonglong2 pair;
-    asm volatile("ld.relaxed.cluster.shared::cta.v2.u64 {%0, %1}, [%2];"
-                 : "=l"(pair.x), "=l"(pair.y)
-                 : "r"((uint32_t)__cvta_generic_to_shared(words))
-                 : "memory");
-    return pair;
-}
-
-static __device__ __forceinline__ void cluster_barrier(void)
-{
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                 "barrier.cluster.wait.acquire.aligned;" ::
-                     : "memory");
-}
 #endif
 
 #endif

@@ -11,6 +11,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "cuda/common/exact_vector.cuh"
 #include "cuda/common/kernels.cuh"
 #include "cuda/common/tensor.cuh"
 
@@ -292,7 +293,7 @@ static __global__ void __launch_bounds__(T::threads, 2)
         const int8_t *slice = slices + i % STAGES * T::stage;
         copy_wait<STAGES - 2>();
 #if HAVE_WARPGROUP_PRODUCT
-        group_publish();
+        fence_async_proxy();
 #endif
         __syncthreads(); /* the slice is there, the one before it is free */
         auto load_next = [&]() {

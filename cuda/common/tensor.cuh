@@ -1,5 +1,5 @@
-/* tensor.cuh -- int8 products of a warp and asynchronous copies, for every
- * GPU from compute capability 7.5.
+/* tensor.cuh -- products on tensor cores, for every GPU from compute
+ * capability 7.5.
  *
  * A product of a warp is 16 x 8, 32 deep: c += a b with int32 sums.  With
  * g = lane / 4 and t = lane % 4 a lane holds, as the hardware wants it,
@@ -12,56 +12,8 @@
 #ifndef MAMBYTE_TENSOR_CUH
 #define MAMBYTE_TENSOR_CUH
 
-#include "cuda/common/device.cuh"
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* 16 bytes from global to shared memory; zeros when not valid. */
-static __device__ __forceinline__ void copy16(void *to, const void *from,
-                                              bool is_valid)
-{
-#if __CUDA_ARCH__ >= 800
-    int n = is_valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                     shared_address(to)),
-                 "l"(from), "r"(n));
-#else
-    *(int4 *)to = is_valid ? *(const int4 *)from : make_int4(0, 0, 0, 0);
-#endif
-}
-
-/* n bytes: 4, 8 or 16. */
-template <int n>
-static __device__ __forceinline__ void copy_bytes(void *to, const void *from)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile(
-        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)),
-        "l"(from), "n"(n));
-#else
-    memcpy(__builtin_assume_aligned(to, n), __builtin_assume_aligned(from, n),
-           n);
-#endif
-}
-
-/* Ends a group of copies of this thread. */
-static __device__ __forceinline__ void copy_commit(void)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;");
-#endif
-}
-
-/* Waits until at most the last `pending` groups are under way. */
-template <int pending> static __device__ __forceinline__ void copy_wait(void)
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-#endif
-}
+#include "base/exact.h"
+#include "cuda/common/ptx.cuh"
 
 /* Four 8 x 16-byte matrices; lane i gives the address of row i % 8 of matrix
  * i / 8, and gets bytes 4 t .. 4 t + 3 of row g of each. */
@@ -103,6 +55,22 @@ product_16x8x32(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 #endif
 }
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+/* c += a b, 16 x 8 and 8 deep, in tf32.  With g = lane / 4 and t = lane % 4 a
+ * lane holds a[0] row g, a[1] row g + 8 of column t, a[2] and a[3] those of
+ * column t + 4; b[0] row t, b[1] row t + 4 of column g; c[0] and c[1] row g,
+ * c[2] and c[3] row g + 8 of columns 2 t and 2 t + 1. */
+static __device__ __forceinline__ void
+product_16x8x8(float c[4], const float a[4], float b0, float b1)
+{
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(exact_bits(a[0])), "r"(exact_bits(a[1])), "r"(exact_bits(a[2])),
+          "r"(exact_bits(a[3])), "r"(exact_bits(b0)), "r"(exact_bits(b1)));
+}
+#endif
+
 /* ---- products of a warpgroup (Hopper) -----------------------------------
  *
  * Four warps multiply 64 x 128, both sides straight from shared memory: rows
@@ -119,13 +87,6 @@ static __device__ __forceinline__ uint64_t group_rows(const void *p)
     uint64_t at = shared_address(p) & 0x3ffff;
     return at >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
            (uint64_t)1 << 62;
-}
-
-/* What ordinary stores and copies brought to shared memory becomes visible
- * to the products; before a barrier. */
-static __device__ __forceinline__ void group_publish(void)
-{
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 static __device__ __forceinline__ void group_begin(void)

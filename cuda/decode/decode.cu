@@ -305,8 +305,8 @@ static __device__ void begin(struct self *me, uint8_t *memory,
         mbarrier_init(me->complete + VECTOR_V);
         mbarrier_init(me->complete + VECTOR_H);
         /* the copies and the cluster see the mbarriers */
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        mbarrier_publish();
+        fence_async_proxy();
     }
     if (p->cluster > 0)
         cluster_barrier(); /* words and mbarriers of all are ready */

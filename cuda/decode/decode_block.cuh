@@ -9,6 +9,7 @@
 #ifndef MAMBYTE_DECODE_BLOCK_CUH
 #define MAMBYTE_DECODE_BLOCK_CUH
 
+#include "cuda/common/exact_vector.cuh"
 #include "cuda/common/exchange.cuh"
 #include "cuda/decode/decode_plan.cuh"
 #include "cuda/decode/sample.cuh"
@@ -163,22 +164,6 @@ static __device__ __forceinline__ float quantise(const struct self *me,
     return scale.scale;
 }
 
-/* The sum over a warp of each of n numbers; lane k gets that of x[k]. */
-template <int n>
-static __device__ __forceinline__ int32_t warp_add_each(int32_t x[n], int lane)
-{
-#pragma unroll
-    for (int i = 0; i < n; i++)
-        x[i] = (int32_t)warp_add((uint32_t)x[i]);
-#pragma unroll
-    for (int half = n / 2; half > 0; half /= 2) {
-#pragma unroll
-        for (int i = 0; i < half; i++)
-            x[i] = lane & half ? x[i + half] : x[i];
-    }
-    return x[0];
-}
-
 /* A warp's part in a product: bytes of q, and where those of a row begin that
  * meet them. */
 struct warp_part {
@@ -206,7 +191,7 @@ static __device__ __forceinline__ void multiply_some(const struct self *me,
 #pragma unroll
     for (int k = 0; k < at_once; k++)
         sum[k] = dot16(w[k], p->q, 0);
-    const int32_t mine = warp_add_each<at_once>(sum, me->lane);
+    const int32_t mine = warp_sum_each<at_once>(sum, me->lane);
     const int my_row = row + me->lane * p->step;
     if (me->lane < at_once && my_row < p->n)
         atomicAdd(sums + my_row, mine);
@@ -294,7 +279,7 @@ static __device__ __forceinline__ float norm_mean(const struct self *me, int n)
         if (i + WARP < n)
             high = high + me->h[i + WARP];
     }
-    return warp_lanes_sum(low, high) / (float)n;
+    return strided_sum(low, high) / (float)n;
 }
 
 /* The sum of (h - mean)^2, in the order of exact.h, in every warp: that is
@@ -319,7 +304,7 @@ static __device__ __forceinline__ float norm_sum(const struct self *me, int n,
         const float b = me->h[whole + me->lane + WARP] - mean;
         high = fmaf(b, b, high);
     }
-    return warp_lanes_sum(low, high);
+    return strided_sum(low, high);
 }
 
 /* x <- the norm of h, with the factors at the place of the weights; returns

@@ -39,26 +39,6 @@ static __device__ __forceinline__ float *state_s(const struct self *me,
     return state_past(me, layer) + (S::d_conv(me) - 1) * me->plan->n_channels;
 }
 
-/* Loads without waiting; a thread copies what it alone reads. */
-static __device__ __forceinline__ void copy_ahead(float *to, const float *from)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from)
-                 : "memory");
-#else
-    *to = *from;
-#endif
-}
-
-static __device__ __forceinline__ void copy_wait(void)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
-}
-
 /* Where in the image the past of the thread's channel, the group t of states
  * begins. */
 static __device__ __forceinline__ float *image_past(const struct self *me,
@@ -85,9 +65,9 @@ static __device__ __forceinline__ void fetch_past(const struct self *me,
     if (me->thread >= me->n_channels)
         return;
     for (int k = 0; k < S::d_conv(me) - 1; k++)
-        copy_ahead(state_past(me, layer) + k * me->plan->n_channels +
-                       me->thread,
-                   image_past(me, image, layer) + k * S::d_inner(me));
+        copy_bytes<4>(state_past(me, layer) + k * me->plan->n_channels +
+                          me->thread,
+                      image_past(me, image, layer) + k * S::d_inner(me));
 }
 
 /* Starts to load the group t of states. */
@@ -99,8 +79,8 @@ fetch_states(const struct self *me, float *image, int layer, int t)
         return;
 #pragma unroll
     for (int k = 0; k < EXACT_GROUP; k++)
-        copy_ahead(state_s<S>(me, layer) + k * me->plan->scan_threads + t,
-                   image_s<S>(me, image, layer, t) + k * S::d_inner(me));
+        copy_bytes<4>(state_s<S>(me, layer) + k * me->plan->scan_threads + t,
+                      image_s<S>(me, image, layer, t) + k * S::d_inner(me));
 }
 
 /* Brings the state in before a launch's first byte, and out after its last,
@@ -117,7 +97,7 @@ static __device__ void state_load(const struct self *me, float *image)
              t += N_THREADS)
             fetch_states<S>(me, image, l, t);
     }
-    copy_wait();
+    copy_wait_all();
 }
 
 template <class S>
@@ -173,7 +153,7 @@ in_begin(const struct self *me, weight_place floats, float *image, int layer)
         return f;
     const bool stays = state_stays(me);
     if (!stays)
-        copy_wait();
+        copy_wait_all();
     float *past = state_past(me, layer) + f.c;
     float *shifted = stays ? past : image_past(me, image, layer);
     const int step = stays ? n : S::d_inner(me);
@@ -275,9 +255,9 @@ static __device__ __forceinline__ ulonglong2 x_load_pair(const struct self *me,
 {
 #ifdef HAS_CLUSTER
     if (me->plan->cluster > 0)
-        return cluster_word_load_pair(me->x_words + i);
+        return cluster_load_relaxed_pair(me->x_words + i);
 #endif
-    return word_load_pair(me->plan->x_words + i);
+    return load_relaxed_pair(me->plan->x_words + i);
 }
 
 /* Four neighbouring elements, from an even one on. */
@@ -381,8 +361,7 @@ scan_delta(const struct self *me, const struct scan_share *f, uint32_t epoch)
             *(const int4 *)weights_at(&me->weights, f->rows, f->c * stride + i),
             *(const int4 *)(dt + i), sum);
     }
-    for (int s = 1; s < 1 << bits; s *= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, s);
+    sum = lanes_sum(sum, 1 << bits);
     return exact_softplus(exact_dequantise(sum, scale, f->dt_scale) +
                           f->dt_bias);
 }
@@ -402,7 +381,7 @@ scan(const struct self *me, const struct scan_share *f, float *image, int layer,
     const int first = round_up(S::dt_rank(me), 2) + f->g * EXACT_GROUP;
     float b[EXACT_GROUP], c[EXACT_GROUP], old_s[EXACT_GROUP];
     if (!stays)
-        copy_wait();
+        copy_wait_all();
     const float u = me->u[f->c], gate = me->gate[f->c];
 #pragma unroll
     for (int k = 0; k < EXACT_GROUP; k++)
@@ -419,9 +398,7 @@ scan(const struct self *me, const struct scan_share *f, float *image, int layer,
         new_s[k] = fmaf(exact_exp2_neg(delta * f->a[k]), old_s[k], du * b[k]);
         y = k == 0 ? c[k] * new_s[k] : fmaf(c[k], new_s[k], y);
     }
-    for (int i = 1; i < 1 << bits; i *= 2)
-        y += __shfl_xor_sync(0xffffffffu, y, i);
-    y = fmaf(f->d, u, y);
+    y = fmaf(f->d, u, lanes_sum(y, 1 << bits));
     y = y * gate;
     if (!f->works)
         return;

@@ -20,6 +20,7 @@
 #define MAMBYTE_DECODE_PLAN_CUH
 
 #include "cuda/common/device.cuh"
+#include "cuda/common/reduce.cuh"
 
 enum {
     N_WARPS = 8, /* that compute; one more fetches */

@@ -10,6 +10,8 @@
 #ifndef MAMBYTE_SAMPLE_CUH
 #define MAMBYTE_SAMPLE_CUH
 
+#include "cuda/common/ptx.cuh"
+#include "cuda/common/reduce.cuh"
 #include "cuda/decode/decode_plan.cuh"
 
 enum { SAMPLE_WARPS = N_BYTES_VOCAB / WARP };
@@ -28,17 +30,6 @@ struct sample_scratch {
 static __device__ __forceinline__ void compute_barrier(void)
 {
     asm volatile("bar.sync 1, %0;" ::"n"((int)N_THREADS) : "memory");
-}
-
-static __device__ __forceinline__ uint32_t warp_add(uint32_t x)
-{
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    return __reduce_add_sync(0xffffffffu, x);
-#else
-    for (int s = WARP / 2; s > 0; s /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, s);
-    return x;
-#endif
 }
 
 /* An unsigned number that rises with x, which is not a NaN; and back. */
@@ -90,10 +81,10 @@ static __device__ struct sample_weights sample_weigh(struct sample_scratch *s,
     if (thread < N_BYTES_VOCAB) {
         /* Weights are below 2^30: halves of them add up in 32 bits. */
         w.weight = exact_odds_weight(logit - w.largest, inverse_temperature);
-        uint64_t low = warp_add(w.weight & 0xffffu);
-        uint64_t high = warp_add(w.weight >> 16);
+        uint64_t low = warp_sum(w.weight & 0xffffu);
+        uint64_t high = warp_sum(w.weight >> 16);
         uint32_t top = warp_max(w.weight);
-        uint32_t equal = __ballot_sync(0xffffffffu, w.weight == top);
+        uint32_t equal = __ballot_sync(WHOLE_WARP, w.weight == top);
         if (thread % WARP == 0) {
             s->sums[warp] = (high << 16) + low;
             s->weights[warp] = top;
@@ -128,7 +119,7 @@ static __device__ void sample_odds(struct sample_scratch *s,
     uint32_t f = 0;
     if (thread < N_BYTES_VOCAB) {
         f = exact_odds_frequency(w.weight, exact_odds_reciprocal(w.sum));
-        uint32_t total = warp_add(f);
+        uint32_t total = warp_sum(f);
         if (thread % WARP == 0)
             s->totals[thread / WARP] = total;
     }
@@ -172,7 +163,7 @@ static __device__ void sample_draw(struct sample_scratch *s, uint32_t f,
     uint32_t end = f;
     if (works) {
         for (int d = 1; d < WARP; d *= 2) {
-            uint32_t lower = __shfl_up_sync(0xffffffffu, end, d);
+            uint32_t lower = __shfl_up_sync(WHOLE_WARP, end, d);
             end += lane >= d ? lower : 0;
         }
         if (lane == WARP - 1)
@@ -197,7 +188,7 @@ static __device__ void sample_most_likely(struct sample_scratch *s,
     const float logit = works ? exact_logit(logits[thread]) : 0.0f;
     const float m = sample_largest(s, logit, thread);
     if (works) {
-        uint32_t equal = __ballot_sync(0xffffffffu, logit == m);
+        uint32_t equal = __ballot_sync(WHOLE_WARP, logit == m);
         if (thread % WARP == 0)
             s->tops[thread / WARP] =
                 equal ? thread + __ffs(equal) - 1 : N_BYTES_VOCAB;

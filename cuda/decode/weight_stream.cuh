@@ -16,10 +16,10 @@
 #ifndef MAMBYTE_WEIGHT_STREAM_CUH
 #define MAMBYTE_WEIGHT_STREAM_CUH
 
-#include "cuda/common/exchange.cuh"
+#include "cuda/common/ptx.cuh"
 #include "cuda/decode/decode_plan.cuh"
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#ifdef HAS_CLUSTER
 #define HAS_RING 1
 #endif
 
@@ -175,10 +175,7 @@ static __device__ __forceinline__ void weights_wait(struct weights *w,
 static __device__ __forceinline__ void weights_free(const struct weights *w)
 {
 #ifdef HAS_RING
-    asm volatile("st.relaxed.cta.shared::cta.u32 [%0], %1;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(w->freed)),
-                 "r"(w->position)
-                 : "memory");
+    shared_store_relaxed(w->freed, w->position);
 #endif
 }
 
@@ -237,16 +234,6 @@ static __device__ bool fetch_next_piece(struct fetch *f)
     }
 }
 
-static __device__ __forceinline__ void
-fetch_copy(uint8_t *to, const uint8_t *from, uint32_t bytes, uint64_t *mbarrier)
-{
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-        "[%0], [%1], %2, [%3];" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
-        "l"(from), "r"(bytes), "r"((uint32_t)__cvta_generic_to_shared(mbarrier))
-        : "memory");
-}
-
 /* Copies the next stage; false when it is the end of the stream. */
 static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
                                    uint64_t *mbarrier)
@@ -257,7 +244,7 @@ static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
         if (f->left == 0 && !(goes_on = fetch_next_piece(f)))
             break;
         const uint32_t n = min(f->left, STAGE_BYTES - filled);
-        fetch_copy(stage + filled, f->from, n, mbarrier);
+        bulk_copy(stage + filled, f->from, n, mbarrier);
         f->from += n;
         f->left -= n;
         filled += n;
@@ -279,10 +266,7 @@ static __device__ void fetch_all(const struct weights *w,
     for (uint32_t end = STAGE_UNITS; goes_on; end += STAGE_UNITS) {
         uint32_t freed;
         do {
-            asm volatile("ld.relaxed.cta.shared::cta.u32 %0, [%1];"
-                         : "=r"(freed)
-                         : "r"((uint32_t)__cvta_generic_to_shared(w->freed))
-                         : "memory");
+            freed = shared_load_relaxed(w->freed);
         } while ((int32_t)(end - freed) > (int32_t)ring_units);
         goes_on = fetch_stage(&f, w->ring + slot * STAGE_BYTES, &w->full[slot]);
         slot = slot + 1 == w->n_stages ? 0 : slot + 1;

@@ -6,8 +6,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/common/kernels.cuh"
 #include "cuda/common/carver.cuh"
+#include "cuda/common/launch.cuh"
 #include "cuda/float/float_kernels.cuh"
 #include "cuda/float/float_model.cuh"
 

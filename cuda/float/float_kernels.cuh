@@ -13,6 +13,7 @@
 #include <cuda_fp16.h>
 
 #include "cuda/common/device.cuh"
+#include "cuda/common/reduce.cuh"
 
 enum {
     NORM_THREADS = 256,
@@ -40,28 +41,6 @@ static __device__ __forceinline__ float float_of(__nv_bfloat16 x)
     return __bfloat162float(x);
 }
 
-static __device__ __forceinline__ float warp_sum(float x)
-{
-    for (int s = WARP / 2; s > 0; s /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, s);
-    return x;
-}
-
-/* The sum over the block, for every thread. */
-static __device__ float block_sum(float x)
-{
-    __shared__ float part[NORM_THREADS / WARP];
-    x = warp_sum(x);
-    __syncthreads(); /* the last sum was read by all */
-    if (threadIdx.x % WARP == 0)
-        part[threadIdx.x / WARP] = x;
-    __syncthreads();
-    float sum = 0;
-    for (int i = 0; i < NORM_THREADS / WARP; i++)
-        sum += part[i];
-    return sum;
-}
-
 /* h[t] <- the embedding of byte t; a block a row. */
 static __global__ void embed_kernel(float *h, const float *embedding,
                                     const uint8_t *bytes, int d)
@@ -80,12 +59,13 @@ static __global__ void norm_kernel(float *x, const float *h,
     float sum = 0, squares = 0;
     for (int i = threadIdx.x; bias && i < d; i += blockDim.x)
         sum += h[row + i];
-    float mean = bias ? block_sum(sum) / d : 0.0f;
+    float mean = bias ? block_sum_in_turn<NORM_THREADS>(sum) / d : 0.0f;
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
         float c = h[row + i] - mean;
         squares = fmaf(c, c, squares);
     }
-    float r = 1.0f / sqrtf(block_sum(squares) / d + epsilon);
+    float r =
+        1.0f / sqrtf(block_sum_in_turn<NORM_THREADS>(squares) / d + epsilon);
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
         float c = (h[row + i] - mean) * r * weight[i];
         x[row + i] = bias ? c + bias[i] : c;

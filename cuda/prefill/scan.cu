@@ -65,7 +65,7 @@ static __device__ __forceinline__ void make_limit(parameters<T> &of,
         smallest = x.a[n] < smallest ? x.a[n] : smallest;
 #pragma unroll
     for (int i = T::lanes; i < WARP; i *= 2)
-        smallest = fminf(smallest, __shfl_xor_sync(0xffffffffu, smallest, i));
+        smallest = fminf(smallest, __shfl_xor_sync(WHOLE_WARP, smallest, i));
     of.limit[own_channel<T>()] = steep_limit(smallest);
 }
 

@@ -12,6 +12,7 @@
 #ifndef MAMBYTE_SCAN_TILE_CUH
 #define MAMBYTE_SCAN_TILE_CUH
 
+#include "cuda/common/exact_vector.cuh"
 #include "cuda/common/kernels.cuh"
 #include "cuda/common/tensor.cuh"
 
@@ -310,7 +311,7 @@ make_delta(scan_shared<T> &m, const elements<T> &u,
             is_steep |= !(d[0] <= limit.x) || !(d[1] <= limit.y);
         }
     }
-    return __any_sync(0xffffffffu, is_steep);
+    return __any_sync(WHOLE_WARP, is_steep);
 }
 
 /* ---- the recurrence ----------------------------------------------------- */
@@ -514,8 +515,7 @@ finish_tile(const scan_shared<T> &m, const elements<T> &u,
                 amax = max(amax, magnitude_bits(y.y));
             }
         }
-        amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, 1));
-        amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, 2));
+        amax = lanes_max<4>(amax);
         if (lane % 4 == 0 && is_there)
             atomicMax(&y_amax[g + i * 8], amax);
     }

@@ -6,22 +6,8 @@
 #ifndef MAMBYTE_FAST_MATH_CUH
 #define MAMBYTE_FAST_MATH_CUH
 
-#include "cuda/common/device.cuh"
-
-/* 2^x, to 2 ulp. */
-static __device__ __forceinline__ float fast_exp2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-static __device__ __forceinline__ float fast_inverse(float x)
-{
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
+#include "base/exact.h"
+#include "cuda/common/ptx.cuh"
 
 static __device__ __forceinline__ float fast_sigmoid(float x)
 {

@@ -7,10 +7,10 @@
 #define MAMBYTE_NUMBER_CUH
 
 #include <cuda_bf16.h>
+#include <stddef.h>
 
-#include "cuda/common/device.cuh"
-
-#ifdef __CUDACC__
+#include "base/exact.h"
+#include "cuda/common/float4.cuh"
 
 static __device__ __forceinline__ float get(float x)
 {
@@ -91,21 +91,6 @@ static __device__ __forceinline__ float4 get4(const four<T> &from)
     return get4((const T *)&from);
 }
 
-static __device__ __forceinline__ float4 zero4(void)
-{
-    return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
-static __device__ __forceinline__ float4 splat(float x)
-{
-    return make_float4(x, x, x, x);
-}
-
-static __device__ __forceinline__ float4 scaled(float4 x, float s)
-{
-    return make_float4(x.x * s, x.y * s, x.z * s, x.w * s);
-}
-
 /* x (row col) */
 static __device__ __forceinline__ float4 times(float4 x, float row, float4 col)
 {
@@ -113,27 +98,4 @@ static __device__ __forceinline__ float4 times(float4 x, float row, float4 col)
                        x.z * (row * col.z), x.w * (row * col.w));
 }
 
-static __device__ __forceinline__ float4 plus(float4 a, float4 b)
-{
-    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-static __device__ __forceinline__ float4 product(float4 a, float4 b)
-{
-    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
-}
-
-/* a b + c */
-static __device__ __forceinline__ float4 fused(float4 a, float4 b, float4 c)
-{
-    return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y),
-                       fmaf(a.z, b.z, c.z), fmaf(a.w, b.w, c.w));
-}
-
-static __device__ __forceinline__ float dot4(float4 a, float4 b)
-{
-    return fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, a.w * b.w)));
-}
-
-#endif
 #endif

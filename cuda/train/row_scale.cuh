@@ -10,6 +10,7 @@
 #ifndef MAMBYTE_ROW_SCALE_CUH
 #define MAMBYTE_ROW_SCALE_CUH
 
+#include "cuda/common/exact_vector.cuh"
 #include "cuda/train/number.cuh"
 
 /* What a number of row t is multiplied by, and 1 over that; 0 and 0 for a row

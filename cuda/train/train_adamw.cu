@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-#include "cuda/train/block_reduce.cuh"
+#include "cuda/common/reduce.cuh"
 #include "cuda/train/replica.cuh"
 extern "C" {
 #include "train/adamw.h"

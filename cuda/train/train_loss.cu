@@ -5,7 +5,7 @@
  */
 #include "cuda/train/train_loss.cuh"
 
-#include "cuda/train/block_reduce.cuh"
+#include "cuda/common/reduce.cuh"
 #include "cuda/train/fast_math.cuh"
 #include "cuda/train/train_rows.cuh"
 
@@ -28,13 +28,6 @@ struct loss_job {
 
 enum { LOGITS = N_BYTES_VOCAB / WARP }; /* of a lane */
 
-static __device__ __forceinline__ float warp_largest(float x)
-{
-    for (int s = WARP / 2; s > 0; s /= 2)
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, s));
-    return x;
-}
-
 /* loss = log(sum of e^logit) - logit[byte];
  * its gradient is share (softmax - [i = byte]).  A warp a row. */
 template <typename T> static __global__ void cross_entropy(struct loss_job j)
@@ -54,13 +47,13 @@ template <typename T> static __global__ void cross_entropy(struct loss_job j)
         chosen = at == byte ? logit[k] : chosen;
         largest = fmaxf(largest, logit[k]);
     }
-    largest = warp_largest(largest);
+    largest = warp_max(largest);
     for (int k = 0; k < LOGITS; k++) {
         logit[k] = fast_exp2((logit[k] - largest) * EXACT_LOG2E);
         sum += logit[k];
     }
-    sum = warp_total(sum);
-    chosen = warp_total(chosen);
+    sum = warp_sum(sum);
+    chosen = warp_sum(chosen);
     for (int k = 0; k < LOGITS; k++) {
         int at = lane + k * WARP;
         float p = logit[k] / sum - (at == byte ? 1.0f : 0.0f);

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <math.h>
 
-#include "cuda/train/block_reduce.cuh"
+#include "cuda/common/reduce.cuh"
 #include "cuda/train/products.cuh"
 #include "cuda/train/replica.cuh"
 extern "C" {
@@ -63,7 +63,7 @@ template <typename T> static __global__ void muon_momentum(struct muon_job j)
         put4(x + i, g);
         sum += dot4(g, g);
     }
-    sum = block_total(sum, room);
+    sum = block_sum(sum, room);
     if (threadIdx.x == 0)
         j.parts[blockIdx.y * MUON_PARTS + blockIdx.x] = sum;
 }
@@ -76,7 +76,7 @@ template <typename T> static __global__ void muon_begin(struct muon_job j)
     float square = threadIdx.x < MUON_PARTS
                        ? j.parts[blockIdx.y * MUON_PARTS + threadIdx.x]
                        : 0.0f;
-    float factor = 1.0f / (sqrtf(block_total(square, room)) + 1e-7f);
+    float factor = 1.0f / (sqrtf(block_sum(square, room)) + 1e-7f);
     T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
     for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS)
         put4(x + i, scaled(get4(x + i), factor));

@@ -7,7 +7,7 @@
  */
 #include "cuda/train/train_norm.cuh"
 
-#include "cuda/train/block_reduce.cuh"
+#include "cuda/common/reduce.cuh"
 #include "cuda/train/train_rows.cuh"
 
 /* Groups of four numbers that a thread keeps. */
@@ -87,14 +87,14 @@ template <typename T> static __global__ void norm(struct norm_job j)
         sum += sum4(h[k]);
     }
     if (j.bias)
-        mean = block_total(sum, room) / j.d;
+        mean = block_sum(sum, room) / j.d;
 #pragma unroll
     for (int k = 0; k < FOURS; k++) {
         float4 c = centred(h[k], mean, 1.0f);
         if (first + k * step < j.d)
             squares += dot4(c, c);
     }
-    float r = 1.0f / sqrtf(block_total(squares, room) / j.d + j.epsilon);
+    float r = 1.0f / sqrtf(block_sum(squares, room) / j.d + j.epsilon);
     if (threadIdx.x == 0) {
         j.mean[row] = mean;
         j.r[row] = r;
@@ -222,8 +222,8 @@ static __global__ void norm_backward(struct norm_backward_job j)
             along_1 += sum4(e[k]);
             along_c += dot4(e[k], c[k]);
         }
-        float ec = block_total(along_c, room) / j.d;
-        float e_mean = j.has_bias ? block_total(along_1, room) / j.d : 0.0f;
+        float ec = block_sum(along_c, room) / j.d;
+        float e_mean = j.has_bias ? block_sum(along_1, room) / j.d : 0.0f;
         float scale = j.dho ? j.o_scale[row] : 0.0f;
 #pragma unroll
         for (int k = 0; k < FOURS; k++) {

@@ -5,7 +5,7 @@
  */
 #include "cuda/train/train_rows.cuh"
 
-#include "cuda/train/block_reduce.cuh"
+#include "cuda/common/reduce.cuh"
 
 enum {
     ROW_THREADS = 256,

@@ -49,8 +49,8 @@ scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
             y[i] =
                 advance<N>(s, a, m.delta[t + i][at.slot], m.du[t + i][at.slot],
                            m.bc[t + i] + at.lane * shape<N>::STATES);
-        sum_lanes<BATCH, SLOTS, WARP>(y);
-        int mine = sum_of_lane<BATCH, SLOTS, WARP>();
+        lanes_reduce_scatter<BATCH, SLOTS, WARP>(y);
+        int mine = lanes_scattered<BATCH, SLOTS, WARP>();
         if (at.lane < BATCH)
             m.du[t + mine][at.slot] = y[0];
     }
@@ -63,9 +63,7 @@ static __device__ __forceinline__ void put_amax(uint32_t *to, float4 y,
 {
     uint32_t amax = magnitude4(y);
     constexpr int WIDTH = shape<N>::QUADS < WARP ? shape<N>::QUADS : WARP;
-#pragma unroll
-    for (int s = WIDTH / 2; s > 0; s /= 2)
-        amax = max(amax, __shfl_xor_sync(0xffffffffu, amax, s));
+    amax = lanes_max<WIDTH>(amax);
     if (threadIdx.x % WIDTH == 0 && is_row)
         atomicMax(to, amax);
 }

@@ -15,6 +15,7 @@
 #ifndef MAMBYTE_TRAIN_SCAN_CUH
 #define MAMBYTE_TRAIN_SCAN_CUH
 
+#include "cuda/common/reduce.cuh"
 #include "cuda/common/tensor.cuh"
 #include "cuda/train/fast_math.cuh"
 #include "cuda/train/train_mamba1.cuh"
@@ -90,39 +91,6 @@ template <int N> struct place_of {
         has_unit = t < TILE && c < d_inner;
     }
 };
-
-/* Sums n values over the lanes whose numbers differ in the bits from `low` up
- * to below `high`; of n > 1 values each lane ends with those of its own. */
-template <int n, int low, int high>
-static __device__ __forceinline__ void sum_lanes(float *x)
-{
-    if constexpr (low < high) {
-        if constexpr (n > 1) {
-            bool is_upper = threadIdx.x & low;
-#pragma unroll
-            for (int i = 0; i < n / 2; i++) {
-                float keep = is_upper ? x[i + n / 2] : x[i];
-                float send = is_upper ? x[i] : x[i + n / 2];
-                x[i] = keep + __shfl_xor_sync(0xffffffffu, send, low);
-            }
-            sum_lanes<n / 2, 2 * low, high>(x);
-        } else {
-            x[0] += __shfl_xor_sync(0xffffffffu, x[0], low);
-            sum_lanes<1, 2 * low, high>(x);
-        }
-    }
-}
-
-/* Which of n values a lane has after that. */
-template <int n, int low, int high>
-static __device__ __forceinline__ int sum_of_lane(void)
-{
-    if constexpr (low < high && n > 1)
-        return (threadIdx.x & low ? n / 2 : 0) +
-               sum_of_lane<n / 2, 2 * low, high>();
-    else
-        return 0;
-}
 
 /* ---- tiles, on their way from memory ---------------------------------------
  */

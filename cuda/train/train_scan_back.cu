@@ -188,8 +188,8 @@ template <typename T, int N> struct channel_sums {
     {
         constexpr int SLOTS = shape<N>::SLOTS, STATES = shape<N>::STATES;
         constexpr int LEFT = SLOTS < 2 * STATES ? 2 * STATES / SLOTS : 1;
-        sum_lanes<2 * STATES, 1, SLOTS>(x);
-        int mine = sum_of_lane<2 * STATES, 1, SLOTS>();
+        lanes_reduce_scatter<2 * STATES, 1, SLOTS>(x);
+        int mine = lanes_scattered<2 * STATES, 1, SLOTS>();
         if (threadIdx.x % SLOTS >= 2 * STATES)
             return;
 #pragma unroll
@@ -201,20 +201,6 @@ template <typename T, int N> struct channel_sums {
 };
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-
-/* c += a b, 16 x 8 and 8 deep, in tf32.  With g = lane / 4 and t = lane % 4 a
- * lane holds a[0] row g, a[1] row g + 8 of column t, a[2] and a[3] those of
- * column t + 4; b[0] row t, b[1] row t + 4 of column g; c[0] and c[1] row g,
- * c[2] and c[3] row g + 8 of columns 2 t and 2 t + 1. */
-static __device__ __forceinline__ void
-product_16x8x8(float c[4], const float a[4], float b0, float b1)
-{
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(exact_bits(a[0])), "r"(exact_bits(a[1])), "r"(exact_bits(a[2])),
-          "r"(exact_bits(a[3])), "r"(exact_bits(b0)), "r"(exact_bits(b1)));
-}
 
 /* With sixteen states, on tensor cores: four numbers of each lane go in, of
  * the four lanes that differ in the low bits; b is 1 in the two columns that
@@ -244,8 +230,8 @@ template <typename T> struct channel_sums<T, 16> {
         }
         /* states 0, 1, 2, 3 of four; the other channels are 4 lanes away */
         float sum[4] = {c[0], c[2], c[1], c[3]};
-        sum_lanes<4, 4, 16>(sum);
-        int four = threadIdx.x % 4, k = sum_of_lane<4, 4, 16>();
+        lanes_reduce_scatter<4, 4, 16>(sum);
+        int four = threadIdx.x % 4, k = lanes_scattered<4, 4, 16>();
         dbc[four / 2 * 16 + at.lane * 8 + four % 2 * 4 + k] = sum[0];
     }
 };
@@ -321,10 +307,10 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
             channel_sums<T, N>::put(x, m.dbc[t][warp], at);
             y[i] = sums[0], dxb[i] = sums[1], dd[i] = sums[2];
         }
-        sum_lanes<BATCH, SLOTS, WARP>(y);
-        sum_lanes<BATCH, SLOTS, WARP>(dxb);
-        sum_lanes<BATCH, SLOTS, WARP>(dd);
-        int mine = begin + first + sum_of_lane<BATCH, SLOTS, WARP>();
+        lanes_reduce_scatter<BATCH, SLOTS, WARP>(y);
+        lanes_reduce_scatter<BATCH, SLOTS, WARP>(dxb);
+        lanes_reduce_scatter<BATCH, SLOTS, WARP>(dd);
+        int mine = begin + first + lanes_scattered<BATCH, SLOTS, WARP>();
         if (at.lane < BATCH) {
             m.du[mine][at.slot] = y[0];
             m.dxb[mine][at.slot] = dxb[0];

@@ -1,0 +1,253 @@
+/* exact_vector.cuh -- what exact.h defines, for a thread that has several
+ * numbers of a vector, and for a warp that has a row: the same bits.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_EXACT_VECTOR_CUH
+#define MAMBYTE_EXACT_VECTOR_CUH
+
+#include "base/exact.h"
+#include "cuda/common/ptx.cuh"
+#include "cuda/common/reduce.cuh"
+
+/* ---- int8 ---------------------------------------------------------------- */
+
+/* The magnitude of x as bits: order-free maxima are taken on these. */
+static __device__ __forceinline__ uint32_t magnitude_bits(float x)
+{
+    return exact_bits(x) & EXACT_ABS_MASK;
+}
+
+/* The largest magnitude of four. */
+static __device__ __forceinline__ uint32_t magnitude4(float4 x)
+{
+    return max(max(magnitude_bits(x.x), magnitude_bits(x.y)),
+               max(magnitude_bits(x.z), magnitude_bits(x.w)));
+}
+
+/* exact_quantise of four numbers. */
+static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
+{
+    uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
+    uint32_t y = exact_bits(fmaf(v.y, inverse, EXACT_ROUND));
+    uint32_t z = exact_bits(fmaf(v.z, inverse, EXACT_ROUND));
+    uint32_t w = exact_bits(fmaf(v.w, inverse, EXACT_ROUND));
+    return __byte_perm(__byte_perm(x, y, 0x0040), __byte_perm(z, w, 0x0040),
+                       0x5410);
+}
+
+/* exact_scale_of() without its branches, which a division otherwise has for
+ * results that are not normal; here none is.  A large amax is brought down by
+ * a power of two first, as its reciprocal would not be normal. */
+static __device__ __forceinline__ struct exact_scale
+scale_of(uint32_t amax_bits)
+{
+    const bool is_finite = amax_bits < EXACT_INF_BITS;
+    const float amax =
+        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN);
+    const float shrink = amax > 0x1p64f ? 0x1p-64f : 1.0f;
+    const float b = amax * shrink, r = 1.0f / 127.0f;
+    struct exact_scale s;
+    s.scale = amax * r;
+    s.scale = fmaf(fmaf(-127.0f, s.scale, amax), r, s.scale);
+    float y = fast_inverse(b);
+    y = fmaf(y, fmaf(-b, y, 1.0f), y);
+    s.inverse = 127.0f * y;
+    s.inverse = fmaf(fmaf(-b, s.inverse, 127.0f), y, s.inverse) * shrink;
+    s.scale = is_finite ? s.scale : 0.0f;
+    s.inverse = is_finite ? s.inverse : 0.0f;
+    return s;
+}
+
+/* quantise4, of a vector whose scale may be 0. */
+static __device__ __forceinline__ uint32_t quantised4(float4 v,
+                                                      struct exact_scale s)
+{
+    return s.scale == 0.0f ? 0 : quantise4(v, s.inverse);
+}
+
+/* ---- norms --------------------------------------------------------------- */
+
+/* The sum of the 64 strided sums of exact.h, of which this thread has `low`,
+ * number `lane`, and `high`, number lane + 32.  Every thread gets it. */
+static __device__ __forceinline__ float strided_sum(float low, float high)
+{
+    return warp_sum(low + high);
+}
+
+/* The sum of (h - centre)^2, or of h, over d elements, in exact.h's order. */
+template <bool is_squared>
+static __device__ __forceinline__ float sum_row(const float *h, float centre,
+                                                int d, int lane)
+{
+    float low = 0.0f, high = 0.0f;
+#pragma unroll 8
+    for (int i = lane; i < d; i += EXACT_LANES) {
+        float a = h[i] - centre;
+        low = is_squared ? fmaf(a, a, low) : low + a;
+        if (i + WARP < d) {
+            float c = h[i + WARP] - centre;
+            high = is_squared ? fmaf(c, c, high) : high + c;
+        }
+    }
+    return strided_sum(low, high);
+}
+
+/* An element of the norm; r: 1 over the root of the mean square. */
+static __device__ __forceinline__ float normed(float h, float r, float weight)
+{
+    return h * r * weight;
+}
+
+/* The same where the norm has a mean and a bias. */
+static __device__ __forceinline__ float normed(float h, float mean, float r,
+                                               float weight, float bias)
+{
+    return fmaf((h - mean) * r, weight, bias);
+}
+
+static __device__ __forceinline__ float4 normed(float4 h, float r,
+                                                float4 weight)
+{
+    return make_float4(normed(h.x, r, weight.x), normed(h.y, r, weight.y),
+                       normed(h.z, r, weight.z), normed(h.w, r, weight.w));
+}
+
+static __device__ __forceinline__ float4 normed(float4 h, float mean, float r,
+                                                float4 weight, float4 bias)
+{
+    return make_float4(normed(h.x, mean, r, weight.x, bias.x),
+                       normed(h.y, mean, r, weight.y, bias.y),
+                       normed(h.z, mean, r, weight.z, bias.z),
+                       normed(h.w, mean, r, weight.w, bias.w));
+}
+
+/* ---- functions of several numbers ---------------------------------------
+ *
+ * The same bits as the functions of exact.h.  Each step is written for all n
+ * numbers before the next one, so that their chains of dependent operations
+ * run abreast; tests for what is unusual are made once for all.
+ */
+
+/* exact_exp2_reduced; x = 2^(r + f), t and f given. */
+template <int n>
+static __device__ __forceinline__ void exp2_all(float *x, const float *t,
+                                                const float *f)
+{
+    constexpr float c[] = {EXACT_EXP2_C4, EXACT_EXP2_C3, EXACT_EXP2_C2,
+                           EXACT_EXP2_C1, 1.0f};
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = EXACT_EXP2_C5;
+#pragma unroll
+    for (int k = 0; k < 5; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            x[i] = fmaf(x[i], f[i], c[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = exact_float(exact_bits(x[i]) + (exact_bits(t[i]) << 23));
+}
+
+/* exact_exp of what lies in the range that it clamps to. */
+template <int n> static __device__ __forceinline__ void exp_all(float *x)
+{
+    float t[n], f[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        t[i] = fmaf(x[i], EXACT_LOG2E, EXACT_ROUND);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        f[i] = fmaf(x[i], EXACT_LOG2E, -(t[i] - EXACT_ROUND));
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        f[i] = fmaf(x[i], EXACT_LOG2E_LOW, f[i]);
+    exp2_all<n>(x, t, f);
+}
+
+/* x /= d, correctly rounded: the steps that the compiler takes for a division
+ * of numbers far from the ends of the range, without its test for those. */
+template <int n>
+static __device__ __forceinline__ void divide_all(float *x, const float *d)
+{
+    float y[n], q[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        y[i] = fast_inverse(d[i]);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        y[i] = fmaf(y[i], fmaf(-d[i], y[i], 1.0f), y[i]);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        q[i] = x[i] * y[i];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            q[i] = fmaf(y[i], fmaf(-d[i], q[i], x[i]), q[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = q[i];
+}
+
+/* Out of the way of the usual case. */
+static __device__ __noinline__ float silu_unusual(float x)
+{
+    return exact_silu(x);
+}
+
+/* exact_silu.  Usual is 2^-100 <= |x| < 64: there the divisor is at most
+ * 1 + e^64, and the exponential needs no clamp. */
+template <int n> static __device__ __forceinline__ void silu_all(float *x)
+{
+    float y[n], d[n];
+    bool is_usual = true;
+#pragma unroll
+    for (int i = 0; i < n; i++) {
+        is_usual &= fabsf(x[i]) >= 0x1p-100f && fabsf(x[i]) < 64.0f;
+        y[i] = x[i];
+        d[i] = -x[i];
+    }
+    exp_all<n>(d);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        d[i] = 1.0f + d[i];
+    divide_all<n>(y, d);
+    if (!is_usual) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            y[i] = silu_unusual(x[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = y[i];
+}
+
+/* exact_softplus */
+template <int n> static __device__ __forceinline__ void softplus_all(float *x)
+{
+    constexpr float c[] = {
+        EXACT_LOG1P_C7, EXACT_LOG1P_C6, EXACT_LOG1P_C5, EXACT_LOG1P_C4,
+        EXACT_LOG1P_C3, EXACT_LOG1P_C2, EXACT_LOG1P_C1, 1.0f};
+    float w[n], p[n];
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        w[i] = fmaxf(-fabsf(x[i]), EXACT_EXP_MIN); /* of a NaN, the bound */
+    exp_all<n>(w);
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        p[i] = EXACT_LOG1P_C8;
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            p[i] = fmaf(p[i], w[i], c[k]);
+    }
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        x[i] = fmaf(p[i], w[i], exact_max(x[i], 0.0f));
+}
+
+#endif

@@ -1,0 +1,45 @@
+/* launch.cuh -- how the kernels of a stream follow each other.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_LAUNCH_CUH
+#define MAMBYTE_LAUNCH_CUH
+
+#include "cuda/common/device.cuh"
+
+struct queue {
+    cudaStream_t stream;
+    bool overlaps; /* the device can start a kernel while the last one ends */
+};
+
+/* A kernel may start while the one before it in the stream ends: nothing that
+ * a kernel wrote may be read before this call, but the model and the waves
+ * may.  Every block with work makes it, so that when a kernel is done all
+ * that came before it is. */
+static __device__ __forceinline__ void await_previous(void)
+{
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+    cudaGridDependencySynchronize();
+#endif
+}
+
+template <typename... Args>
+static enum status launch(const char *what, struct queue q, dim3 grid,
+                          int threads, size_t shared, void (*kernel)(Args...),
+                          Args... args)
+{
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = q.stream;
+    config.attrs = &overlap;
+    config.numAttrs = q.overlaps ? 1 : 0;
+    return cuda_status(cudaLaunchKernelEx(&config, kernel, args...), what);
+}
+
+#endif

@@ -1,0 +1,325 @@
+/* ptx.cuh -- instructions that CUDA C has no word for: approximations,
+ * barriers, asynchronous copies, and stores to other blocks of a cluster.
+ * Those of the tensor cores are in tensor.cuh.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_PTX_CUH
+#define MAMBYTE_PTX_CUH
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define HAS_CLUSTER 1
+#endif
+
+/* What the instructions call an address of shared memory. */
+static __device__ __forceinline__ uint32_t shared_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* ---- approximations ------------------------------------------------------ */
+
+/* 1 / x, to 1 ulp; 0 where that is not normal. */
+static __device__ __forceinline__ float fast_inverse(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* 2^x, to 2 ulp; 0 where that is not normal. */
+static __device__ __forceinline__ float fast_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* ---- barriers and single words ------------------------------------------- */
+
+/* Barrier number `id` of the block, of n_threads: whole warps.  __syncthreads
+ * has number 0. */
+static __device__ __forceinline__ void barrier_sync(int id, int n_threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
+}
+
+/* A word of shared memory that threads hand each other without a barrier. */
+static __device__ __forceinline__ uint32_t shared_load_relaxed(uint32_t *word)
+{
+    uint32_t x;
+    asm volatile("ld.relaxed.cta.shared::cta.u32 %0, [%1];"
+                 : "=r"(x)
+                 : "r"(shared_address(word))
+                 : "memory");
+    return x;
+}
+
+static __device__ __forceinline__ void shared_store_relaxed(uint32_t *word,
+                                                            uint32_t x)
+{
+    asm volatile(
+        "st.relaxed.cta.shared::cta.u32 [%0], %1;" ::"r"(shared_address(word)),
+        "r"(x)
+        : "memory");
+}
+
+/* A word that blocks of the grid hand each other. */
+static __device__ __forceinline__ uint64_t load_relaxed(const uint64_t *word)
+{
+    uint64_t x;
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];"
+                 : "=l"(x)
+                 : "l"(word)
+                 : "memory");
+    return x;
+}
+
+/* Two neighbouring ones, the first at a multiple of 16 bytes. */
+static __device__ __forceinline__ ulonglong2
+load_relaxed_pair(const uint64_t *words)
+{
+    ulonglong2 pair;
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(pair.x), "=l"(pair.y)
+                 : "l"(words)
+                 : "memory");
+    return pair;
+}
+
+static __device__ __forceinline__ void store_relaxed(uint64_t *word, uint64_t x)
+{
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(word), "l"(x)
+                 : "memory");
+}
+
+/* ---- loads and copies ---------------------------------------------------- */
+
+/* 16 bytes that are read once: the L1 cache does not keep them. */
+static __device__ __forceinline__ uint4 load_once(const uint4 *from)
+{
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(from));
+    return v;
+}
+
+/* Starts to copy 16 bytes from global to shared memory; zeros when not valid.
+ */
+static __device__ __forceinline__ void copy16(void *to, const void *from,
+                                              bool is_valid)
+{
+#if __CUDA_ARCH__ >= 800
+    int n = is_valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(n));
+#else
+    *(int4 *)to = is_valid ? *(const int4 *)from : make_int4(0, 0, 0, 0);
+#endif
+}
+
+/* The same of n bytes: 4, 8 or 16. */
+template <int n>
+static __device__ __forceinline__ void copy_bytes(void *to, const void *from)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)),
+        "l"(from), "n"(n)
+        : "memory");
+#else
+    memcpy(__builtin_assume_aligned(to, n), __builtin_assume_aligned(from, n),
+           n);
+#endif
+}
+
+/* Ends a group of copies of this thread. */
+static __device__ __forceinline__ void copy_commit(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+
+/* Waits until at most the last `pending` groups are under way. */
+template <int pending> static __device__ __forceinline__ void copy_wait(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+/* Waits for all copies of this thread, in groups or not. */
+static __device__ __forceinline__ void copy_wait_all(void)
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+/* The line at `from`, to the L2 cache. */
+static __device__ __forceinline__ void prefetch_line(const void *from)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
+/* ---- compute capability 9.0 ---------------------------------------------- */
+
+#ifdef HAS_CLUSTER
+
+/* What ordinary stores and copies brought to shared memory becomes visible to
+ * bulk copies and to products of a warpgroup. */
+static __device__ __forceinline__ void fence_async_proxy(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/* An mbarrier of shared memory that one thread arrives at. */
+static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier)
+{
+    asm volatile(
+        "mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(mbarrier))
+        : "memory");
+}
+
+/* Those that this thread has made become visible to the cluster. */
+static __device__ __forceinline__ void mbarrier_publish(void)
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/* One arrival, and bytes that are to come; they may have come before. */
+static __device__ __forceinline__ void mbarrier_expect(uint64_t *mbarrier,
+                                                       uint32_t bytes)
+{
+    asm volatile(
+        "mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::
+            "r"(shared_address(mbarrier)),
+        "r"(bytes)
+        : "memory");
+}
+
+static __device__ __forceinline__ void mbarrier_wait(uint64_t *mbarrier,
+                                                     uint32_t parity)
+{
+    uint32_t is_done;
+    do {
+        asm volatile("{\n"
+                     ".reg .pred p;\n"
+                     "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 "
+                     "p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n"
+                     "}"
+                     : "=r"(is_done)
+                     : "r"(shared_address(mbarrier)), "r"(parity)
+                     : "memory");
+    } while (!is_done);
+}
+
+/* Copies bytes, a multiple of 16, to shared memory; mbarrier counts them. */
+static __device__ __forceinline__ void
+bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *mbarrier)
+{
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(mbarrier))
+        : "memory");
+}
+
+/* bytes, a multiple of 16, to the L2 cache. */
+static __device__ __forceinline__ void bulk_prefetch(const void *from,
+                                                     uint32_t bytes)
+{
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from),
+                 "r"(bytes));
+}
+
+/* The same place of the shared memory of the block of that rank. */
+static __device__ __forceinline__ uint32_t cluster_address(const void *shared,
+                                                           int rank)
+{
+    uint32_t remote;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(remote)
+        : "r"(shared_address(shared)), "r"(rank));
+    return remote;
+}
+
+static __device__ __forceinline__ void cluster_barrier(void)
+{
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+}
+
+/* Stores x at an address of the cluster, and counts its bytes at an mbarrier
+ * of the same block. */
+static __device__ __forceinline__ void
+cluster_store(uint32_t to, uint32_t mbarrier, uint32_t x)
+{
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes"
+                 ".u32 [%0], %1, [%2];" ::"r"(to),
+                 "r"(x), "r"(mbarrier)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void cluster_store(uint32_t to,
+                                                     uint32_t mbarrier, uint4 x)
+{
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes"
+                 ".v4.u32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                 "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w), "r"(mbarrier)
+                 : "memory");
+}
+
+static __device__ __forceinline__ void
+cluster_store(uint32_t to, uint32_t mbarrier, float4 x)
+{
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes"
+                 ".v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+                 "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(mbarrier)
+                 : "memory");
+}
+
+/* A word that blocks of a cluster hand each other. */
+static __device__ __forceinline__ void cluster_store_relaxed(uint32_t to,
+                                                             uint64_t x)
+{
+    asm volatile("st.relaxed.cluster.shared::cluster.u64 [%0], %1;" ::"r"(to),
+                 "l"(x)
+                 : "memory");
+}
+
+/* One that came to this block's own shared memory. */
+static __device__ __forceinline__ uint64_t
+cluster_load_relaxed(const uint64_t *word)
+{
+    uint64_t x;
+    asm volatile("ld.relaxed.cluster.shared::cta.u64 %0, [%1];"
+                 : "=l"(x)
+                 : "r"(shared_address(word))
+                 : "memory");
+    return x;
+}
+
+/* Two neighbouring ones, the first at a multiple of 16 bytes. */
+static __device__ __forceinline__ ulonglong2
+cluster_load_relaxed_pair(const uint64_t *words)
+{
+    ulonglong2 pair;
+    asm volatile("ld.relaxed.cluster.shared::cta.v2.u64 {%0, %1}, [%2];"
+                 : "=l"(pair.x), "=l"(pair.y)
+                 : "r"(shared_address(words))
+                 : "memory");
+    return pair;
+}
+
+#endif
+
+#endif
