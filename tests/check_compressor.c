@@ -262,7 +262,7 @@ START_TEST(streams_one_after_another_are_one)
     check_decompresses(&packed, &plain);
     struct source source = open_blob(&packed);
     struct listing listing;
-    ck_assert_int_eq(compressed_list(&listing, &source), OK);
+    ck_assert_int_eq(compressed_streams_list(&listing, &source), OK);
     ck_assert_uint_eq(listing.n_streams, 4);
     ck_assert_uint_eq(listing.n_blocks, 5);
     ck_assert_uint_eq(listing.traffic.n_plain, plain.n);
@@ -399,7 +399,7 @@ START_TEST(copies_make_what_they_replaced)
         struct blob plain = make(kinds[_i], sizes[i]);
         struct blob literals = {malloc(plain.n + 1), 0};
         struct blob back = {malloc(plain.n + 1), plain.n};
-        struct copies copies, coded = {.n = 0};
+        struct copy_list copies, coded = {.n = 0};
         ck_assert_int_eq(dedupe_find(&copies, plain.bytes, plain.n), OK);
         dedupe_take(&copies, literals.bytes, plain.bytes, plain.n);
         struct range_coder encoder = range_encoder();
@@ -427,7 +427,7 @@ START_TEST(copies_that_do_not_fit_are_refused)
         {0, 300, 1}, {5, 300, 6}, {900, 300, 1}, {1001, 300, 1}, {1, 1000, 1}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct copy copy = bad[i];
-        struct copies copies = {.all = &copy, .n = 1}, coded = {.n = 0};
+        struct copy_list copies = {.all = &copy, .n = 1}, coded = {.n = 0};
         struct range_coder encoder = range_encoder();
         ck_assert_int_eq(dedupe_code(&copies, &encoder, 1000), OK);
         ck_assert_int_eq(range_finish(&encoder), OK);

@@ -13,8 +13,8 @@
 static const struct fingerprint model = {
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255}};
 
-static const struct block_head model_head = {BLOCK_MODEL, 1 << 24, 3000000,
-                                             0x0123456789abcdefu, 0xfedcba98u};
+static const struct block_header model_header = {
+    BLOCK_MODEL, 1 << 24, 3000000, 0x0123456789abcdefu, 0xfedcba98u};
 
 START_TEST(a_header_comes_back)
 {
@@ -27,12 +27,12 @@ START_TEST(a_header_comes_back)
         {"caf\303\251\033[0m", "caf___[0m"},
         {"", ""},
     };
-    struct header header, parsed;
-    uint8_t bytes[HEADER_BYTES];
-    header_make(&header, &model, names[_i].path);
+    struct stream_header header, parsed;
+    uint8_t bytes[STREAM_HEADER_BYTES];
+    stream_header_make(&header, &model, names[_i].path);
     ck_assert_str_eq(header.model_name, names[_i].name);
-    header_format(bytes, &header);
-    ck_assert_int_eq(header_parse(&parsed, bytes), OK);
+    stream_header_format(bytes, &header);
+    ck_assert_int_eq(stream_header_parse(&parsed, bytes), OK);
     ck_assert_str_eq(parsed.model_name, names[_i].name);
     ck_assert_mem_eq(&parsed.model, &model, sizeof model);
 }
@@ -40,43 +40,43 @@ END_TEST
 
 START_TEST(no_flipped_bit_is_missed)
 {
-    struct header header;
-    struct block_head head;
-    uint8_t header_bytes[HEADER_BYTES], head_bytes[BLOCK_HEAD_BYTES];
-    header_make(&header, &model, "tiny");
-    header_format(header_bytes, &header);
-    block_head_format(head_bytes, &model_head);
-    for (int i = 0; i < 8 * HEADER_BYTES; i++) {
+    struct stream_header header;
+    struct block_header block;
+    uint8_t header_bytes[STREAM_HEADER_BYTES], block_bytes[BLOCK_HEADER_BYTES];
+    stream_header_make(&header, &model, "tiny");
+    stream_header_format(header_bytes, &header);
+    block_header_format(block_bytes, &model_header);
+    for (int i = 0; i < 8 * STREAM_HEADER_BYTES; i++) {
         header_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
-        ck_assert_int_eq(header_parse(&header, header_bytes), E_FORMAT);
+        ck_assert_int_eq(stream_header_parse(&header, header_bytes), E_FORMAT);
         header_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
     }
-    for (int i = 0; i < 8 * BLOCK_HEAD_BYTES; i++) {
-        head_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
-        ck_assert_int_eq(block_head_parse(&head, head_bytes), E_FORMAT);
-        head_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+    for (int i = 0; i < 8 * BLOCK_HEADER_BYTES; i++) {
+        block_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
+        ck_assert_int_eq(block_header_parse(&block, block_bytes), E_FORMAT);
+        block_bytes[i / 8] ^= (uint8_t)(1 << i % 8);
     }
 }
 END_TEST
 
-START_TEST(a_block_head_comes_back)
+START_TEST(a_block_header_comes_back)
 {
-    struct block_head parsed;
-    uint8_t bytes[BLOCK_HEAD_BYTES];
-    block_head_format(bytes, &model_head);
-    ck_assert_int_eq(block_head_parse(&parsed, bytes), OK);
-    ck_assert_int_eq(parsed.kind, model_head.kind);
-    ck_assert_uint_eq(parsed.n_plain, model_head.n_plain);
-    ck_assert_uint_eq(parsed.n_packed, model_head.n_packed);
-    ck_assert_uint_eq(parsed.plain_checksum, model_head.plain_checksum);
-    ck_assert_uint_eq(parsed.packed_checksum, model_head.packed_checksum);
+    struct block_header parsed;
+    uint8_t bytes[BLOCK_HEADER_BYTES];
+    block_header_format(bytes, &model_header);
+    ck_assert_int_eq(block_header_parse(&parsed, bytes), OK);
+    ck_assert_int_eq(parsed.kind, model_header.kind);
+    ck_assert_uint_eq(parsed.n_plain, model_header.n_plain);
+    ck_assert_uint_eq(parsed.n_packed, model_header.n_packed);
+    ck_assert_uint_eq(parsed.plain_checksum, model_header.plain_checksum);
+    ck_assert_uint_eq(parsed.packed_checksum, model_header.packed_checksum);
 }
 END_TEST
 
 /* With checksums that fit. */
-START_TEST(a_head_that_makes_no_sense_is_refused)
+START_TEST(a_header_that_makes_no_sense_is_refused)
 {
-    static const struct block_head heads[] = {
+    static const struct block_header headers[] = {
         {(enum block_kind)0, 10, 5, 0, 0},
         {(enum block_kind)5, 10, 5, 0, 0},
         {BLOCK_MODEL, 0, 0, 0, 0},
@@ -85,22 +85,22 @@ START_TEST(a_head_that_makes_no_sense_is_refused)
         {BLOCK_MODEL, 10, 10, 0, 0},
         {BLOCK_STORED, 10, 9, 0, 0},
     };
-    struct block_head parsed;
-    uint8_t bytes[BLOCK_HEAD_BYTES];
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
-        block_head_format(bytes, &heads[i]);
-        ck_assert_int_eq(block_head_parse(&parsed, bytes), E_FORMAT);
+    struct block_header parsed;
+    uint8_t bytes[BLOCK_HEADER_BYTES];
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
+        block_header_format(bytes, &headers[i]);
+        ck_assert_int_eq(block_header_parse(&parsed, bytes), E_FORMAT);
     }
 }
 END_TEST
 
 static void make_index(struct index *index, uint32_t n)
 {
-    uint8_t bytes[BLOCK_HEAD_BYTES];
+    uint8_t bytes[BLOCK_HEADER_BYTES];
     *index = (struct index){.n = 0};
     for (uint32_t i = 0; i < n; i++) {
-        struct block_head head = {BLOCK_MODEL, 1000 + i, 100 + i, i, 7};
-        block_head_format(bytes, &head);
+        struct block_header block = {BLOCK_MODEL, 1000 + i, 100 + i, i, 7};
+        block_header_format(bytes, &block);
         ck_assert_int_eq(index_add(index, bytes), OK);
     }
 }
@@ -136,13 +136,13 @@ END_TEST
 
 START_TEST(the_order_of_blocks_is_in_the_digest)
 {
-    static const struct block_head heads[2] = {{BLOCK_MODEL, 10, 5, 1, 2},
-                                               {BLOCK_MODEL, 10, 5, 3, 4}};
+    static const struct block_header headers[2] = {{BLOCK_MODEL, 10, 5, 1, 2},
+                                                   {BLOCK_MODEL, 10, 5, 3, 4}};
     struct index index[2] = {{.n = 0}, {.n = 0}};
-    uint8_t bytes[BLOCK_HEAD_BYTES];
+    uint8_t bytes[BLOCK_HEADER_BYTES];
     for (int i = 0; i < 2; i++) {
         for (int k = 0; k < 2; k++) {
-            block_head_format(bytes, &heads[i ^ k]);
+            block_header_format(bytes, &headers[i ^ k]);
             ck_assert_int_eq(index_add(&index[i], bytes), OK);
         }
     }
@@ -158,8 +158,8 @@ int main(void)
     TCase *parts = tcase_create("parts");
     tcase_add_loop_test(parts, a_header_comes_back, 0, 5);
     tcase_add_test(parts, no_flipped_bit_is_missed);
-    tcase_add_test(parts, a_block_head_comes_back);
-    tcase_add_test(parts, a_head_that_makes_no_sense_is_refused);
+    tcase_add_test(parts, a_block_header_comes_back);
+    tcase_add_test(parts, a_header_that_makes_no_sense_is_refused);
     tcase_add_loop_test(parts, an_end_comes_back_whole_or_not_at_all, 0, 20);
     tcase_add_test(parts, the_order_of_blocks_is_in_the_digest);
     suite_add_tcase(suite, parts);

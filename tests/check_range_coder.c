@@ -1,4 +1,4 @@
-/* check_range_coder.c -- bits and numbers come back, at their ideal price.
+/* check_range_coder.c -- bits and integers come back, at their ideal price.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -141,25 +141,26 @@ START_TEST(any_bytes_decode_to_something)
 }
 END_TEST
 
-START_TEST(numbers_come_back)
+START_TEST(integers_come_back)
 {
     static const uint64_t special[] = {
         0, 1, 2, 3, 255, 256, 1u << 31, UINT32_MAX, (1ull << 63) - 1};
     enum { N_SPECIAL = sizeof special / sizeof special[0], N = 5000 };
     static uint64_t values[N];
-    struct numbers numbers;
+    struct integer_coder integers;
     struct range_coder encoder = range_encoder();
-    numbers_init(&numbers);
+    integer_coder_init(&integers);
     for (int i = 0; i < N; i++) {
         values[i] = i < N_SPECIAL ? special[i] : draw() >> (1 + draw() % 63);
-        ck_assert_uint_eq(numbers_code(&numbers, &encoder, values[i]),
+        ck_assert_uint_eq(integer_coder_code(&integers, &encoder, values[i]),
                           values[i]);
     }
     ck_assert_int_eq(range_finish(&encoder), OK);
     struct range_coder decoder = range_decoder(encoder.code, encoder.n);
-    numbers_init(&numbers);
+    integer_coder_init(&integers);
     for (int i = 0; i < N; i++)
-        ck_assert_uint_eq(numbers_code(&numbers, &decoder, 7), values[i]);
+        ck_assert_uint_eq(integer_coder_code(&integers, &decoder, 7),
+                          values[i]);
     range_free(&encoder);
 }
 END_TEST
@@ -173,7 +174,7 @@ int main(void)
     tcase_add_loop_test(coder, short_codes_come_back, 0, N_KINDS);
     tcase_add_test(coder, no_bits_need_no_code);
     tcase_add_loop_test(coder, any_bytes_decode_to_something, 0, N_KINDS);
-    tcase_add_test(coder, numbers_come_back);
+    tcase_add_test(coder, integers_come_back);
     suite_add_tcase(suite, coder);
     return run_suite(suite);
 }

@@ -61,7 +61,7 @@ static void read_any_way(const uint8_t *bytes, size_t n)
     enum status status = decompress(compressor, &source, NULL);
     if (status != OK && !*status_message())
         abort();
-    compressed_list(&listing, &source);
+    compressed_streams_list(&listing, &source);
     sink_init(&sink, memfd_create("out", 0));
     decompress_range(compressor, &source, &sink, n / 2, n);
     close(sink.fd);

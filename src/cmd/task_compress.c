@@ -227,7 +227,7 @@ static enum status list_file(struct sink *out, struct total *total,
     struct source source;
     struct listing listing;
     TRY(source_open(&source, path));
-    enum status status = compressed_list(&listing, &source);
+    enum status status = compressed_streams_list(&listing, &source);
     source_close(&source);
     TRY(status);
     total->n_files++;

@@ -82,7 +82,7 @@ static bool looks_random(const uint8_t *bytes, size_t n)
 
 /* What block_pack works with, freed at its end. */
 struct packing {
-    struct copies copies;
+    struct copy_list copies;
     size_t n_literals;
     struct range_coder side;
     uint8_t *literals; /* [n_literals]                                      */
@@ -95,14 +95,14 @@ static size_t assemble(uint8_t *packed, size_t room,
                        const struct packing *packing)
 {
     const struct range_coder *side = &packing->side;
-    size_t head = SIDE_LENGTH_BYTES + side->n;
-    if (head > room || packing->n_code > room - head)
+    size_t n_before = SIDE_LENGTH_BYTES + side->n;
+    if (n_before > room || packing->n_code > room - n_before)
         return SIZE_MAX;
     store_le(packed, side->n, SIDE_LENGTH_BYTES);
     if (side->n > 0)
         memcpy(packed + SIDE_LENGTH_BYTES, side->code, side->n);
-    memcpy(packed + head, packing->code, packing->n_code);
-    return head + packing->n_code;
+    memcpy(packed + n_before, packing->code, packing->n_code);
+    return n_before + packing->n_code;
 }
 
 static enum status code_literals(struct block_coder *coder,
@@ -160,7 +160,7 @@ static enum status pack_literals(struct block_coder *coder,
 
 /* What block_unpack works with, likewise. */
 struct unpacking {
-    struct copies copies;
+    struct copy_list copies;
     uint8_t *literals; /* [n] */
 };
 
@@ -186,7 +186,7 @@ static enum status unpack_parts(struct block_coder *coder,
 {
     if (n_packed < SIDE_LENGTH_BYTES ||
         load_le(packed, SIDE_LENGTH_BYTES) > n_packed - SIDE_LENGTH_BYTES)
-        return fail(E_FORMAT, "a block is shorter than its head");
+        return fail(E_FORMAT, "a block is shorter than its copies");
     size_t n_side = (size_t)load_le(packed, SIDE_LENGTH_BYTES);
     const uint8_t *code = packed + SIDE_LENGTH_BYTES + n_side;
     struct range_coder side = range_decoder(packed + SIDE_LENGTH_BYTES, n_side);

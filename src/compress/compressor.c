@@ -23,7 +23,7 @@ struct buffer {
 
 struct compressor {
     struct block_coder *coder;
-    struct header header; /* of our model                               */
+    struct stream_header header; /* of our model */
     struct buffer plain, packed;
     struct traffic traffic;
 
@@ -60,7 +60,7 @@ static enum status show_progress(void *context, double part)
     return signals_check();
 }
 
-static enum status begin_block(struct compressor *c, size_t n_block)
+static enum status start_block(struct compressor *c, size_t n_block)
 {
     c->n_block = n_block;
     return show_progress(c, 0);
@@ -74,7 +74,7 @@ static void end_block(struct compressor *c, size_t n_plain, size_t n_packed)
     c->traffic.n_packed += n_packed;
 }
 
-static void begin_source(struct compressor *c, const struct source *source)
+static void start_source(struct compressor *c, const struct source *source)
 {
     c->source = source;
     c->n_done = source->n_read;
@@ -91,7 +91,7 @@ enum status compressor_open(struct compressor **compressor,
         return fail_memory("the compressor");
     struct fingerprint fingerprint;
     model_fingerprint(engine->model, &fingerprint);
-    header_make(&c->header, &fingerprint, name);
+    stream_header_make(&c->header, &fingerprint, name);
     enum status status =
         block_coder_open(&c->coder, engine, n_threads, show_progress, c);
     if (status != OK) {
@@ -116,8 +116,8 @@ struct traffic compressor_traffic(const struct compressor *compressor)
     return compressor->traffic;
 }
 
-/* Reads n bytes into a buffer that grows as they come, so that a length that
- * lies costs no memory; *got of them are there. */
+/* Reads n bytes into a buffer that grows as they come, so that a false length
+ * costs no memory; *got of them are there. */
 static enum status read_growing(struct source *source, struct buffer *buffer,
                                 size_t n, size_t *got)
 {
@@ -139,21 +139,21 @@ static enum status write_block(struct compressor *c, struct sink *sink,
                                struct index *index, size_t n)
 {
     size_t n_packed;
-    struct block_head head;
-    uint8_t head_bytes[BLOCK_HEAD_BYTES];
+    struct block_header header;
+    uint8_t bytes[BLOCK_HEADER_BYTES];
     TRY(make_room(&c->packed, n));
-    TRY(begin_block(c, n));
+    TRY(start_block(c, n));
     TRY(block_pack(c->coder, c->plain.bytes, n, c->packed.bytes, &n_packed,
-                   &head.kind));
-    head.n_plain = (uint32_t)n;
-    head.n_packed = (uint32_t)n_packed;
-    head.plain_checksum = checksum64(c->plain.bytes, n);
-    head.packed_checksum = checksum32(c->packed.bytes, n_packed);
-    block_head_format(head_bytes, &head);
-    TRY(index_add(index, head_bytes));
-    TRY(sink_write(sink, head_bytes, sizeof head_bytes));
+                   &header.kind));
+    header.n_plain = (uint32_t)n;
+    header.n_packed = (uint32_t)n_packed;
+    header.plain_checksum = checksum64(c->plain.bytes, n);
+    header.packed_checksum = checksum32(c->packed.bytes, n_packed);
+    block_header_format(bytes, &header);
+    TRY(index_add(index, bytes));
+    TRY(sink_write(sink, bytes, sizeof bytes));
     TRY(sink_write(sink, c->packed.bytes, n_packed));
-    end_block(c, n, n_packed + BLOCK_HEAD_BYTES);
+    end_block(c, n, n_packed + BLOCK_HEADER_BYTES);
     return sink_flush(sink);
 }
 
@@ -188,11 +188,11 @@ enum status compress(struct compressor *compressor, struct source *source,
                      struct sink *sink, size_t block_bytes)
 {
     struct index index = {.n = 0};
-    uint8_t header[HEADER_BYTES];
-    begin_source(compressor, source);
-    header_format(header, &compressor->header);
+    uint8_t header[STREAM_HEADER_BYTES];
+    start_source(compressor, source);
+    stream_header_format(header, &compressor->header);
     TRY(sink_write(sink, header, sizeof header));
-    compressor->traffic.n_packed = HEADER_BYTES;
+    compressor->traffic.n_packed = STREAM_HEADER_BYTES;
     enum status status =
         compress_blocks(compressor, source, sink, block_bytes, &index);
     index_free(&index);
@@ -202,21 +202,8 @@ enum status compress(struct compressor *compressor, struct source *source,
 
 /* ---- decompressing ------------------------------------------------------ */
 
-static enum status truncated(void)
-{
-    return fail(E_FORMAT, "truncated: the end is missing");
-}
-
-/* Exactly n bytes. */
-static enum status read_exactly(struct source *source, uint8_t *bytes, size_t n)
-{
-    size_t got;
-    TRY(source_read_full(source, bytes, n, &got));
-    return got == n ? OK : truncated();
-}
-
 static enum status check_model(const struct compressor *c,
-                               const struct header *header)
+                               const struct stream_header *header)
 {
     if (memcmp(&header->model, &c->header.model, sizeof header->model) == 0)
         return OK;
@@ -226,27 +213,28 @@ static enum status check_model(const struct compressor *c,
                 header->model_name);
 }
 
-/* The block after a head, checked, into c->plain. */
+/* Reads the block after a header, and checks it, into c->plain. */
 static enum status read_block(struct compressor *c, struct source *source,
-                              const struct block_head *head)
+                              const struct block_header *header)
 {
     size_t got;
-    TRY(begin_block(c, head->n_packed + BLOCK_HEAD_BYTES));
-    TRY(read_growing(source, &c->packed, head->n_packed, &got));
-    if (got < head->n_packed)
-        return truncated();
-    if (checksum32(c->packed.bytes, got) != head->packed_checksum)
+    TRY(start_block(c, header->n_packed + BLOCK_HEADER_BYTES));
+    TRY(read_growing(source, &c->packed, header->n_packed, &got));
+    if (got < header->n_packed)
+        return compressed_truncated();
+    if (checksum32(c->packed.bytes, got) != header->packed_checksum)
         return fail(E_FORMAT, "a block is damaged");
-    TRY(make_room(&c->plain, head->n_plain));
-    TRY(block_unpack(c->coder, c->plain.bytes, head->n_plain, c->packed.bytes,
-                     head->n_packed, head->kind));
-    if (checksum64(c->plain.bytes, head->n_plain) != head->plain_checksum)
+    TRY(make_room(&c->plain, header->n_plain));
+    TRY(block_unpack(c->coder, c->plain.bytes, header->n_plain, c->packed.bytes,
+                     header->n_packed, header->kind));
+    if (checksum64(c->plain.bytes, header->n_plain) != header->plain_checksum)
         return fail(E_FORMAT, "a block is damaged: its checksum differs");
-    end_block(c, head->n_plain, head->n_packed + BLOCK_HEAD_BYTES);
+    end_block(c, header->n_plain, header->n_packed + BLOCK_HEADER_BYTES);
     return OK;
 }
 
-/* The end, whose first byte is read, of the stream that index tells of. */
+/* Reads the end of a stream, but for its first byte, which is read already: it
+ * has to be what index makes. */
 static enum status read_end(struct compressor *c, struct source *source,
                             const struct index *index)
 {
@@ -256,7 +244,7 @@ static enum status read_end(struct compressor *c, struct source *source,
         return fail_memory("the index");
     bytes[0] = END_KIND;
     index_format_end(index, bytes + n);
-    enum status status = read_exactly(source, bytes + 1, n - 1);
+    enum status status = compressed_read(source, bytes + 1, n - 1);
     if (status == OK && memcmp(bytes, bytes + n, n) != 0)
         status = fail(E_FORMAT, "the end is damaged, or blocks are missing");
     free(bytes);
@@ -270,32 +258,33 @@ static enum status decompress_blocks(struct compressor *c,
                                      struct index *index)
 {
     for (;;) {
-        struct block_head head;
-        uint8_t bytes[BLOCK_HEAD_BYTES];
-        TRY(read_exactly(source, bytes, 1));
+        struct block_header header;
+        uint8_t bytes[BLOCK_HEADER_BYTES];
+        TRY(compressed_read(source, bytes, 1));
         if (bytes[0] == END_KIND)
             return read_end(c, source, index);
-        TRY(read_exactly(source, bytes + 1, sizeof bytes - 1));
-        TRY(block_head_parse(&head, bytes));
+        TRY(compressed_read(source, bytes + 1, sizeof bytes - 1));
+        TRY(block_header_parse(&header, bytes));
         TRY(index_add(index, bytes));
-        TRY(read_block(c, source, &head));
+        TRY(read_block(c, source, &header));
         if (sink) {
-            TRY(sink_write(sink, c->plain.bytes, head.n_plain));
+            TRY(sink_write(sink, c->plain.bytes, header.n_plain));
             TRY(sink_flush(sink));
         }
     }
 }
 
-static enum status decompress_stream(struct compressor *c,
-                                     struct source *source, struct sink *sink,
-                                     const uint8_t header_bytes[HEADER_BYTES])
+static enum status
+decompress_stream(struct compressor *c, struct source *source,
+                  struct sink *sink,
+                  const uint8_t header_bytes[STREAM_HEADER_BYTES])
 {
-    struct header header;
+    struct stream_header header;
     struct index index = {.n = 0};
-    TRY(header_parse(&header, header_bytes));
+    TRY(stream_header_parse(&header, header_bytes));
     TRY(check_model(c, &header));
-    c->traffic.n_packed += HEADER_BYTES;
-    c->n_done += HEADER_BYTES;
+    c->traffic.n_packed += STREAM_HEADER_BYTES;
+    c->n_done += STREAM_HEADER_BYTES;
     enum status status = decompress_blocks(c, source, sink, &index);
     index_free(&index);
     return status;
@@ -305,7 +294,7 @@ static enum status decompress_streams(struct compressor *c,
                                       struct source *source, struct sink *sink)
 {
     for (bool is_first = true;; is_first = false) {
-        uint8_t header[HEADER_BYTES] = {0};
+        uint8_t header[STREAM_HEADER_BYTES] = {0};
         size_t got;
         TRY(source_read_full(source, header, sizeof header, &got));
         if (got == 0 && !is_first)
@@ -324,7 +313,7 @@ static enum status decompress_streams(struct compressor *c,
 enum status decompress(struct compressor *compressor, struct source *source,
                        struct sink *sink)
 {
-    begin_source(compressor, source);
+    start_source(compressor, source);
     enum status status = decompress_streams(compressor, source, sink);
     message_progress_end();
     return status == E_FORMAT || status == E_MODEL
@@ -332,156 +321,65 @@ enum status decompress(struct compressor *compressor, struct source *source,
                : status;
 }
 
-/* ---- from the ends ------------------------------------------------------ */
+/* ---- a range ------------------------------------------------------------ */
 
-/* A stream of a file. */
-struct place {
-    uint64_t begin; /* of its header */
-    struct header header;
-    struct index index;
-};
-
-static enum status read_at(struct source *source, uint64_t offset,
-                           uint8_t *bytes, size_t n)
-{
-    TRY(source_seek(source, offset));
-    return read_exactly(source, bytes, n);
-}
-
-static enum status read_index(struct source *source, struct index *index,
-                              uint64_t begin, size_t n)
-{
-    uint8_t *bytes = malloc(n);
-    if (!bytes)
-        return fail_memory("the index");
-    enum status status = read_at(source, begin, bytes, n);
-    if (status == OK)
-        status = index_parse_end(index, bytes, n);
-    free(bytes);
-    return status;
-}
-
-/* The stream that ends at end. */
-static enum status find_stream(struct source *source, uint64_t end,
-                               struct place *place)
-{
-    uint8_t bytes[HEADER_BYTES];
-    struct end_foot foot;
-    uint64_t least = HEADER_BYTES + 1 + END_FOOT_BYTES;
-    if (end < least)
-        return fail(E_FORMAT, "truncated, or not compressed by mambyte");
-    TRY(read_at(source, end - END_FOOT_BYTES, bytes, END_FOOT_BYTES));
-    TRY(end_foot_parse(&foot, bytes));
-    uint64_t n_end =
-        1 + (uint64_t)END_ENTRY_BYTES * foot.n_blocks + END_FOOT_BYTES;
-    if (n_end > end - HEADER_BYTES)
-        return fail(E_FORMAT, "the end is damaged");
-    TRY(read_index(source, &place->index, end - n_end, (size_t)n_end));
-    uint64_t n = HEADER_BYTES + place->index.n_packed +
-                 (uint64_t)BLOCK_HEAD_BYTES * place->index.n + n_end;
-    if (n > end)
-        return fail(E_FORMAT, "truncated: blocks are missing");
-    place->begin = end - n;
-    TRY(read_at(source, place->begin, bytes, HEADER_BYTES));
-    return header_parse(&place->header, bytes);
-}
-
-/* Calls visit for every stream, from the last to the first. */
-typedef enum status visit_stream(void *context, const struct place *place);
-
-static enum status each_stream(struct source *source, visit_stream *visit,
-                               void *context)
-{
-    uint64_t end = source->size;
-    if (end == 0)
-        return fail(E_FORMAT, "is no regular file, or empty");
-    while (end > 0) {
-        struct place place = {.begin = 0};
-        TRY(signals_check());
-        enum status status = find_stream(source, end, &place);
-        if (status == OK)
-            status = visit(context, &place);
-        index_free(&place.index);
-        TRY(status);
-        end = place.begin;
-    }
-    return OK;
-}
-
-static enum status add_to_listing(void *context, const struct place *place)
-{
-    struct listing *listing = context;
-    listing->n_streams++;
-    listing->n_blocks += place->index.n;
-    listing->traffic.n_plain += place->index.n_plain;
-    listing->header = place->header;
-    return OK;
-}
-
-enum status compressed_list(struct listing *listing, struct source *source)
-{
-    *listing = (struct listing){.n_streams = 0};
-    listing->traffic.n_packed = source->size;
-    enum status status = each_stream(source, add_to_listing, listing);
-    return status == E_FORMAT ? status_prefix(status, source->name) : status;
-}
-
-/* A block that has bytes of the range. */
-struct wanted {
-    uint64_t offset; /* of its head in the file                             */
-    uint64_t begin;  /* of its bytes, from the end of all: the streams are
-                      * visited in that order                               */
+struct block_place {
+    uint64_t offset;    /* of its header in the file */
+    uint64_t from_last; /* plain bytes from its first to the last of all: the
+                         * streams are visited from the last */
     uint32_t n_plain;
 };
 
-struct range {
+/* Where the blocks of a file are. */
+struct block_map {
     struct compressor *compressor;
-    struct wanted *blocks; /* [n], owned, the last one first */
+    struct block_place *blocks; /* [n], owned, the last one first */
     size_t n, n_allocated;
-    uint64_t n_plain; /* bytes of the blocks seen */
+    uint64_t n_plain; /* of all blocks so far */
 };
 
-static enum status add_block(struct range *range, struct wanted block)
+static enum status add_block(struct block_map *map, struct block_place block)
 {
-    if (range->n == range->n_allocated) {
-        size_t n = range->n ? 2 * range->n : 16;
-        struct wanted *blocks = realloc(range->blocks, n * sizeof *blocks);
+    if (map->n == map->n_allocated) {
+        size_t n = map->n ? 2 * map->n : 16;
+        struct block_place *blocks = realloc(map->blocks, n * sizeof *blocks);
         if (!blocks)
             return fail_memory("the index");
-        range->blocks = blocks;
-        range->n_allocated = n;
+        map->blocks = blocks;
+        map->n_allocated = n;
     }
-    range->blocks[range->n++] = block;
+    map->blocks[map->n++] = block;
     return OK;
 }
 
-static enum status add_to_range(void *context, const struct place *place)
+static enum status add_to_map(void *context,
+                              const struct compressed_stream *stream)
 {
-    struct range *range = context;
-    uint64_t offset = place->begin + HEADER_BYTES + place->index.n_packed +
-                      (uint64_t)BLOCK_HEAD_BYTES * place->index.n;
-    TRY(check_model(range->compressor, &place->header));
-    for (size_t i = place->index.n; i-- > 0;) {
-        const struct index_entry *entry = &place->index.entries[i];
-        offset -= entry->n_packed + BLOCK_HEAD_BYTES;
-        range->n_plain += entry->n_plain;
-        TRY(add_block(range,
-                      (struct wanted){offset, range->n_plain, entry->n_plain}));
+    struct block_map *map = context;
+    uint64_t offset = stream->start + STREAM_HEADER_BYTES +
+                      stream->index.n_packed +
+                      (uint64_t)BLOCK_HEADER_BYTES * stream->index.n;
+    TRY(check_model(map->compressor, &stream->header));
+    for (size_t i = stream->index.n; i-- > 0;) {
+        const struct index_entry *entry = &stream->index.entries[i];
+        offset -= entry->n_packed + BLOCK_HEADER_BYTES;
+        map->n_plain += entry->n_plain;
+        TRY(add_block(
+            map, (struct block_place){offset, map->n_plain, entry->n_plain}));
     }
     return OK;
 }
 
-static enum status decompress_wanted(struct compressor *c,
-                                     struct source *source,
-                                     const struct wanted *block)
+static enum status decompress_at(struct compressor *c, struct source *source,
+                                 const struct block_place *block)
 {
-    uint8_t bytes[BLOCK_HEAD_BYTES];
-    struct block_head head;
-    TRY(read_at(source, block->offset, bytes, sizeof bytes));
-    TRY(block_head_parse(&head, bytes));
-    if (head.n_plain != block->n_plain)
+    uint8_t bytes[BLOCK_HEADER_BYTES];
+    struct block_header header;
+    TRY(compressed_read_at(source, block->offset, bytes, sizeof bytes));
+    TRY(block_header_parse(&header, bytes));
+    if (header.n_plain != block->n_plain)
         return fail(E_FORMAT, "the end does not fit the blocks");
-    return read_block(c, source, &head);
+    return read_block(c, source, &header);
 }
 
 static uint64_t larger(uint64_t a, uint64_t b)
@@ -495,18 +393,19 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 }
 
 /* Writes bytes [begin, end) of all. */
-static enum status write_range(const struct range *range, struct source *source,
-                               struct sink *sink, uint64_t begin, uint64_t end)
+static enum status write_range(const struct block_map *map,
+                               struct source *source, struct sink *sink,
+                               uint64_t begin, uint64_t end)
 {
-    struct compressor *c = range->compressor;
-    for (size_t i = range->n; i-- > 0;) {
-        const struct wanted *block = &range->blocks[i];
-        uint64_t at = range->n_plain - block->begin;
+    struct compressor *c = map->compressor;
+    for (size_t i = map->n; i-- > 0;) {
+        const struct block_place *block = &map->blocks[i];
+        uint64_t at = map->n_plain - block->from_last;
         uint64_t from = larger(begin, at);
         uint64_t to = smaller(end, at + block->n_plain);
         if (from >= to)
             continue;
-        TRY(decompress_wanted(c, source, block));
+        TRY(decompress_at(c, source, block));
         TRY(sink_write(sink, c->plain.bytes + (from - at),
                        (size_t)(to - from)));
         TRY(sink_flush(sink));
@@ -518,13 +417,13 @@ enum status decompress_range(struct compressor *compressor,
                              struct source *source, struct sink *sink,
                              uint64_t offset, uint64_t length)
 {
-    struct range range = {.compressor = compressor};
+    struct block_map map = {.compressor = compressor};
     uint64_t end = length > UINT64_MAX - offset ? UINT64_MAX : offset + length;
-    begin_source(compressor, source);
-    enum status status = each_stream(source, add_to_range, &range);
+    start_source(compressor, source);
+    enum status status = compressed_streams_visit(source, add_to_map, &map);
     if (status == OK)
-        status = write_range(&range, source, sink, offset, end);
-    free(range.blocks);
+        status = write_range(&map, source, sink, offset, end);
+    free(map.blocks);
     message_progress_end();
     return status == E_FORMAT || status == E_MODEL
                ? status_prefix(status, source->name)

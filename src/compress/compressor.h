@@ -1,8 +1,8 @@
 /* compressor.h -- whole inputs to and from compressed streams.
  *
- * Reads from a source, writes to a sink, a block at a time: in constant
- * memory, from a pipe as from a file.  Nothing is written that a checksum
- * has not confirmed.
+ * Reads from a source and writes to a sink, a block at a time: in constant
+ * memory, from a pipe as well as from a file.  Nothing is written before a
+ * checksum has confirmed it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,45 +14,36 @@
 
 #include "base/byteio.h"
 #include "base/status.h"
-#include "compress/container.h"
+#include "compress/compressed_streams.h"
 #include "engine/engine.h"
 
 struct compressor;
 
-/* On failure *compressor is NULL.  The engine must outlive it.  name: of the
- * model's file. */
+/* On failure *compressor is NULL.  The engine must outlive it.  name: that of
+ * the model's file. */
 enum status compressor_open(struct compressor **compressor,
                             struct engine *engine, const char *name,
                             int n_threads);
 void compressor_close(struct compressor *compressor); /* NULL is accepted */
 
-/* What went through the last call, before and after packing. */
-struct traffic {
-    uint64_t n_plain, n_packed;
-};
+/* What went through the last call. */
 struct traffic compressor_traffic(const struct compressor *compressor);
 
-/* All of source becomes one stream, in blocks of block_bytes. */
+/* Compresses all of source to one stream, in blocks of block_bytes. */
 enum status compress(struct compressor *compressor, struct source *source,
                      struct sink *sink, size_t block_bytes);
 
-/* All streams of source, to sink, or with NULL to nowhere.  E_FORMAT for
- * whatever is not wholly right; what went out before is right. */
+/* Decompresses all streams of source to sink, or, when sink is NULL, to
+ * nowhere.  E_FORMAT when anything is wrong; what was written until then is
+ * right. */
 enum status decompress(struct compressor *compressor, struct source *source,
                        struct sink *sink);
 
-/* Bytes [offset, offset + length) of what is compressed in a regular file,
- * as far as there are such; other blocks are not read. */
+/* Decompresses bytes [offset, offset + length) of the plain text of a regular
+ * file, or as many of them as there are.  Reads only the blocks that have
+ * them. */
 enum status decompress_range(struct compressor *compressor,
                              struct source *source, struct sink *sink,
                              uint64_t offset, uint64_t length);
-
-/* What the ends of the streams of a regular file say. */
-struct listing {
-    uint64_t n_streams, n_blocks;
-    struct traffic traffic;
-    struct header header; /* of the first stream                            */
-};
-enum status compressed_list(struct listing *listing, struct source *source);
 
 #endif

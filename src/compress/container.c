@@ -1,6 +1,6 @@
 /* container.c -- the parts of a compressed file, to and from bytes.
  *
- * Header                        Block head                   End
+ * Stream header                 Block header                 End
  *  0  6  magic                   0  1  kind                   0  1  0
  *  6  1  version                 1  4  plain bytes            1  8n  n times
  *  7  1  arithmetic              5  4  packed bytes              4  plain
@@ -43,7 +43,7 @@ uint32_t checksum32(const void *bytes, size_t n)
     return (uint32_t)XXH3_64bits(bytes, n);
 }
 
-/* ---- header ------------------------------------------------------------- */
+/* ---- stream header ------------------------------------------------------ */
 
 enum {
     AT_VERSION = 6,
@@ -53,18 +53,19 @@ enum {
     AT_HEADER_CHECKSUM = 40
 };
 
-void header_make(struct header *header, const struct fingerprint *model,
-                 const char *name)
+void stream_header_make(struct stream_header *header,
+                        const struct fingerprint *model, const char *name)
 {
     const char *base = strrchr(name, '/');
     base = base ? base + 1 : name;
     size_t n = strcspn(base, ".");
-    *header = (struct header){.model = *model};
+    *header = (struct stream_header){.model = *model};
     for (size_t i = 0; i < n && i < MODEL_NAME_BYTES; i++)
         header->model_name[i] = base[i] > ' ' && base[i] < 127 ? base[i] : '_';
 }
 
-void header_format(uint8_t bytes[HEADER_BYTES], const struct header *header)
+void stream_header_format(uint8_t bytes[STREAM_HEADER_BYTES],
+                          const struct stream_header *header)
 {
     memcpy(bytes, magic, MAGIC_BYTES);
     bytes[AT_VERSION] = VERSION;
@@ -75,7 +76,7 @@ void header_format(uint8_t bytes[HEADER_BYTES], const struct header *header)
              4);
 }
 
-/* The name goes into messages: nothing that a terminal obeys. */
+/* The name goes into messages: it must not command a terminal. */
 static bool is_printable(const char *name)
 {
     for (; *name; name++) {
@@ -85,8 +86,8 @@ static bool is_printable(const char *name)
     return true;
 }
 
-enum status header_parse(struct header *header,
-                         const uint8_t bytes[HEADER_BYTES])
+enum status stream_header_parse(struct stream_header *header,
+                                const uint8_t bytes[STREAM_HEADER_BYTES])
 {
     if (memcmp(bytes, magic, MAGIC_BYTES) != 0)
         return fail(E_FORMAT, "not compressed by mambyte");
@@ -103,7 +104,7 @@ enum status header_parse(struct header *header,
                     "compressed with version %d of the arithmetic, this "
                     "program has version %d",
                     bytes[AT_ARITHMETIC], EXACT_VERSION);
-    *header = (struct header){.model_name = ""};
+    *header = (struct stream_header){.model_name = ""};
     memcpy(header->model.bytes, bytes + AT_MODEL, sizeof header->model.bytes);
     memcpy(header->model_name, bytes + AT_NAME, MODEL_NAME_BYTES);
     if (!is_printable(header->model_name))
@@ -111,50 +112,52 @@ enum status header_parse(struct header *header,
     return OK;
 }
 
-/* ---- block head --------------------------------------------------------- */
+/* ---- block header ------------------------------------------------------- */
 
 enum {
     AT_PLAIN = 1,
     AT_PACKED = 5,
     AT_PLAIN_CHECKSUM = 9,
     AT_PACKED_CHECKSUM = 17,
-    AT_HEAD_CHECKSUM = 21
+    AT_BLOCK_CHECKSUM = 21
 };
 
-void block_head_format(uint8_t bytes[BLOCK_HEAD_BYTES],
-                       const struct block_head *head)
+void block_header_format(uint8_t bytes[BLOCK_HEADER_BYTES],
+                         const struct block_header *header)
 {
-    bytes[0] = (uint8_t)head->kind;
-    store_le(bytes + AT_PLAIN, head->n_plain, 4);
-    store_le(bytes + AT_PACKED, head->n_packed, 4);
-    store_le(bytes + AT_PLAIN_CHECKSUM, head->plain_checksum, 8);
-    store_le(bytes + AT_PACKED_CHECKSUM, head->packed_checksum, 4);
-    store_le(bytes + AT_HEAD_CHECKSUM, checksum32(bytes, AT_HEAD_CHECKSUM), 4);
+    bytes[0] = (uint8_t)header->kind;
+    store_le(bytes + AT_PLAIN, header->n_plain, 4);
+    store_le(bytes + AT_PACKED, header->n_packed, 4);
+    store_le(bytes + AT_PLAIN_CHECKSUM, header->plain_checksum, 8);
+    store_le(bytes + AT_PACKED_CHECKSUM, header->packed_checksum, 4);
+    store_le(bytes + AT_BLOCK_CHECKSUM, checksum32(bytes, AT_BLOCK_CHECKSUM),
+             4);
 }
 
-static bool is_sane(const struct block_head *head)
+static bool is_sane(const struct block_header *header)
 {
-    bool is_stored = head->kind == BLOCK_STORED;
-    return head->kind >= BLOCK_STORED && head->kind <= BLOCK_COPIES &&
-           head->n_plain > 0 && head->n_plain <= BLOCK_MAX &&
-           head->n_packed <= head->n_plain &&
-           is_stored == (head->n_packed == head->n_plain);
+    bool is_stored = header->kind == BLOCK_STORED;
+    return header->kind >= BLOCK_STORED && header->kind <= BLOCK_COPIES &&
+           header->n_plain > 0 && header->n_plain <= BLOCK_MAX &&
+           header->n_packed <= header->n_plain &&
+           is_stored == (header->n_packed == header->n_plain);
 }
 
-enum status block_head_parse(struct block_head *head,
-                             const uint8_t bytes[BLOCK_HEAD_BYTES])
+enum status block_header_parse(struct block_header *header,
+                               const uint8_t bytes[BLOCK_HEADER_BYTES])
 {
-    *head = (struct block_head){
+    *header = (struct block_header){
         .kind = (enum block_kind)bytes[0],
         .n_plain = load32(bytes + AT_PLAIN),
         .n_packed = load32(bytes + AT_PACKED),
         .plain_checksum = load_le(bytes + AT_PLAIN_CHECKSUM, 8),
         .packed_checksum = load32(bytes + AT_PACKED_CHECKSUM),
     };
-    if (load32(bytes + AT_HEAD_CHECKSUM) != checksum32(bytes, AT_HEAD_CHECKSUM))
-        return fail(E_FORMAT, "the head of a block is damaged");
-    if (!is_sane(head))
-        return fail(E_FORMAT, "the head of a block makes no sense");
+    if (load32(bytes + AT_BLOCK_CHECKSUM) !=
+        checksum32(bytes, AT_BLOCK_CHECKSUM))
+        return fail(E_FORMAT, "a block header is damaged");
+    if (!is_sane(header))
+        return fail(E_FORMAT, "a block header makes no sense");
     return OK;
 }
 
@@ -180,14 +183,14 @@ static enum status append(struct index *index, struct index_entry entry)
 }
 
 enum status index_add(struct index *index,
-                      const uint8_t head_bytes[BLOCK_HEAD_BYTES])
+                      const uint8_t bytes[BLOCK_HEADER_BYTES])
 {
-    uint8_t chained[4 + BLOCK_HEAD_BYTES];
+    uint8_t chained[4 + BLOCK_HEADER_BYTES];
     store_le(chained, index->digest, 4);
-    memcpy(chained + 4, head_bytes, BLOCK_HEAD_BYTES);
+    memcpy(chained + 4, bytes, BLOCK_HEADER_BYTES);
     index->digest = checksum32(chained, sizeof chained);
-    return append(index, (struct index_entry){load32(head_bytes + AT_PLAIN),
-                                              load32(head_bytes + AT_PACKED)});
+    return append(index, (struct index_entry){load32(bytes + AT_PLAIN),
+                                              load32(bytes + AT_PACKED)});
 }
 
 void index_free(struct index *index)

@@ -1,8 +1,8 @@
 /* container.h -- the parts of a compressed file, to and from bytes.
  *
- *     stream     header, blocks, end
+ *     stream     stream header, blocks, end
  *     header     magic, versions, the model's fingerprint and name
- *     block      head (kind, lengths, checksums), packed bytes
+ *     block      block header (kind, lengths, checksums), packed bytes
  *     end        the lengths of all blocks, and a mark
  *
  * A file is one or more streams, one after another.  mambyte.5 has the
@@ -22,63 +22,64 @@
 #include "model/model.h"
 
 enum {
-    HEADER_BYTES = 44,
-    BLOCK_HEAD_BYTES = 25,
-    END_KIND = 0,        /* in the place of a block's kind                 */
+    STREAM_HEADER_BYTES = 44,
+    BLOCK_HEADER_BYTES = 25,
+    END_KIND = 0,        /* in place of a block's kind                 */
     END_ENTRY_BYTES = 8, /* the end: kind, entries, foot                   */
     END_FOOT_BYTES = 16,
     MODEL_NAME_BYTES = 16
 };
 
-struct header {
+struct stream_header {
     struct fingerprint model;
-    char model_name[MODEL_NAME_BYTES + 1]; /* a hint for people, cut        */
+    char model_name[MODEL_NAME_BYTES + 1]; /* a hint for people; cut        */
 };
 
-struct block_head {
+struct block_header {
     enum block_kind kind;
     uint32_t n_plain, n_packed;
     uint64_t plain_checksum;  /* XXH3-64                                   */
     uint32_t packed_checksum; /* its lower half                            */
 };
 
-/* The lengths of blocks, in order, and a digest of their heads. */
+/* The lengths of blocks, in order, and a digest of their headers. */
 struct index {
     struct index_entry {
         uint32_t n_plain, n_packed;
     } * entries; /* [n], owned                                */
     size_t n, n_allocated;
     uint64_t n_plain, n_packed; /* sums                                      */
-    uint32_t digest;            /* chained checksum of the heads             */
+    uint32_t digest; /* chained checksum of the headers             */
 };
 
 uint64_t checksum64(const void *bytes, size_t n);
 uint32_t checksum32(const void *bytes, size_t n);
 
-/* name: of the model's file. */
-void header_make(struct header *header, const struct fingerprint *model,
-                 const char *name);
-void header_format(uint8_t bytes[HEADER_BYTES], const struct header *header);
+/* name: that of the model's file. */
+void stream_header_make(struct stream_header *header,
+                        const struct fingerprint *model, const char *name);
+void stream_header_format(uint8_t bytes[STREAM_HEADER_BYTES],
+                          const struct stream_header *header);
 
-/* E_FORMAT when it is none, damaged, or of another version of the format or
- * of the arithmetic. */
-enum status header_parse(struct header *header,
-                         const uint8_t bytes[HEADER_BYTES]);
+/* E_FORMAT when the bytes are no header, or damaged, or of another version of
+ * the format or of the arithmetic. */
+enum status stream_header_parse(struct stream_header *header,
+                                const uint8_t bytes[STREAM_HEADER_BYTES]);
 
-void block_head_format(uint8_t bytes[BLOCK_HEAD_BYTES],
-                       const struct block_head *head);
-enum status block_head_parse(struct block_head *head,
-                             const uint8_t bytes[BLOCK_HEAD_BYTES]);
+void block_header_format(uint8_t bytes[BLOCK_HEADER_BYTES],
+                         const struct block_header *header);
+enum status block_header_parse(struct block_header *header,
+                               const uint8_t bytes[BLOCK_HEADER_BYTES]);
 
-/* Adds a block by its head as it stands in the file. */
+/* Adds a block by its header, as it stands in the file. */
 enum status index_add(struct index *index,
-                      const uint8_t head_bytes[BLOCK_HEAD_BYTES]);
+                      const uint8_t bytes[BLOCK_HEADER_BYTES]);
 void index_free(struct index *index);
 
 size_t index_end_bytes(const struct index *index);
 void index_format_end(const struct index *index, uint8_t *bytes);
 
-/* What the foot of an end says. */
+/* The last bytes of an end. */
 struct end_foot {
     uint32_t n_blocks;
     uint32_t digest;

@@ -16,8 +16,8 @@
 enum {
     WINDOW = 64,
     COPY_MIN = 256, /* bytes; part of the format */
-    LOG2_HEADS_MIN = 8,
-    LOG2_HEADS_MAX = 20
+    LOG2_SLOTS_MIN = 8,
+    LOG2_SLOTS_MAX = 20
 };
 
 #define ROLL_MULTIPLIER 0x2c9277b5u
@@ -31,8 +31,8 @@ struct finder {
     size_t end;       /* of the last copy                                   */
     uint32_t rolling; /* the hash of a window                               */
     uint32_t leave;   /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out  */
-    uint32_t *heads;  /* [1 << log2_heads], 1 + the place of a window or 0  */
-    int log2_heads;
+    uint32_t *slots;  /* [1 << log2_slots]: 1 + where a window starts, or 0 */
+    int log2_slots;
 };
 
 static void roll_anew(struct finder *finder, size_t at)
@@ -57,16 +57,16 @@ static enum status finder_init(struct finder *finder, const uint8_t *bytes,
     *finder = (struct finder){.bytes = bytes, .n = n, .leave = 1};
     for (int i = 0; i < WINDOW; i++)
         finder->leave *= ROLL_MULTIPLIER;
-    finder->log2_heads = LOG2_HEADS_MIN;
-    while (finder->log2_heads < LOG2_HEADS_MAX &&
-           n / WINDOW >> finder->log2_heads)
-        finder->log2_heads++;
-    finder->heads =
-        calloc((size_t)1 << finder->log2_heads, sizeof *finder->heads);
-    return finder->heads ? OK : fail_memory("a block");
+    finder->log2_slots = LOG2_SLOTS_MIN;
+    while (finder->log2_slots < LOG2_SLOTS_MAX &&
+           n / WINDOW >> finder->log2_slots)
+        finder->log2_slots++;
+    finder->slots =
+        calloc((size_t)1 << finder->log2_slots, sizeof *finder->slots);
+    return finder->slots ? OK : fail_memory("a block");
 }
 
-static enum status append(struct copies *copies, struct copy copy)
+static enum status append(struct copy_list *copies, struct copy copy)
 {
     if (copies->n == copies->n_allocated) {
         size_t n = copies->n ? 2 * copies->n : 64;
@@ -83,8 +83,8 @@ static enum status append(struct copies *copies, struct copy copy)
 
 /* Takes the repeat at a place of the window at an earlier one, if it is one
  * and long enough; *next is where to go on, unchanged if not. */
-static enum status take(struct finder *finder, struct copies *copies, size_t at,
-                        size_t earlier, size_t *next)
+static enum status take(struct finder *finder, struct copy_list *copies,
+                        size_t at, size_t earlier, size_t *next)
 {
     const uint8_t *bytes = finder->bytes;
     if (memcmp(bytes + at, bytes + earlier, WINDOW) != 0)
@@ -106,16 +106,16 @@ static enum status take(struct finder *finder, struct copies *copies, size_t at,
     return append(copies, copy);
 }
 
-static enum status search(struct finder *finder, struct copies *copies)
+static enum status search(struct finder *finder, struct copy_list *copies)
 {
     size_t at = 0;
     roll_anew(finder, at);
     while (at + WINDOW < finder->n) {
-        uint32_t *head = &finder->heads[finder->rolling * HASH_MULTIPLIER >>
-                                        (32 - finder->log2_heads)];
+        uint32_t *slot = &finder->slots[finder->rolling * HASH_MULTIPLIER >>
+                                        (32 - finder->log2_slots)];
         size_t next = at;
-        if (*head > 0)
-            TRY(take(finder, copies, at, *head - 1, &next));
+        if (*slot > 0)
+            TRY(take(finder, copies, at, *slot - 1, &next));
         if (next > at) {
             at = next;
             if (at + WINDOW < finder->n)
@@ -123,23 +123,24 @@ static enum status search(struct finder *finder, struct copies *copies)
             continue;
         }
         if (at % WINDOW == 0)
-            *head = (uint32_t)at + 1;
+            *slot = (uint32_t)at + 1;
         roll(finder, at);
         at++;
     }
     return OK;
 }
 
-enum status dedupe_find(struct copies *copies, const uint8_t *bytes, size_t n)
+enum status dedupe_find(struct copy_list *copies, const uint8_t *bytes,
+                        size_t n)
 {
     struct finder finder;
-    *copies = (struct copies){.n = 0};
+    *copies = (struct copy_list){.n = 0};
     if (n < COPY_MIN)
         return OK;
     enum status status = finder_init(&finder, bytes, n);
     if (status == OK)
         status = search(&finder, copies);
-    free(finder.heads);
+    free(finder.slots);
     if (status != OK)
         dedupe_free(copies);
     return status;
@@ -147,7 +148,7 @@ enum status dedupe_find(struct copies *copies, const uint8_t *bytes, size_t n)
 
 /* ---- apart and together ------------------------------------------------- */
 
-void dedupe_take(const struct copies *copies, uint8_t *literals,
+void dedupe_take(const struct copy_list *copies, uint8_t *literals,
                  const uint8_t *bytes, size_t n)
 {
     const uint8_t *end = bytes + n;
@@ -160,7 +161,7 @@ void dedupe_take(const struct copies *copies, uint8_t *literals,
     memcpy(literals, bytes, (size_t)(end - bytes));
 }
 
-void dedupe_put(const struct copies *copies, const uint8_t *literals,
+void dedupe_put(const struct copy_list *copies, const uint8_t *literals,
                 uint8_t *bytes, size_t n)
 {
     const uint8_t *end = bytes + n;
@@ -175,40 +176,41 @@ void dedupe_put(const struct copies *copies, const uint8_t *literals,
     memcpy(bytes, literals, (size_t)(end - bytes));
 }
 
-void dedupe_free(struct copies *copies)
+void dedupe_free(struct copy_list *copies)
 {
     free(copies->all);
-    *copies = (struct copies){.n = 0};
+    *copies = (struct copy_list){.n = 0};
 }
 
 /* ---- coding ------------------------------------------------------------- */
 
-struct copy_numbers {
-    struct numbers count, run, length, distance;
+struct copy_coder {
+    struct integer_coder count, run, length, distance;
 };
 
-static struct copy code_copy(struct copy_numbers *numbers,
+static struct copy code_copy(struct copy_coder *integers,
                              struct range_coder *coder, struct copy copy,
                              bool *fits)
 {
-    uint64_t run = numbers_code(&numbers->run, coder, copy.run);
-    uint64_t length = COPY_MIN + numbers_code(&numbers->length, coder,
-                                              (uint64_t)copy.length - COPY_MIN);
-    uint64_t distance = 1 + numbers_code(&numbers->distance, coder,
-                                         (uint64_t)copy.distance - 1);
+    uint64_t run = integer_coder_code(&integers->run, coder, copy.run);
+    uint64_t length =
+        COPY_MIN + integer_coder_code(&integers->length, coder,
+                                      (uint64_t)copy.length - COPY_MIN);
+    uint64_t distance = 1 + integer_coder_code(&integers->distance, coder,
+                                               (uint64_t)copy.distance - 1);
     *fits = run <= DEDUPE_MAX && length <= DEDUPE_MAX && distance <= DEDUPE_MAX;
     return (struct copy){(uint32_t)run, (uint32_t)length, (uint32_t)distance};
 }
 
-static enum status decode(struct copies *copies, struct range_coder *coder,
-                          struct copy_numbers *numbers, uint64_t n_copies,
+static enum status decode(struct copy_list *copies, struct range_coder *coder,
+                          struct copy_coder *integers, uint64_t n_copies,
                           size_t n)
 {
     size_t at = 0;
     for (uint64_t i = 0; i < n_copies; i++) {
         struct copy none = {0, COPY_MIN, 1};
         bool fits;
-        struct copy copy = code_copy(numbers, coder, none, &fits);
+        struct copy copy = code_copy(integers, coder, none, &fits);
         if (!fits || copy.run > n - at || copy.length > n - at - copy.run ||
             copy.distance > at + copy.run)
             return fail(E_FORMAT, "a copy does not fit its block");
@@ -218,19 +220,19 @@ static enum status decode(struct copies *copies, struct range_coder *coder,
     return OK;
 }
 
-enum status dedupe_code(struct copies *copies, struct range_coder *coder,
+enum status dedupe_code(struct copy_list *copies, struct range_coder *coder,
                         size_t n)
 {
-    struct copy_numbers numbers;
+    struct copy_coder integers;
     bool fits;
-    numbers_init(&numbers.count);
-    numbers_init(&numbers.run);
-    numbers_init(&numbers.length);
-    numbers_init(&numbers.distance);
-    uint64_t n_copies = numbers_code(&numbers.count, coder, copies->n);
+    integer_coder_init(&integers.count);
+    integer_coder_init(&integers.run);
+    integer_coder_init(&integers.length);
+    integer_coder_init(&integers.distance);
+    uint64_t n_copies = integer_coder_code(&integers.count, coder, copies->n);
     if (coder->is_decoder)
-        return decode(copies, coder, &numbers, n_copies, n);
+        return decode(copies, coder, &integers, n_copies, n);
     for (size_t i = 0; i < copies->n; i++)
-        code_copy(&numbers, coder, copies->all[i], &fits);
+        code_copy(&integers, coder, copies->all[i], &fits);
     return OK;
 }

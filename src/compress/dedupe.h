@@ -24,7 +24,7 @@ struct copy {
 };
 
 /* In the order of the block. */
-struct copies {
+struct copy_list {
     struct copy *all; /* [n], owned                                         */
     size_t n;
     size_t n_allocated;
@@ -34,21 +34,22 @@ struct copies {
 enum { DEDUPE_MAX = 1 << 30 }; /* bytes of a block */
 
 /* Finds the copies in bytes[0..n).  On failure there are none. */
-enum status dedupe_find(struct copies *copies, const uint8_t *bytes, size_t n);
+enum status dedupe_find(struct copy_list *copies, const uint8_t *bytes,
+                        size_t n);
 
 /* Gathers what is no copy: literals [n - n_copied]. */
-void dedupe_take(const struct copies *copies, uint8_t *literals,
+void dedupe_take(const struct copy_list *copies, uint8_t *literals,
                  const uint8_t *bytes, size_t n);
 
 /* Puts bytes[0..n) together again; copies as dedupe_code() gave them. */
-void dedupe_put(const struct copies *copies, const uint8_t *literals,
+void dedupe_put(const struct copy_list *copies, const uint8_t *literals,
                 uint8_t *bytes, size_t n);
 
 /* Codes the copies; a decoder makes them, checked to fit a block of n bytes:
  * E_FORMAT when they do not. */
-enum status dedupe_code(struct copies *copies, struct range_coder *coder,
+enum status dedupe_code(struct copy_list *copies, struct range_coder *coder,
                         size_t n);
 
-void dedupe_free(struct copies *copies);
+void dedupe_free(struct copy_list *copies);
 
 #endif

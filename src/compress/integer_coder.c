@@ -1,4 +1,4 @@
-/* integer_coder.c -- whole numbers through a range coder.
+/* integer_coder.c -- codes integers, by a range coder.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -6,10 +6,10 @@
 
 enum { HALF = PROBABILITY_ONE / 2, ADAPT_SHIFT = 4 };
 
-void numbers_init(struct numbers *numbers)
+void integer_coder_init(struct integer_coder *integers)
 {
-    for (int i = 0; i < 1 << NUMBER_LENGTH_BITS; i++)
-        numbers->p[i] = HALF;
+    for (int i = 0; i < 1 << INTEGER_LENGTH_BITS; i++)
+        integers->p[i] = HALF;
 }
 
 /* p stays between 2^ADAPT_SHIFT and that much below one. */
@@ -31,14 +31,14 @@ static int length_of(uint64_t value)
     return length;
 }
 
-uint64_t numbers_code(struct numbers *numbers, struct range_coder *coder,
-                      uint64_t value)
+uint64_t integer_coder_code(struct integer_coder *integers,
+                            struct range_coder *coder, uint64_t value)
 {
     int length = length_of(value), node = 1;
-    for (int i = NUMBER_LENGTH_BITS - 1; i >= 0; i--)
-        node =
-            2 * node + code_adaptive(&numbers->p[node], coder, length >> i & 1);
-    length = node - (1 << NUMBER_LENGTH_BITS);
+    for (int i = INTEGER_LENGTH_BITS - 1; i >= 0; i--)
+        node = 2 * node +
+               code_adaptive(&integers->p[node], coder, length >> i & 1);
+    length = node - (1 << INTEGER_LENGTH_BITS);
     if (length == 0)
         return 0;
     uint64_t coded = 1;

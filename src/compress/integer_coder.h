@@ -1,7 +1,7 @@
-/* integer_coder.h -- whole numbers through a range coder.
+/* integer_coder.h -- codes integers, by a range coder.
  *
- * A number is coded as its length in bits, by probabilities that adapt to
- * the lengths seen, and its bits below the leading one, as they are.
+ * An integer is coded as its length in bits, by probabilities that adapt to
+ * the lengths seen, and then the bits below its leading one, as they are.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,18 +12,18 @@
 
 #include "compress/range_coder.h"
 
-enum { NUMBER_LENGTH_BITS = 6 };
+enum { INTEGER_LENGTH_BITS = 6 };
 
-/* Numbers of one kind. */
-struct numbers {
-    uint32_t p[1 << NUMBER_LENGTH_BITS]; /* of the bits of the length */
+/* For integers of one kind. */
+struct integer_coder {
+    uint32_t p[1 << INTEGER_LENGTH_BITS]; /* of the bits of a length */
 };
 
-void numbers_init(struct numbers *numbers);
+void integer_coder_init(struct integer_coder *integers);
 
-/* value < 2^63.  As range_code(): a decoder ignores value and returns its
- * own. */
-uint64_t numbers_code(struct numbers *numbers, struct range_coder *coder,
-                      uint64_t value);
+/* value < 2^63.  As with range_code(), a decoder ignores value and returns
+ * its own. */
+uint64_t integer_coder_code(struct integer_coder *integers,
+                            struct range_coder *coder, uint64_t value);
 
 #endif

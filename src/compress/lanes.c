@@ -559,14 +559,14 @@ static enum status run_wave(struct lanes *l, size_t room)
 
 /* Appends the codes of a group. */
 static enum status collect_group(struct lanes *l, const struct group *group,
-                                 struct numbers *lengths,
+                                 struct integer_coder *lengths,
                                  struct range_coder *side, uint8_t *code,
                                  size_t room, size_t *n_code)
 {
     for (uint32_t i = 0; i < group->n_lanes; i++) {
         struct range_coder *coder = &group->lanes[i].coder;
         TRY(range_finish(coder));
-        numbers_code(lengths, side, coder->n);
+        integer_coder_code(lengths, side, coder->n);
         l->is_hopeless = coder->n > room - *n_code;
         if (l->is_hopeless)
             return OK;
@@ -579,7 +579,7 @@ static enum status collect_group(struct lanes *l, const struct group *group,
 }
 
 /* The same of a wave.  All code up to the end of a group has to be a gain. */
-static enum status collect(struct lanes *l, struct numbers *lengths,
+static enum status collect(struct lanes *l, struct integer_coder *lengths,
                            struct range_coder *side, uint8_t *code, size_t room,
                            size_t *n_code)
 {
@@ -596,8 +596,8 @@ enum status lanes_encode(struct lanes *lanes, uint8_t *bytes, size_t n,
 {
     struct lanes *l = lanes;
     struct cut cut = make_cut(bytes, n);
-    struct numbers lengths;
-    numbers_init(&lengths);
+    struct integer_coder lengths;
+    integer_coder_init(&lengths);
     l->is_decoder = l->is_hopeless = false;
     l->n_plain = 0;
     *n_code = 0;
@@ -617,12 +617,12 @@ enum status lanes_encode(struct lanes *lanes, uint8_t *bytes, size_t n,
 /* ---- decoding ----------------------------------------------------------- */
 
 /* Gives the lanes of a wave their codes. */
-static enum status distribute(struct lanes *l, struct numbers *lengths,
+static enum status distribute(struct lanes *l, struct integer_coder *lengths,
                               struct range_coder *side, const uint8_t **code,
                               const uint8_t *end)
 {
     for (uint32_t i = 0; i < l->n_lanes; i++) {
-        uint64_t n = numbers_code(lengths, side, 0);
+        uint64_t n = integer_coder_code(lengths, side, 0);
         if (n > (uint64_t)(end - *code))
             return fail(E_FORMAT, "a lane does not fit its block");
         l->lanes[i].coder = range_decoder(*code, (size_t)n);
@@ -638,8 +638,8 @@ enum status lanes_decode(struct lanes *lanes, uint8_t *bytes, size_t n,
     struct lanes *l = lanes;
     struct cut cut = make_cut(bytes, n);
     const uint8_t *end = code + n_code;
-    struct numbers lengths;
-    numbers_init(&lengths);
+    struct integer_coder lengths;
+    integer_coder_init(&lengths);
     l->is_decoder = true;
     l->is_hopeless = false;
     for (uint32_t i = 0; i < cut.n_lanes; i += l->n_lanes) {

@@ -5,6 +5,8 @@
 libmambyte_a_SOURCES += \
   src/compress/block.c \
   src/compress/block.h \
+  src/compress/compressed_streams.c \
+  src/compress/compressed_streams.h \
   src/compress/compressor.c \
   src/compress/compressor.h \
   src/compress/container.c \

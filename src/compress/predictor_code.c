@@ -98,8 +98,8 @@ static inline uint64_t context_hash(int order, uint64_t last, int node)
     return (hash ^ hash >> 29) * HASH_MULTIPLIER;
 }
 
-static inline struct line *context_line(const struct contexts *contexts,
-                                        int order, uint64_t hash)
+static inline struct counter_line *context_line(const struct contexts *contexts,
+                                                int order, uint64_t hash)
 {
     return &contexts->lines[order][hash >> (64 - contexts->log2_lines)];
 }
@@ -114,7 +114,8 @@ static inline void contexts_ahead(const struct contexts *contexts,
             context_line(contexts, i, context_hash(i, last, node)), 1);
 }
 
-static struct line *renew_line(struct line *line, uint32_t check)
+static struct counter_line *renew_line(struct counter_line *line,
+                                       uint32_t check)
 {
     line->check = check;
     for (int i = 0; i < LINE_NODES - 1; i++)
@@ -124,14 +125,14 @@ static struct line *renew_line(struct line *line, uint32_t check)
 
 /* The line of a context, among two; the one that has seen less gives way when
  * it is in neither. */
-static inline struct line *find_line(const struct contexts *contexts, int order,
-                                     uint64_t last, int node)
+static inline struct counter_line *find_line(const struct contexts *contexts,
+                                             int order, uint64_t last, int node)
 {
     uint64_t hash = context_hash(order, last, node);
     uint32_t check = (uint32_t)(hash >> 8) | 1;
-    struct line *first = context_line(contexts, order, hash);
-    struct line *lines = contexts->lines[order];
-    struct line *second = &lines[(first - lines) ^ 1];
+    struct counter_line *first = context_line(contexts, order, hash);
+    struct counter_line *lines = contexts->lines[order];
+    struct counter_line *second = &lines[(first - lines) ^ 1];
     if (first->check == check)
         return first;
     if (second->check == check)
@@ -202,13 +203,13 @@ static void match_update(struct predictor *p, struct predictor_lane *lane,
     if (lane->t < MATCH_MIN)
         return;
     uint64_t hash = (lane->last << (64 - 8 * MATCH_MIN)) * HASH_MULTIPLIER;
-    uint32_t *head = &p->match_heads[hash >> (64 - MATCH_LOG2_HEADS)];
-    if (lane->length == 0 && *head > 0) {
-        uint32_t length = common_length(p, lane, *head);
-        lane->match = *head;
+    uint32_t *slot = &p->match_slots[hash >> (64 - MATCH_LOG2_SLOTS)];
+    if (lane->length == 0 && *slot > 0) {
+        uint32_t length = common_length(p, lane, *slot);
+        lane->match = *slot;
         lane->length = length >= MATCH_MIN ? length : 0;
     }
-    *head = lane->start + lane->t;
+    *slot = lane->start + lane->t;
 }
 
 /* The byte that the match foretells, under a leading 1; 0: there is none. */
@@ -234,11 +235,11 @@ struct coding {
     uint32_t length; /* of the match                                      */
     int expected;    /* by it: see match_expects()                        */
     uint8_t last;    /* the byte before                                   */
-    struct line *lines[N_ORDERS];
+    struct counter_line *lines[N_ORDERS];
 };
 
 /* What a bit is predicted from, for the update of the counters. */
-struct inputs {
+struct bit_inputs {
     ints x;
     counts counters;
     uint32_t *orders[N_ORDERS];
@@ -248,7 +249,7 @@ struct inputs {
 };
 
 /* The inputs for bit n of the byte, after node. */
-static inline void gather(struct inputs *in, const struct coding *coding,
+static inline void gather(struct bit_inputs *in, const struct coding *coding,
                           int node, int n)
 {
     struct predictor *p = coding->predictor;
@@ -278,7 +279,7 @@ static inline void gather(struct inputs *in, const struct coding *coding,
 
 /* The probability of a one.  A weight is cut in two, so that products and
  * their sums have 32 bits: it is at most 3 * 2^24, an input less than 2^15. */
-static inline uint32_t mix(const struct inputs *in)
+static inline uint32_t mix(const struct bit_inputs *in)
 {
     enum { CUT = 13 };
     ints w = *in->by_length + *in->by_node + *in->by_last;
@@ -290,7 +291,7 @@ static inline uint32_t mix(const struct inputs *in)
     return squash((int)sum);
 }
 
-static inline void learn(const struct inputs *in, int bit, uint32_t p)
+static inline void learn(const struct bit_inputs *in, int bit, uint32_t p)
 {
     int error = ((bit << PROBABILITY_BITS) - (int)p) / (1 << ERROR_SHIFT);
     ints step = (in->x * error + (1 << (LEARN_SHIFT - 1))) >> LEARN_SHIFT;
@@ -310,7 +311,7 @@ static inline void learn(const struct inputs *in, int bit, uint32_t p)
 static inline int code_half(struct coding *coding, uint64_t last, int node,
                             int n, struct range_coder *coder, int byte)
 {
-    struct inputs in;
+    struct bit_inputs in;
     for (int i = 0; i < N_ORDERS; i++)
         coding->lines[i] =
             find_line(&coding->predictor->contexts, i, last, node);

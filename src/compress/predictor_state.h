@@ -36,13 +36,13 @@ enum {
  */
 enum { LINE_NODES = 16 };
 
-struct line {
+struct counter_line {
     uint32_t check; /* never 0 in use */
     uint32_t counters[LINE_NODES - 1];
 };
 
 struct contexts {
-    struct line *lines[N_ORDERS]; /* [1 << log2_lines] each */
+    struct counter_line *lines[N_ORDERS]; /* [1 << log2_lines] each */
     int log2_lines;
 };
 
@@ -50,7 +50,7 @@ struct contexts {
 
 enum {
     MATCH_KINDS = 25, /* by length: see match_kind() */
-    MATCH_LOG2_HEADS = 16,
+    MATCH_LOG2_SLOTS = 16,
 
     /* The model, the orders, the match; and none, to make a vector of 8. */
     MODEL_INPUT = 0,
@@ -71,7 +71,7 @@ struct predictor {
     uint8_t *bytes; /* the caller's */
     uint32_t n, stride;
     struct contexts contexts;
-    uint32_t match_heads[1 << MATCH_LOG2_HEADS]; /* hash -> what follows    */
+    uint32_t match_slots[1 << MATCH_LOG2_SLOTS]; /* hash -> what follows    */
     uint32_t match_counters[MATCH_KINDS];        /* that it went on so      */
     /* Three weights are added for each input, of sets chosen by the length of
      * the match, by the bits of the byte so far, and by the byte before. */
