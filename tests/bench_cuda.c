@@ -25,6 +25,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/random.h"
 #include "engine/engine.h"
 #include "tiny_model.h"
 
@@ -315,7 +316,7 @@ static void bench_model(const struct shape *shape, const struct model *model,
     require(engine_open(&b.engine, model, &options) == OK, "open");
     b.bytes = malloc(PREFILL);
     for (size_t i = 0; i < PREFILL; i++)
-        b.bytes[i] = (uint8_t)(sampler_random(7, i) >> 56);
+        b.bytes[i] = (uint8_t)(random_at(7, i) >> 56);
     for (int i = 0; i < N_STREAMS; i++)
         require(engine_state_new(b.engine, &b.states[i]) == OK, "state");
 

@@ -18,8 +18,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "engine/sampler.h"
-#include "train/trainer.h"
+#include "base/random.h"
+#include "train/trainer_ops.h"
 
 enum { N_TURNS = 8, SKIPPED = 2, TEXT_CHARS = 160 };
 
@@ -59,9 +59,9 @@ static void step(struct trainer *t, const struct windows *windows, int i)
 {
     struct step result;
     struct update update = {1e-5, 1, 0.05, (uint64_t)i + 1};
-    require(t->ops->gradient(t, &result, windows) == OK, "gradient");
+    require(trainer_gradient(t, &result, windows) == OK, "gradient");
     require(isfinite(result.loss), "loss");
-    require(t->ops->update(t, &update) == OK, "update");
+    require(trainer_update(t, &update) == OK, "update");
 }
 
 /* The median time of a step. */
@@ -86,7 +86,7 @@ static void report_times(const char *name, struct trainer *t, double s)
     char text[TEXT_CHARS];
     struct trainer_time times[TRAINER_TIMES];
     require(cuda_trainer_times(t, times) == OK, "times");
-    t->ops->describe(t, text);
+    trainer_describe(t, text);
     for (int i = 0; i < TRAINER_TIMES; i++) {
         double part = times[i].seconds / (N_TURNS - SKIPPED);
         printf("\"%s\",%s,%s,%.2f,,,%.3f\n", text, name, times[i].name,
@@ -100,7 +100,7 @@ static void report(const char *name, const struct run *run, struct trainer *t,
     char text[TEXT_CHARS];
     double n_bytes = (double)run->n_windows * run->n_t;
     double limit = t->peak / (6.0 * (double)t->parameters->n_floats);
-    t->ops->describe(t, text);
+    trainer_describe(t, text);
     printf("\"%s\",%s,step,%.1f,%.0f,%.0f,%.3f\n", text, name, 1e3 * s,
            n_bytes / s, limit, limit > 0 ? n_bytes / s / limit : 0.0);
     fflush(stdout);
@@ -111,13 +111,14 @@ static void bench(const char *name, const struct run *run)
     struct parameters p;
     struct trainer *t;
     struct model_config config = config_of(run);
+    const struct trainer_tuning tuning = {.measures = true};
     struct trainer_options options = {
         .n_windows = run->n_windows,
         .n_t = run->n_t,
         .imitates_int8 = run->imitates,
         .device = DEVICE_CUDA,
         .n_gpus = run->n_gpus,
-        .measures = true,
+        .tuning = &tuning,
     };
     size_t n_bytes = (size_t)run->n_windows * ((size_t)run->n_t + 1);
     require(parameters_open(&p, &config) == OK, "shape");
@@ -126,13 +127,13 @@ static void bench(const char *name, const struct run *run)
     bool *begins = calloc((size_t)run->n_windows, sizeof *begins);
     require(weights && bytes && begins, "memory");
     for (size_t i = 0; i < n_bytes; i++)
-        bytes[i] = (uint8_t)(sampler_random(7, i) >> 56);
+        bytes[i] = (uint8_t)(random_at(7, i) >> 56);
     parameters_init(&p, weights, 1);
     if (trainer_open(&t, &p, &options) != OK) {
         fprintf(stderr, "bench_train: %s: %s\n", name, status_message());
     } else {
         struct windows windows = {run->n_windows, run->n_t, bytes, begins};
-        require(t->ops->set(t, PART_WEIGHTS, weights) == OK, "weights");
+        require(trainer_set(t, PART_WEIGHTS, weights) == OK, "weights");
         double s = seconds(t, &windows);
         report(name, run, t, s);
         report_times(name, t, s);

@@ -13,9 +13,11 @@
 #include <string.h>
 
 #include "base/exact.h"
-#include "engine/engine.h"
-#include "engine/sampler.h"
+#include "base/random.h"
+#include "engine/engine_ops.h"
+#include "engine/state_image.h"
 #include "kernels/train_kernels.h"
+#include "model/odds.h"
 #include "train/backward.h"
 #include "train/export.h"
 
@@ -80,7 +82,7 @@ static void random_bytes(struct bench *b, uint64_t seed)
 {
     size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
     for (size_t i = 0; i < n; i++)
-        b->bytes[i] = (uint8_t)(sampler_random(seed, i) % 23);
+        b->bytes[i] = (uint8_t)(random_at(seed, i) % 23);
 }
 
 /* ---- the reference ------------------------------------------------------ */
@@ -213,7 +215,7 @@ static void random_weights(const struct parameters *p, float *weights)
     parameters_init(p, weights, 7);
     for (size_t i = 0; i < p->n_floats; i++)
         weights[i] +=
-            0.05f * ((float)(sampler_random(3, i) >> 40) * 0x1p-23f - 1.0f);
+            0.05f * ((float)(random_at(3, i) >> 40) * 0x1p-23f - 1.0f);
 }
 
 /* The slope of the loss along the gradient of one tensor, by the difference

@@ -9,9 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/sampler.h"
+#include "base/random.h"
 #include "train/checkpoint.h"
 #include "train/export.h"
+#include "train/trainer_ops.h"
 
 #include "runner.h" /* last */
 
@@ -59,8 +60,7 @@ static void begin_run(struct run *run)
 {
     float *weights = calloc(run->parameters.n_floats, sizeof *weights);
     parameters_init(&run->parameters, weights, 4);
-    ck_assert_int_eq(
-        run->trainer->ops->set(run->trainer, PART_WEIGHTS, weights), OK);
+    ck_assert_int_eq(trainer_set(run->trainer, PART_WEIGHTS, weights), OK);
     free(weights);
 }
 
@@ -74,9 +74,9 @@ static double make_step(struct run *run, uint64_t index)
     struct update update = {0.01, 1, 0.05, index + 1};
     struct step step;
     for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (uint8_t)(sampler_random(index, i) % 7);
-    ck_assert_int_eq(t->ops->gradient(t, &step, &windows), OK);
-    ck_assert_int_eq(t->ops->update(t, &update), OK);
+        bytes[i] = (uint8_t)(random_at(index, i) % 7);
+    ck_assert_int_eq(trainer_gradient(t, &step, &windows), OK);
+    ck_assert_int_eq(trainer_update(t, &update), OK);
     return step.loss;
 }
 
@@ -195,7 +195,7 @@ START_TEST(damage_is_noticed)
     make_checkpoint(path, losses);
     uint8_t *bytes = read_file(&n);
     for (size_t i = 0; i < 160; i++) {
-        uint64_t random = sampler_random(1, i);
+        uint64_t random = random_at(1, i);
         size_t at = (size_t)(random % (i % 2 ? n : 4000));
         uint8_t bit = (uint8_t)(1 << (random >> 60) % 8);
         bytes[at] ^= bit;

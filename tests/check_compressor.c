@@ -10,8 +10,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/random.h"
 #include "compress/compressor.h"
 #include "compress/dedupe.h"
+#include "engine/engine_ops.h"
 #include "late_engine.h"
 #include "tiny_model.h"
 
@@ -109,13 +111,13 @@ static void check_decompresses(const struct blob *packed,
 static uint8_t text_byte(size_t i)
 {
     static const char words[] = "to be or not that is the question whether ";
-    uint64_t word = sampler_random(1, i / 7);
+    uint64_t word = random_at(1, i / 7);
     return (uint8_t)words[(word + i % 7) % (sizeof words - 1)];
 }
 
 static uint8_t random_byte(size_t i)
 {
-    return (uint8_t)sampler_random(2, i);
+    return (uint8_t)random_at(2, i);
 }
 
 static uint8_t zero_byte(size_t i)
@@ -199,8 +201,8 @@ static void check_every_engine_packs(const struct blob *plain)
     const struct engine_ops *ops = engine->ops;
     struct blob first = compressed(plain, BIG);
     for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
-        engine->n_streams = streams[i];
-        engine->is_apart = i == 4;
+        engine->busy_streams = streams[i];
+        engine->is_asynchronous = i == 4;
         if (i == 5)
             late_engine_make(engine);
         struct blob other = compressed(plain, BIG);
@@ -208,8 +210,8 @@ static void check_every_engine_packs(const struct blob *plain)
         free(other.bytes);
     }
     check_decompresses(&first, plain);
-    engine->n_streams = 0;
-    engine->is_apart = false;
+    engine->busy_streams = 0;
+    engine->is_asynchronous = false;
     engine->ops = ops;
     check_decompresses(&first, plain);
     free(first.bytes);
@@ -365,7 +367,7 @@ START_TEST(ten_thousand_flipped_bits_are_noticed)
 {
     struct blob plain, victim = make_victim(&plain);
     for (uint64_t i = 0; i < 10000; i++) {
-        uint64_t bit = sampler_random(7, i) % (8 * victim.n);
+        uint64_t bit = random_at(7, i) % (8 * victim.n);
         victim.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         check_refused(&victim, &plain);
         victim.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);

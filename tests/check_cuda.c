@@ -19,7 +19,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/random.h"
 #include "engine/engine.h"
+#include "engine/pooled.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -111,7 +113,7 @@ static void open_engines(const struct model *m)
     assert_ok(engine_open(&gpu, m, &on_gpu));
 
     for (int t = 0; t < LENGTH; t++)
-        text[t] = (uint8_t)(sampler_random(99, (uint64_t)t) >> 56);
+        text[t] = (uint8_t)(random_at(99, (uint64_t)t) >> 56);
     struct state *state = new_state(cpu);
     feed(cpu, state, text, LENGTH, want_bits, want_logits[0]);
     want_image = image_of(cpu, state);
@@ -166,7 +168,7 @@ static size_t constant(uint64_t seed, uint64_t i)
 
 static size_t random_length(uint64_t seed, uint64_t i)
 {
-    return sampler_random(seed, i) % 97;
+    return random_at(seed, i) % 97;
 }
 
 static void assert_splits(void)
@@ -200,24 +202,25 @@ static void assert_streams(size_t n, size_t longest)
     struct segment *of_gpu = calloc(n, sizeof *of_gpu);
     struct segment *of_cpu = calloc(n, sizeof *of_cpu);
     float *bits = calloc(2 * n * LENGTH, sizeof *bits);
-    size_t each = sums_floats(&cpu->model->config);
-    float *sums = calloc(2 * n * each, sizeof *sums);
+    size_t each = pooled_floats(&engine_model(cpu)->config);
+    float *pooled = calloc(2 * n * each, sizeof *pooled);
     for (size_t i = 0; i < n; i++) {
         struct segment s = {new_state(gpu),
                             text + i % 8,
-                            sampler_random(n, i) % (longest + 1),
+                            random_at(n, i) % (longest + 1),
                             i % 3 == 0 ? NULL : bits + i * LENGTH,
                             NULL,
-                            n % 2 == 0 || i % 2 == 0 ? NULL : sums + i * each};
+                            n % 2 == 0 || i % 2 == 0 ? NULL
+                                                     : pooled + i * each};
         of_gpu[i] = of_cpu[i] = s;
         of_cpu[i].state = new_state(cpu);
         of_cpu[i].bits = s.bits ? s.bits + n * LENGTH : NULL;
-        of_cpu[i].sums = s.sums ? s.sums + n * each : NULL;
+        of_cpu[i].pooled = s.pooled ? s.pooled + n * each : NULL;
     }
     assert_ok(engine_feed(gpu, of_gpu, n));
     assert_ok(engine_feed(cpu, of_cpu, n));
     ck_assert_mem_eq(bits, bits + n * LENGTH, n * LENGTH * sizeof *bits);
-    ck_assert_mem_eq(sums, sums + n * each, n * each * sizeof *sums);
+    ck_assert_mem_eq(pooled, pooled + n * each, n * each * sizeof *pooled);
     for (size_t i = 0; i < n; i++) {
         float *want = image_of(cpu, of_cpu[i].state);
         assert_image(gpu, of_gpu[i].state, want);
@@ -225,37 +228,37 @@ static void assert_streams(size_t n, size_t longest)
         engine_state_free(gpu, of_gpu[i].state);
         engine_state_free(cpu, of_cpu[i].state);
     }
-    free(sums);
+    free(pooled);
     free(bits);
     free(of_cpu);
     free(of_gpu);
 }
 
 /* A stream that is alone, in calls of a few bytes and of many. */
-static void assert_sums(void)
+static void assert_pooled(void)
 {
     static const size_t lengths[] = {1, 3, 70, 2, 200, 8};
-    size_t each = sums_floats(&cpu->model->config), offset = 0;
-    float *sums = calloc(2 * each, sizeof *sums);
-    struct segment on_gpu = {.state = new_state(gpu), .sums = sums};
-    struct segment on_cpu = {.state = new_state(cpu), .sums = sums + each};
+    size_t each = pooled_floats(&engine_model(cpu)->config), offset = 0;
+    float *pooled = calloc(2 * each, sizeof *pooled);
+    struct segment on_gpu = {.state = new_state(gpu), .pooled = pooled};
+    struct segment on_cpu = {.state = new_state(cpu), .pooled = pooled + each};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         on_gpu.bytes = on_cpu.bytes = text + offset;
         on_gpu.n = on_cpu.n = lengths[i];
         assert_ok(engine_feed(gpu, &on_gpu, 1));
         assert_ok(engine_feed(cpu, &on_cpu, 1));
-        ck_assert_mem_eq(sums, sums + each, each * sizeof *sums);
+        ck_assert_mem_eq(pooled, pooled + each, each * sizeof *pooled);
         offset += lengths[i];
     }
-    free(sums);
+    free(pooled);
     engine_state_free(gpu, on_gpu.state);
     engine_state_free(cpu, on_cpu.state);
 }
 
-START_TEST(sums_agree)
+START_TEST(pooled_agree)
 {
     open_spec(_i);
-    assert_sums();
+    assert_pooled();
     close_spec();
 }
 END_TEST
@@ -299,20 +302,21 @@ enum {
 struct started {
     struct segment of_gpu[FOLLOWERS], of_cpu[FOLLOWERS];
     float *results; /* [2][FOLLOWERS][results_each()] */
-    float *sums;    /* [FOLLOWERS][sums_floats()], the GPU engine's: those of
+    float *pooled;  /* [FOLLOWERS][sums_floats()], the GPU engine's: those of
                      * all segments, or NULL */
     size_t n;
 };
 
 static size_t results_each(void)
 {
-    return LENGTH + LOGITS_MAX * 256 + sums_floats(&cpu->model->config);
+    return LENGTH + LOGITS_MAX * 256 +
+           pooled_floats(&engine_model(cpu)->config);
 }
 
 /* Long calls, and short ones between and behind them. */
 static size_t started_length(size_t call, size_t stream)
 {
-    size_t random = (size_t)sampler_random(call + 1, stream);
+    size_t random = (size_t)random_at(call + 1, stream);
     if (call % 4 == 1)
         return stream == call ? 1 : 0;
     if (call % 7 == 6)
@@ -328,7 +332,7 @@ static struct segment started_segment(float *results, size_t call,
     s.bits = stream % 3 == 0 ? NULL : results;
     s.logits = s.n > LOGITS_MAX || stream % 4 == 0 ? NULL : results + LENGTH;
     if (call % 3 == 0 || (call % 3 == 1 && stream % 2 == 0))
-        s.sums = results + LENGTH + LOGITS_MAX * 256;
+        s.pooled = results + LENGTH + LOGITS_MAX * 256;
     return s;
 }
 
@@ -337,12 +341,13 @@ static void make_started(struct started *s, size_t call,
                          struct state *const *on_gpu,
                          struct state *const *on_cpu)
 {
-    size_t each = results_each(), n_sums = sums_floats(&cpu->model->config);
+    size_t each = results_each(),
+           n_pooled = pooled_floats(&engine_model(cpu)->config);
     s->n = 0;
-    s->sums = NULL;
+    s->pooled = NULL;
     s->results = calloc(2 * FOLLOWERS * each, sizeof *s->results);
     if (call % 3 == 0)
-        assert_ok(engine_floats_new(gpu, &s->sums, FOLLOWERS * n_sums));
+        assert_ok(engine_floats_new(gpu, &s->pooled, FOLLOWERS * n_pooled));
     for (size_t i = 0; i < FOLLOWERS; i++) {
         if ((i + call) % 3 == 0)
             continue;
@@ -350,9 +355,9 @@ static void make_started(struct started *s, size_t call,
         s->of_gpu[s->n] = started_segment(results, call, i, on_gpu[i]);
         s->of_cpu[s->n] =
             started_segment(results + FOLLOWERS * each, call, i, on_cpu[i]);
-        if (s->sums) {
-            s->of_gpu[s->n].sums = s->sums + s->n * n_sums;
-            memset(s->of_gpu[s->n].sums, 0, n_sums * sizeof(float));
+        if (s->pooled) {
+            s->of_gpu[s->n].pooled = s->pooled + s->n * n_pooled;
+            memset(s->of_gpu[s->n].pooled, 0, n_pooled * sizeof(float));
         }
         s->n++;
     }
@@ -361,14 +366,15 @@ static void make_started(struct started *s, size_t call,
 /* Its results are there. */
 static void assert_started(struct started *s)
 {
-    size_t each = results_each(), n_sums = sums_floats(&cpu->model->config);
-    for (size_t i = 0; i < s->n && s->sums; i++)
+    size_t each = results_each(),
+           n_pooled = pooled_floats(&engine_model(cpu)->config);
+    for (size_t i = 0; i < s->n && s->pooled; i++)
         memcpy(s->results + i * each + LENGTH + LOGITS_MAX * 256,
-               s->of_gpu[i].sums, n_sums * sizeof(float));
+               s->of_gpu[i].pooled, n_pooled * sizeof(float));
     ck_assert_mem_eq(s->results, s->results + FOLLOWERS * each,
                      FOLLOWERS * each * sizeof *s->results);
-    if (s->sums)
-        engine_floats_free(gpu, s->sums);
+    if (s->pooled)
+        engine_floats_free(gpu, s->pooled);
     free(s->results);
 }
 
@@ -434,7 +440,7 @@ START_TEST(a_started_stream_agrees)
     memset(logits, 0xff, sizeof logits);
     size_t done = 0;
     for (uint64_t i = 0; done < LENGTH; i++) {
-        size_t n = sampler_random(7, i) % (i % 3 == 0 ? 300 : 3);
+        size_t n = random_at(7, i) % (i % 3 == 0 ? 300 : 3);
         n = n < LENGTH - done ? n : LENGTH - done;
         calls[i % 2] = (struct segment){state,       text + done,  n,
                                         bits + done, logits[done], NULL};
@@ -709,13 +715,13 @@ START_TEST(a_megabyte_agrees)
     uint8_t *bytes = malloc(N);
     float *bits = malloc(3 * N * sizeof *bits);
     for (int t = 0; t < N; t++)
-        bytes[t] = (uint8_t)(sampler_random(5, (uint64_t)t) >> 59);
+        bytes[t] = (uint8_t)(random_at(5, (uint64_t)t) >> 59);
     open_spec(0);
     struct state *a = new_state(gpu), *b = new_state(gpu), *c = new_state(cpu);
     feed(gpu, a, bytes, N, bits, NULL);
     feed(cpu, c, bytes, N, bits + N, NULL);
     for (size_t i = 0, done = 0; done < N; i++) {
-        size_t n = sampler_random(6, i) % 9973;
+        size_t n = random_at(6, i) % 9973;
         n = n < N - done ? n : N - done;
         feed(gpu, b, bytes + done, n, bits + 2 * N + done, NULL);
         done += n;
@@ -770,7 +776,7 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(tests, what_is_under_way_is_forgotten, 0, 3);
     tcase_add_loop_test(tests, predictions_come_where_they_are_wanted, 0,
                         N_STREAM_SPECS);
-    tcase_add_loop_test(tests, sums_agree, 0, N_SPECS);
+    tcase_add_loop_test(tests, pooled_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
     tcase_add_test(tests, copies_and_begins_agree);

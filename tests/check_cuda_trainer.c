@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/sampler.h"
+#include "base/random.h"
 #include "train/schedule.h"
-#include "train/trainer.h"
+#include "train/trainer_ops.h"
 
 #include "runner.h" /* last */
 
@@ -93,7 +93,7 @@ static void open_bench(struct bench *b, const struct model_config *config,
     parameters_init(&b->parameters, b->weights, 7);
     for (size_t i = 0; i < n; i++)
         b->weights[i] +=
-            0.05f * ((float)(sampler_random(3, i) >> 40) * 0x1p-23f - 1.0f);
+            0.05f * ((float)(random_at(3, i) >> 40) * 0x1p-23f - 1.0f);
 }
 
 static void close_bench(struct bench *b)
@@ -109,7 +109,7 @@ static void draw_windows(struct bench *b, int step)
 {
     size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
     for (size_t i = 0; i < n; i++)
-        b->bytes[i] = (uint8_t)(sampler_random((uint64_t)step, i) % 23);
+        b->bytes[i] = (uint8_t)(random_at((uint64_t)step, i) % 23);
     for (int i = 0; i < b->windows.n; i++)
         b->begins[i] = step == 0 || i % 3 == 2;
 }
@@ -123,14 +123,14 @@ static struct trainer *open_trainer(struct bench *b,
     options.n_t = b->windows.n_t;
     options.n_threads = 2;
     assert_ok(trainer_open(&t, &b->parameters, &options));
-    assert_ok(t->ops->set(t, PART_WEIGHTS, b->weights));
+    assert_ok(trainer_set(t, PART_WEIGHTS, b->weights));
     return t;
 }
 
 static float *part_of(struct trainer *t, enum trainer_part part)
 {
     float *x = zeros(trainer_part_floats(t, part), sizeof *x);
-    assert_ok(t->ops->get(t, part, x));
+    assert_ok(trainer_get(t, part, x));
     return x;
 }
 
@@ -138,7 +138,7 @@ static double gradient_step(struct trainer *t, struct bench *b, int step)
 {
     struct step result;
     draw_windows(b, step);
-    assert_ok(t->ops->gradient(t, &result, &b->windows));
+    assert_ok(trainer_gradient(t, &result, &b->windows));
     ck_assert(isfinite(result.loss) && isfinite(result.gradient_norm));
     return result.loss;
 }
@@ -147,7 +147,7 @@ static double whole_step(struct trainer *t, struct bench *b, int step)
 {
     struct update update = {1e-3, 0.5, 0.05, (uint64_t)step + 1};
     double loss = gradient_step(t, b, step);
-    assert_ok(t->ops->update(t, &update));
+    assert_ok(trainer_update(t, &update));
     return loss;
 }
 
@@ -175,7 +175,7 @@ static float *second_gradient(const struct trainer_options *options,
     struct update still = {0, 1, 0, 1};
     gradient_step(t, b, 0);
     *loss = gradient_step(t, b, 1);
-    assert_ok(t->ops->update(t, &still));
+    assert_ok(trainer_update(t, &still));
     float *gradient = part_of(t, PART_MOMENT_1);
     *states = part_of(t, PART_STATES);
     trainer_close(t);
@@ -188,9 +188,9 @@ static void compare(int i, bool imitates, bool in_float, double tolerance)
     struct model_config config = config_of(i);
     struct trainer_options cpu = {.imitates_int8 = imitates,
                                   .device = DEVICE_CPU};
-    struct trainer_options gpu = {.imitates_int8 = imitates,
-                                  .device = DEVICE_CUDA,
-                                  .products_in_float = in_float};
+    const struct trainer_tuning tuning = {.products_in_float = in_float};
+    struct trainer_options gpu = {
+        .imitates_int8 = imitates, .device = DEVICE_CUDA, .tuning = &tuning};
     double loss, want_loss;
     float *states, *want_states;
     open_bench(&b, &config, shapes[i].n_windows, shapes[i].n_t);
@@ -296,7 +296,7 @@ static void follow(struct trainer *t, double tolerance)
         struct windows windows = {WINDOWS, BYTES, bytes[i], begins};
         ck_assert_int_eq(
             fscanf(run, "%d %lf %lf %lf", &index, &loss, &norm, &rate), 4);
-        assert_ok(t->ops->gradient(t, &step, &windows));
+        assert_ok(trainer_gradient(t, &step, &windows));
         ck_assert_double_eq_tol(step.loss, loss, tolerance);
         ck_assert_double_eq_tol(step.gradient_norm, norm,
                                 10 * tolerance * norm);
@@ -308,7 +308,7 @@ static void follow(struct trainer *t, double tolerance)
             .weight_decay = 0.05,
             .n = (uint64_t)i + 1,
         };
-        assert_ok(t->ops->update(t, &update));
+        assert_ok(trainer_update(t, &update));
     }
     fclose(run);
 }
@@ -338,9 +338,9 @@ START_TEST(forty_steps_are_those_of_the_reference)
 {
     struct bench b;
     bool in_float = _i == 1;
-    struct trainer_options options = {.imitates_int8 = true,
-                                      .device = DEVICE_CUDA,
-                                      .products_in_float = in_float};
+    const struct trainer_tuning tuning = {.products_in_float = in_float};
+    struct trainer_options options = {
+        .imitates_int8 = true, .device = DEVICE_CUDA, .tuning = &tuning};
     open_bench(&b, &reference_shape, WINDOWS, BYTES);
     load(&b.parameters, b.weights, "init.safetensors");
     struct trainer *t = open_trainer(&b, &options);
@@ -372,8 +372,9 @@ START_TEST(every_run_has_the_same_bits)
     struct model_config config = config_of(3);
     struct trainer_options once = {.imitates_int8 = true,
                                    .device = DEVICE_CUDA};
+    const struct trainer_tuning tuning = {.recomputes = true};
     struct trainer_options twice = once;
-    twice.recomputes = true;
+    twice.tuning = &tuning;
     open_bench(&b, &config, 5, 70);
     for (int part = 0; part < N_PARTS; part++) {
         double loss[3];
@@ -408,7 +409,7 @@ START_TEST(a_run_goes_on_elsewhere)
         whole_step(gpu, &b, i);
     for (int part = 0; part < N_PARTS; part++) {
         float *x = part_of(gpu, (enum trainer_part)part);
-        assert_ok(cpu->ops->set(cpu, (enum trainer_part)part, x));
+        assert_ok(trainer_set(cpu, (enum trainer_part)part, x));
         free(x);
     }
     for (int i = 3; i < 6; i++) {
@@ -426,9 +427,9 @@ START_TEST(two_gpus_do_what_one_does)
 {
     struct bench b;
     struct model_config config = config_of(3);
-    struct trainer_options one = {.imitates_int8 = true,
-                                  .device = DEVICE_CUDA,
-                                  .products_in_float = true};
+    const struct trainer_tuning tuning = {.products_in_float = true};
+    struct trainer_options one = {
+        .imitates_int8 = true, .device = DEVICE_CUDA, .tuning = &tuning};
     struct trainer_options two = one;
     struct trainer *t;
     two.n_gpus = 2;

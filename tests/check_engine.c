@@ -13,7 +13,10 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/random.h"
 #include "engine/engine.h"
+#include "engine/pooled.h"
+#include "engine/state_image.h"
 #include "kernels/cpu_kernels.h"
 #include "late_engine.h"
 #include "tiny_model.h"
@@ -136,7 +139,7 @@ static void open_spec(int i)
     ck_assert_msg(status == OK, "%s", status_message());
     image_size = model_state_size(&tiny.model->config);
     for (int t = 0; t < LENGTH; t++)
-        text[t] = (uint8_t)(sampler_random(99, (uint64_t)t) >> 56);
+        text[t] = (uint8_t)(random_at(99, (uint64_t)t) >> 56);
 
     struct engine *engine = open_engine("scalar", 1);
     struct state *state = new_state(engine);
@@ -161,7 +164,7 @@ static void assert_split(struct engine *engine, uint64_t seed)
     memset(logits, 0xff, sizeof logits);
     size_t done = 0;
     for (uint64_t i = 0; done < LENGTH; i++) {
-        size_t n = seed == 0 ? 1 : sampler_random(seed, i) % 97;
+        size_t n = seed == 0 ? 1 : random_at(seed, i) % 97;
         n = n < LENGTH - done ? n : LENGTH - done;
         feed(engine, state, text + done, n, bits + done, logits[done]);
         done += n;
@@ -236,16 +239,16 @@ START_TEST(streams_do_not_disturb_each_other)
 END_TEST
 
 /* Stream i of an engine reads text + i in calls of `step` bytes. */
-static void add_up(const char *cpu, int n_threads, size_t step, float *sums)
+static void add_up(const char *cpu, int n_threads, size_t step, float *pooled)
 {
     enum { N = 5, EACH = 120 };
     struct engine *engine = open_engine(cpu, n_threads);
-    size_t n_sums = sums_floats(&tiny.model->config);
+    size_t n_pooled = pooled_floats(&tiny.model->config);
     struct segment segments[N];
-    memset(sums, 0, N * n_sums * sizeof *sums);
+    memset(pooled, 0, N * n_pooled * sizeof *pooled);
     for (size_t i = 0; i < N; i++)
         segments[i] = (struct segment){.state = new_state(engine),
-                                       .sums = sums + i * n_sums};
+                                       .pooled = pooled + i * n_pooled};
     for (size_t at = 0; at < EACH; at += step) {
         for (size_t i = 0; i < N; i++) {
             segments[i].bytes = text + i + at;
@@ -258,19 +261,20 @@ static void add_up(const char *cpu, int n_threads, size_t step, float *sums)
     engine_close(engine);
 }
 
-START_TEST(sums_agree)
+START_TEST(pooled_agree)
 {
     open_spec(_i);
-    size_t n = 5 * sums_floats(&tiny.model->config);
-    float *want = malloc(n * sizeof *want), *sums = malloc(n * sizeof *sums);
+    size_t n = 5 * pooled_floats(&tiny.model->config);
+    float *want = malloc(n * sizeof *want),
+          *pooled = malloc(n * sizeof *pooled);
     add_up("scalar", 1, 1, want);
     for (const struct cpu_kernels *const *k = cpu_kernels_all(); *k; k++) {
         for (int n_threads = 1; n_threads <= 3; n_threads++) {
-            add_up((*k)->name, n_threads, n_threads == 2 ? 7 : 120, sums);
-            ck_assert_mem_eq(sums, want, n * sizeof *sums);
+            add_up((*k)->name, n_threads, n_threads == 2 ? 7 : 120, pooled);
+            ck_assert_mem_eq(pooled, want, n * sizeof *pooled);
         }
     }
-    free(sums);
+    free(pooled);
     free(want);
     close_spec();
 }
@@ -303,7 +307,7 @@ START_TEST(started_calls_are_one)
     memset(logits, 0xff, sizeof logits);
     size_t done = 0, before = 0;
     for (uint64_t i = 0; done < LENGTH; i++) {
-        size_t n = sampler_random((uint64_t)_i, i) % (_i < 4 ? 3 : 97);
+        size_t n = random_at((uint64_t)_i, i) % (_i < 4 ? 3 : 97);
         n = n < LENGTH - done ? n : LENGTH - done;
         calls[i % 2] = (struct segment){state,       text + done,  n,
                                         bits + done, logits[done], NULL};
@@ -620,8 +624,8 @@ int main(void)
     tcase_add_loop_test(tcase, streams_do_not_disturb_each_other, 0, 3);
     tcase_add_loop_test(tcase, streams_do_not_disturb_each_other, SPEC_2,
                         SPEC_2 + 3);
-    tcase_add_loop_test(tcase, sums_agree, 0, 3);
-    tcase_add_loop_test(tcase, sums_agree, SPEC_2, SPEC_2 + 3);
+    tcase_add_loop_test(tcase, pooled_agree, 0, 3);
+    tcase_add_loop_test(tcase, pooled_agree, SPEC_2, SPEC_2 + 3);
     tcase_add_loop_test(tcase, started_calls_are_one, 0, 8);
     tcase_add_loop_test(tcase, whatever_needs_it_finishes, 0, 2);
     tcase_add_test(tcase, generating_is_choosing_and_reading);

@@ -13,6 +13,7 @@
 #include "classify/linear_classifier_file.h"
 #include "classify/regression.h"
 #include "engine/engine.h"
+#include "engine/pooled.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -33,7 +34,7 @@ static void set_up(void)
     ck_assert_int_ge(fd, 0);
     close(fd);
     ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
-    int n = (int)sums_floats(&tiny.model->config);
+    int n = (int)pooled_floats(&tiny.model->config);
     ck_assert_int_le(n, N_MAX);
     linear = (struct linear_classifier){.labels = labels,
                                         .n_labels = N_LABELS,

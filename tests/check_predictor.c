@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "compress/predictor.h"
 #include "compress/predictor_state.h"
-#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 
@@ -65,7 +65,7 @@ START_TEST(a_tree_holds_the_odds_of_the_bytes)
     struct odds_tree tree = {{0}};
     logistic_init();
     for (int i = 0; i < 256; i++)
-        logits[i] = (float)(sampler_random(2, (uint64_t)i) >> 40) * 0x1p-21f;
+        logits[i] = (float)(random_at(2, (uint64_t)i) >> 40) * 0x1p-21f;
     odds_tree_make(&tree, logits);
     check_tree(logits);
     for (int i = 1; i < 256; i++) {
@@ -102,7 +102,7 @@ struct group {
 static void make_logits(float logits[256], uint64_t seed)
 {
     for (int i = 0; i < 256; i++)
-        logits[i] = (float)(sampler_random(seed, (uint64_t)i) >> 40) * 0x1p-23f;
+        logits[i] = (float)(random_at(seed, (uint64_t)i) >> 40) * 0x1p-23f;
 }
 
 static void group_open(struct group *group, uint8_t *bytes, uint32_t n,
@@ -192,7 +192,7 @@ START_TEST(random_bytes_come_back)
     uint8_t bytes[LANES_MAX * STRIDE] = {0};
     uint32_t n = sizes[_i];
     for (uint32_t i = 0; i < n; i++)
-        bytes[i] = (uint8_t)sampler_random(3, i);
+        bytes[i] = (uint8_t)random_at(3, i);
     ck_assert_uint_le(check_round_trip(bytes, n), n + n / 4 + 30);
 }
 END_TEST

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "compress/integer_coder.h"
 #include "compress/range_coder.h"
-#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 
@@ -18,7 +18,7 @@ static uint64_t counter;
 
 static uint64_t draw(void)
 {
-    return sampler_random(1, counter++);
+    return random_at(1, counter++);
 }
 
 /* How probabilities are drawn, a loop test each. */

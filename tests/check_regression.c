@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "classify/lbfgs.h"
 #include "classify/regression.h"
-#include "engine/sampler.h"
 
 #include "runner.h" /* last */
 
@@ -31,7 +31,7 @@ static struct sparse sparse; /* [N][SPARSE] */
 /* In [-1, 1). */
 static double draw(uint64_t index)
 {
-    return (double)(sampler_random(7, index) >> 11) * 0x1p-52 - 1;
+    return (double)(random_at(7, index) >> 11) * 0x1p-52 - 1;
 }
 
 /* Classes that overlap: the fit has a finite optimum even without penalty. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/little_endian.h"
-#include "engine/sampler.h"
+#include "base/random.h"
 
 /* ---- random sizes, values and memory ------------------------------------- */
 
@@ -19,7 +19,7 @@ struct source {
 
 static uint32_t draw(struct source *s, uint32_t below)
 {
-    return sampler_below(sampler_random(s->seed, s->index++), below);
+    return random_below(random_at(s->seed, s->index++), below);
 }
 
 /* In [low, high]. */

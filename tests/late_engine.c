@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "engine/engine_ops.h"
 #include "late_engine.h"
 
 static const struct engine_ops *real;
@@ -61,5 +62,5 @@ void late_engine_make(struct engine *engine)
     late.close = late_close;
     n_segments = 0;
     engine->ops = &late;
-    engine->is_apart = true;
+    engine->is_asynchronous = true;
 }

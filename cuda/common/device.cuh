@@ -19,7 +19,10 @@
 
 #include "base/exact.h"
 extern "C" {
-#include "engine/engine.h"
+#include "engine/engine_ops.h"
+#include "engine/pooled.h"
+#include "engine/state_image.h"
+#include "model/odds.h"
 }
 
 enum {

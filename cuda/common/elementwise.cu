@@ -310,35 +310,36 @@ enum status launch_conv(struct queue q, const struct batch *b, struct step s)
     }
 }
 
-/* ---- sums of y: a thread a channel of a piece --------------------------- */
+/* ---- pooled features: a thread a channel of a piece
+ * --------------------------- */
 
-/* Bytes are added one by one, in their order: see sums_floats(). */
+/* Bytes are added one by one, in their order: see pooled_floats(). */
 static __global__ void __launch_bounds__(THREADS)
-    add_to_sums(struct batch b, struct step s)
+    add_to_pooled(struct batch b, struct step s)
 {
     int layer = s.first + blockIdx.z, d = b.d_inner, at = 0;
     int i = blockIdx.x * THREADS + threadIdx.x;
     const struct wave *w = &b.waves[step_slot(b, s, layer)];
     await_previous();
-    while (at < b.n_sums && b.sums_layers[at] != layer)
+    while (at < b.n_pooled && b.pooled_layers[at] != layer)
         at++;
-    if (at == b.n_sums || (int)blockIdx.y >= w->n_pieces || i >= d)
+    if (at == b.n_pooled || (int)blockIdx.y >= w->n_pieces || i >= d)
         return;
     const struct piece p = w->pieces[blockIdx.y];
-    if (!p.sums)
+    if (!p.pooled)
         return;
     const float *y = b.u + ((size_t)layer * b.rows + p.row) * d + i;
-    float sum = p.sums[at * d + i];
+    float sum = p.pooled[at * d + i];
     for (int t = 0; t < p.n; t++)
         sum += y[(size_t)t * d];
-    p.sums[at * d + i] = sum;
+    p.pooled[at * d + i] = sum;
 }
 
-enum status launch_sums(struct queue q, const struct batch *b, struct step s)
+enum status launch_pooled(struct queue q, const struct batch *b, struct step s)
 {
-    return launch("the sums", q,
+    return launch("the pooled features", q,
                   dim3(ceil_div(b->d_inner, THREADS), s.pieces, s.count),
-                  THREADS, 0, add_to_sums, *b, s);
+                  THREADS, 0, add_to_pooled, *b, s);
 }
 
 /* ---- quantisation of y, whose maxima are known: a warp a row ------------ */

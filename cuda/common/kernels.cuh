@@ -22,7 +22,7 @@ enum {
 /* Rows [row, row + n) of a wave: bytes of the stream whose state is image. */
 struct piece {
     float *image;
-    float *sums; /* of its segment, on the device; NULL: not wanted          */
+    float *pooled; /* of its segment, on the device; NULL: not wanted */
     int row, n;
 };
 
@@ -67,8 +67,8 @@ struct batch {
                                  * to dt_room, B, C                   */
     uint32_t *dt_amax, *y_amax; /* [layer]                            */
 
-    bool has_sums; /* some piece of the call has them    */
-    int sums_layers[SUMS_LAYERS], n_sums;
+    bool has_pooled; /* some piece of the call has them    */
+    int pooled_layers[POOLED_LAYERS], n_pooled;
 
     float *logits; /* [rows][256], of one wave           */
     float *bits;   /* [rows], of one wave                */
@@ -100,8 +100,8 @@ enum status launch_conv(struct queue q, const struct batch *b, struct step s);
 /* y, in place of u, and the state: its s and its past inputs. */
 enum status launch_scan(struct queue q, const struct batch *b, struct step s);
 
-/* y is added to the sums of the pieces that have them. */
-enum status launch_sums(struct queue q, const struct batch *b, struct step s);
+/* y is added to the pooled features of the pieces that have them. */
+enum status launch_pooled(struct queue q, const struct batch *b, struct step s);
 
 /* u_q = y quantised. */
 enum status launch_quantise(struct queue q, const struct batch *b,

@@ -10,6 +10,7 @@
 #ifndef MAMBYTE_SAMPLE_CUH
 #define MAMBYTE_SAMPLE_CUH
 
+#include "base/random.h"
 #include "cuda/common/ptx.cuh"
 #include "cuda/common/reduce.cuh"
 #include "cuda/decode/decode_plan.cuh"
@@ -175,7 +176,7 @@ static __device__ void sample_draw(struct sample_scratch *s, uint32_t f,
         end += i < warp ? s->totals[i] : 0;
         total += s->totals[i];
     }
-    const uint32_t r = sampler_below(random, total);
+    const uint32_t r = random_below(random, total);
     if (works && r < end && r >= end - f)
         s->byte = thread;
     compute_barrier(); /* the byte is written */
@@ -222,7 +223,7 @@ static __device__ uint32_t sample_choose(struct sample_scratch *s,
         f = truncates ? sample_truncated(s, sampler, thread)
                       : s->frequency[thread];
     }
-    sample_draw(s, f, sampler_random(sampler->seed, index), thread);
+    sample_draw(s, f, random_at(sampler->seed, index), thread);
     return s->byte;
 }
 

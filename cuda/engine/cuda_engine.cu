@@ -159,7 +159,7 @@ static const struct segment *only_segment(const struct segment *segments,
 static bool is_batch_decode(const struct segment *segments, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (segments[i].n > 1 || segments[i].sums)
+        if (segments[i].n > 1 || segments[i].pooled)
             return false;
     }
     return true;
@@ -201,7 +201,7 @@ static enum status cuda_feed(struct engine *engine,
     struct cuda_engine *e = cuda_engine_of(engine);
     const struct segment *one = only_segment(segments, n_segments);
     TRY(settle(e));
-    if (one && one->n <= DECODE_MAX && !one->sums) {
+    if (one && one->n <= DECODE_MAX && !one->pooled) {
         TRY(need_decoder(e));
         if (e->decoder)
             return decoder_feed(e->decoder, one->state->image, one->bytes,
@@ -219,8 +219,8 @@ static enum status cuda_feed(struct engine *engine,
 
 /* Where the decoder cannot run, the host draws a byte and reads it. */
 static enum status generate_on_host(struct engine *engine, struct state *state,
-                                     const struct sampler *sampler,
-                                     uint64_t index, uint8_t *bytes, size_t n)
+                                    const struct sampler *sampler,
+                                    uint64_t index, uint8_t *bytes, size_t n)
 {
     struct cuda_engine *e = cuda_engine_of(engine);
     float logits[N_BYTES_VOCAB];
@@ -322,12 +322,12 @@ static enum status count_streams(struct cuda_engine *e)
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
     size_t each = e->states.n_floats * sizeof(float), n = free_bytes / 2 / each;
     size_t some = all_bytes / TOGETHER_SHARE / each;
-    e->base.n_streams = n < BUSY_STREAMS ? (int)n : BUSY_STREAMS;
+    e->base.busy_streams = n < BUSY_STREAMS ? (int)n : BUSY_STREAMS;
     n = n < some ? n : some;
     if (n > STREAMS_TOGETHER)
         n = STREAMS_TOGETHER;
-    e->base.n_together =
-        (int)n > e->base.n_streams ? (int)n : e->base.n_streams;
+    e->base.busy_bytes =
+        (int)n > e->base.busy_streams ? (int)n : e->base.busy_streams;
     return OK;
 }
 
@@ -357,7 +357,7 @@ extern "C" enum status cuda_engine_open(struct engine **engine,
         return fail_memory("the GPU engine");
     e->base.ops = &cuda_ops;
     e->base.model = model;
-    e->base.is_apart = true;
+    e->base.is_asynchronous = true;
     e->index = options->cuda_index;
     enum status status = set_up(e, model);
     if (status != OK)

@@ -131,23 +131,23 @@ static enum status scan(struct float_engine *e,
 }
 
 /* What a segment wants to know of y of this layer. */
-static enum status add_to_sums(struct float_engine *e, int l)
+static enum status add_to_pooled(struct float_engine *e, int l)
 {
     size_t d_inner = (size_t)config_of(e)->d_inner;
-    int at = sums_find(config_of(e), l);
+    int at = pooled_find(config_of(e), l);
     bool is_wanted = false;
     for (int i = 0; at >= 0 && i < e->n_spans; i++)
-        is_wanted = is_wanted || e->segments[i]->sums;
+        is_wanted = is_wanted || e->segments[i]->pooled;
     if (!is_wanted)
         return OK;
     TRY(copy(e, e->host_y, e->y, (size_t)e->n_rows * d_inner * sizeof(float),
              cudaMemcpyDeviceToHost));
     for (int i = 0; i < e->n_spans; i++) {
         const struct float_span *p = &e->host_spans[i];
-        float *sums = e->segments[i]->sums;
-        for (int t = p->row; sums && t < p->row + p->n; t++) {
+        float *pooled = e->segments[i]->pooled;
+        for (int t = p->row; pooled && t < p->row + p->n; t++) {
             for (size_t c = 0; c < d_inner; c++)
-                sums[(size_t)at * d_inner + c] +=
+                pooled[(size_t)at * d_inner + c] +=
                     e->host_y[(size_t)t * d_inner + c];
         }
     }
@@ -175,7 +175,7 @@ static enum status run_layer(struct float_engine *e, int l)
     TRY(project(e, e->dtbc, ld_dtbc, &w->x_proj, e->uz, 2 * d_inner, false));
     TRY(project(e, e->y, d_inner, &w->dt_proj, e->dtbc, ld_dtbc, false));
     TRY(scan(e, job, channels));
-    TRY(add_to_sums(e, l));
+    TRY(add_to_pooled(e, l));
     return project(e, e->h, c->d_model, &w->out_proj, e->y, d_inner, true);
 }
 
@@ -477,8 +477,8 @@ cuda_float_engine_open(struct engine **engine, const struct model *model,
         return fail_memory("the GPU engine");
     e->base.ops = &float_ops;
     e->base.model = model;
-    e->base.n_streams = FLOAT_STREAMS;
-    e->base.is_apart = true;
+    e->base.busy_streams = FLOAT_STREAMS;
+    e->base.is_asynchronous = true;
     e->index = options->cuda_index;
     enum status status = set_up(e);
     if (status != OK)

@@ -47,22 +47,22 @@ struct result {
 /* All launches of a single wave, recorded; for waves of the same form. */
 struct recording {
     int rows, pieces, spans;
-    bool has_sums;
+    bool has_pooled;
     bool is_wanted;         /* the form has come once: record the next     */
     bool is_refused;        /* by the driver: never again                  */
     cudaGraphExec_t launch; /* NULL: not recorded                          */
 };
 
-/* A call that is under way, and memory for its sums. */
+/* A call that is under way, and memory for its pooled features. */
 struct call {
     const struct segment *segments;
     size_t n;
     int end; /* number of the wave after its last                        */
-    bool has_sums;
-    bool are_together; /* the caller's sums, in pinned memory            */
-    float *sums;       /* owned [n_sums]: of each segment                */
-    float *host_sums;  /* owned, pinned [n_host_sums]: the same          */
-    size_t n_sums, n_host_sums;
+    bool has_pooled;
+    bool are_together;  /* the caller's, in pinned memory            */
+    float *pooled;      /* owned [n_pooled]: of each segment                */
+    float *host_pooled; /* owned, pinned [n_host_pooled]: the same          */
+    size_t n_pooled, n_host_pooled;
 };
 
 struct prefill {
@@ -93,18 +93,18 @@ struct prefill {
 
 /* ---- waves --------------------------------------------------------------- */
 
-static size_t sums_each(const struct prefill *p)
+static size_t pooled_each(const struct prefill *p)
 {
-    return (size_t)p->batch.n_sums * p->batch.d_inner;
+    return (size_t)p->batch.n_pooled * p->batch.d_inner;
 }
 
-/* Where the sums of a segment of the newest call are on the device; NULL when
- * it wants none. */
-static float *sums_of(const struct prefill *p, const struct segment *segment)
+/* Where the pooled features of a segment of the newest call are on the device;
+ * NULL when it wants none. */
+static float *pooled_of(const struct prefill *p, const struct segment *segment)
 {
     const struct call *c = &p->calls[p->newest];
     size_t i = (size_t)(segment - c->segments);
-    return segment->sums ? c->sums + i * sums_each(p) : NULL;
+    return segment->pooled ? c->pooled + i * pooled_each(p) : NULL;
 }
 
 /* Makes wave number k from the source; false when the source is empty. */
@@ -123,7 +123,7 @@ static bool build_wave(struct prefill *p, int k)
         a->row = w->n_rows;
         p->parts[slot][i] = *a;
         w->pieces[i].image = a->segment->state->image;
-        w->pieces[i].sums = sums_of(p, a->segment);
+        w->pieces[i].pooled = pooled_of(p, a->segment);
         w->pieces[i].row = a->row;
         w->pieces[i].n = a->n;
         memcpy(w->bytes + a->row, a->segment->bytes + a->offset, a->n);
@@ -235,8 +235,8 @@ static enum status run_layers(struct queue q, const struct batch *b,
     TRY(launch_conv(q, b, s));
     TRY(launch_product(q, b, s, PRODUCT_X));
     TRY(launch_scan(q, b, s));
-    if (b->has_sums)
-        TRY(launch_sums(q, b, s));
+    if (b->has_pooled)
+        TRY(launch_pooled(q, b, s));
     TRY(launch_quantise(q, b, s));
     return launch_product(q, b, s, PRODUCT_OUT);
 }
@@ -366,9 +366,9 @@ static bool is_recorded(struct prefill *p, const struct wave *w,
 {
     struct recording *r = &p->recording;
     if (r->rows != w->n_rows || r->pieces != w->n_pieces ||
-        r->spans != w->n_spans || r->has_sums != p->batch.has_sums)
+        r->spans != w->n_spans || r->has_pooled != p->batch.has_pooled)
         forget(r);
-    r->has_sums = p->batch.has_sums;
+    r->has_pooled = p->batch.has_pooled;
     r->rows = w->n_rows;
     r->pieces = w->n_pieces;
     r->spans = w->n_spans;
@@ -393,86 +393,88 @@ static enum status run_single(struct prefill *p)
     return take_result(p, 0);
 }
 
-/* ---- sums ---------------------------------------------------------------- */
+/* ---- pooled features ------------------------------------------------ */
 
-static bool wants_sums(const struct segment *segments, size_t n)
+static bool wants_pooled(const struct segment *segments, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (segments[i].sums)
+        if (segments[i].pooled)
             return true;
     }
     return false;
 }
 
-static enum status need_sums(struct call *c, size_t n)
+static enum status need_pooled(struct call *c, size_t n)
 {
-    if (n <= c->n_sums)
+    if (n <= c->n_pooled)
         return OK;
-    cudaFree(c->sums);
-    c->sums = NULL;
-    c->n_sums = 0;
-    CUDA_TRY(cudaMalloc(&c->sums, n * sizeof *c->sums), "memory for sums");
-    c->n_sums = n;
+    cudaFree(c->pooled);
+    c->pooled = NULL;
+    c->n_pooled = 0;
+    CUDA_TRY(cudaMalloc(&c->pooled, n * sizeof *c->pooled),
+             "memory for pooled features");
+    c->n_pooled = n;
     return OK;
 }
 
-static enum status need_host_sums(struct call *c, size_t n)
+static enum status need_host_pooled(struct call *c, size_t n)
 {
-    if (n <= c->n_host_sums)
+    if (n <= c->n_host_pooled)
         return OK;
-    cudaFreeHost(c->host_sums);
-    c->host_sums = NULL;
-    c->n_host_sums = 0;
-    CUDA_TRY(cudaMallocHost(&c->host_sums, n * sizeof *c->host_sums),
-             "memory for sums");
-    c->n_host_sums = n;
+    cudaFreeHost(c->host_pooled);
+    c->host_pooled = NULL;
+    c->n_host_pooled = 0;
+    CUDA_TRY(cudaMallocHost(&c->host_pooled, n * sizeof *c->host_pooled),
+             "memory for pooled features");
+    c->n_host_pooled = n;
     return OK;
 }
 
-/* Whether the sums of all segments lie behind each other in pinned memory. */
+/* Whether the pooled features of all segments lie behind each other in pinned
+ * memory. */
 static bool are_together(const struct segment *segments, size_t n, size_t each,
                          const struct host_floats *floats)
 {
-    if (!segments[0].sums)
+    if (!segments[0].pooled)
         return false;
     for (size_t i = 1; i < n; i++) {
-        if (segments[i].sums != segments[0].sums + i * each)
+        if (segments[i].pooled != segments[0].pooled + i * each)
             return false;
     }
-    return are_pinned(floats, segments[0].sums, n * each);
+    return are_pinned(floats, segments[0].pooled, n * each);
 }
 
-/* The sums of a call go to the device before its first wave .. */
-static enum status send_sums(struct call *c, size_t each)
+/* The pooled features of a call go to the device before its first wave .. */
+static enum status send_pooled(struct call *c, size_t each)
 {
     size_t n = c->n * each;
-    const float *from = c->segments[0].sums;
-    TRY(need_sums(c, n));
+    const float *from = c->segments[0].pooled;
+    TRY(need_pooled(c, n));
     if (!c->are_together) {
-        TRY(need_host_sums(c, n));
-        from = c->host_sums;
+        TRY(need_host_pooled(c, n));
+        from = c->host_pooled;
         for (size_t i = 0; i < c->n; i++) {
-            if (c->segments[i].sums)
-                memcpy(c->host_sums + i * each, c->segments[i].sums,
+            if (c->segments[i].pooled)
+                memcpy(c->host_pooled + i * each, c->segments[i].pooled,
                        each * sizeof *from);
         }
     }
     CUDA_TRY(
-        cudaMemcpy(c->sums, from, n * sizeof *from, cudaMemcpyHostToDevice),
-        "sending sums");
+        cudaMemcpy(c->pooled, from, n * sizeof *from, cudaMemcpyHostToDevice),
+        "sending pooled features");
     return OK;
 }
 
 /* .. and come back when the host has the results of its last. */
-static enum status fetch_sums(struct call *c, size_t each)
+static enum status fetch_pooled(struct call *c, size_t each)
 {
-    float *to = c->are_together ? c->segments[0].sums : c->host_sums;
-    CUDA_TRY(cudaMemcpy(to, c->sums, c->n * each * sizeof *to,
+    float *to = c->are_together ? c->segments[0].pooled : c->host_pooled;
+    CUDA_TRY(cudaMemcpy(to, c->pooled, c->n * each * sizeof *to,
                         cudaMemcpyDeviceToHost),
-             "fetching sums");
+             "fetching pooled features");
     for (size_t i = 0; i < c->n && !c->are_together; i++) {
-        if (c->segments[i].sums)
-            memcpy(c->segments[i].sums, to + i * each, each * sizeof *to);
+        if (c->segments[i].pooled)
+            memcpy(c->segments[i].pooled, to + i * each, each * sizeof *to);
     }
     return OK;
 }
@@ -484,18 +486,18 @@ static enum status open_call(struct prefill *p, const struct segment *segments,
                              size_t n, const struct host_floats *floats)
 {
     const struct call *before = &p->calls[p->newest];
-    bool had_sums = p->n_calls > 0 && before->has_sums;
+    bool had_pooled = p->n_calls > 0 && before->has_pooled;
     p->newest = 1 - p->newest;
     p->n_calls++;
     struct call *c = &p->calls[p->newest];
     c->segments = segments;
     c->n = n;
-    c->has_sums = wants_sums(segments, n);
-    p->batch.has_sums = c->has_sums || had_sums;
-    if (!c->has_sums)
+    c->has_pooled = wants_pooled(segments, n);
+    p->batch.has_pooled = c->has_pooled || had_pooled;
+    if (!c->has_pooled)
         return OK;
-    c->are_together = are_together(segments, n, sums_each(p), floats);
-    return send_sums(c, sums_each(p));
+    c->are_together = are_together(segments, n, pooled_each(p), floats);
+    return send_pooled(c, pooled_each(p));
 }
 
 static struct call *oldest(struct prefill *p)
@@ -508,8 +510,8 @@ static enum status close_call(struct prefill *p)
 {
     struct call *c = oldest(p);
     TRY(take_results(p, c->end));
-    if (c->has_sums)
-        TRY(fetch_sums(c, sums_each(p)));
+    if (c->has_pooled)
+        TRY(fetch_pooled(c, pooled_each(p)));
     p->n_calls--;
     return OK;
 }
@@ -649,10 +651,10 @@ static void describe_batch(struct batch *b, const struct cuda_model *m)
     b->dtbc_stride = b->dt_room + 2 * c->d_state;
     b->rows = round_up(ROW_LAYERS / c->n_layer, ROWS_UNIT);
     b->rows = b->rows < ROWS_MAX ? b->rows : ROWS_MAX;
-    b->n_sums = sums_layers(c);
+    b->n_pooled = pooled_layers(c);
     for (int l = 0; l < c->n_layer; l++) {
-        if (sums_find(c, l) >= 0)
-            b->sums_layers[sums_find(c, l)] = l;
+        if (pooled_find(c, l) >= 0)
+            b->pooled_layers[pooled_find(c, l)] = l;
     }
 }
 
@@ -808,8 +810,8 @@ void prefill_close(struct prefill *p)
     }
     cudaFree(p->memory);
     for (int i = 0; i < 2; i++) {
-        cudaFree(p->calls[i].sums);
-        cudaFreeHost(p->calls[i].host_sums);
+        cudaFree(p->calls[i].pooled);
+        cudaFreeHost(p->calls[i].host_pooled);
     }
     cudaFreeHost(p->pinned);
     cudaFreeHost(p->waves);

@@ -36,8 +36,10 @@ enum status replica_describe(struct replica *r,
     r->config = parameters->config;
     r->device = options->cuda_index + i;
     r->imitates = options->imitates_int8;
-    r->in_float = options->products_in_float;
-    r->recomputes = options->recomputes;
+    if (options->tuning) {
+        r->in_float = options->tuning->products_in_float;
+        r->recomputes = options->tuning->recomputes;
+    }
     r->n_t = options->n_t;
     r->all_rows = options->n_windows * options->n_t;
     replica_set_windows(r, begin, end - begin);
@@ -45,7 +47,7 @@ enum status replica_describe(struct replica *r,
         (struct train_tape *)calloc(r->config.n_layer + 1, sizeof *r->tapes);
     if (!r->tapes)
         return fail_memory("training");
-    if (options->measures)
+    if (options->tuning && options->tuning->measures)
         r->watch = stopwatch_open();
     r->mixer = mixer_of(&r->config);
     return r->mixer->open(r);

@@ -25,7 +25,7 @@
 #include "cuda/train/train_adamw.cuh"
 #include "cuda/train/train_muon.cuh"
 extern "C" {
-#include "train/trainer.h"
+#include "train/trainer_ops.h"
 }
 
 struct mixer_ops;

@@ -19,6 +19,7 @@ libmambyte_a_SOURCES += \
   src/base/message.h \
   src/base/names.h \
   src/base/printable.h \
+  src/base/random.h \
   src/base/signals.c \
   src/base/signals.h \
   src/base/status.c \

@@ -48,7 +48,7 @@ static enum status name_state(char **label, const char *path)
 
 static enum status load_state(struct classifier *c, const char *path)
 {
-    const struct model *model = c->engine->model;
+    const struct model *model = engine_model(c->engine);
     struct fingerprint fingerprint;
     struct snapshot snapshot;
     int i = c->n_labels;
@@ -129,8 +129,8 @@ static enum status open_linear(struct classifier *c, const char *choice)
     TRY(catalog_find_head(&path, choice));
     enum status status = linear_classifier_load(&c->linear, path);
     if (status == OK)
-        status =
-            linear_classifier_check_model(&c->linear, path, c->engine->model);
+        status = linear_classifier_check_model(&c->linear, path,
+                                               engine_model(c->engine));
     free(path);
     TRY(status);
     c->labels = (const char *const *)c->linear.labels;
@@ -237,7 +237,7 @@ static void compute_share(void *context, int index, int n_members)
         grams_values(&c->linear.grams, &bags[i],
                      c->grams.values + c->grams.begins[i]);
     records_average(&c->reader.records, begin, end);
-    linear_classifier_compute(&c->linear, c->logits, set->sums, &c->grams,
+    linear_classifier_compute(&c->linear, c->logits, set->pooled, &c->grams,
                               (size_t)begin, (size_t)end);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/message.h"
+#include "engine/pooled.h"
 
 #define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
 
@@ -30,7 +31,7 @@ static enum status take_aside(void *context)
     if (n == 0)
         return OK;
     records_average(&f->reader->records, 0, set->n);
-    memcpy(f->table->x + f->n * size, set->sums, n * size * sizeof(float));
+    memcpy(f->table->x + f->n * size, set->pooled, n * size * sizeof(float));
     f->n += n;
     return OK;
 }
@@ -56,7 +57,8 @@ enum status feature_table_read(struct feature_table *table,
                                struct record_reader *reader, const char *path)
 {
     *table = (struct feature_table){
-        .n_features = sums_floats(&reader->records.engine->model->config)};
+        .n_features =
+            pooled_floats(&engine_model(reader->records.engine)->config)};
     TRY(allocate(table, examples));
     struct filling filling = {.table = table, .reader = reader, .path = path};
     return record_reader_read(reader, examples, take_aside, &filling);
@@ -92,7 +94,7 @@ void feature_table_free(struct feature_table *table)
 }
 
 /* Sums over whole records, [n_features] each; how many there are. */
-static double add_up(const struct feature_table *table, double *sums,
+static double add_up(const struct feature_table *table, double *pooled,
                      double *squares)
 {
     size_t size = table->n_features, n = 0;
@@ -102,7 +104,7 @@ static double add_up(const struct feature_table *table, double *sums,
         n++;
         for (size_t j = 0; j < size; j++) {
             double x = (double)table->x[i * size + j];
-            sums[j] += x;
+            pooled[j] += x;
             squares[j] += x * x;
         }
     }
@@ -113,17 +115,17 @@ enum status feature_table_measure(const struct feature_table *table,
                                   float *mean, float *inverse)
 {
     size_t size = table->n_features;
-    double *sums = calloc(2 * size, sizeof *sums);
-    if (!sums)
+    double *pooled = calloc(2 * size, sizeof *pooled);
+    if (!pooled)
         return fail_memory("the features");
-    double *squares = sums + size, n = add_up(table, sums, squares);
+    double *squares = pooled + size, n = add_up(table, pooled, squares);
     for (size_t j = 0; j < size; j++) {
-        double center = sums[j] / n,
+        double center = pooled[j] / n,
                variance = squares[j] / n - center * center;
         double spread = variance > 0 ? sqrt(variance) : 0;
         mean[j] = (float)center;
         inverse[j] = spread > SMALLEST_SPREAD ? (float)(1 / spread) : 0.0f;
     }
-    free(sums);
+    free(pooled);
     return OK;
 }

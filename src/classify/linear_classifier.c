@@ -10,6 +10,7 @@
 
 #include "classify/regression.h"
 #include "engine/engine.h"
+#include "engine/pooled.h"
 #include "model/safetensors.h"
 
 void linear_classifier_free(struct linear_classifier *c)
@@ -59,9 +60,9 @@ enum status linear_classifier_check_model(const struct linear_classifier *c,
                     "that of %s",
                     path, c->model_name, name);
     }
-    if ((size_t)c->n_features != sums_floats(&model->config))
+    if ((size_t)c->n_features != pooled_floats(&model->config))
         return fail(E_MODEL, "%s: has %d features, the model gives %zu", path,
-                    c->n_features, sums_floats(&model->config));
+                    c->n_features, pooled_floats(&model->config));
     return OK;
 }
 

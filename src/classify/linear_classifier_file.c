@@ -14,6 +14,7 @@
 #include "base/little_endian.h"
 #include "classify/examples.h"
 #include "engine/engine.h"
+#include "engine/pooled.h"
 #include "model/quantise.h"
 #include "model/safetensors.h"
 #include "model/safetensors_write.h"
@@ -200,7 +201,7 @@ static enum status read_weights(struct linear_classifier *c,
     const struct tensor *weight = safetensors_find(file, "weight");
     size_t n_labels = (size_t)c->n_labels;
     if (!weight || weight->n_dims != 2 || weight->shape[1] == 0 ||
-        weight->shape[1] > SUMS_LAYERS * D_INNER_MAX)
+        weight->shape[1] > POOLED_LAYERS * D_INNER_MAX)
         return fail(E_MODEL, "there is no tensor weight of two dimensions");
     c->n_features = (int)weight->shape[1];
     TRY(find_tensor(file, "weight", DTYPE_I8, n_labels, weight->shape[1],

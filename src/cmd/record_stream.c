@@ -183,7 +183,7 @@ static int batch_size(const struct record_stream *s, const uint8_t *bytes,
 
 static bool is_asynchronous(const struct record_stream *s)
 {
-    return s->task->engine->is_apart;
+    return engine_is_asynchronous(s->task->engine);
 }
 
 static enum status take_batch(struct record_stream *s)

@@ -6,6 +6,7 @@
 #include "base/little_endian.h"
 #include "cmd/record_stream.h"
 #include "cmd/task_io.h"
+#include "engine/pooled.h"
 
 struct features {
     struct task *task;
@@ -41,10 +42,10 @@ static enum status show_features(void *context,
                                  const struct ended_record *ended)
 {
     struct task *task = ((struct features *)context)->task;
-    size_t n = sums_floats(&task->model->config);
+    size_t n = pooled_floats(&task->model->config);
     if (task->options->binary)
-        return print_binary(task->out, ended->record->sums, n);
-    TRY(print_columns(task->out, ended->record->sums, n));
+        return print_binary(task->out, ended->record->pooled, n);
+    TRY(print_columns(task->out, ended->record->pooled, n));
     return task_end_record(task);
 }
 

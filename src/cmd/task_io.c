@@ -140,8 +140,9 @@ enum status reader_init(struct reader *reader, struct task *task)
         .source.fd = -1,
         .is_quiet = writes_to_terminal(task),
         .pace = pace_make(PIECE_FIRST, PIECE_BYTES,
-                          task->engine->is_apart ? READ_SECONDS_ASYNCHRONOUS
-                                                 : READ_SECONDS),
+                          engine_is_asynchronous(task->engine)
+                              ? READ_SECONDS_ASYNCHRONOUS
+                              : READ_SECONDS),
         .bytes = malloc(PIECE_BYTES),
         .bits = malloc(PIECE_BYTES * sizeof *reader->bits),
     };

@@ -90,7 +90,7 @@ enum status compressor_open(struct compressor **compressor,
     if (!c)
         return fail_memory("the compressor");
     struct fingerprint fingerprint;
-    model_fingerprint(engine->model, &fingerprint);
+    model_fingerprint(engine_model(engine), &fingerprint);
     stream_header_make(&c->header, &fingerprint, name);
     enum status status =
         block_coder_open(&c->coder, engine, n_threads, show_progress, c);

@@ -23,6 +23,7 @@
 
 #include "base/threads.h"
 #include "compress/predictor.h"
+#include "engine/state_image.h"
 
 enum {
     CHUNK_MIN = 64,         /* bytes of a lane that an encoder takes at a   */
@@ -133,7 +134,7 @@ static size_t lane_begin(const struct cut *cut, uint32_t i)
 
 static enum status get_fresh_logits(struct lanes *lanes)
 {
-    const struct model_config *config = &lanes->engine->model->config;
+    const struct model_config *config = &engine_model(lanes->engine)->config;
     struct state *state;
     TRY(engine_state_new(lanes->engine, &state));
     float *image = malloc(model_state_size(config));
@@ -224,7 +225,7 @@ static enum status make_lanes(struct lanes *l, uint32_t n)
 static enum status open_team(struct lanes *l)
 {
     TRY(threads_open(&l->team, l->n_threads));
-    if (l->engine->is_apart)
+    if (engine_is_asynchronous(l->engine))
         threads_keep_pace(l->team);
     return OK;
 }
@@ -295,13 +296,14 @@ static enum status begin_group(struct lanes *l, const struct cut *cut,
 /* How many groups are worked on together. */
 static uint32_t wave_groups(const struct lanes *l, const struct cut *cut)
 {
-    uint32_t n = (uint32_t)l->engine->n_streams / cut->group_lanes;
+    uint32_t n = (uint32_t)engine_busy_streams(l->engine) / cut->group_lanes;
     return n < 1 ? 1 : (uint32_t)least(n, cut->n_groups);
 }
 
 static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
 {
-    uint32_t least_bytes = l->engine->is_apart ? CHUNK_APART : CHUNK_MIN;
+    uint32_t least_bytes =
+        engine_is_asynchronous(l->engine) ? CHUNK_APART : CHUNK_MIN;
     if (l->is_decoder)
         return 1;
     return n_lanes * least_bytes < CHUNK_ROWS ? CHUNK_ROWS / n_lanes
@@ -311,8 +313,8 @@ static uint32_t choose_chunk(const struct lanes *l, uint32_t n_lanes)
 /* With halves, a lane has logits that are coded and others that come in. */
 static int choose_turns(const struct lanes *l, uint32_t n_groups)
 {
-    bool has_halves = !l->is_decoder && l->engine->is_apart && n_groups > 1 &&
-                      threads_count(l->team) > 1;
+    bool has_halves = !l->is_decoder && engine_is_asynchronous(l->engine) &&
+                      n_groups > 1 && threads_count(l->team) > 1;
     return has_halves ? 2 : 1;
 }
 

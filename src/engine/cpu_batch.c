@@ -19,6 +19,10 @@
 #include <string.h>
 
 #include "engine/cpu_engine.h"
+#include "engine/pooled.h"
+#include "engine/probe.h"
+#include "engine/state_image.h"
+#include "model/odds.h"
 
 /* From how many rows a thread on a batch is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
@@ -118,17 +122,18 @@ void cpu_take_input(struct cpu_engine *e, int thread, struct cpu_input *input,
         e->kernels->quantise(&input->q, x, ld, n, mine.begin, mine.end);
 }
 
-void cpu_add_to_sums(const struct cpu_engine *e, const struct span *span, int l,
-                     const float *y, size_t ld, int n, struct range channels)
+void cpu_add_to_pooled(const struct cpu_engine *e, const struct span *span,
+                       int l, const float *y, size_t ld, int n,
+                       struct range channels)
 {
     const struct model_config *c = config_of(e);
-    int at = sums_find(c, l);
-    if (at < 0 || !span->segment->sums)
+    int at = pooled_find(c, l);
+    if (at < 0 || !span->segment->pooled)
         return;
-    float *sums = span->segment->sums + (size_t)at * (size_t)c->d_inner;
+    float *pooled = span->segment->pooled + (size_t)at * (size_t)c->d_inner;
     for (int t = 0; t < n; t++, y += ld) {
         for (int i = channels.begin; i < channels.end; i++)
-            sums[i] += y[i];
+            pooled[i] += y[i];
     }
 }
 

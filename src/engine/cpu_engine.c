@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: MIT
  */
 #include "engine/cpu_engine.h"
+#include "engine/engine_ops.h"
+#include "engine/state_image.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -10,7 +10,8 @@
 #define MAMBYTE_CPU_ENGINE_H
 
 #include "base/threads.h"
-#include "engine/engine.h"
+#include "engine/engine_ops.h"
+#include "engine/probe.h"
 #include "kernels/cpu_kernels.h"
 
 /* Rows of a batch: enough to read the weights rarely, few enough for its
@@ -150,8 +151,9 @@ void cpu_meet_if(struct cpu_engine *e, bool has_to);
 
 /* Adds channels [c0, c1) of n rows y, of layer l, to what a span's segment
  * wants to know of it. */
-void cpu_add_to_sums(const struct cpu_engine *e, const struct span *span, int l,
-                     const float *y, size_t ld, int n, struct range channels);
+void cpu_add_to_pooled(const struct cpu_engine *e, const struct span *span,
+                       int l, const float *y, size_t ld, int n,
+                       struct range channels);
 
 /* ---- cpu_engine.c ------------------------------------------------------- */
 

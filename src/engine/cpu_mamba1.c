@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/cpu_engine.h"
+#include "engine/state_image.h"
 
 struct mixing {
     float *uz; /* [t][ld_uz], 2 d_inner of them used */
@@ -71,7 +72,7 @@ static void scan(struct cpu_engine *e, int thread, int l)
             .d_state = c->d_state,
         };
         e->kernels->scan(&job, mine.begin, mine.end);
-        cpu_add_to_sums(e, p, l, job.y, m->ld_y, p->n, mine);
+        cpu_add_to_pooled(e, p, l, job.y, m->ld_y, p->n, mine);
     }
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "engine/cpu_engine.h"
+#include "engine/state_image.h"
 
 /* The bytes of a span that are of one chunk. */
 struct part {
@@ -216,8 +217,8 @@ static void recur(const struct cpu_engine *e, const struct mamba2_job *job,
     else
         kernels->heads(job, mine.begin, mine.end);
     struct range channels = {mine.begin * headdim, mine.end * headdim};
-    cpu_add_to_sums(e, span, l, mamba2_x(job, 0), job->rows->ld, job->n_t,
-                    channels);
+    cpu_add_to_pooled(e, span, l, mamba2_x(job, 0), job->rows->ld, job->n_t,
+                      channels);
 }
 
 /* Both, for the parts of a round. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "config.h"
-#include "engine/engine.h"
+#include "engine/engine_ops.h"
 
 #if !HAVE_CUDA
 enum status cuda_engine_open(struct engine **engine, const struct model *model,
@@ -50,8 +50,28 @@ void engine_close(struct engine *engine)
 {
     if (!engine)
         return;
-    engine_state_free(engine, engine->begun);
+    engine_state_free(engine, engine->start);
     engine->ops->close(engine);
+}
+
+const struct model *engine_model(const struct engine *engine)
+{
+    return engine->model;
+}
+
+int engine_busy_streams(const struct engine *engine)
+{
+    return engine->busy_streams;
+}
+
+int engine_busy_bytes(const struct engine *engine)
+{
+    return engine->busy_bytes;
+}
+
+bool engine_is_asynchronous(const struct engine *engine)
+{
+    return engine->is_asynchronous;
 }
 
 enum status engine_state_new(struct engine *engine, struct state **state)
@@ -82,24 +102,24 @@ static enum status begin(struct engine *engine, struct state *state)
     if (status != OK || config->begin_byte < 0)
         return status;
     uint8_t byte = (uint8_t)config->begin_byte;
-    struct segment begin = {.state = state, .bytes = &byte, .n = 1};
-    return engine_feed(engine, &begin, 1);
+    struct segment first = {.state = state, .bytes = &byte, .n = 1};
+    return engine_feed(engine, &first, 1);
 }
 
-/* Only the first stream reads the begin byte. */
+/* Only the first stream reads the begin byte; the others copy its state. */
 enum status engine_state_begin(struct engine *engine, struct state *state)
 {
-    if (!engine->begun) {
-        struct state *begun;
-        TRY(engine->ops->state_new(engine, &begun));
-        enum status status = begin(engine, begun);
+    if (!engine->start) {
+        struct state *start;
+        TRY(engine->ops->state_new(engine, &start));
+        enum status status = begin(engine, start);
         if (status != OK) {
-            engine_state_free(engine, begun);
+            engine_state_free(engine, start);
             return status;
         }
-        engine->begun = begun;
+        engine->start = start;
     }
-    return engine->ops->state_copy(engine, state, engine->begun);
+    return engine->ops->state_copy(engine, state, engine->start);
 }
 
 enum status engine_state_copy(struct engine *engine, struct state *to,

@@ -8,12 +8,16 @@ libmambyte_a_SOURCES += \
   src/engine/cpu_engine.h \
   src/engine/cpu_mamba1.c \
   src/engine/cpu_mamba2.c \
+  src/engine/device.h \
   src/engine/engine.c \
   src/engine/engine.h \
+  src/engine/engine_ops.h \
   src/engine/measure.c \
   src/engine/measure.h \
   src/engine/pace.c \
   src/engine/pace.h \
+  src/engine/pooled.h \
+  src/engine/probe.h \
   src/engine/records.c \
   src/engine/records.h \
   src/engine/sampler.c \
@@ -21,4 +25,5 @@ libmambyte_a_SOURCES += \
   src/engine/scorer.c \
   src/engine/scorer.h \
   src/engine/snapshot.c \
-  src/engine/snapshot.h
+  src/engine/snapshot.h \
+  src/engine/state_image.h

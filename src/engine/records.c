@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "engine/pooled.h"
 #include "engine/records.h"
 
 #include <stdlib.h>
@@ -18,19 +19,19 @@ enum {
 
 static int count_items(const struct records *r)
 {
-    const struct model_config *c = &r->engine->model->config;
+    const struct model_config *c = &engine_model(r->engine)->config;
     size_t state = model_state_size(c);
     int n = STREAMS;
-    if (r->engine->n_together > 0)
-        n = r->engine->n_together / 2; /* others are read meanwhile */
+    if (engine_busy_bytes(r->engine) > 0)
+        n = engine_busy_bytes(r->engine) / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
         n = (int)(STREAMS_BYTES / state);
     return n > r->n_begins ? n / r->n_begins : 1;
 }
 
-static size_t sums_each(const struct records *r)
+static size_t pooled_each(const struct records *r)
 {
-    return sums_floats(&r->engine->model->config);
+    return pooled_floats(&engine_model(r->engine)->config);
 }
 
 static enum status open_set(const struct records *r, struct record_set *set)
@@ -39,10 +40,10 @@ static enum status open_set(const struct records *r, struct record_set *set)
     set->items = calloc(n, sizeof *set->items);
     set->streams = (struct state **)calloc(n_streams, sizeof(struct state *));
     set->segments = calloc(n_streams, sizeof *set->segments);
-    if (!r->has_sums)
+    if (!r->has_pooled)
         set->bits = calloc(n_streams, sizeof *set->bits);
     if (!set->items || !set->streams || !set->segments ||
-        (!r->has_sums && !set->bits))
+        (!r->has_pooled && !set->bits))
         return fail_memory("records");
     for (int i = 0; i < r->n && set->bits; i++)
         set->items[i].bits = set->bits + (size_t)i * (size_t)r->n_begins;
@@ -53,8 +54,8 @@ static void close_set(const struct records *r, struct record_set *set)
 {
     for (int i = 0; set->streams && i < r->n * r->n_begins; i++)
         engine_state_free(r->engine, set->streams[i]);
-    if (set->sums)
-        engine_floats_free(r->engine, set->sums);
+    if (set->pooled)
+        engine_floats_free(r->engine, set->pooled);
     free(set->items);
     free(set->streams);
     free(set->bits);
@@ -64,12 +65,12 @@ static void close_set(const struct records *r, struct record_set *set)
 
 enum status records_open(struct records *records, struct engine *engine,
                          struct state *const *begins, int n_begins,
-                         bool wants_sums)
+                         bool wants_pooled)
 {
     *records = (struct records){.engine = engine,
                                 .begins = begins,
                                 .n_begins = n_begins,
-                                .has_sums = wants_sums,
+                                .has_pooled = wants_pooled,
                                 .next = 0,
                                 .reading = 1,
                                 .aside = 2};
@@ -94,25 +95,25 @@ void records_close(struct records *records)
 /* ---- reading ------------------------------------------------------------ */
 
 /* Sums for n items, at least; those of item 0 are kept. */
-static enum status need_sums(struct records *r, struct record_set *set, int n)
+static enum status need_pooled(struct records *r, struct record_set *set, int n)
 {
-    size_t each = sums_each(r);
+    size_t each = pooled_each(r);
     int room = 1;
-    float *sums;
-    if (!r->has_sums || n <= set->n_sums)
+    float *pooled;
+    if (!r->has_pooled || n <= set->n_pooled)
         return OK;
     while (room < n)
         room *= 2;
     room = room < r->n ? room : r->n;
-    TRY(engine_floats_new(r->engine, &sums, (size_t)room * each));
-    if (set->sums) {
-        memcpy(sums, set->sums, each * sizeof *sums);
-        engine_floats_free(r->engine, set->sums);
+    TRY(engine_floats_new(r->engine, &pooled, (size_t)room * each));
+    if (set->pooled) {
+        memcpy(pooled, set->pooled, each * sizeof *pooled);
+        engine_floats_free(r->engine, set->pooled);
     }
-    set->sums = sums;
-    set->n_sums = room;
+    set->pooled = pooled;
+    set->n_pooled = room;
     for (int i = 0; i < room; i++)
-        set->items[i].sums = sums + (size_t)i * each;
+        set->items[i].pooled = pooled + (size_t)i * each;
     return OK;
 }
 
@@ -122,8 +123,8 @@ static enum status begin_item(struct records *r, struct record_set *set, int i)
     struct record *item = &set->items[i];
     struct state **streams = set->streams + (size_t)i * (size_t)r->n_begins;
     item->n_bytes = 0;
-    if (item->sums)
-        memset(item->sums, 0, sums_each(r) * sizeof(float));
+    if (item->pooled)
+        memset(item->pooled, 0, pooled_each(r) * sizeof(float));
     for (int j = 0; j < r->n_begins; j++) {
         if (item->bits)
             item->bits[j] = 0;
@@ -141,7 +142,7 @@ static enum status need_costs(const struct records *r, struct record_set *set,
     size_t n_bytes = 1; /* that there are some */
     for (int i = 0; i < n; i++)
         n_bytes += parts[i].n * (size_t)r->n_begins;
-    if (r->has_sums || n_bytes <= set->n_costs)
+    if (r->has_pooled || n_bytes <= set->n_costs)
         return OK;
     float *costs = realloc(set->costs, n_bytes * sizeof *costs);
     if (!costs)
@@ -161,7 +162,7 @@ static void make_segments(const struct records *r, struct record_set *set,
             *s = (struct segment){.state = set->streams[s - set->segments],
                                   .bytes = parts[i].bytes,
                                   .n = parts[i].n,
-                                  .sums = set->items[i].sums};
+                                  .pooled = set->items[i].pooled};
             if (set->bits) {
                 s->bits = costs;
                 costs += parts[i].n;
@@ -175,7 +176,7 @@ static enum status prepare(struct records *r, const struct record_part *parts,
                            int n, bool goes_on)
 {
     struct record_set *set = &r->sets[r->next];
-    TRY(need_sums(r, set, n));
+    TRY(need_pooled(r, set, n));
     for (int i = goes_on ? 1 : 0; i < n; i++)
         TRY(begin_item(r, set, i));
     TRY(need_costs(r, set, parts, n));
@@ -239,10 +240,10 @@ static enum status keep(struct records *r, int n)
     struct record_set *from = &r->sets[r->aside], *to = &r->sets[r->next];
     struct record *item = &from->items[n];
     size_t n_begins = (size_t)r->n_begins;
-    TRY(need_sums(r, to, 1));
+    TRY(need_pooled(r, to, 1));
     to->items[0].n_bytes = item->n_bytes;
-    if (r->has_sums)
-        memcpy(to->sums, item->sums, sums_each(r) * sizeof(float));
+    if (r->has_pooled)
+        memcpy(to->pooled, item->pooled, pooled_each(r) * sizeof(float));
     else
         memcpy(to->bits, item->bits, n_begins * sizeof *to->bits);
     for (size_t j = 0; j < n_begins; j++) {
@@ -268,7 +269,7 @@ static void take_streams(struct records *r)
 {
     struct record_set *next = &r->sets[r->next];
     for (int i = 0; i < RECORD_SETS && !next->streams[0]; i++) {
-        if (i != r->reading || !r->engine->is_apart)
+        if (i != r->reading || !engine_is_asynchronous(r->engine))
             swap_streams(next, &r->sets[i]);
     }
 }
@@ -295,11 +296,11 @@ enum status records_finish(struct records *records)
 
 void records_average(struct records *records, int begin, int end)
 {
-    size_t n = sums_each(records);
+    size_t n = pooled_each(records);
     for (int i = begin; i < end; i++) {
         struct record *record = &records->sets[records->aside].items[i];
         float n_bytes = record->n_bytes > 0 ? (float)record->n_bytes : 1.0f;
         for (size_t j = 0; j < n; j++)
-            record->sums[j] /= n_bytes;
+            record->pooled[j] /= n_bytes;
     }
 }

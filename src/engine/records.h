@@ -1,7 +1,7 @@
 /* records.h -- the engine reads records, many in company.
  *
- * Every record is read from the same begin: from one state, for its sums, or
- * from several, one for each class, for what it costs after each.  A record
+ * Every record is read from the same start: from one state, for its features,
+ * or from several, one for each class, for what it costs after each.  A record
  * may come in parts, over several calls.  Records that have ended are set
  * aside, so that others can be read while something is made of them.
  *
@@ -29,8 +29,8 @@ struct record_part {
 /* A record that is being read, or has been. */
 struct record {
     uint64_t n_bytes;
-    float *sums;  /* [sums_floats()], or NULL; those of the next behind */
-    double *bits; /* [n_begins], or NULL */
+    float *pooled; /* [sums_floats()], or NULL; those of the next behind */
+    double *bits;  /* [n_begins], or NULL */
 };
 
 struct record_set {
@@ -38,8 +38,8 @@ struct record_set {
     int n;
     struct state **streams; /* [n_begins] for each item, NULL until made; a set
                              * that is not read may have none */
-    float *sums;            /* [n_sums][sums_floats()] */
-    int n_sums;
+    float *pooled;          /* [n_sums][sums_floats()] */
+    int n_pooled;
     double *bits;             /* [n_begins] for each item */
     struct segment *segments; /* [n_begins] for each item */
     float *costs;             /* [n_costs], of bytes, in one call */
@@ -53,7 +53,7 @@ struct records {
     struct state *const *begins; /* [n_begins] */
     int n_begins;
     int n; /* so many are read together */
-    bool has_sums;
+    bool has_pooled;
     struct record_set sets[RECORD_SETS];
     int next, reading, aside; /* of the sets */
 };
@@ -61,7 +61,7 @@ struct records {
 /* wants_sums: else the bits.  The begins stay the caller's. */
 enum status records_open(struct records *records, struct engine *engine,
                          struct state *const *begins, int n_begins,
-                         bool wants_sums);
+                         bool wants_pooled);
 void records_close(struct records *records);
 
 /* Of the next set, item i reads parts[i], i below n <= records->n, from its
@@ -85,7 +85,7 @@ void records_turn(struct records *records);
 enum status records_finish(struct records *records);
 
 /* The mean over the bytes of records [begin, end) of those aside, in place of
- * their sums. */
+ * their sum. */
 void records_average(struct records *records, int begin, int end);
 
 #endif

@@ -6,6 +6,11 @@
  */
 #include "engine/sampler.h"
 
+#include <string.h>
+
+#include "base/random.h"
+#include "model/odds.h"
+
 /* Below it the most likely byte is certain for all logits that differ. */
 #define SMALLEST_TEMPERATURE 1e-6f
 
@@ -21,63 +26,6 @@ struct sampler sampler_make(float temperature, int top_k, float top_p,
         .seed = seed,
     };
     return s;
-}
-
-static float largest_logit(const float logits[256])
-{
-    float m = exact_logit(logits[0]);
-    for (int i = 1; i < 256; i++)
-        m = exact_max(exact_logit(logits[i]), m);
-    return m;
-}
-
-/* The weights of exact.h relative to the largest logit m; returns their sum. */
-static uint64_t odds_weights(uint32_t weight[256], const float logits[256],
-                             float m, float inverse_temperature)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < 256; i++) {
-        weight[i] =
-            exact_odds_weight(exact_logit(logits[i]) - m, inverse_temperature);
-        sum += weight[i];
-    }
-    return sum;
-}
-
-float odds_cost(const float logits[256], uint8_t byte)
-{
-    uint32_t weight[256];
-    float m = largest_logit(logits);
-    uint64_t sum = odds_weights(weight, logits, m, 1.0f);
-    return exact_cost(exact_logit(logits[byte]) - m, sum);
-}
-
-void odds_from_logits(uint32_t frequency[256], const float logits[256],
-                      float inverse_temperature)
-{
-    uint64_t sum = odds_weights(frequency, logits, largest_logit(logits),
-                                inverse_temperature);
-    uint64_t reciprocal = exact_odds_reciprocal(sum);
-    uint32_t left = EXACT_TOTAL;
-    int top = 0;
-    for (int i = 0; i < 256; i++) {
-        if (frequency[i] > frequency[top])
-            top = i;
-    }
-    for (int i = 0; i < 256; i++) {
-        frequency[i] = exact_odds_frequency(frequency[i], reciprocal);
-        left -= frequency[i];
-    }
-    frequency[top] += left;
-}
-
-static uint8_t most_likely(const float logits[256])
-{
-    float m = largest_logit(logits);
-    int i = 0;
-    while (exact_logit(logits[i]) != m)
-        i++;
-    return (uint8_t)i;
 }
 
 /* Sets to 0 the frequencies that top-k, top-p and min-p exclude. */
@@ -109,7 +57,7 @@ uint8_t sampler_choose(const struct sampler *s, const float logits[256],
                        uint64_t index)
 {
     if (s->inverse_temperature == 0.0f)
-        return most_likely(logits);
+        return odds_most_likely(logits);
 
     uint32_t frequency[256];
     odds_from_logits(frequency, logits, s->inverse_temperature);
@@ -119,7 +67,7 @@ uint8_t sampler_choose(const struct sampler *s, const float logits[256],
     uint32_t total = 0;
     for (int i = 0; i < 256; i++)
         total += frequency[i];
-    uint32_t r = sampler_below(sampler_random(s->seed, index), total);
+    uint32_t r = random_below(random_at(s->seed, index), total);
     int byte = 0;
     while (r >= frequency[byte])
         r -= frequency[byte++];

@@ -12,6 +12,7 @@
 #include "base/exact.h"
 #include "base/message.h"
 #include "engine/engine.h"
+#include "engine/probe.h"
 #include "import/outliers.h"
 
 enum {

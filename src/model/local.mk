@@ -13,6 +13,8 @@ libmambyte_a_SOURCES += \
   src/model/layer.c \
   src/model/model.c \
   src/model/model.h \
+  src/model/odds.c \
+  src/model/odds.h \
   src/model/quantise.h \
   src/model/safetensors.c \
   src/model/safetensors.h \

@@ -92,7 +92,7 @@ static struct tensor *add(struct listing *list, const char *prefix,
 static void list_tensors(struct listing *list, const struct trainer *trainer,
                          const struct image *image)
 {
-    const struct parameters *p = trainer->parameters;
+    const struct parameters *p = trainer_parameters(trainer);
     for (int part = 0; part < N_FLOAT_PARTS; part++) {
         for (size_t i = 0; i < p->n; i++) {
             const struct parameter *from = &p->list[i];
@@ -107,7 +107,7 @@ static void list_tensors(struct listing *list, const struct trainer *trainer,
     }
     struct tensor *t = add(list, "", STATES_NAME, image->parts[PART_STATES]);
     t->n_dims = 2;
-    t->shape[0] = (uint64_t)trainer->n_windows;
+    t->shape[0] = (uint64_t)trainer_windows(trainer);
     t->shape[1] = trainer_state_floats(&p->config);
 }
 
@@ -143,17 +143,16 @@ enum status checkpoint_save(const char *path, struct trainer *trainer,
     struct image image;
     struct listing list;
     TRY(make_image(&image, trainer));
-    enum status status = open_listing(&list, trainer->parameters);
+    enum status status = open_listing(&list, trainer_parameters(trainer));
     if (status != OK) {
         free_image(&image);
         return status;
     }
     for (int i = 0; status == OK && i < N_PARTS; i++)
-        status =
-            trainer->ops->get(trainer, (enum trainer_part)i, image.parts[i]);
+        status = trainer_get(trainer, (enum trainer_part)i, image.parts[i]);
     if (status == OK) {
         list_tensors(&list, trainer, &image);
-        status = write_image(path, &list, &trainer->parameters->config,
+        status = write_image(path, &list, &trainer_parameters(trainer)->config,
                              progress, run);
     }
     close_listing(&list);
@@ -252,8 +251,8 @@ static enum status read_image(struct image *image,
                               const struct safetensors *file)
 {
     for (int part = 0; part < N_FLOAT_PARTS; part++)
-        TRY(parameters_load(trainer->parameters, image->parts[part], file,
-                            prefixes[part]));
+        TRY(parameters_load(trainer_parameters(trainer), image->parts[part],
+                            file, prefixes[part]));
     return read_states(image->parts[PART_STATES],
                        trainer_part_floats(trainer, PART_STATES), file);
 }
@@ -265,8 +264,7 @@ static enum status restore(struct trainer *trainer,
     TRY(make_image(&image, trainer));
     enum status status = read_image(&image, trainer, file);
     for (int i = 0; status == OK && i < N_PARTS; i++)
-        status =
-            trainer->ops->set(trainer, (enum trainer_part)i, image.parts[i]);
+        status = trainer_set(trainer, (enum trainer_part)i, image.parts[i]);
     free_image(&image);
     return status;
 }

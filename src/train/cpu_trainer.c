@@ -11,7 +11,7 @@
 #include "train/adamw.h"
 #include "train/backward.h"
 #include "train/muon.h"
-#include "train/trainer.h"
+#include "train/trainer_ops.h"
 
 struct cpu_trainer {
     struct trainer base;

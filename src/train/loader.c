@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "engine/sampler.h"
+#include "base/random.h"
 
 enum { LEAST_HELD_OUT = 4096 };
 
@@ -108,8 +108,8 @@ struct cursor {
 
 static void draw(const struct loader *l, struct cursor *cursor, uint64_t number)
 {
-    uint64_t which = sampler_random(l->seed, 2 * number);
-    uint64_t where = sampler_random(l->seed, 2 * number + 1);
+    uint64_t which = random_at(l->seed, 2 * number);
+    uint64_t where = random_at(l->seed, 2 * number + 1);
     double share = (double)(which >> 11) * 0x1p-53;
     cursor->source = 0;
     while (cursor->source < l->dataset->n - 1 &&

@@ -39,5 +39,6 @@ libmambyte_a_SOURCES += \
   src/train/train_log.h \
   src/train/trainer.c \
   src/train/trainer.h \
+  src/train/trainer_ops.h \
   src/train/validate.c \
   src/train/validate.h

@@ -9,6 +9,7 @@
 
 #include "base/exact.h"
 #include "engine/engine.h"
+#include "engine/state_image.h"
 
 /* What the forward pass keeps of the mixer of a layer. */
 struct mixer_tape {

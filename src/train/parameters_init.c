@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "base/exact.h"
-#include "engine/sampler.h"
+#include "base/random.h"
 #include "train/parameters.h"
 
 /* A stream of random numbers. */
@@ -16,7 +16,7 @@ struct dice {
 /* In [0, 1). */
 static float uniform(struct dice *dice)
 {
-    return (float)(sampler_random(dice->seed, dice->n++) >> 40) * 0x1p-24f;
+    return (float)(random_at(dice->seed, dice->n++) >> 40) * 0x1p-24f;
 }
 
 /* Nearly normal: twelve uniform numbers have a variance of 1. */

@@ -137,9 +137,10 @@ static enum status open_trainer(struct run *run)
         .n_gpus = (int)o->n_gpus,
     };
     TRY(trainer_open(&run->trainer, &run->parameters, &options));
-    if (o->engine.device == DEVICE_AUTO && run->trainer->device == DEVICE_CPU)
+    if (o->engine.device == DEVICE_AUTO &&
+        trainer_device(run->trainer) == DEVICE_CPU)
         message_note("not on a GPU: %s", status_message());
-    return run->trainer->ops->set(run->trainer, PART_WEIGHTS, run->weights);
+    return trainer_set(run->trainer, PART_WEIGHTS, run->weights);
 }
 
 /* ---- how long ----------------------------------------------------------- */
@@ -229,7 +230,7 @@ static enum status run_validation(struct run *run)
         .n_threads = run->options->engine.n_threads,
         .trainer = run->trainer,
     };
-    TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
+    TRY(trainer_get(run->trainer, PART_WEIGHTS, run->weights));
     TRY(validate(h->tallies, &validation, &run->parameters, run->weights));
     for (int i = 0; i < h->dataset->n; i++)
         h->bits[i] = tally_bits_per_byte(&h->tallies[i]);
@@ -263,9 +264,9 @@ static void describe_share(const struct run *run, double speed, char text[32])
 {
     double operations = 6 * (double)run->parameters.n_floats * speed;
     *text = '\0';
-    if (run->trainer->peak > 0)
+    if (trainer_peak(run->trainer) > 0)
         snprintf(text, 32, ", %.0f %% of peak",
-                 100 * operations / run->trainer->peak);
+                 100 * operations / trainer_peak(run->trainer));
 }
 
 static void show(const struct run *run, double rate)
@@ -299,7 +300,7 @@ static enum status make_step(struct run *run, struct train_log_row *row)
     uint64_t index = run->progress.step;
     double rate = schedule_rate(&run->schedule, index, share_done(run));
     struct windows windows = loader_windows(&run->loader, index);
-    TRY(t->ops->gradient(t, &step, &windows));
+    TRY(trainer_gradient(t, &step, &windows));
     double bits = step.loss * (double)EXACT_LOG2E;
     TRY(check_step(run, &step, bits));
 
@@ -310,7 +311,7 @@ static enum status make_step(struct run *run, struct train_log_row *row)
         .weight_decay = o->weight_decay,
         .n = index + 1,
     };
-    TRY(t->ops->update(t, &update));
+    TRY(trainer_update(t, &update));
     run->progress.step++;
     run->progress.n_bytes += step_bytes(run);
     smooth(&run->progress, bits);
@@ -376,7 +377,7 @@ static enum status write_model(struct run *run)
     };
     struct provenance provenance = {metadata,
                                     sizeof metadata / sizeof metadata[0]};
-    TRY(run->trainer->ops->get(run->trainer, PART_WEIGHTS, run->weights));
+    TRY(trainer_get(run->trainer, PART_WEIGHTS, run->weights));
     return export_file(run->options->output, &run->parameters, run->weights,
                        &provenance);
 }
@@ -384,7 +385,7 @@ static enum status write_model(struct run *run)
 static void note_run(const struct run *run)
 {
     char device[160];
-    run->trainer->ops->describe(run->trainer, device);
+    trainer_describe(run->trainer, device);
     message_note("%.2f M parameters, %s",
                  1e-6 * (double)run->parameters.n_floats, device);
     if (run->n_steps > 0)

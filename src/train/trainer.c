@@ -5,6 +5,7 @@
 #include "train/trainer.h"
 
 #include "config.h"
+#include "train/trainer_ops.h"
 
 #if !HAVE_CUDA
 enum status cuda_trainer_open(struct trainer **trainer,
@@ -51,4 +52,57 @@ size_t trainer_part_floats(const struct trainer *trainer,
     if (part == PART_STATES)
         return (size_t)trainer->n_windows * trainer_state_floats(&p->config);
     return p->n_floats;
+}
+
+enum status trainer_gradient(struct trainer *trainer, struct step *step,
+                             const struct windows *windows)
+{
+    return trainer->ops->gradient(trainer, step, windows);
+}
+
+enum status trainer_update(struct trainer *trainer, const struct update *update)
+{
+    return trainer->ops->update(trainer, update);
+}
+
+enum status trainer_get(struct trainer *trainer, enum trainer_part part,
+                        float *host)
+{
+    return trainer->ops->get(trainer, part, host);
+}
+
+enum status trainer_set(struct trainer *trainer, enum trainer_part part,
+                        const float *host)
+{
+    return trainer->ops->set(trainer, part, host);
+}
+
+void trainer_describe(const struct trainer *trainer, char text[160])
+{
+    trainer->ops->describe(trainer, text);
+}
+
+const struct parameters *trainer_parameters(const struct trainer *trainer)
+{
+    return trainer->parameters;
+}
+
+int trainer_windows(const struct trainer *trainer)
+{
+    return trainer->n_windows;
+}
+
+enum device trainer_device(const struct trainer *trainer)
+{
+    return trainer->device;
+}
+
+int trainer_cuda_index(const struct trainer *trainer)
+{
+    return trainer->cuda_index;
+}
+
+double trainer_peak(const struct trainer *trainer)
+{
+    return trainer->peak;
 }

@@ -4,8 +4,10 @@
  * the streams it reads; where they live is its business.  Data, schedule,
  * checkpoints, validation and the log are the same for all (train.c).
  *
- * A step is gradient(), then update(): between them the caller looks at the
- * loss and at the size of the gradient, and may stop instead.
+ * A step is trainer_gradient(), then trainer_update(): between them the caller
+ * looks at the loss and at the size of the gradient, and may stop instead.
+ *
+ * What a backend has to give is in trainer_ops.h.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +19,8 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "engine/engine.h"
+#include "engine/device.h"
+#include "model/model.h"
 #include "train/parameters.h"
 
 struct trainer;
@@ -27,7 +30,7 @@ struct windows {
     int n, n_t;
     const uint8_t *bytes; /* [n][n_t + 1]: n_t inputs, each predicting the
                            * byte after it                                  */
-    const bool *begins;   /* [n]: the stream is at its begin, its state 0;
+    const bool *begins;   /* [n]: the stream starts, its state is 0;
                            * else it goes on where its last window ended    */
 };
 
@@ -49,30 +52,11 @@ enum trainer_part {
     PART_MOMENT_1, /* the same: the momentum of Muon, the mean of AdamW     */
     PART_MOMENT_2, /* the same: the mean square of AdamW, unused by Muon    */
     PART_STATES,   /* [n][trainer_state_floats()], as the layers of a state
-                    * image: see engine.h                                   */
+                    * image: see state_image.h   */
     N_PARTS
 };
 
-struct trainer_ops {
-    enum status (*gradient)(struct trainer *, struct step *,
-                            const struct windows *);
-    enum status (*update)(struct trainer *, const struct update *);
-    enum status (*get)(struct trainer *, enum trainer_part, float *host);
-    enum status (*set)(struct trainer *, enum trainer_part, const float *host);
-    void (*describe)(const struct trainer *, char text[160]);
-    void (*close)(struct trainer *);
-};
-
-/* The first member of every trainer. */
-struct trainer {
-    const struct trainer_ops *ops;
-    const struct parameters *parameters;
-    int n_windows, n_t;
-    enum device device; /* DEVICE_CPU or DEVICE_CUDA                      */
-    int cuda_index;     /* the first GPU                                  */
-    double peak;        /* bf16 operations a second that the GPUs can do, as
-                         * measured; 0: unknown                                  */
-};
+struct trainer_tuning;
 
 struct trainer_options {
     int n_windows, n_t; /* of each step                                   */
@@ -81,10 +65,7 @@ struct trainer_options {
     enum device device; /* DEVICE_AUTO: the GPU where there is one        */
     int cuda_index;     /* which GPU, or the first of them                */
     int n_gpus;         /* that divide the windows; 0 is 1                */
-    /* on a GPU, for tests */
-    bool products_in_float; /* not in bf16                                */
-    bool recomputes;        /* layers, even where all fits                */
-    bool measures;          /* for cuda_trainer_times                     */
+    const struct trainer_tuning *tuning; /* NULL; for tests: trainer_ops.h */
 };
 
 /* Weights, moments and states are zero until they are set.  parameters must
@@ -102,22 +83,30 @@ size_t trainer_state_floats(const struct model_config *config);
 size_t trainer_part_floats(const struct trainer *trainer,
                            enum trainer_part part);
 
-/* For trainer.c: cpu_trainer.c, cuda/cuda_trainer.cu. */
-enum status cpu_trainer_open(struct trainer **trainer,
-                             const struct parameters *parameters,
-                             const struct trainer_options *options);
-enum status cuda_trainer_open(struct trainer **trainer,
-                              const struct parameters *parameters,
-                              const struct trainer_options *options);
+/* The loss of the windows, and the gradient of all parameters, which stays
+ * with the trainer for trainer_update(). */
+enum status trainer_gradient(struct trainer *trainer, struct step *step,
+                             const struct windows *windows);
+enum status trainer_update(struct trainer *trainer,
+                           const struct update *update);
 
-/* For benchmarks: the time of a part of all steps since the last call, on the
- * first GPU of a trainer that measures. */
-struct trainer_time {
-    const char *name;
-    double seconds;
-};
-enum { TRAINER_TIMES = 16 };
-enum status cuda_trainer_times(struct trainer *trainer,
-                               struct trainer_time times[TRAINER_TIMES]);
+/* A part to and from the memory of the host: [trainer_part_floats()]. */
+enum status trainer_get(struct trainer *trainer, enum trainer_part part,
+                        float *host);
+enum status trainer_set(struct trainer *trainer, enum trainer_part part,
+                        const float *host);
+
+/* "cuda 0: NVIDIA H200" */
+void trainer_describe(const struct trainer *trainer, char text[160]);
+
+const struct parameters *trainer_parameters(const struct trainer *trainer);
+int trainer_windows(const struct trainer *trainer); /* of each step */
+
+/* Where it computes: DEVICE_CPU or DEVICE_CUDA, there from this GPU on. */
+enum device trainer_device(const struct trainer *trainer);
+int trainer_cuda_index(const struct trainer *trainer);
+
+/* bf16 operations a second that the GPUs can do, as measured; 0: unknown. */
+double trainer_peak(const struct trainer *trainer);
 
 #endif

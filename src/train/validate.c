@@ -52,10 +52,10 @@ static enum status with_model(struct tally *tallies, const struct validation *v,
                               const struct model *model)
 {
     struct engine *engine;
-    bool is_on_cpu = v->trainer->device == DEVICE_CPU;
+    bool is_on_cpu = trainer_device(v->trainer) == DEVICE_CPU;
     struct engine_options options = {
         .device = is_on_cpu ? DEVICE_CPU : DEVICE_AUTO,
-        .cuda_index = v->trainer->cuda_index,
+        .cuda_index = trainer_cuda_index(v->trainer),
         .n_threads = v->n_threads,
     };
     TRY(engine_open(&engine, model, &options));
