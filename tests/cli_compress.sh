@@ -145,9 +145,19 @@ if ! touch full/probe 2>err; then
 	same_files "the source" text full/file
 fi
 chmod 700 full
-for file in *.mbz.*; do
+for file in .mambyte-* full/.mambyte-*; do
 	test ! -e "$file" || bad "$file was left behind"
 done
+
+# A name as long as names may be; and what setuid does not do.
+long=$(printf '%0250d' 0)
+cp text "$long"
+chmod 6751 "$long"
+"$MAMBYTE" -z "$long" || bad "-z of a long name"
+same "mode without setuid" 751 "$(stat -c %a "$long.mbz")"
+"$MAMBYTE" -d "$long.mbz" || bad "-d of a long name"
+same_files "a long name" text "$long"
+rm "$long"
 
 # A limit on the size of files is a full disk: the source stays, nothing else.
 run sh -c 'trap "" XFSZ; ulimit -f 1; exec "$0" -z random' "$MAMBYTE"

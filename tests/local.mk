@@ -6,6 +6,7 @@
 model = $(abs_top_srcdir)/weights/mambyte-27m.safetensors
 
 unit_tests = \
+  tests/check_atomic_file \
   tests/check_backward \
   tests/check_byteio \
   tests/check_checkpoint \
@@ -15,6 +16,7 @@ unit_tests = \
   tests/check_cuda_trainer \
   tests/check_engine \
   tests/check_exact \
+  tests/check_file_pair \
   tests/check_grams \
   tests/check_import \
   tests/check_kernels \
@@ -35,8 +37,10 @@ unit_tests = \
   tests/check_trainer
 # Those that touch memory in ways worth a slow look.
 valgrind_tests = \
+  tests/check_atomic_file \
   tests/check_byteio \
   tests/check_checkpoint \
+  tests/check_file_pair \
   tests/check_grams \
   tests/check_linear_classifier \
   tests/check_loader \
@@ -73,7 +77,6 @@ cli_tests = \
   tests/lint_man.sh \
   tests/man_examples.sh \
   tests/man_import.sh \
-  tests/man_readme.sh \
   tests/man_train.sh \
   tests/usage_sync.sh
 bench_programs = tests/bench_engine
@@ -131,6 +134,7 @@ EXTRA_DIST += \
 
 # Unit tests, each of one file.
 unit_libs = $(test_libs) $(CHECK_LIBS)
+tests_check_atomic_file_LDADD = $(unit_libs)
 tests_check_backward_LDADD = $(unit_libs)
 tests_check_byteio_LDADD = $(unit_libs)
 tests_check_checkpoint_LDADD = $(unit_libs)
@@ -140,6 +144,7 @@ tests_check_cuda_LDADD = $(unit_libs)
 tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
+tests_check_file_pair_LDADD = $(unit_libs)
 tests_check_grams_LDADD = $(unit_libs)
 tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)

@@ -5,14 +5,9 @@
 #include "base/file_pair.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { NAME_TRIES = 100, NAME_EXTRA = 32 };
 
 static enum status system_error(const char *path)
 {
@@ -50,133 +45,55 @@ static enum status open_source(struct file_pair *pair, const char *path,
     return OK;
 }
 
-static enum status open_beside(struct file_pair *pair, struct sink *sink)
-{
-    size_t size = strlen(pair->target) + NAME_EXTRA;
-    char *name = malloc(size);
-    if (!name)
-        return fail_memory("a file name");
-    int fd = -1;
-    for (int i = 0; i < NAME_TRIES && fd < 0; i++) {
-        snprintf(name, size, "%s.%ld-%d", pair->target, (long)getpid(), i);
-        fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-                  0600);
-        if (fd < 0 && errno != EEXIST)
-            break;
-    }
-    if (fd < 0) {
-        free(name);
-        return system_error(pair->target);
-    }
-    pair->beside = name;
-    pair->sink = sink;
-    sink_init(sink, fd);
-    return OK;
-}
-
-static enum status open_target(struct file_pair *pair, const char *target,
-                               bool force, struct sink *sink)
-{
-    struct stat st;
-    if (lstat(target, &st) == 0) {
-        if (!force)
-            return fail(E_SKIPPED, "%s: exists already, skipped", target);
-        if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
-            return fail(E_IO, "%s: exists and is no regular file", target);
-    } else if (errno != ENOENT) {
-        return system_error(target);
-    }
-    pair->target = strdup(target);
-    if (!pair->target)
-        return fail_memory("a file name");
-    return open_beside(pair, sink);
-}
-
 enum status file_pair_open(struct file_pair *pair, const char *path,
                            const char *target, bool force, struct sink *sink)
 {
     *pair = (struct file_pair){.source.fd = -1};
     enum status status = open_source(pair, path, force);
     if (status == OK)
-        status = open_target(pair, target, force, sink);
-    if (status != OK)
+        status = atomic_file_open(&pair->target, target,
+                                  force ? ATOMIC_REPLACE : ATOMIC_NEW);
+    if (status != OK) {
         file_pair_abandon(pair);
-    return status;
+        return status;
+    }
+    atomic_file_like(&pair->target, &pair->old);
+    pair->sink = sink;
+    sink_init(sink, pair->target.fd);
+    return OK;
 }
 
 /* ---- ending ------------------------------------------------------------- */
 
-/* Mode last: a change of owner clears bits of it.  Without the owner's group
- * nobody else gets what the group could do. */
-static enum status copy_metadata(const struct file_pair *pair)
+static bool is_same_time(const struct timespec *a, const struct timespec *b)
 {
-    int fd = pair->sink->fd;
-    mode_t mode = pair->old.st_mode & 07777;
-    bool is_owned = fchown(fd, pair->old.st_uid, (gid_t)-1) == 0;
-    bool is_grouped = fchown(fd, (uid_t)-1, pair->old.st_gid) == 0;
-    if (!is_owned)
-        mode &= (mode_t)~S_ISUID;
-    if (!is_grouped)
-        mode &= ~((mode_t)S_ISGID | (((mode & S_IRWXO) << 3) ^ S_IRWXG));
-    const struct timespec times[2] = {pair->old.st_atim, pair->old.st_mtim};
-    if (fchmod(fd, mode) != 0 || futimens(fd, times) != 0)
-        return system_error(pair->target);
-    return OK;
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* A name is on the disk once its folder is. */
-static enum status sync_folder(const char *path)
-{
-    char *copy = strdup(path);
-    if (!copy)
-        return fail_memory("a file name");
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(copy);
-    /* Some file systems cannot; then the rename is all there is. */
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    return OK;
-}
-
-/* Closes the new file in any case. */
-static enum status close_target(struct file_pair *pair)
-{
-    enum status status = sink_flush(pair->sink);
-    if (status != OK)
-        status_prefix(status, pair->target);
-    if (status == OK)
-        status = copy_metadata(pair);
-    if (status == OK && fsync(pair->sink->fd) != 0)
-        status = system_error(pair->target);
-    if (close(pair->sink->fd) != 0 && status == OK)
-        status = system_error(pair->target);
-    pair->sink = NULL;
-    return status;
-}
-
-/* Removes the source, if that is still what its name says. */
+/* Removes the source, if it is still the file that was read. */
 static enum status remove_source(const struct file_pair *pair)
 {
     struct stat now;
+    const struct stat *old = &pair->old;
     const char *path = pair->source.path;
-    if (stat(path, &now) != 0 || now.st_ino != pair->old.st_ino ||
-        now.st_dev != pair->old.st_dev)
+    if (stat(path, &now) != 0 || now.st_ino != old->st_ino ||
+        now.st_dev != old->st_dev)
         return fail(E_IO, "%s: is another file by now, not removed", path);
+    if (now.st_size != old->st_size ||
+        !is_same_time(&now.st_mtim, &old->st_mtim) ||
+        !is_same_time(&now.st_ctim, &old->st_ctim))
+        return fail(E_IO, "%s: has changed since it was read, not removed",
+                    path);
     return unlink(path) == 0 ? OK : system_error(path);
 }
 
 enum status file_pair_finish(struct file_pair *pair, bool keep)
 {
-    enum status status = close_target(pair);
-    if (status == OK && rename(pair->beside, pair->target) != 0)
-        status = system_error(pair->target);
-    if (status == OK) {
-        free(pair->beside);
-        pair->beside = NULL;
-        status = sync_folder(pair->target);
-    }
+    enum status status = sink_flush(pair->sink);
+    if (status == OK)
+        status = atomic_file_commit(&pair->target);
+    else
+        status_prefix(status, pair->target.path);
     if (status == OK && !keep)
         status = remove_source(pair);
     file_pair_abandon(pair);
@@ -186,11 +103,6 @@ enum status file_pair_finish(struct file_pair *pair, bool keep)
 void file_pair_abandon(struct file_pair *pair)
 {
     source_close(&pair->source);
-    if (pair->sink)
-        close(pair->sink->fd);
-    if (pair->beside)
-        unlink(pair->beside);
-    free(pair->beside);
-    free(pair->target);
+    atomic_file_abandon(&pair->target);
     *pair = (struct file_pair){.source.fd = -1};
 }

@@ -1,13 +1,13 @@
 /* file_pair.h -- a file that becomes another: FILE and FILE.mbz.
  *
- * The new file is made under another name beside its place, takes its name
- * when it is whole and on the disk, and only then is the old one removed: at
- * every moment the one or the other is there, whatever happens.  It gets the
- * old one's times, mode and, where we may, owner.
+ * The new file is written as atomic_file.h promises; only when it is whole and
+ * on the disk is the old one removed.  So one of the two is there at every
+ * moment, whatever happens.  The new file gets the times, the mode and, where
+ * we may, the owner of the old one.
  *
  * What xz skips with a warning is skipped with E_SKIPPED: what is no regular
- * file, and without force a symbolic link, one of several links, a file
- * whose target exists.
+ * file; and, unless forced, a symbolic link, a file of several links, and a
+ * file whose target exists.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,15 +17,15 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "base/atomic_file.h"
 #include "base/byteio.h"
 #include "base/status.h"
 
 struct file_pair {
     struct source source;
-    struct sink *sink; /* the caller's, on the new file                    */
-    struct stat old;   /* of the source                                    */
-    char *target;      /* owned: its name                                  */
-    char *beside;      /* owned: its name until it is whole                */
+    struct stat old; /* of the source, when it was opened                  */
+    struct atomic_file target;
+    struct sink *sink; /* the caller's, on the new file                     */
 };
 
 /* Opens path to be read, and sink on what is to become target.  On failure
@@ -33,9 +33,9 @@ struct file_pair {
 enum status file_pair_open(struct file_pair *pair, const char *path,
                            const char *target, bool force, struct sink *sink);
 
-/* Ends it well: the target is there, the source gone unless keep.  On
- * failure the source is left, and no target, unless it was only the removal
- * that failed. */
+/* Ends it well: the target is there, the source gone unless keep.  A source
+ * that is not the file that was read, or has changed since, is not removed but
+ * an error.  Any other failure leaves all as it was. */
 enum status file_pair_finish(struct file_pair *pair, bool keep);
 
 /* Ends it: all is as it was before. */

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: MIT
 
 libmambyte_a_SOURCES += \
+  src/base/atomic_file.c \
+  src/base/atomic_file.h \
   src/base/byteio.c \
   src/base/byteio.h \
   src/base/carver.h \
@@ -24,6 +26,8 @@ libmambyte_a_SOURCES += \
   src/base/signals.h \
   src/base/status.c \
   src/base/status.h \
+  src/base/temporary.c \
+  src/base/temporary.h \
   src/base/threads.c \
   src/base/threads.h \
   src/base/utf8.c \

@@ -1,4 +1,4 @@
-/* signals.c -- a flag for signals that ask us to stop, and a true end.
+/* signals.c -- what the program does about signals.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,6 +16,23 @@
 static volatile sig_atomic_t caught; /* the number of the signal, or 0 */
 static int wake[2] = {-1, -1};       /* a pipe: readable once one came */
 static const char *mapped_path;
+static void (*clean_up)(void); /* or NULL */
+
+static void set_handler(int number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigemptyset(&action.sa_mask);
+    sigaction(number, &action, NULL);
+}
+
+/* The signal is blocked in here: it kills when this returns. */
+static void die(int number)
+{
+    if (clean_up)
+        clean_up();
+    signal(number, SIG_DFL);
+    raise(number);
+}
 
 static void note_signal(int number)
 {
@@ -23,33 +40,37 @@ static void note_signal(int number)
     caught = number;
     ssize_t ignored = write(wake[1], "", 1);
     (void)ignored;
+    set_handler(number, die);
     errno = saved;
 }
 
 static void mapping_shrank(int number)
 {
     (void)number;
+    if (clean_up)
+        clean_up();
     message_last_words(mapped_path,
                        ": the file shrank or vanished while in use");
     _exit(1);
 }
 
-static void watch(int number)
+static void watch(int number, void (*handler)(int))
 {
-    struct sigaction old, action = {.sa_handler = note_signal};
-    action.sa_flags = (int)SA_RESETHAND;
-    sigemptyset(&action.sa_mask);
+    struct sigaction old;
     if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-        sigaction(number, &action, NULL);
+        set_handler(number, handler);
 }
 
 enum status signals_init(void)
 {
     if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) < 0)
         return fail(E_IO, "cannot make a pipe: %s", strerror(errno));
-    watch(SIGINT);
-    watch(SIGTERM);
-    watch(SIGHUP);
+    static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int killing[] = {SIGPIPE, SIGXFSZ, SIGQUIT};
+    for (int i = 0; i < 3; i++) {
+        watch(asking[i], note_signal);
+        watch(killing[i], die);
+    }
     return OK;
 }
 
@@ -63,12 +84,15 @@ int signals_fd(void)
     return wake[0];
 }
 
+void signals_before_death(void (*clean)(void))
+{
+    clean_up = clean;
+}
+
 void signals_guard_mapping(const char *path)
 {
-    struct sigaction action = {.sa_handler = mapping_shrank};
-    sigemptyset(&action.sa_mask);
     mapped_path = path;
-    sigaction(SIGBUS, &action, NULL);
+    set_handler(SIGBUS, mapping_shrank);
 }
 
 void signals_exit(void)

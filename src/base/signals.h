@@ -1,9 +1,13 @@
-/* signals.h -- a flag for signals that ask us to stop, and a true end.
+/* signals.h -- what the program does about signals.
  *
- * SIGINT, SIGTERM and SIGHUP (unless the caller has them ignored) set a flag
- * that loops look at; main cleans up and then dies of that very signal, so
- * that the shell sees the cause.  A second one kills at once.  SIGPIPE keeps
- * its default: silent death.
+ *   SIGINT, SIGTERM, SIGHUP    set a flag that loops look at; main cleans up
+ *                              and dies of that very signal, so that the shell
+ *                              sees the cause; a second one kills at once
+ *   SIGPIPE, SIGXFSZ, SIGQUIT  kill, as if we did nothing about them
+ *   SIGBUS                     see signals_guard_mapping()
+ *
+ * Unfinished files are removed before any of them kills.  What the caller of
+ * the program has ignored stays ignored.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,6 +23,9 @@ enum status signals_check(void);
 
 /* Readable once a signal came; -1 before signals_init. */
 int signals_fd(void);
+
+/* clean is called before a signal kills, in its handler. */
+void signals_before_death(void (*clean)(void));
 
 /* From now on a mapped file that shrinks (SIGBUS) ends the program with a
  * sentence that names path, and status 1.  path must stay. */

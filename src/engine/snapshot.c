@@ -20,16 +20,14 @@
 #include "engine/snapshot.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
+#include "base/atomic_file.h"
 #include "base/exact.h"
 #include "base/little_endian.h"
 
@@ -225,106 +223,13 @@ static uint8_t *make_file(const struct snapshot *snapshot,
     return bytes;
 }
 
-/* Closes fd in any case. */
-static enum status write_all(int fd, const uint8_t *bytes, size_t n,
-                             bool is_file)
-{
-    FILE *out = fdopen(fd, "wb");
-    if (!out) {
-        close(fd);
-        return fail_memory("a state");
-    }
-    enum status status = OK;
-    if (fwrite(bytes, 1, n, out) != n || fflush(out) != 0 ||
-        (is_file && fsync(fd) != 0))
-        status = system_error();
-    if (fclose(out) != 0 && status == OK)
-        status = system_error();
-    return status;
-}
-
-/* Opens a file beside path that nobody else has; its name goes to beside. */
-static int create_beside(char *beside, size_t size, const char *path)
-{
-    int fd = -1;
-    for (int i = 0; i < 100; i++) {
-        snprintf(beside, size, "%s.%ld-%d", path, (long)getpid(), i);
-        fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST)
-            break;
-    }
-    return fd;
-}
-
-/* Fills the file beside path, and gives it the name and the mode of path.
- * Closes fd in any case. */
-static enum status write_and_rename(int fd, const char *beside,
-                                    const char *path, const struct stat *old,
-                                    const uint8_t *bytes, size_t n)
-{
-    if (old && fchmod(fd, old->st_mode & 07777) != 0) {
-        close(fd);
-        return system_error();
-    }
-    TRY(write_all(fd, bytes, n, true));
-    return rename(beside, path) == 0 ? OK : system_error();
-}
-
-/* Gives path its new contents at once, or leaves all as it was.  old: what
- * is there now, or NULL. */
-static enum status replace_file(const char *path, const struct stat *old,
-                                const uint8_t *bytes, size_t n)
-{
-    size_t size = strlen(path) + 32;
-    char *beside = malloc(size);
-    if (!beside)
-        return fail_memory("a state");
-    enum status status = OK;
-    int fd = create_beside(beside, size, path);
-    if (fd < 0) {
-        status = system_error();
-    } else {
-        status = write_and_rename(fd, beside, path, old, bytes, n);
-        if (status != OK)
-            unlink(beside);
-    }
-    free(beside);
-    return status;
-}
-
-static enum status write_directly(const char *path, const uint8_t *bytes,
-                                  size_t n)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    return fd < 0 ? system_error() : write_all(fd, bytes, n, false);
-}
-
-/* Follows links, so that they stay. */
-static enum status write_path(const char *path, const uint8_t *bytes, size_t n)
-{
-    struct stat old;
-    if (stat(path, &old) != 0)
-        return errno == ENOENT ? replace_file(path, NULL, bytes, n)
-                               : system_error();
-    if (!S_ISREG(old.st_mode))
-        return write_directly(path, bytes, n);
-    if (access(path, W_OK) != 0)
-        return system_error();
-    char *target = realpath(path, NULL);
-    if (!target)
-        return system_error();
-    enum status status = replace_file(target, &old, bytes, n);
-    free(target);
-    return status;
-}
-
 enum status snapshot_save(const char *path, const struct snapshot *snapshot)
 {
     struct extent x = extent_of(snapshot->n_floats, snapshot->n_int8s);
     uint8_t *bytes = make_file(snapshot, &x);
     if (!bytes)
         return fail_memory("a state");
-    enum status status = write_path(path, bytes, x.file);
+    enum status status = atomic_file_write(path, bytes, x.file);
     free(bytes);
-    return status == OK ? OK : status_prefix(status, path);
+    return status;
 }

@@ -5,21 +5,19 @@
 #include "model/safetensors_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define XXH_INLINE_ALL /* so that its state may live on our stack */
 #include <xxhash.h>
 
+#include "base/atomic_file.h"
 #include "base/little_endian.h"
 
-enum { ALIGNMENT = 8, LENGTH_BYTES = 8, CHUNK_FLOATS = 4096 };
+enum { ALIGNMENT = 8, LENGTH_BYTES = 8, BUFFER_FLOATS = 4096 };
 
 static size_t elements_of(const struct tensor *tensor)
 {
@@ -91,7 +89,8 @@ static enum status make_header(char **header, size_t *n,
     fputc('}', out);
     for (long at = ftell(out); at % ALIGNMENT != 0; at++)
         fputc(' ', out);
-    return fclose(out) == 0 ? OK : fail_memory("a header");
+    bool is_whole = fflush(out) == 0 && !ferror(out);
+    return fclose(out) == 0 && is_whole ? OK : fail_memory("a header");
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -106,12 +105,12 @@ static void store_float(uint8_t *p, const uint8_t *x)
 /* x: [n] floats, perhaps not aligned. */
 static bool write_floats(FILE *out, const uint8_t *x, size_t n)
 {
-    uint8_t chunk[4 * CHUNK_FLOATS];
+    uint8_t buffer[4 * BUFFER_FLOATS];
     for (size_t done = 0; done < n;) {
-        size_t m = n - done < CHUNK_FLOATS ? n - done : CHUNK_FLOATS;
+        size_t m = n - done < BUFFER_FLOATS ? n - done : BUFFER_FLOATS;
         for (size_t i = 0; i < m; i++)
-            store_float(chunk + 4 * i, x + 4 * (done + i));
-        if (fwrite(chunk, 4, m, out) != m)
+            store_float(buffer + 4 * i, x + 4 * (done + i));
+        if (fwrite(buffer, 4, m, out) != m)
             return false;
         done += m;
     }
@@ -135,7 +134,7 @@ static bool write_content(FILE *out, const char *header, size_t n_header,
                       fwrite(header, 1, n_header, out) == n_header;
     for (size_t i = 0; is_written && i < content->n_tensors; i++)
         is_written = write_tensor(out, &content->tensors[i]);
-    return is_written && fflush(out) == 0;
+    return is_written && fflush(out) == 0 && !ferror(out);
 }
 
 static enum status write_stream(FILE *out,
@@ -169,78 +168,16 @@ enum status safetensors_write_memory(uint8_t **bytes, size_t *n,
 
 /* ---- the file ----------------------------------------------------------- */
 
-/* Closes fd in any case. */
-static enum status fill_file(int fd, bool is_regular,
-                             const struct safetensors_content *content)
-{
-    FILE *out = fdopen(fd, "wb");
-    if (!out) {
-        close(fd);
-        return fail_memory("a file");
-    }
-    enum status status = write_stream(out, content);
-    if (status == OK && is_regular && fsync(fd) != 0)
-        status = fail(E_IO, "%s", strerror(errno));
-    if (fclose(out) != 0 && status == OK)
-        status = fail(E_IO, "%s", strerror(errno));
-    return status;
-}
-
-/* Fills a file beside path, then gives it the name. */
-static enum status replace_file(const char *path, mode_t mode,
-                                const struct safetensors_content *content)
-{
-    size_t size = strlen(path) + 32;
-    char *beside = malloc(size);
-    if (!beside)
-        return fail_memory("a file");
-    snprintf(beside, size, "%s.%ld.part", path, (long)getpid());
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    enum status status = OK;
-    if (fd < 0) {
-        status = fail(E_IO, "%s", strerror(errno));
-    } else {
-        status = fill_file(fd, true, content);
-        if (status == OK && rename(beside, path) != 0)
-            status = fail(E_IO, "%s", strerror(errno));
-        if (status != OK)
-            unlink(beside);
-    }
-    free(beside);
-    return status;
-}
-
-static enum status write_directly(const char *path,
-                                  const struct safetensors_content *content)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return fail(E_IO, "%s", strerror(errno));
-    return fill_file(fd, false, content);
-}
-
-static enum status write_path(const char *path,
-                              const struct safetensors_content *content)
-{
-    struct stat old;
-    if (stat(path, &old) != 0)
-        return errno == ENOENT ? replace_file(path, 0666, content)
-                               : fail(E_IO, "%s", strerror(errno));
-    if (!S_ISREG(old.st_mode))
-        return write_directly(path, content);
-    char *target = realpath(path, NULL);
-    if (!target)
-        return fail(E_IO, "%s", strerror(errno));
-    enum status status = replace_file(target, old.st_mode & 0777, content);
-    free(target);
-    return status;
-}
-
 enum status safetensors_write(const char *path,
                               const struct safetensors_content *content)
 {
-    enum status status = write_path(path, content);
-    return status == OK ? OK : status_prefix(status, path);
+    struct atomic_file file;
+    TRY(atomic_file_open(&file, path, ATOMIC_FOLLOW));
+    enum status status = write_stream(file.stream, content);
+    if (status == OK)
+        return atomic_file_commit(&file);
+    atomic_file_abandon(&file);
+    return status_prefix(status, path);
 }
 
 /* ---- the checksum ------------------------------------------------------- */

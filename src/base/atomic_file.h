@@ -1,0 +1,76 @@
+/* atomic_file.h -- writes a file whole, or leaves everything as it was.
+ *
+ * The new file has no name until it is whole (O_TMPFILE), or one beside its
+ * target that cannot be guessed (temporary.h), and nobody else may open it.
+ * When it is whole and on the disk, it gets
+ *
+ *   the mode and, where we may, the owner of what it replaces (or of another
+ *   file: atomic_file_like), without setuid, setgid and sticky bit; a group
+ *   that we may not give it costs the rights that the group had;
+ *
+ *   its name, by link(2) or rename(2): what was there is never truncated, and
+ *   whoever has it open keeps it.
+ *
+ * Whatever ends the program before that leaves no trace; but where the system
+ * cannot make files without a name, SIGKILL leaves a temporary.
+ *
+ * Every failure is one sentence that starts with the path.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_ATOMIC_FILE_H
+#define MAMBYTE_ATOMIC_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/status.h"
+
+enum atomic_target {
+    ATOMIC_NEW,     /* is not there, nor may it appear meanwhile: else
+                     * E_SKIPPED "exists already, skipped"                  */
+    ATOMIC_REPLACE, /* if there, a regular file or a link, which is replaced */
+    ATOMIC_FOLLOW   /* a link stays, and where it leads is replaced; a file
+                     * that may not be written is refused; a device or a
+                     * pipe is written to as it is                          */
+};
+
+/* Zero is a closed file. */
+struct atomic_file {
+    FILE *stream; /* write to it, or to fd                                  */
+    int fd;
+    char *path;                  /* owned: as the caller named it           */
+    char *target;                /* owned: without links                    */
+    int folder;                  /* of the target, open                     */
+    struct temporary *temporary; /* NULL: the file has no name yet          */
+    enum atomic_target kind;
+    bool is_device; /* or a pipe: has no folder and no temporary            */
+    mode_t mode; /* of a file that is like no other                         */
+    bool is_like, keeps_times;
+    struct stat like;
+};
+
+/* Nothing is to be closed after a failure. */
+enum status atomic_file_open(struct atomic_file *file, const char *path,
+                             enum atomic_target kind);
+
+/* The file is to have mode, owner and times of another. */
+void atomic_file_like(struct atomic_file *file, const struct stat *other);
+
+/* Ends it well.  After a failure all is as it was, except that a new file may
+ * be there that a crash of the machine could still take. */
+enum status atomic_file_commit(struct atomic_file *file);
+
+/* Ends it: all is as it was.  A closed file is accepted. */
+void atomic_file_abandon(struct atomic_file *file);
+
+/* The whole of it, with ATOMIC_FOLLOW: bytes: [n]. */
+enum status atomic_file_write(const char *path, const void *bytes, size_t n);
+
+/* For tests: whether files have temporary names even where the system can make
+ * them without one. */
+void atomic_file_use_names(bool uses);
+
+#endif
