@@ -28,4 +28,6 @@ libmambyte_a_SOURCES += \
   src/import/torch_file.c \
   src/import/torch_file.h \
   src/import/torch_write.c \
-  src/import/torch_write.h
+  src/import/torch_write.h \
+  src/import/zip_output.c \
+  src/import/zip_output.h

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/atomic_file.h"
 #include "import/torch_write.h"
 #include "model/safetensors_write.h"
 
@@ -133,13 +134,13 @@ static enum status write_config(const char *folder, enum naming naming,
                                                 : transformers_config(c);
     if (!config)
         return fail_memory(path);
-    errno = 0;
-    int failed =
-        json_dump_file(config, path, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    char *text = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(config);
-    if (failed)
-        return fail(E_IO, "%s: %s", path, strerror(errno));
-    return OK;
+    if (!text)
+        return fail_memory(path);
+    enum status status = atomic_file_write(path, text, strlen(text));
+    free(text);
+    return status;
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -172,6 +173,6 @@ enum status publish(const char *folder, enum naming naming,
     if (mkdir(folder, 0777) != 0 &&
         (errno != EEXIST || stat(folder, &info) != 0 || !S_ISDIR(info.st_mode)))
         return fail(E_IO, "%s: %s", folder, strerror(errno));
-    TRY(write_config(folder, naming, &parameters->config));
-    return write_tensors(folder, naming, parameters, weights);
+    TRY(write_tensors(folder, naming, parameters, weights));
+    return write_config(folder, naming, &parameters->config);
 }

@@ -12,9 +12,11 @@
 /* Whose names the output has. */
 enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
 
-/* Writes into folder, which is made where there is none:
+/* Writes into folder, which is made where there is none, first to last:
  *     NAMING_MAMBA_SSM     pytorch_model.bin, config.json
  *     NAMING_TRANSFORMERS  model.safetensors, config.json
+ * each replaced at once (atomic_file.h): a new config.json is never beside old
+ * weights.
  * E_MODEL when the other program has no model of such a shape. */
 enum status publish(const char *folder, enum naming naming,
                     const struct parameters *parameters, const float *weights);

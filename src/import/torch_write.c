@@ -1,20 +1,25 @@
 /* torch_write.c -- writes a state dict as torch.save does.
  *
- * See torch_file.h for the archive, pickle.h for the pickle.
+ * See torch_archive.h for the archive, pickle.h for the pickle.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "import/torch_write.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zip.h>
 
+#include "base/atomic_file.h"
+#include "import/zip_output.h"
+
 #define FOLDER "pytorch_model/"
 
-/* 1980, the begin of time in a zip archive: one model, one file. */
+/* 1980, the earliest time in a zip archive: the same model always gives the
+ * same file. */
 enum { MTIME = 315532800 };
 
 static uint64_t elements_of(const struct tensor *tensor)
@@ -103,7 +108,8 @@ static enum status make_pickle(char **bytes, size_t *n_bytes,
     for (size_t i = 0; i < n; i++)
         put_tensor(out, &tensors[i], storage_of(tensors, i));
     fputs("u.", out);
-    return fclose(out) == 0 ? OK : fail_memory("a pickle");
+    bool is_whole = fflush(out) == 0 && !ferror(out);
+    return fclose(out) == 0 && is_whole ? OK : fail_memory("a pickle");
 }
 
 /* ---- the archive -------------------------------------------------------- */
@@ -141,16 +147,13 @@ static enum status add_entries(zip_t *zip, const char *pickle, size_t n_pickle,
     return add_entry(zip, FOLDER "version", "3\n", 2);
 }
 
-/* libzip writes beside path, and renames when it closes. */
-static enum status write_archive(const char *path, const char *pickle,
-                                 size_t n_pickle, const struct tensor *tensors,
-                                 size_t n)
+static enum status write_archive(FILE *out, const char *pickle, size_t n_pickle,
+                                 const struct tensor *tensors, size_t n)
 {
-    int code;
-    zip_t *zip = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, &code);
+    struct zip_output output;
+    zip_error_t error;
+    zip_t *zip = zip_output_open(&output, out, &error);
     if (!zip) {
-        zip_error_t error;
-        zip_error_init_with_code(&error, code);
         enum status status = fail(E_IO, "%s", zip_error_strerror(&error));
         zip_error_fini(&error);
         return status;
@@ -164,6 +167,20 @@ static enum status write_archive(const char *path, const char *pickle,
     return status;
 }
 
+static enum status write_file(const char *path, const char *pickle,
+                              size_t n_pickle, const struct tensor *tensors,
+                              size_t n)
+{
+    struct atomic_file file;
+    TRY(atomic_file_open(&file, path, ATOMIC_FOLLOW));
+    enum status status =
+        write_archive(file.stream, pickle, n_pickle, tensors, n);
+    if (status == OK)
+        return atomic_file_commit(&file);
+    atomic_file_abandon(&file);
+    return status_prefix(status, path);
+}
+
 enum status torch_write(const char *path, const struct tensor *tensors,
                         size_t n)
 {
@@ -171,7 +188,7 @@ enum status torch_write(const char *path, const struct tensor *tensors,
     size_t n_pickle = 0;
     enum status status = make_pickle(&pickle, &n_pickle, tensors, n);
     if (status == OK)
-        status = write_archive(path, pickle, n_pickle, tensors, n);
+        status = write_file(path, pickle, n_pickle, tensors, n);
     free(pickle);
-    return status == OK ? OK : status_prefix(status, path);
+    return status;
 }
