@@ -14,7 +14,7 @@
 #define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
 
 /* Examples that are being read into a table. */
-struct filling {
+struct table_filling {
     struct feature_table *table;
     struct record_reader *reader;
     const char *path;
@@ -24,7 +24,7 @@ struct filling {
 /* Takes the features of the records aside. */
 static enum status take_aside(void *context)
 {
-    struct filling *f = context;
+    struct table_filling *f = context;
     struct record_set *set = record_reader_aside(f->reader);
     size_t size = f->table->n_features, n = (size_t)set->n;
     message_status("%s: %zu of %zu records read", f->path, f->n, f->table->n);
@@ -60,7 +60,8 @@ enum status feature_table_read(struct feature_table *table,
         .n_features =
             pooled_floats(&engine_model(reader->records.engine)->config)};
     TRY(allocate(table, examples));
-    struct filling filling = {.table = table, .reader = reader, .path = path};
+    struct table_filling filling = {
+        .table = table, .reader = reader, .path = path};
     return record_reader_read(reader, examples, take_aside, &filling);
 }
 

@@ -47,7 +47,7 @@ void record_reader_close(struct record_reader *reader)
 
 /* ---- work that is shared ------------------------------------------------ */
 
-struct share {
+struct team_work {
     shared_work *work;
     void *context;
     int n_members;
@@ -55,8 +55,8 @@ struct share {
 
 static void do_share(void *context, int index)
 {
-    const struct share *share = context;
-    share->work(share->context, index, share->n_members);
+    const struct team_work *team_work = context;
+    team_work->work(team_work->context, index, team_work->n_members);
 }
 
 enum status record_reader_share(struct record_reader *reader, int n,
@@ -69,9 +69,9 @@ enum status record_reader_share(struct record_reader *reader, int n,
     }
     if (!r->team)
         TRY(threads_open(&r->team, r->n_threads));
-    struct share share = {work, context, threads_count(r->team)};
+    struct team_work team_work = {work, context, threads_count(r->team)};
     r->is_at_work = true;
-    threads_run(r->team, do_share, &share);
+    threads_run(r->team, do_share, &team_work);
     r->is_at_work = false;
     return OK;
 }

@@ -1,4 +1,4 @@
-/* import_main.c -- the importer: understands the command and runs it.
+/* import_main.c -- mambyte-import: reads the command line and runs it.
  *
  * SPDX-License-Identifier: MIT
  */

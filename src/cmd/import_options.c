@@ -1,4 +1,4 @@
-/* import_options.c -- the command line of mambyte-import, understood.
+/* import_options.c -- reads the command line of mambyte-import.
  *
  * Every option is a row of the table (option_table.h).
  *

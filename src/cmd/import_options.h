@@ -1,4 +1,4 @@
-/* import_options.h -- the command line of mambyte-import, understood.
+/* import_options.h -- what the command line of mambyte-import asks for.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,8 +19,8 @@ struct import_command {
     bool wants_help, wants_version;
 };
 
-/* E_USAGE with the sentence when the line is wrong.  It points into argv, whose
- * operands may be reordered. */
+/* E_USAGE with the sentence when the command line is wrong.  The command points
+ * into argv, whose operands may be reordered. */
 enum status import_options_parse(struct import_command *command, int argc,
                                  char **argv);
 

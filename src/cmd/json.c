@@ -1,4 +1,4 @@
-/* json.c -- writes JSON Lines: an object a line, its keys in a fixed order.
+/* json.c -- writes JSON Lines: an object a line, its keys in the order given.
  *
  * SPDX-License-Identifier: MIT
  */

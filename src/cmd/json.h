@@ -1,12 +1,12 @@
-/* json.h -- writes JSON Lines: an object a line, its keys in a fixed order.
+/* json.h -- writes JSON Lines: an object a line, its keys in the order given.
  *
  *     json_begin(sink);
  *     json_put_string(sink, "file", name, strlen(name));
  *     json_put_number(sink, "bits", bits);
  *     json_end(sink);
  *
- * Strings are UTF-8: bytes that are not become U+FFFD, one each.  A number
- * that is not finite is null.
+ * Strings are UTF-8; each byte that is not becomes U+FFFD.  A number that is
+ * not finite is null.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,7 +28,7 @@ enum status json_put_integer(struct sink *sink, const char *key,
 enum status json_put_number(struct sink *sink, const char *key, double value);
 enum status json_end(struct sink *sink);
 
-/* An object inside, its keys any text. */
+/* An object within the object; its keys may be any text. */
 enum status json_open(struct sink *sink, const char *key);
 enum status json_close(struct sink *sink);
 

@@ -1,4 +1,4 @@
-/* machine_options.c -- options that several programs have.
+/* machine_options.c -- options that several programs share.
  *
  * SPDX-License-Identifier: MIT
  */

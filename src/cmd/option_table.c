@@ -1,6 +1,6 @@
 /* option_table.c -- a command line, read by a table of options.
  *
- * The array that getopt_long wants is made from the table.
+ * getopt_long reads the words; what it wants is made from the table.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,13 +19,13 @@
 
 enum { FIRST_LONG = 1000, HELP_COLUMN = 30 };
 
-/* What getopt_long wants. */
+/* The arguments of getopt_long. */
 struct getopt_words {
     struct option longs[OPTION_ROWS_MAX + 1];
     char shorts[2 * OPTION_ROWS_MAX + 2];
 };
 
-/* ---- taking values in --------------------------------------------------- */
+/* ---- taking values ------------------------------------------------------ */
 
 enum status option_take_true(void *options, const struct option_row *row,
                              const char *value)
@@ -141,8 +141,8 @@ enum status option_take_choice(void *options, const struct option_row *row,
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* Rows with a name, and the letters.  A long option is known by
- * FIRST_LONG + row. */
+/* Only rows with a name are options.  getopt_long returns FIRST_LONG + row for
+ * a long one. */
 static void make_getopt(struct getopt_words *words,
                         const struct option_table *table)
 {
@@ -164,7 +164,7 @@ static void make_getopt(struct getopt_words *words,
     *letter = '\0';
 }
 
-/* c: what getopt_long gave, not '?'. */
+/* c: what getopt_long returned, not '?'. */
 static int row_of(const struct option_table *table, int c)
 {
     if (c >= FIRST_LONG)
@@ -175,8 +175,9 @@ static int row_of(const struct option_table *table, int c)
     return i;
 }
 
-/* What getopt_long did not accept: a letter in optopt, or the word before
- * optind.  A long option that is known got an argument it does not take. */
+/* getopt_long did not accept a letter, which is in optopt, or the word before
+ * optind.  A long option that it knows got an argument that it does not take.
+ */
 static enum status bad_option(const struct option_table *table, char **argv)
 {
     if (optopt > 0 && optopt < FIRST_LONG)
@@ -210,7 +211,7 @@ enum status option_table_read(const struct option_table *table, void *options,
     struct getopt_words words = {0};
     make_getopt(&words, table);
     memset(given, 0, (size_t)table->n * sizeof *given);
-    optind = 0; /* start anew, however often we are called */
+    optind = 0; /* start from the first word, at every call */
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, words.shorts, words.longs,
                                  NULL)) != -1;) {

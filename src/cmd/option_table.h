@@ -98,7 +98,7 @@ enum status option_take_choice(void *options, const struct option_row *row,
 /* "16M": a whole number with a factor of 1024 to some power. */
 bool option_parse_integer(const char *text, uint64_t *value);
 
-/* Where the row's value goes. */
+/* The member that takes the row's value. */
 static inline void *option_place(void *options, const struct option_row *row)
 {
     return (char *)options + row->where;

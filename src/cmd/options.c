@@ -1,5 +1,5 @@
-/* options.c -- the command line, understood: every option is a row of the
- * table (option_table.h).
+/* options.c -- reads the command line: every option is a row of the table
+ * (option_table.h).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,7 +28,7 @@
 #define CONVERTERS (COMPRESS | DECOMPRESS | BIT(MODE_TEST))
 #define AT(member) offsetof(struct options, member)
 
-/* ---- taking values in --------------------------------------------------- */
+/* ---- taking values ------------------------------------------------------ */
 
 /* The one mode that has an argument. */
 static enum status take_classify(void *into, const struct option_row *row,
@@ -339,7 +339,7 @@ static const struct option_table table = {
 
 /* ---- parsing ------------------------------------------------------------ */
 
-/* A mode that a row goes with. */
+/* One of the modes that a row goes with. */
 static const char *needed_mode(const struct option_row *row)
 {
     if (row->modes & COMPRESS)

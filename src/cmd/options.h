@@ -1,7 +1,7 @@
-/* options.h -- the command line, understood.
+/* options.h -- what the command line asks for.
  *
- * One table in options.c gives the parser, --help, and which options go with
- * which mode.  The environment is read here and nowhere else.
+ * One table in options.c gives the parser, --help, and the modes that each
+ * option goes with.  The environment is read here and nowhere else.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -52,21 +52,21 @@ struct options {
     double top_p;
     double min_p;
     uint64_t seed;
-    bool is_seed_random; /* seed is to be chosen */
+    bool is_seed_random; /* the seed is drawn */
 
     /* score, perplexity, surprisal */
     bool is_null_terminated; /* records, in and out */
     bool resets_context;     /* after each record */
-    double threshold;        /* bits; 0 passes all */
+    double threshold;        /* bits, or a probability; 0 passes all */
     bool words;
     bool json;
 
-    /* classify, embed; with records, threshold and json of the scores */
-    const char *classify; /* a head, or states with commas between */
-    const char *prior;    /* of the states; NULL: all alike */
+    /* classify, embed; also is_null_terminated, threshold and json */
+    const char *classify; /* a head, or states separated by commas */
+    const char *prior;    /* of the states; NULL: all are alike */
     uint64_t top;         /* labels of a record */
     bool hides_text;
-    bool whole_files; /* are the records */
+    bool whole_files; /* the records are whole files */
     bool eval;
     bool binary;
 
@@ -90,8 +90,8 @@ struct options {
     bool progress;
 };
 
-/* E_USAGE with the sentence when the line is wrong.  The options point into
- * argv, whose operands may be reordered, and into the environment. */
+/* E_USAGE with the sentence when the command line is wrong.  The options point
+ * into argv, whose operands may be reordered, and into the environment. */
 enum status options_parse(struct options *options, int argc, char **argv);
 
 /* MAMBYTE_MODEL; NULL when it is not set. */

@@ -1,4 +1,4 @@
-/* outlet.c -- what is generated on its way out.
+/* outlet.c -- writes what is generated.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -16,7 +16,7 @@ enum {
 };
 
 /* The parts of records that are read together: those of a set of records. */
-struct batch {
+struct record_batch {
     uint8_t *bytes; /* [BATCH_BYTES] */
     size_t n_bytes;
     struct record_part *parts; /* [records->n], in bytes */
@@ -33,12 +33,12 @@ struct record_stream {
     uint64_t offset; /* of the next record that is shown, in the file */
     bool is_open;    /* item 0 has read the start of a record */
     bool has_aside;  /* records that were not shown yet */
-    struct batch batches[RECORD_SETS];
+    struct record_batch batches[RECORD_SETS];
 };
 
 /* ---- batches ------------------------------------------------------------ */
 
-static enum status open_batch(struct batch *b, size_t n)
+static enum status open_batch(struct record_batch *b, size_t n)
 {
     b->bytes = malloc(BATCH_BYTES);
     b->parts = calloc(n, sizeof *b->parts);
@@ -47,19 +47,19 @@ static enum status open_batch(struct batch *b, size_t n)
     return record_text_open(&b->before);
 }
 
-static void close_batch(struct batch *b)
+static void close_batch(struct record_batch *b)
 {
     free(b->bytes);
     free(b->parts);
     record_text_close(&b->before);
 }
 
-static struct batch *next_batch(struct record_stream *s)
+static struct record_batch *next_batch(struct record_stream *s)
 {
     return &s->batches[s->reader->records.next];
 }
 
-static void empty_batch(struct batch *b)
+static void empty_batch(struct record_batch *b)
 {
     b->n_bytes = 0;
     b->n = b->n_ended = 0;
@@ -69,7 +69,7 @@ static void empty_batch(struct batch *b)
  * many, that end included. */
 static size_t add_part(struct record_stream *s, const uint8_t *bytes, size_t n)
 {
-    struct batch *b = next_batch(s);
+    struct record_batch *b = next_batch(s);
     const uint8_t *end = s->end >= 0 ? memchr(bytes, s->end, n) : NULL;
     size_t length = end ? (size_t)(end - bytes) : n;
     if (b->n == b->n_ended)
@@ -84,7 +84,7 @@ static size_t add_part(struct record_stream *s, const uint8_t *bytes, size_t n)
 /* ---- showing ------------------------------------------------------------ */
 
 /* What is shown of record i of a batch. */
-static void find_text(struct ended_record *ended, struct batch *b, int i)
+static void find_text(struct ended_record *ended, struct record_batch *b, int i)
 {
     const struct record_part *part = &b->parts[i];
     ended->text = part->bytes;
@@ -100,7 +100,7 @@ static enum status show_aside(void *context)
 {
     struct record_stream *s = context;
     const struct record_set *set = record_reader_aside(s->reader);
-    struct batch *b = &s->batches[s->reader->records.aside];
+    struct record_batch *b = &s->batches[s->reader->records.aside];
     if (!s->has_aside)
         return OK;
     s->has_aside = false;
@@ -131,7 +131,7 @@ static enum status show_all(struct record_stream *s)
 /* Reads all of the next batch, and sets aside the records that ended. */
 static enum status read_batch(struct record_stream *s)
 {
-    struct batch *b = next_batch(s);
+    struct record_batch *b = next_batch(s);
     TRY(record_reader_feed(s->reader, b->parts, b->n, b->n_ended, s->is_open,
                            show_aside, s));
     s->is_open = b->n_ended < b->n;
@@ -152,7 +152,7 @@ static enum status read_batch(struct record_stream *s)
  * the batch after it. */
 static enum status start_batch(struct record_stream *s)
 {
-    struct batch *b = next_batch(s);
+    struct record_batch *b = next_batch(s);
     const struct record_part *open = &b->parts[b->n_ended];
     bool has_open = b->n_ended < b->n;
     TRY(record_reader_start(s->reader, b->parts, b->n_ended, s->is_open,
@@ -195,7 +195,7 @@ static enum status take_batch(struct record_stream *s)
  * is to wait for its end. */
 static enum status take_rest(struct record_stream *s)
 {
-    const struct batch *b = next_batch(s);
+    const struct record_batch *b = next_batch(s);
     bool is_long = b->n > b->n_ended && b->parts[b->n_ended].n > OPEN_MAX;
     if (is_asynchronous(s) && is_long) {
         TRY(show_all(s));
@@ -229,7 +229,7 @@ static enum status read_piece(struct record_stream *s, struct reader *reader,
  * without a byte. */
 static enum status end_file(struct record_stream *s)
 {
-    struct batch *b = next_batch(s);
+    struct record_batch *b = next_batch(s);
     if (b->n == 0 && (s->is_open || s->end < 0))
         b->parts[b->n++] = (struct record_part){b->bytes, 0};
     b->n_ended = b->n;

@@ -1,7 +1,7 @@
 /* task_color.c -- the text itself, coloured by surprisal, for a terminal.
  *
  * A character is coloured by the sum of the bits of its bytes.  Whatever
- * could command the terminal is shown as \xHH: control characters but
+ * could command the terminal is shown as \xHH: control characters other than
  * newline and tab, and bytes that are not UTF-8.
  *
  * SPDX-License-Identifier: MIT
@@ -14,7 +14,7 @@
 
 struct painter {
     struct sink *out;
-    int color;              /* that the terminal has now; 0: its own */
+    int color;              /* of the terminal now; 0: its own */
     uint8_t held[UTF8_MAX]; /* [n_held], a character that is not complete */
     float bits[UTF8_MAX];   /* of each */
     size_t n_held;
@@ -50,7 +50,7 @@ static enum status set_color(struct painter *painter, int color)
     return sink_format(painter->out, "\033[38;5;%dm", color);
 }
 
-/* C0 but newline and tab, DEL, and C1 in UTF-8. */
+/* C0 without newline and tab, DEL, and C1 in UTF-8. */
 static bool is_control(const uint8_t *character, size_t n)
 {
     uint8_t c = character[0];
@@ -76,7 +76,7 @@ static enum status paint(struct painter *painter, size_t n, bool is_safe)
     return OK;
 }
 
-/* Paints the characters that are held; at the end also half of one. */
+/* Paints the characters that are held, and at the end also half of one. */
 static enum status paint_held(struct painter *painter, bool is_end)
 {
     while (painter->n_held > 0) {

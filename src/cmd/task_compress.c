@@ -1,8 +1,9 @@
 /* task_compress.c -- -z, -d, -t and -l, with the manners of xz.
  *
- * Standard input goes to standard output; FILE becomes FILE.mbz, and back,
- * by file_pair.h.  A file that fails is reported and left as it is, and the
- * next one is taken: only what concerns all files ends the task.
+ * Standard input goes to standard output; FILE becomes FILE.mbz, or the other
+ * way round (file_pair.h).  A file that fails is reported and stays as it is,
+ * and the next one follows: only a failure that concerns all files ends the
+ * task.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,17 +12,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file_pair.h"
 #include "base/message.h"
 #include "cmd/task_io.h"
 #include "compress/compressor.h"
-#include "base/clock.h"
 
 #define SUFFIX ".mbz"
 
 enum { SUFFIX_BYTES = 4 };
 
-/* What to do with a source; sink is NULL for --test. */
+/* Does what the command asks with a source; sink is NULL for --test. */
 static enum status convert(struct task *task, struct compressor *compressor,
                            struct source *source, struct sink *sink)
 {
@@ -105,7 +106,7 @@ static bool has_suffix(const char *path)
            strcmp(path + n - SUFFIX_BYTES, SUFFIX) == 0;
 }
 
-/* The name that path gets, for the caller to free. */
+/* The name of the file that path becomes, for the caller to free. */
 static enum status make_target(char **target, const struct task *task,
                                const char *path)
 {
@@ -160,7 +161,7 @@ static enum status convert_file(struct task *task,
 
 /* ---- all files ---------------------------------------------------------- */
 
-/* What concerns one file is reported; the rest ends the task. */
+/* Reports a failure that concerns one file; any other ends the task. */
 static enum status settle(struct task *task, enum status status)
 {
     switch (status) {

@@ -1,15 +1,15 @@
 /* task_generate.c -- continues the input.
  *
- * The input is read to its end, then bytes are drawn in batches: one at
- * first, more while they come so quickly that nobody sees the difference.
+ * The input is read to its end, then bytes are drawn: one at a time at first,
+ * more at a time while they come so quickly that nobody sees the difference.
  * The random number of a byte follows from the seed and from the byte's
- * position in the stream, so neither batches nor a saved state in between
- * change what is written.
+ * position in the stream: the output is the same however many are drawn at a
+ * time, and when a saved state continues it.
  *
  * A saved state has read the input and the bytes that were written, not one
  * more.  When the engine is ahead of the output (a stop string, half a
- * character), the state is made again: from a copy that is not ahead, and
- * the bytes since.
+ * character), that state is made from a copy that is not ahead, which reads the
+ * bytes that were written since.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,18 +23,18 @@
 #include "cmd/outlet.h"
 #include "cmd/task_io.h"
 
-#define BATCH_SECONDS 0.02 /* that a batch should take */
+#define DRAW_SECONDS 0.02 /* that a call of the engine should take */
 
 enum {
-    BATCH_MAX = 256,
-    SINCE_FEED = 2 * OUTLET_STOP_MAX, /* when the copy goes on */
-    SINCE_MAX = SINCE_FEED + BATCH_MAX
+    DRAW_MAX = 256,
+    SINCE_FEED = 2 * OUTLET_STOP_MAX, /* behind reads on after so many */
+    SINCE_MAX = SINCE_FEED + DRAW_MAX
 };
 
 struct generator {
     struct task *task;
     struct sampler sampler;
-    struct stream stream; /* what the engine has drawn */
+    struct stream stream; /* has read all that was drawn */
     struct outlet outlet;
     uint64_t n_drawn;
 
@@ -81,7 +81,7 @@ static enum status read_prompts(struct generator *g)
 
 /* ---- the state that is saved -------------------------------------------- */
 
-/* The first bytes of since that went out are read by behind, too. */
+/* behind reads the bytes of since that were written. */
 static enum status catch_up(struct generator *g)
 {
     size_t n = g->n_since - (size_t)(g->n_drawn - g->outlet.n_out);
@@ -94,7 +94,7 @@ static enum status catch_up(struct generator *g)
     return OK;
 }
 
-/* Before a batch. */
+/* Before bytes are drawn. */
 static enum status keep_behind(struct generator *g)
 {
     if (!g->keeps_behind)
@@ -116,9 +116,9 @@ static enum status save(struct generator *g)
 
 /* ---- the output --------------------------------------------------------- */
 
-static enum status draw_batch(struct generator *g, size_t n)
+static enum status draw(struct generator *g, size_t n)
 {
-    uint8_t bytes[BATCH_MAX];
+    uint8_t bytes[DRAW_MAX];
     TRY(keep_behind(g));
     TRY(engine_generate(g->task->engine, g->stream.state, &g->sampler,
                         g->stream.position, bytes, n));
@@ -136,13 +136,13 @@ static enum status draw_batch(struct generator *g, size_t n)
 static enum status write_continuation(struct generator *g)
 {
     uint64_t limit = g->task->options->n_bytes;
-    struct pace pace = pace_make(1, BATCH_MAX, BATCH_SECONDS);
+    struct pace pace = pace_make(1, DRAW_MAX, DRAW_SECONDS);
     while (g->n_drawn < limit && !g->outlet.is_stopped) {
         uint64_t left = limit - g->n_drawn;
         size_t n = left < pace.n ? (size_t)left : pace.n;
         TRY(signals_check());
         pace_begin(&pace);
-        TRY(draw_batch(g, n));
+        TRY(draw(g, n));
         pace_end(&pace, n);
     }
     TRY(outlet_finish(&g->outlet));

@@ -1,4 +1,4 @@
-/* task_info.c -- what a model is, and which there are.
+/* task_info.c -- --info and --list-models.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,7 +21,7 @@ static enum status print_fingerprint(struct sink *out,
     return sink_text(out, "\n");
 }
 
-/* Where the weights come from: the metadata of the file. */
+/* The metadata of the file: where the weights come from. */
 static enum status print_metadata(struct sink *out,
                                   const struct safetensors *file)
 {

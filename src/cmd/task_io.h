@@ -64,12 +64,12 @@ enum status stream_save(const struct stream *stream, struct task *task);
 
 enum { PIECE_BYTES = 1 << 20 };
 
-/* Reads a source in pieces that keep the engine busy for a good while, and
- * no longer: from a live pipe, what is there. */
+/* Reads a source in pieces.  A piece keeps the engine busy for a good while
+ * and no longer; from a live pipe it is what is there. */
 struct reader {
     struct task *task;
     struct source source;
-    bool has_failed; /* the source, not the engine nor the sink */
+    bool has_failed; /* it was the source that failed */
     bool is_quiet;   /* no progress: it would spoil what is written */
     struct pace pace;
     uint8_t *bytes; /* [PIECE_BYTES], the piece */
@@ -79,20 +79,20 @@ struct reader {
 enum status reader_init(struct reader *reader, struct task *task);
 void reader_free(struct reader *reader);
 
-/* The next piece into bytes; *n is 0 at the end. */
+/* Reads the next piece into bytes; *n is 0 at the end. */
 enum status reader_next(struct reader *reader, size_t *n);
 
-/* The engine reads segments, n bytes in all. */
+/* Lets the engine read segments, n bytes in all. */
 enum status reader_feed(struct reader *reader, const struct segment *segments,
                         size_t n_segments, size_t n);
 
-/* stream reads the piece; what it cost is in reader->bits. */
+/* Lets stream read the piece; reader->bits has what each byte cost. */
 enum status reader_feed_piece(struct reader *reader, struct stream *stream,
                               size_t n);
 
 /* Calls one for each file of the options, with reader->source open and a
  * stream of its own; then saves the state of the last stream.  A file that
- * fails is reported and left out. */
+ * cannot be read is reported and left out. */
 typedef enum status visit_file(void *context, struct reader *reader,
                                struct stream *stream);
 enum status task_each_file(struct task *task, visit_file *one, void *context);

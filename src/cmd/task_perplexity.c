@@ -1,9 +1,8 @@
 /* task_perplexity.c -- a line a file: how well the model predicts it.
  *
- * Files are read several at a time, each in a lane with a stream of its own:
- * an engine that has many streams to step works at its best, and a folder of
- * small files goes as quickly as a large one.  Lines come in the order of
- * the files, each as soon as it is known.
+ * Files are read several at a time, each with a stream of its own: an engine
+ * works best with many streams, and many small files go as quickly as a large
+ * one.  Lines come in the order of the files, each as soon as it is known.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,27 +17,27 @@
 #include "engine/scorer.h"
 
 enum {
-    LANES_MAX = 64 /* files that are read together */
+    FILES_MAX = 64 /* that are read together */
 };
 
-struct lane {
+struct scored_file {
     struct source source;
     struct stream stream;
     struct tally tally;
     struct words words;
     size_t n;        /* bytes of the current round */
-    bool is_reading; /* else its line can be printed */
+    bool is_reading; /* else its line can be printed  */
     bool has_failed; /* and there is none to print */
 };
 
-/* A ring of lanes: that of file i is lanes[i % n_lanes]. */
-struct table {
+/* File i of the command line is files[i % size], in its turn. */
+struct file_ring {
     struct task *task;
-    struct reader reader; /* buffers and pace; its source is not used */
-    struct stream first;  /* where each file begins */
-    struct lane *lanes;   /* [n_lanes] */
-    int n_lanes;
-    int n_opened, n_printed; /* files */
+    struct reader reader;      /* buffers and pace; its source is not used */
+    struct stream first;       /* where each file starts */
+    struct scored_file *files; /* [size] */
+    int size;
+    int n_opened, n_printed; /* of the command line */
     int n_summed;            /* files in the total */
     struct tally total;
     uint64_t n_words;
@@ -46,7 +45,7 @@ struct table {
 
 /* ---- lines -------------------------------------------------------------- */
 
-struct line {
+struct file_score {
     const char *name; /* NULL: the total */
     const struct tally *tally;
     uint64_t n_words;
@@ -66,236 +65,235 @@ static enum status print_column(struct sink *out, double value)
     return sink_number(out, value);
 }
 
-static enum status print_columns(const struct table *table,
-                                 const struct line *line)
+static enum status print_columns(const struct file_ring *ring,
+                                 const struct file_score *score)
 {
-    struct sink *out = table->task->out;
-    const struct tally *tally = line->tally;
-    TRY(sink_text(out, line->name ? line->name : "total"));
+    struct sink *out = ring->task->out;
+    const struct tally *tally = score->tally;
+    TRY(sink_text(out, score->name ? score->name : "total"));
     TRY(sink_format(out, "\t%" PRIu64, tally->n_bytes));
     TRY(print_column(out, tally->bits));
     TRY(print_column(out, tally_bits_per_byte(tally)));
     TRY(print_column(out, perplexity(tally->bits, tally->n_bytes)));
-    if (table->task->options->words) {
-        TRY(sink_format(out, "\t%" PRIu64, line->n_words));
-        TRY(print_column(out, perplexity(tally->bits, line->n_words)));
+    if (ring->task->options->words) {
+        TRY(sink_format(out, "\t%" PRIu64, score->n_words));
+        TRY(print_column(out, perplexity(tally->bits, score->n_words)));
     }
     return sink_text(out, "\n");
 }
 
-static enum status print_json(const struct table *table,
-                              const struct line *line)
+static enum status print_json(const struct file_ring *ring,
+                              const struct file_score *score)
 {
-    struct sink *out = table->task->out;
-    const struct tally *tally = line->tally;
+    struct sink *out = ring->task->out;
+    const struct tally *tally = score->tally;
     TRY(json_begin(out));
-    if (line->name)
-        TRY(json_put_string(out, "file", line->name, strlen(line->name)));
+    if (score->name)
+        TRY(json_put_string(out, "file", score->name, strlen(score->name)));
     else
-        TRY(json_put_integer(out, "files", (uint64_t)table->n_summed));
+        TRY(json_put_integer(out, "files", (uint64_t)ring->n_summed));
     TRY(json_put_integer(out, "bytes", tally->n_bytes));
     TRY(json_put_number(out, "bits", tally->bits));
     TRY(json_put_number(out, "bits_per_byte", tally_bits_per_byte(tally)));
     TRY(json_put_number(out, "perplexity",
                         perplexity(tally->bits, tally->n_bytes)));
-    if (table->task->options->words) {
-        TRY(json_put_integer(out, "words", line->n_words));
+    if (ring->task->options->words) {
+        TRY(json_put_integer(out, "words", score->n_words));
         TRY(json_put_number(out, "word_perplexity",
-                            perplexity(tally->bits, line->n_words)));
+                            perplexity(tally->bits, score->n_words)));
     }
     return json_end(out);
 }
 
-static enum status print_line(const struct table *table,
-                              const struct line *line)
+static enum status print_line(const struct file_ring *ring,
+                              const struct file_score *score)
 {
-    TRY(table->task->options->json ? print_json(table, line)
-                                   : print_columns(table, line));
-    return sink_flush(table->task->out);
+    TRY(ring->task->options->json ? print_json(ring, score)
+                                  : print_columns(ring, score));
+    return sink_flush(ring->task->out);
 }
 
-static enum status print_lane(struct table *table, const struct lane *lane)
+static enum status print_file(struct file_ring *ring,
+                              const struct scored_file *file)
 {
-    struct line line = {lane->source.path, &lane->tally,
-                        words_count(&lane->words)};
-    if (lane->has_failed)
+    struct file_score score = {file->source.path, &file->tally,
+                               words_count(&file->words)};
+    if (file->has_failed)
         return OK;
     message_progress_end();
-    tally_join(&table->total, &lane->tally);
-    table->n_words += line.n_words;
-    table->n_summed++;
-    return print_line(table, &line);
+    tally_join(&ring->total, &file->tally);
+    ring->n_words += score.n_words;
+    ring->n_summed++;
+    return print_line(ring, &score);
 }
 
-static enum status print_total(const struct table *table)
+static enum status print_total(const struct file_ring *ring)
 {
-    struct line line = {NULL, &table->total, table->n_words};
-    return table->n_opened > 1 ? print_line(table, &line) : OK;
+    struct file_score score = {NULL, &ring->total, ring->n_words};
+    return ring->n_opened > 1 ? print_line(ring, &score) : OK;
 }
 
-/* ---- lanes -------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------- */
 
-static void leave_out(struct table *table, struct lane *lane)
+static void leave_out(struct file_ring *ring, struct scored_file *file)
 {
-    task_report(table->task);
-    source_close(&lane->source);
-    lane->is_reading = false;
-    lane->has_failed = true;
+    task_report(ring->task);
+    source_close(&file->source);
+    file->is_reading = false;
+    file->has_failed = true;
 }
 
-static enum status open_file(struct table *table, int i)
+static enum status open_file(struct file_ring *ring, int i)
 {
-    struct lane *lane = &table->lanes[i % table->n_lanes];
-    lane->tally = (struct tally){0};
-    lane->words = (struct words){0};
-    lane->is_reading = true;
-    lane->has_failed = false;
-    if (source_open(&lane->source, table->task->options->files[i]) != OK)
-        leave_out(table, lane);
-    return stream_copy(&lane->stream, &table->first, table->task);
+    struct scored_file *file = &ring->files[i % ring->size];
+    file->tally = (struct tally){0};
+    file->words = (struct words){0};
+    file->is_reading = true;
+    file->has_failed = false;
+    if (source_open(&file->source, ring->task->options->files[i]) != OK)
+        leave_out(ring, file);
+    return stream_copy(&file->stream, &ring->first, ring->task);
 }
 
-/* Prints the lines that are known, and fills the lanes that they free. */
-static enum status advance(struct table *table)
+/* Prints the lines that are known, and opens files in place of theirs. */
+static enum status advance(struct file_ring *ring)
 {
-    int n_files = table->task->options->n_files;
-    while (table->n_printed < n_files) {
-        if (table->n_opened < n_files &&
-            table->n_opened < table->n_printed + table->n_lanes) {
-            TRY(open_file(table, table->n_opened++));
+    int n_files = ring->task->options->n_files;
+    while (ring->n_printed < n_files) {
+        if (ring->n_opened < n_files &&
+            ring->n_opened < ring->n_printed + ring->size) {
+            TRY(open_file(ring, ring->n_opened++));
             continue;
         }
-        const struct lane *front =
-            &table->lanes[table->n_printed % table->n_lanes];
+        const struct scored_file *front =
+            &ring->files[ring->n_printed % ring->size];
         if (front->is_reading)
             return OK;
-        TRY(print_lane(table, front));
-        table->n_printed++;
+        TRY(print_file(ring, front));
+        ring->n_printed++;
     }
     return OK;
 }
 
-/* The next bytes of a lane, at most n of them, into bytes. */
-static enum status read_lane(struct table *table, struct lane *lane,
+/* Reads the next bytes of a file, at most n of them, into bytes. */
+static enum status read_file(struct file_ring *ring, struct scored_file *file,
                              uint8_t *bytes, size_t n)
 {
-    enum status status = source_read(&lane->source, bytes, n, &lane->n);
+    enum status status = source_read(&file->source, bytes, n, &file->n);
     if (status == E_IO) {
-        leave_out(table, lane);
+        leave_out(ring, file);
         return OK;
     }
-    if (status == OK && lane->n == 0) {
-        source_close(&lane->source);
-        lane->is_reading = false;
+    if (status == OK && file->n == 0) {
+        source_close(&file->source);
+        file->is_reading = false;
     }
     return status;
 }
 
-static int count_reading(const struct table *table)
+static int count_reading(const struct file_ring *ring)
 {
     int n = 0;
-    for (int i = 0; i < table->n_lanes; i++)
-        n += table->lanes[i].is_reading;
+    for (int i = 0; i < ring->size; i++)
+        n += ring->files[i].is_reading;
     return n;
 }
 
-static void show_progress(const struct table *table)
+static void show_progress(const struct file_ring *ring)
 {
     const struct source *source =
-        &table->lanes[table->n_printed % table->n_lanes].source;
+        &ring->files[ring->n_printed % ring->size].source;
     message_progress(source->path, source->n_read, source->size);
 }
 
-/* One call of the engine: each lane that is reading gets an equal part of
+/* One call of the engine: each file that is being read gets an equal part of
  * the buffers. */
-static enum status do_round(struct table *table)
+static enum status do_round(struct file_ring *ring)
 {
-    struct reader *reader = &table->reader;
-    struct segment segments[LANES_MAX];
-    struct lane *lanes[LANES_MAX];
-    size_t part = reader->pace.n / (size_t)count_reading(table);
+    struct reader *reader = &ring->reader;
+    struct segment segments[FILES_MAX];
+    struct scored_file *files[FILES_MAX];
+    size_t part = reader->pace.n / (size_t)count_reading(ring);
     size_t k = 0, n = 0;
     part = part > 0 ? part : 1;
-    for (int i = 0; i < table->n_lanes; i++) {
-        struct lane *lane = &table->lanes[i];
-        if (!lane->is_reading)
+    for (int i = 0; i < ring->size; i++) {
+        struct scored_file *file = &ring->files[i];
+        if (!file->is_reading)
             continue;
-        TRY(read_lane(table, lane, reader->bytes + n, part));
-        if (!lane->is_reading)
+        TRY(read_file(ring, file, reader->bytes + n, part));
+        if (!file->is_reading)
             continue;
-        segments[k] = (struct segment){lane->stream.state,
-                                       reader->bytes + n,
-                                       lane->n,
-                                       reader->bits + n,
-                                       NULL,
-                                       NULL};
-        lanes[k++] = lane;
-        n += lane->n;
+        segments[k] = (struct segment){.state = file->stream.state,
+                                       .bytes = reader->bytes + n,
+                                       .n = file->n,
+                                       .bits = reader->bits + n};
+        files[k++] = file;
+        n += file->n;
     }
     if (k > 0)
         TRY(reader_feed(reader, segments, k, n));
     for (size_t i = 0; i < k; i++) {
-        tally_add(&lanes[i]->tally, segments[i].bits, segments[i].n);
-        words_add(&lanes[i]->words, segments[i].bytes, segments[i].n);
-        lanes[i]->stream.position += segments[i].n;
+        tally_add(&files[i]->tally, segments[i].bits, segments[i].n);
+        words_add(&files[i]->words, segments[i].bytes, segments[i].n);
+        files[i]->stream.position += segments[i].n;
     }
     return OK;
 }
 
 /* ---- all of it ---------------------------------------------------------- */
 
-static enum status make_lanes(struct table *table)
+static enum status make_files(struct file_ring *ring)
 {
-    struct task *task = table->task;
+    struct task *task = ring->task;
     int n_files = task->options->n_files;
-    int n = task_count_streams(task, n_files < LANES_MAX ? n_files : LANES_MAX);
-    table->lanes = calloc((size_t)n, sizeof *table->lanes);
-    if (!table->lanes)
+    int n = task_count_streams(task, n_files < FILES_MAX ? n_files : FILES_MAX);
+    ring->files = calloc((size_t)n, sizeof *ring->files);
+    if (!ring->files)
         return fail_memory("reading");
-    for (; table->n_lanes < n; table->n_lanes++) {
-        struct lane *lane = &table->lanes[table->n_lanes];
-        lane->source.fd = -1;
-        TRY(engine_state_new(task->engine, &lane->stream.state));
+    for (; ring->size < n; ring->size++) {
+        struct scored_file *file = &ring->files[ring->size];
+        file->source.fd = -1;
+        TRY(engine_state_new(task->engine, &file->stream.state));
     }
     return OK;
 }
 
-static void free_lanes(struct table *table)
+static void free_files(struct file_ring *ring)
 {
-    for (int i = 0; i < table->n_lanes; i++) {
-        source_close(&table->lanes[i].source);
-        stream_close(&table->lanes[i].stream, table->task);
+    for (int i = 0; i < ring->size; i++) {
+        source_close(&ring->files[i].source);
+        stream_close(&ring->files[i].stream, ring->task);
     }
-    free(table->lanes);
+    free(ring->files);
 }
 
-static enum status run(struct table *table)
+static enum status run(struct file_ring *ring)
 {
-    int n_files = table->task->options->n_files;
-    TRY(reader_init(&table->reader, table->task));
-    TRY(stream_open(&table->first, table->task));
-    TRY(make_lanes(table));
+    int n_files = ring->task->options->n_files;
+    TRY(reader_init(&ring->reader, ring->task));
+    TRY(stream_open(&ring->first, ring->task));
+    TRY(make_files(ring));
     for (;;) {
-        TRY(advance(table));
-        if (table->n_printed == n_files)
+        TRY(advance(ring));
+        if (ring->n_printed == n_files)
             break;
         TRY(signals_check());
-        show_progress(table);
-        TRY(do_round(table));
+        show_progress(ring);
+        TRY(do_round(ring));
     }
     message_progress_end();
-    TRY(print_total(table));
-    struct lane *last = &table->lanes[(n_files - 1) % table->n_lanes];
-    return stream_save(&last->stream, table->task);
+    TRY(print_total(ring));
+    struct scored_file *last = &ring->files[(n_files - 1) % ring->size];
+    return stream_save(&last->stream, ring->task);
 }
 
 enum status task_perplexity(struct task *task)
 {
-    struct table table = {.task = task, .reader.source.fd = -1};
-    enum status status = run(&table);
+    struct file_ring ring = {.task = task, .reader.source.fd = -1};
+    enum status status = run(&ring);
     message_progress_end();
-    free_lanes(&table);
-    stream_close(&table.first, task);
-    reader_free(&table.reader);
+    free_files(&ring);
+    stream_close(&ring.first, task);
+    reader_free(&ring.reader);
     return status;
 }

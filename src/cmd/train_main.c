@@ -1,5 +1,4 @@
-/* train_main.c -- the trainer: understands the command, runs it, and turns
- * what came of it into a sentence and an exit status.
+/* train_main.c -- mambyte-train: reads the command line and runs it.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,5 @@
-/* train_options.c -- the command line of mambyte-train, understood.
+/* train_options.c -- reads the command line of mambyte-train.
+ *
  * Every option is a row of the table (option_table.h).
  *
  * SPDX-License-Identifier: MIT
@@ -15,7 +16,7 @@
 
 #define AT(member) offsetof(struct train_command, member)
 
-/* ---- taking values in --------------------------------------------------- */
+/* ---- taking values ------------------------------------------------------ */
 
 static enum status take_d_state(void *into, const struct option_row *row,
                                 const char *value)
@@ -236,7 +237,7 @@ static const struct option_table table = {
 
 /* ---- parsing ------------------------------------------------------------ */
 
-/* Options of the training of models do not go with --head. */
+/* The options that train a model do not go with --head. */
 static enum status check_classifier(const struct train_command *command,
                                     const bool *given)
 {

@@ -1,4 +1,4 @@
-/* train_options.h -- the command line of mambyte-train, understood.
+/* train_options.h -- what the command line of mambyte-train asks for.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,8 +21,8 @@ struct train_command {
     bool wants_help, wants_version;
 };
 
-/* E_USAGE with the sentence when the line is wrong.  It points into
- * argv, whose operands may be reordered. */
+/* E_USAGE with the sentence when the command line is wrong.  The command points
+ * into argv, whose operands may be reordered. */
 enum status train_options_parse(struct train_command *command, int argc,
                                 char **argv);
 
