@@ -4,6 +4,9 @@
 
 cuda_sources = \
   cuda/batch/batch.cu \
+  cuda/batch/batch_kernel.cu \
+  cuda/batch/batch_pack.cu \
+  cuda/batch/batch_plan.cu \
   cuda/common/device.cu \
   cuda/common/elementwise.cu \
   cuda/common/gemm_int8.cu \
@@ -37,7 +40,17 @@ cuda_sources = \
 cuda_headers = \
   cuda/batch/batch.cuh \
   cuda/batch/batch_block.cuh \
+  cuda/batch/batch_conv.cuh \
+  cuda/batch/batch_head.cuh \
   cuda/batch/batch_job.cuh \
+  cuda/batch/batch_kernel.cuh \
+  cuda/batch/batch_norm.cuh \
+  cuda/batch/batch_pack.cuh \
+  cuda/batch/batch_plan.cuh \
+  cuda/batch/batch_projections.cuh \
+  cuda/batch/batch_quantise.cuh \
+  cuda/batch/batch_scan.cuh \
+  cuda/batch/batch_weights.cuh \
   cuda/common/carver.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \

@@ -12,18 +12,19 @@
 
 #include "cuda/common/device.cuh"
 
-struct stepper; /* private: weights in the order of use, what is under way */
+struct batch_decoder; /* private: weights in the order of use, what is under way
+                       */
 
-/* *stepper is NULL where the shape does not fit the GPU, or what it needs its
+/* *decoder is NULL where the shape does not fit the GPU, or what it needs its
  * memory: a second copy of the weights.  The model outlives it. */
-enum status stepper_open(struct stepper **stepper,
-                         const struct cuda_model *model);
-void stepper_close(struct stepper *stepper); /* NULL is accepted */
+enum status batch_decoder_open(struct batch_decoder **decoder,
+                               const struct cuda_model *model);
+void batch_decoder_close(struct batch_decoder *decoder); /* NULL is accepted */
 
 /* engine_feed for segments of one byte or none, without sums.  Returns when
  * all is done.  Logits in any of floats are written there by the kernel. */
-enum status stepper_feed(struct stepper *stepper,
-                         const struct segment *segments, size_t n,
-                         const struct host_floats *floats);
+enum status batch_decoder_feed(struct batch_decoder *decoder,
+                               const struct segment *segments, size_t n,
+                               const struct host_floats *floats);
 
 #endif

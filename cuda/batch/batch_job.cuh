@@ -10,15 +10,15 @@
 #include "cuda/common/reduce.cuh"
 
 enum {
-    STEP_THREADS = 512,
-    STEP_WARPS = STEP_THREADS / WARP,
-    STEP_STATES = 16,
-    STEP_TAPS = 4,
+    BATCH_THREADS = 512,
+    BATCH_WARPS = BATCH_THREADS / WARP,
+    BATCH_STATES = 16,
+    BATCH_TAPS = 4,
     TEAM_SIZE_MAX = 16, /* blocks of a cluster, as the hardware has it     */
     ROW_TILE = 16,      /* rows of a product                               */
     UNIT_DEPTH = 64,    /* of a unit of weights: 8 rows, 512 bytes         */
     UNIT_BYTES = 8 * UNIT_DEPTH,
-    STAGE_BYTES = STEP_WARPS * UNIT_BYTES,
+    STAGE_BYTES = BATCH_WARPS * UNIT_BYTES,
     RING_STAGES_LEAST = 8,
     RING_STAGES_MAX = 32 /* a lane fetches each                             */
 };
@@ -27,22 +27,22 @@ enum {
  * weights pass through a ring in shared memory, or else how much of in_proj is
  * on its way to registers at a time. */
 template <int channels_, int deep_, bool has_ring_, int in_ahead_>
-struct step_shape {
+struct batch_shape {
     static constexpr int channels = channels_, deep = deep_;
     static constexpr bool has_ring = has_ring_;
     static constexpr int in_ahead = in_ahead_; /* units                     */
     static constexpr int rows_max = deep * ROW_TILE;
-    static constexpr int at_once = STEP_THREADS / channels; /* rows         */
+    static constexpr int at_once = BATCH_THREADS / channels; /* rows         */
     static constexpr int uz_pitch = 2 * channels + 8; /* no bank conflicts  */
-    static constexpr int in_tiles = 2 * channels / 8 / STEP_WARPS; /* a warp */
+    static constexpr int in_tiles = 2 * channels / 8 / BATCH_WARPS; /* a warp */
     static constexpr int chunks = channels / 16;
 };
 
 /* For few rows, which leave room for a ring; for many. */
-using step_128_few = step_shape<128, 2, true, 1>;
-using step_128 = step_shape<128, 5, false, 4>;
-using step_256_few = step_shape<256, 1, false, 4>;
-using step_256 = step_shape<256, 2, false, 2>;
+using batch_128_few = batch_shape<128, 2, true, 1>;
+using batch_128 = batch_shape<128, 5, false, 4>;
+using batch_256_few = batch_shape<256, 1, false, 4>;
+using batch_256 = batch_shape<256, 2, false, 2>;
 
 /* Where the parts of a block's share of a layer lie, bytes.  What comes before
  * `a` is copied to shared memory as it is: the parameters.
@@ -58,7 +58,7 @@ using step_256 = step_shape<256, 2, false, 2>;
  *   out   unit by unit, a tile for each warp; or half of its depth, where
  *         there are tiles for half of the warps only
  */
-struct step_share {
+struct batch_share {
     int norm, norm_bias; /* f32 [d_model]                                  */
     int conv, conv_bias; /* f32 [d_conv][channels], [channels]             */
     int dt_scale, dt_bias, d; /* f32 [channels]                            */
@@ -75,8 +75,8 @@ struct step_share {
 };
 
 /* The same of the head. */
-struct step_head {
-    int norm, norm_bias; /* as in step_share                               */
+struct batch_head {
+    int norm, norm_bias; /* as in batch_share                               */
     int scale;           /* f32 [tiles][8]                                 */
     int units;
     int tiles; /* of eight rows, at most                                   */
@@ -84,7 +84,7 @@ struct step_head {
 };
 
 /* Where the arrays of a block lie in its shared memory, bytes. */
-struct step_memory {
+struct batch_memory {
     int h;      /* f32 [own rows][d_model]: the residual                   */
     int q;      /* i8  [rows][q_pitch]: what a product multiplies          */
     int uz;     /* f32 [rows][uz_pitch]: u, then y, and z                  */
@@ -111,7 +111,7 @@ struct step_memory {
 enum { NORM_BYTES = 1024 }; /* at norm */
 
 /* A model as teams see it. */
-struct step_model {
+struct batch_model {
     int d_model, d_inner, dt_rank, n_layer;
     int size; /* blocks in a team                                          */
     int rows; /* of a tile, at most                                        */
@@ -121,15 +121,15 @@ struct step_model {
     const float *embedding;
     int dt_room, dt_words, dtbc_stride;
     int x_tiles; /* of eight rows of x_proj, with room after dt            */
-    struct step_share share;
-    struct step_head head;
-    struct step_memory at;
+    struct batch_share share;
+    struct batch_head head;
+    struct batch_memory at;
     const char *shares; /* [n_layer][size][share.bytes]                    */
     const char *heads;  /* [size][head.bytes]                              */
 };
 
 /* Rows are streams.  Team i has the tiles i, i + n_teams, ... */
-struct step_job {
+struct batch_job {
     int n_rows, tile_rows;
     float *const *images; /* [n_rows], the host's                          */
     const uint8_t *bytes; /* [n_rows], the host's                          */
@@ -160,7 +160,7 @@ static __host__ __device__ __forceinline__ int own_rows(int rows, int size)
 /* Whether two warps share the depth of a tile of eight rows. */
 static __host__ __device__ __forceinline__ bool out_is_shared(int tiles)
 {
-    return 2 * tiles <= STEP_WARPS;
+    return 2 * tiles <= BATCH_WARPS;
 }
 
 /* The tiles of eight rows of the head that a block has begin here. */

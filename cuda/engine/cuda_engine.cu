@@ -39,8 +39,8 @@ struct cuda_engine {
     cudaStream_t stream;     /* of everything but prefill                 */
     bool has_decoder;        /* opening it was tried                      */
     struct decoder *decoder; /* NULL until then, or where it cannot run   */
-    bool has_stepper;
-    struct stepper *stepper; /* the same                                  */
+    bool has_batch_decoder;
+    struct batch_decoder *batch_decoder; /* the same */
     struct prefill *prefill; /* NULL until needed                         */
     struct cuda_states states;
     struct host_floats *floats; /* pinned, the callers'                     */
@@ -124,11 +124,11 @@ static enum status need_decoder(struct cuda_engine *e)
     return OK;
 }
 
-static enum status need_stepper(struct cuda_engine *e)
+static enum status need_batch_decoder(struct cuda_engine *e)
 {
-    if (!e->has_stepper)
-        TRY(stepper_open(&e->stepper, &e->model));
-    e->has_stepper = true;
+    if (!e->has_batch_decoder)
+        TRY(batch_decoder_open(&e->batch_decoder, &e->model));
+    e->has_batch_decoder = true;
     return OK;
 }
 
@@ -209,9 +209,10 @@ static enum status cuda_feed(struct engine *engine,
     }
     TRY(finish(e, "copying a state"));
     if (is_batch_decode(segments, n_segments)) {
-        TRY(need_stepper(e));
-        if (e->stepper)
-            return stepper_feed(e->stepper, segments, n_segments, e->floats);
+        TRY(need_batch_decoder(e));
+        if (e->batch_decoder)
+            return batch_decoder_feed(e->batch_decoder, segments, n_segments,
+                                      e->floats);
     }
     TRY(cuda_feed_start(engine, segments, n_segments));
     return cuda_feed_finish(engine);
@@ -260,7 +261,7 @@ static void cuda_close(struct engine *engine)
     struct cuda_engine *e = cuda_engine_of(engine);
     cudaSetDevice(e->index);
     decoder_close(e->decoder);
-    stepper_close(e->stepper);
+    batch_decoder_close(e->batch_decoder);
     prefill_close(e->prefill);
     cuda_states_close(&e->states);
     cuda_model_close(&e->model);
