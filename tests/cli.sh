@@ -114,6 +114,35 @@ check_options()
 	same "lines of --help over 80 columns" "" "$(grep '.\{80\}' help)"
 }
 
+# check_displays LEAST -- in the file displays, a line that begins with "$ "
+# is a command, and what follows up to the next one is its output, to the last
+# byte.  There are at least so many, and none writes to stderr.
+check_displays()
+{
+	n=0
+	while IFS= read -r line; do
+		case $line in
+		'$ '*)
+			n=$((n + 1))
+			printf '%s\n' "${line#??}" >command.$n
+			: >expected.$n
+			;;
+		*) printf '%s\n' "$line" >>expected.$n ;;
+		esac
+	done <displays
+	test $n -ge "$1" || bad "only $n examples"
+
+	i=0
+	while [ $i -lt $n ]; do
+		i=$((i + 1))
+		run sh ./command.$i </dev/null
+		same "status of $(cat command.$i)" 0 "$status"
+		test -z "$(tail -c 1 out)" || echo >>out
+		same "$(cat command.$i)" "$(cat expected.$i)" "$(cat out)"
+		same "stderr of $(cat command.$i)" "" "$(cat err)"
+	done
+}
+
 # check_examples LEAST -- the lines of the file examples, at least so many,
 # are commands that end well, silently, and leave an output.
 check_examples()

@@ -77,6 +77,7 @@ cli_tests = \
   tests/lint_man.sh \
   tests/man_examples.sh \
   tests/man_import.sh \
+  tests/man_readme.sh \
   tests/man_train.sh \
   tests/usage_sync.sh
 bench_programs = tests/bench_engine
