@@ -145,4 +145,16 @@ if command -v gnuplot >/dev/null; then
 	grep -q '<svg' p.svg || bad "no plot"
 fi
 
+# One that fails leaves the plot that was there.
+mkdir bin
+printf '#!/bin/sh\necho half; exit 3\n' >bin/gnuplot
+chmod +x bin/gnuplot
+echo old >q.svg
+PATH=$PWD/bin:$PATH run train --steps=3 --log=q.log --plot=q.svg -o q verses
+same "status when gnuplot fails" 1 "$status"
+same "the old plot" old "$(cat q.svg)"
+printf '#!/bin/sh\ngrep -q "^plot .q.log" && echo drawn\n' >bin/gnuplot
+PATH=$PWD/bin:$PATH run train --steps=3 --log=q.log --plot=q.svg -o q verses
+same "the new plot" "0 drawn" "$status $(cat q.svg)"
+
 finish

@@ -32,6 +32,8 @@ libmambyte_a_SOURCES += \
   src/train/parameters.h \
   src/train/parameters_init.c \
   src/train/parameters_load.c \
+  src/train/plot.c \
+  src/train/plot.h \
   src/train/schedule.h \
   src/train/train.c \
   src/train/train.h \

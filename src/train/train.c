@@ -23,6 +23,7 @@
 #include "train/export.h"
 #include "train/held_out.h"
 #include "train/loader.h"
+#include "train/plot.h"
 #include "train/schedule.h"
 #include "train/train_log.h"
 #include "train/trainer.h"
@@ -397,7 +398,7 @@ static enum status open_run(struct run *run)
 {
     const struct train_options *o = run->options;
     if (o->plot)
-        TRY(train_log_check_plot(o->plot));
+        TRY(plot_check(o->plot));
     TRY(autosave_set_path(&run->autosave, o->checkpoint, o->output));
     TRY(open_data(run));
     TRY(open_model(run));
@@ -422,7 +423,7 @@ static enum status finish(struct run *run, struct sink *out)
     TRY(autosave_now(&run->autosave, &now));
     TRY(train_log_close(&run->log));
     if (o->plot)
-        TRY(train_log_plot(o->plot, o->log, run->held_out.dataset));
+        TRY(plot_draw(o->plot, o->log, run->held_out.dataset));
     message_progress_end();
     return held_out_print(&run->held_out, out);
 }

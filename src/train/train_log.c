@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_COLUMNS = 6 };
-
 static enum status log_error(const struct train_log *log)
 {
     return fail(E_IO, "%s: %s", log->path, strerror(errno));
@@ -93,67 +91,4 @@ enum status train_log_close(struct train_log *log)
     FILE *file = log->file;
     log->file = NULL;
     return !file || fclose(file) == 0 ? OK : log_error(log);
-}
-
-/* ---- the plot ----------------------------------------------------------- */
-
-/* The terminal of gnuplot for a name, or NULL. */
-static const char *terminal_for(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    if (dot && strcmp(dot, ".svg") == 0)
-        return "svg noenhanced size 900,600";
-    if (dot && strcmp(dot, ".png") == 0)
-        return "png noenhanced size 900,600";
-    return NULL;
-}
-
-enum status train_log_check_plot(const char *path)
-{
-    if (!terminal_for(path) || strchr(path, '\n'))
-        return fail(E_USAGE, "--plot: '%s' does not end in .svg or .png", path);
-    if (system("command -v gnuplot >/dev/null 2>&1") != 0)
-        return fail(E_IO, "--plot: gnuplot is not installed");
-    return OK;
-}
-
-/* A string as gnuplot has it. */
-static void print_quoted(FILE *out, const char *text)
-{
-    fputc('\'', out);
-    for (; *text; text++) {
-        if (*text == '\'')
-            fputc('\'', out);
-        fputc(*text == '\n' ? ' ' : *text, out);
-    }
-    fputc('\'', out);
-}
-
-static void print_script(FILE *out, const char *path, const char *log_path,
-                         const struct dataset *valid)
-{
-    fprintf(out, "set terminal %s\nset output ", terminal_for(path));
-    print_quoted(out, path);
-    fputs("\nset datafile separator \"\\t\"\nset grid\n"
-          "set xlabel 'bytes'\nset ylabel 'bits per byte'\nplot ",
-          out);
-    print_quoted(out, log_path);
-    fputs(" every ::1 using 2:3 with dots title 'training'", out);
-    for (int i = 0; i < valid->n; i++) {
-        fprintf(out, ", '' every ::1 using 2:%d with linespoints title ",
-                N_COLUMNS + 1 + i);
-        print_quoted(out, valid->sources[i].name);
-    }
-    fputc('\n', out);
-}
-
-enum status train_log_plot(const char *path, const char *log_path,
-                           const struct dataset *valid)
-{
-    FILE *gnuplot = popen("gnuplot 2>/dev/null", "w");
-    if (!gnuplot)
-        return fail(E_IO, "gnuplot: %s", strerror(errno));
-    print_script(gnuplot, path, log_path, valid);
-    return pclose(gnuplot) == 0 ? OK
-                                : fail(E_IO, "gnuplot could not draw %s", path);
 }

@@ -35,12 +35,4 @@ enum status train_log_write(struct train_log *log,
                             const struct train_log_row *row);
 enum status train_log_close(struct train_log *log);
 
-/* E_USAGE or E_IO when path cannot become a plot: its kind is unknown, or
- * there is no gnuplot. */
-enum status train_log_check_plot(const char *path);
-
-/* Draws the log at log_path. */
-enum status train_log_plot(const char *path, const char *log_path,
-                           const struct dataset *valid);
-
 #endif
