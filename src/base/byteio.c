@@ -17,7 +17,7 @@
 
 void byteio_guard_standard(void)
 {
-    /* Opened the wrong way round, so that using them is an error still. */
+    /* Opened for the other direction, so that using them still fails. */
     static const int flags[3] = {O_WRONLY, O_RDONLY, O_WRONLY};
     for (int fd = 0; fd <= 2; fd++) {
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&

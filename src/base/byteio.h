@@ -27,8 +27,8 @@ struct source {
     uint64_t n_read;  /* bytes so far */
 };
 
-/* Keeps descriptors 0 to 2 from being given to a file that we open, when
- * the caller closed them: reading or writing them then fails. */
+/* Fills those of the descriptors 0 to 2 that the caller closed, so that no file
+ * that we open gets one of them; reading or writing them fails. */
 void byteio_guard_standard(void);
 
 /* "-" is standard input.  path must outlive the source.  A directory is
@@ -39,7 +39,7 @@ enum status source_open(struct source *source, const char *path);
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,
                         size_t *got);
 
-/* Reads n bytes, or as many as there are. */
+/* Reads n bytes; fewer only at the end of input. */
 enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
                              size_t *got);
 
@@ -69,10 +69,10 @@ enum status sink_text(struct sink *sink, const char *text);
 enum status sink_format(struct sink *sink, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* A number with six digits after the point; from 1e15 up with an exponent. */
+/* A number with six digits after the point; with an exponent from 1e15 on. */
 enum status sink_number(struct sink *sink, double value);
 
-/* Writes out what is held.  Bytes that could not be written are dropped. */
+/* Writes the bytes held.  Those that cannot be written are dropped. */
 enum status sink_flush(struct sink *sink);
 
 /* Flushes and closes: the last moment at which a full disk is noticed. */

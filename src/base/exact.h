@@ -53,8 +53,8 @@ EXACT_FN float exact_half(uint32_t half)
     return exact_float(exact_bits(magnitude) | (half & 0x8000u) << 16);
 }
 
-/* The larger, the smaller of a and a bound; the bound when a is NaN or an
- * equal zero of the other sign.  The bound must be a number, and not -0. */
+/* The larger, and the smaller, of a and a bound; the bound when a is NaN, or a
+ * zero and equal to it.  The bound must be a number, and not -0. */
 EXACT_FN float exact_max(float a, float bound)
 {
     return a > bound ? a : bound;
@@ -199,7 +199,7 @@ EXACT_FN struct exact_scale exact_scale_of(uint32_t amax_bits)
     return s;
 }
 
-/* x finite, |x * inverse| <= 127.  Call it not when the scale is 0. */
+/* x is finite, |x * inverse| <= 127.  Not to be called when the scale is 0. */
 EXACT_FN int8_t exact_quantise(float x, float inverse)
 {
     return (int8_t)(uint8_t)exact_bits(fmaf(x, inverse, EXACT_ROUND));
@@ -297,8 +297,8 @@ EXACT_FN struct exact_scale exact_scale_of_products(uint32_t amax_bits)
  * EXACT_TOTAL.  With m the largest logit:
  *     w[i] = round(2^29 e^((logit[i] - m) / T)),  S = sum w[i]  (integers)
  *     f[i] = 1 + (w[i] R >> 37),  R = (2^24 - 256) 2^37 / S
- * and what the roundings leave of 2^24 goes to the first i with the largest
- * w.  Everything after the exponential is integer, hence order-free.
+ * and what rounding leaves of 2^24 goes to the first i with the largest w.
+ * Everything after the exponential is integer, hence order-free.
  */
 #define EXACT_TOTAL_BITS 24
 #define EXACT_TOTAL      (1u << EXACT_TOTAL_BITS)
@@ -328,8 +328,8 @@ EXACT_FN uint32_t exact_odds_frequency(uint32_t weight, uint64_t reciprocal)
 }
 
 /* -log2 of the softmax at a logit, in bits: difference = logit - m, sum = S
- * at temperature 1.  What a byte costs to a coder without the floor of one
- * in 2^24 that frequencies have. */
+ * at temperature 1.  What a byte would cost a coder if frequencies could be
+ * below one in 2^24. */
 EXACT_FN float exact_cost(float difference, uint64_t sum)
 {
     return fmaf(-difference, EXACT_LOG2E,

@@ -1,8 +1,8 @@
 /* message.h -- what we say on stderr: errors, notes, progress.
  *
  * Nothing else writes there.  The progress line is for people: it appears
- * when stderr is a terminal and a read takes longer than a second, and is
- * gone when the work is done.
+ * when stderr is a terminal and reading takes longer than a second, and
+ * disappears when the work is done.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,11 +14,11 @@
 
 enum verbosity { SILENT, NORMAL, VERBOSE };
 
-/* name: what the program was called as, for the head of each line. */
+/* name: argv[0], whose last part starts each line. */
 void message_init(const char *name);
 
-/* SILENT leaves errors; VERBOSE adds notes.  wants_progress: also when
- * stderr is no terminal, then as lines. */
+/* SILENT: errors only.  VERBOSE: notes too.  wants_progress: show progress even
+ * if stderr is not a terminal, as lines. */
 void message_set(enum verbosity verbosity, bool wants_progress);
 
 const char *message_program(void);
@@ -26,7 +26,7 @@ const char *message_program(void);
 void message_error(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
-/* Of what was done all the same; not when SILENT. */
+/* About work that was done nevertheless.  Not when SILENT. */
 void message_warning(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
@@ -37,12 +37,12 @@ void message_note(const char *format, ...)
 /* "Try 'mambyte --help' for more information." */
 void message_try_help(void);
 
-/* Shows how far the reading of name is: done of size bytes, size 0 when it
- * is not known.  Call it often; it prints when it is time. */
+/* Shows how much of name has been read: done of size bytes; size is 0 when it
+ * is not known.  Call it often: it prints when it is time. */
 void message_progress(const char *name, uint64_t done, uint64_t size);
 
-/* Shows how far any other work is, in place of the line before.  Call it
- * often; it prints when it is time. */
+/* Shows how far any other work is, in place of the last line.  Call it often:
+ * it prints when it is time. */
 void message_status(const char *format, ...)
     __attribute__((format(printf, 1, 2)));
 
@@ -50,7 +50,7 @@ void message_status(const char *format, ...)
  * between one piece of work and the next. */
 void message_progress_end(void);
 
-/* path and text in one line, from a signal handler. */
+/* For signal handlers: path and text in one line. */
 void message_last_words(const char *path, const char *text);
 
 /* "1.5 MB" into text, in powers of 1000; returns text. */

@@ -1,4 +1,4 @@
-/* names.h -- names that an option may be given several of.
+/* names.h -- the names from an option that may be given several times.
  *
  * SPDX-License-Identifier: MIT
  */

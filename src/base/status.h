@@ -20,7 +20,7 @@ enum status {
     E_INTERRUPTED, /* a signal asked us to stop                       */
     E_REPORTED,    /* files failed, each with its message on stderr   */
     E_SKIPPED,     /* a file was left out, with a warning: exit 2     */
-    E_CLOSED       /* the reader of our output went away: not an error */
+    E_CLOSED       /* nobody reads our output any more: not an error  */
 };
 
 /* Records the sentence (no newline, no program name) for this thread and
@@ -28,7 +28,7 @@ enum status {
 enum status fail(enum status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* fail() for memory that could not be had; what: "the weights". */
+/* fail() when memory cannot be had for what: "the weights". */
 enum status fail_memory(const char *what);
 
 /* The sentence of the last failure on this thread; "" when there is none.

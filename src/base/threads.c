@@ -1,8 +1,8 @@
 /* threads.c -- a fixed team that computes together.
  *
- * One barrier does everything.  The team meets at it twice a run: to begin,
- * when the work is set, and to end.  Between runs the members wait at it for
- * the caller.
+ * One barrier does everything.  The team meets at it twice a run: at the
+ * start, when the work is set, and at the end.  Between runs the members wait
+ * at it for the caller.
  *
  * The last to arrive opens the barrier by counting the generation up.  A
  * waiter that has spun in vain announces itself in n_asleep and then sleeps
@@ -11,8 +11,8 @@
  * consistent, so one of the two sees the other, and nobody sleeps through an
  * opening.
  *
- * To wake a team takes longer than many a run (200 us for 16 members).  In one
- * that keeps pace members wake by themselves shortly before the next run is
+ * Waking a team can take longer than a run (200 us for 16 members).  In a team
+ * that keeps pace, members wake by themselves shortly before the next run is
  * due, and spin.
  *
  * SPDX-License-Identifier: MIT
@@ -36,10 +36,10 @@
 #include "base/cpu_relax.h"
 #include "base/clock.h"
 
-/* Turns that a waiter spins when each member has a core: some 40 us for the
- * next run, which may be far off, and a millisecond for the others in a run,
- * as waking many costs more than most waits; and after how many turns it
- * offers the core to another member, which may have been put on the same. */
+/* How many turns a waiter spins when each member has a core: some 40 us for the
+ * next run, which may be far off; a millisecond for the others in a run, since
+ * waking many costs more than most waits.  And after how many turns it offers
+ * its core to another member, which the system may have put on the same one. */
 enum {
     N_SPINS = 2048,
     N_SPINS_IN_RUN = 32 * N_SPINS,
@@ -47,10 +47,10 @@ enum {
     CACHE_LINE = 64
 };
 
-/* A pause between runs is expected to last as long as the one before, in
- * seconds, if that was not longer than PAUSE_MAX: in longer ones waking counts
- * for little.  Members are awake EARLY before it ends, and spin about as long
- * after it. */
+/* Seconds.  A pause between runs is expected to last as long as the one before,
+ * unless that was longer than PAUSE_MAX: then the time to wake hardly counts.
+ * Members wake EARLY before the pause should end, and spin about as long after
+ * that. */
 #define PAUSE_MAX 0.005
 #define EARLY     0.0002
 enum { N_SPINS_DUE = 10 * N_SPINS };
@@ -95,7 +95,7 @@ static void barrier_open(struct threads *threads)
         syscall(SYS_futex, &threads->generation, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
-/* Whether the barrier has opened, at the latest after so many turns. */
+/* Spins; returns whether the barrier opened within so many turns. */
 static bool barrier_spin(struct threads *threads, unsigned generation,
                          int n_spins)
 {
@@ -110,7 +110,7 @@ static bool barrier_spin(struct threads *threads, unsigned generation,
     return false;
 }
 
-/* Until the barrier opens; or for so many seconds at most, if not 0. */
+/* Sleeps until the barrier opens, at most so many seconds unless that is 0. */
 static void barrier_sleep(struct threads *threads, unsigned generation,
                           double seconds)
 {
@@ -179,7 +179,7 @@ static void *member_main(void *argument)
     }
 }
 
-/* Starts members 1 and up; n_started counts those that could be. */
+/* Starts members 1 and up; n_started counts those that it could start. */
 static enum status members_start(struct threads *threads)
 {
     for (int i = 1; i < threads->n; i++) {
@@ -194,8 +194,8 @@ static enum status members_start(struct threads *threads)
     return OK;
 }
 
-/* The same with all signals left to the caller, whose reads and writes they
- * have to interrupt. */
+/* The same; the members block all signals, so that these interrupt reads and
+ * writes of the caller. */
 static enum status members_start_silent(struct threads *threads)
 {
     sigset_t all, before;

@@ -1,8 +1,8 @@
 /* threads.h -- a fixed team that computes together.
  *
  * The caller is member 0.  Work is split by index, statically, so that no
- * result depends on the size of the team.  Who waits (for a barrier or for
- * work) spins for some microseconds and then sleeps.
+ * result depends on the size of the team.  A member that waits, for a barrier
+ * or for work, spins for some microseconds and then sleeps.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,8 +18,8 @@ struct threads;
 /* One member of a team at work. */
 typedef void threads_work(void *context, int index);
 
-/* A team of n, of one a core that we may run on when n is 0; at most
- * N_THREADS_MAX.  On failure *threads is NULL. */
+/* A team of n members, at most N_THREADS_MAX; n 0: one for each core that we
+ * may run on.  On failure *threads is NULL. */
 enum status threads_open(struct threads **threads, int n);
 
 /* Ends and joins the team.  NULL is accepted. */
@@ -31,17 +31,17 @@ int threads_count(const struct threads *threads);
  * at the same time, and returns when all have returned. */
 void threads_run(struct threads *threads, threads_work *work, void *context);
 
-/* Members are to be awake when the next run is due, as long after the last one
- * as that was after the one before.  For a caller that waits between runs for
- * something that needs no core, a GPU say: they spin then. */
+/* From now on the pause before a run is expected to be as long as the one
+ * before it, and members wake shortly before it ends, to spin until the run
+ * starts.  For a caller whose pauses need no core: it waits for a GPU, say. */
 void threads_keep_pace(struct threads *threads);
 
-/* Within work: returns when all members have come here.  What any of them
- * wrote before is seen by all of them afterwards. */
+/* Within work: returns when all members are here.  What any of them wrote
+ * before, all of them see afterwards. */
 void threads_barrier(struct threads *threads);
 
-/* The share of member index of team in n units: [*begin, *end), differing
- * between members by at most one. */
+/* The share of member index of a team in n units: [*begin, *end).  Shares
+ * differ by at most one unit. */
 static inline void threads_split(int *begin, int *end, int n, int index,
                                  int team)
 {

@@ -1,7 +1,7 @@
 /* catalog.h -- finds weight files: by path, by name, or the default.
  *
- * Names are looked up as NAME.safetensors, those of heads as NAME.head, in,
- * first to last,
+ * A head is a linear classifier on the model's features.  Models are looked up
+ * as NAME.safetensors, heads as NAME.head, in this order, in
  *     MAMBYTE_DATADIR/weights           where the program was installed;
  *     EXE/../share/mambyte/weights      where it was moved to;
  *     EXE/weights, EXE/../weights       in a build tree,

@@ -1,7 +1,7 @@
 /* quantise.h -- float32 weights to int8 with one scale a row.
  *
- * The rule is that of exact.h for activations: training imitates, export
- * writes and the engine multiplies the same numbers.
+ * The rule is that of exact.h for activations, so that training imitates,
+ * export writes and the engine multiplies the same numbers.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,7 +14,8 @@
 
 #include "base/exact.h"
 
-/* q: [n], *scale 0 and q all zero where x: [n] holds what is not finite. */
+/* Rounds x: [n] to q: [n] and its *scale; all zero if an element is not
+ * finite. */
 static inline void quantise_row(int8_t *q, float *scale, const float *x, int n)
 {
     uint32_t amax = 0;

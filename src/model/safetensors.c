@@ -48,7 +48,7 @@ struct safetensors {
 
 /* ---- the header ------------------------------------------------------- */
 
-/* Leaves the JSON in file->header, and finds the data behind it. */
+/* Puts the JSON into file->header, and finds the data after it. */
 static enum status parse_header(struct safetensors *file)
 {
     if (file->n_bytes < LENGTH_BYTES)
@@ -150,8 +150,8 @@ static int compare_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-/* Sorts by data, and demands that they follow each other without hole or
- * overlap up to the end of the file. */
+/* Sorts by data, which must follow each other without hole or overlap up to
+ * the end of the file. */
 static enum status check_contiguous(struct safetensors *file)
 {
     qsort(file->tensors, file->n_tensors, sizeof *file->tensors, compare_data);
@@ -232,7 +232,7 @@ static enum status map_descriptor(struct safetensors *file, int fd)
 
 static enum status map_file(struct safetensors *file, const char *path)
 {
-    /* Not blocking: a pipe without a writer must be refused, not awaited. */
+    /* Not blocking: a pipe without a writer is refused, not waited for. */
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return fail(E_IO, "%s", strerror(errno));
@@ -251,7 +251,7 @@ static struct safetensors *make_file(const char *path)
     return file;
 }
 
-/* Hands file over, or closes it after a failure. */
+/* Hands the file over; after a failure, closes it. */
 static enum status finish(struct safetensors **result, struct safetensors *file,
                           enum status status)
 {

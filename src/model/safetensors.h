@@ -40,18 +40,19 @@ struct safetensors; /* private; owns the mapping, names and tensors */
  * failure it is NULL and the sentence starts with path. */
 enum status safetensors_open(struct safetensors **file, const char *path);
 
-/* The same on n bytes that the caller keeps until the close; name is used in
- * messages.  For fuzzing and tests. */
+/* The same for n bytes, which the caller keeps until the close; messages use
+ * name. */
 enum status safetensors_open_memory(struct safetensors **file, const char *name,
                                     const void *bytes, size_t n);
 
-/* A file that is none: tensors and metadata that the caller keeps until the
- * close; of a tensor count name, dtype, n_dims, shape and data. */
+/* Tensors and metadata in memory as if they were a file; the caller keeps them
+ * until the close.  Of a tensor, name, dtype, n_dims, shape and data are
+ * read. */
 enum status safetensors_open_content(struct safetensors **file,
                                      const char *name,
                                      const struct safetensors_content *content);
 
-/* NULL is accepted.  Pointers into the file die here. */
+/* NULL is accepted.  Pointers into the file are invalid afterwards. */
 void safetensors_close(struct safetensors *file);
 
 const char *safetensors_path(const struct safetensors *file);

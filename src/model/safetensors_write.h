@@ -12,11 +12,10 @@
 #include "model/safetensors.h"
 
 /* Tensors are I8, F32, BF16 or F16; of each, name, dtype, n_dims, shape and
- * data count: floats of four bytes in the order of this machine, of two as
- * the file has them. */
+ * data are read.  F32 is in the byte order of this machine, BF16 and F16 in
+ * that of the file. */
 
-/* Replaces path at once, or leaves what is there as it was; the new file is
- * on the disk when this returns.  A link stays, a device is written to. */
+/* Writes path as atomic_file.h promises, ATOMIC_FOLLOW. */
 enum status safetensors_write(const char *path,
                               const struct safetensors_content *content);
 
@@ -24,8 +23,8 @@ enum status safetensors_write(const char *path,
 enum status safetensors_write_memory(uint8_t **bytes, size_t *n,
                                      const struct safetensors_content *content);
 
-/* XXH3-64 over names, shapes and data of all tensors and over the metadata
- * but "checksum": what makes a flipped bit show. */
+/* XXH3-64 over the names, shapes and data of all tensors, and over the metadata
+ * except "checksum".  It tells when a bit was flipped. */
 uint64_t safetensors_checksum(const struct safetensors_content *content);
 
 #endif

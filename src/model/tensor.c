@@ -1,4 +1,4 @@
-/* tensor.c -- a named array of numbers, as files have it.
+/* tensor.c -- a named array of numbers, as it is in a file.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,4 @@
-/* tensor.h -- a named array of numbers, as files have it.
+/* tensor.h -- a named array of numbers, as it is in a file.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -31,8 +31,7 @@ struct tensor {
     uint64_t shape[TENSOR_MAX_DIMS];
     uint64_t n_elements; /* the product of shape */
     uint64_t n_bytes;
-    const void *data; /* little-endian; as aligned as the file
-                       * has it, so not at all */
+    const void *data; /* little-endian; not aligned */
 };
 
 const char *dtype_name(enum dtype dtype); /* "I8", "F32", .. */
