@@ -55,13 +55,13 @@ struct adamw_job {
     const struct adamw_range *ranges;
     float *weights, *m, *v;
     const float *gradient;
-    struct adamw_step step;
+    struct adamw_factors factors;
 };
 
 static __global__ void adamw(struct adamw_job j)
 {
     struct adamw_range range = j.ranges[blockIdx.x];
-    struct adamw_step s = j.step;
+    struct adamw_factors s = j.factors;
     float keep = 1.0f - s.rate * s.weight_decay * range.decays;
     for (int k = threadIdx.x; k < range.n; k += THREADS) {
         size_t i = range.begin + k;
@@ -71,7 +71,7 @@ static __global__ void adamw(struct adamw_job j)
         j.m[i] = m;
         j.v[i] = v;
         j.weights[i] = j.weights[i] * keep -
-                       s.step * m / (sqrtf(v * s.unbias) + s.epsilon);
+                       s.rate_1 * m / (sqrtf(v * s.unbias_2) + s.epsilon);
     }
 }
 
@@ -79,7 +79,7 @@ void launch_adamw(const struct replica *r, const struct update *update)
 {
     struct adamw_job job = {r->adamw.ranges, r->weights,
                             r->moment_1,     r->moment_2,
-                            r->gradient,     adamw_step_of(update)};
+                            r->gradient,     adamw_factors_of(update)};
     if (r->adamw.n > 0)
         adamw<<<r->adamw.n, THREADS, 0, r->stream>>>(job);
 }

@@ -157,7 +157,7 @@ static void update_some(const struct replica *r, const struct muon_group *group,
     dim3 grid(MUON_PARTS, n);
     START_BY_NUMBER(r, muon_momentum, grid, THREADS, job);
     START_BY_NUMBER(r, muon_begin, grid, THREADS, job);
-    for (int i = 0; i < MUON_STEPS; i++) {
+    for (int i = 0; i < MUON_ITERATIONS; i++) {
         product_newton_schulz(r->products, step);
         void *x = step->x;
         step->x = step->next;

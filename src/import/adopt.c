@@ -18,7 +18,7 @@ enum { NAME_CHARS = 128, PADDED_MAX = 512, PADDING_UNIT = 8 };
 #define EMBEDDING "backbone.embedding.weight"
 #define HEAD      "lm_head.weight"
 
-/* The begins of names that differ. */
+/* Where names begin in another way than ours. */
 static const struct {
     const char *theirs, *ours;
 } prefixes[] = {
@@ -89,7 +89,7 @@ static enum status rename_all(struct adopted *a, const struct foreign *f)
 
 /* ---- the vocabulary ----------------------------------------------------- */
 
-/* Bytes, or bytes and what fills them up to a round number. */
+/* The bytes, perhaps padded to a round number. */
 static bool is_vocabulary(uint64_t n)
 {
     return n == N_BYTES_VOCAB ||
@@ -120,7 +120,7 @@ static void remove_tensor(struct adopted *a, const struct tensor *tensor)
     memmove(&a->tensors[i], &a->tensors[i + 1], after * sizeof *a->tensors);
 }
 
-/* A head that is the embedding, in other memory or the same. */
+/* An lm_head that equals the embedding, whether or not it shares its memory. */
 static bool is_tied(const struct tensor *head, const struct tensor *embedding)
 {
     return head->n_dims == 2 && head->dtype == embedding->dtype &&

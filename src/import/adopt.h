@@ -1,7 +1,7 @@
 /* adopt.h -- a foreign checkpoint as a model of ours, nothing copied.
  *
- * Tensors get our names, whichever of three projects named them; what a
- * vocabulary is padded with beyond the bytes is cut off; a head that is the
+ * Tensors get our names, whichever of three projects named them.  Rows that pad
+ * a vocabulary beyond the bytes are cut off; an lm_head that equals the
  * embedding is left out.
  *
  * SPDX-License-Identifier: MIT
@@ -29,9 +29,8 @@ struct adopted {
     char begin_byte[16], norm_epsilon[32];
 };
 
-/* The foreign checkpoint must outlive what was adopted.  begin_byte: -1 for
- * what the file says, which most do not.  On failure there is nothing to
- * close. */
+/* The foreign checkpoint must outlive what was adopted.  begin_byte -1: the one
+ * that the file names, if any.  On failure there is nothing to close. */
 enum status adopt(struct adopted *adopted, const struct foreign *foreign,
                   int begin_byte);
 void adopted_close(struct adopted *adopted);

@@ -13,9 +13,9 @@
 #include "model/model.h"
 #include "train/parameters.h"
 
-/* weights: [parameters->n_floats], those of `first`, become the mean of them
- * and of those of n others, which are read from paths as mambyte-import reads
- * its input.  E_MODEL with the name of one that has another shape. */
+/* weights: [parameters->n_floats], those of `first`, become the mean of these
+ * and of n other models, which are read from paths as mambyte-import reads its
+ * input.  E_MODEL names a model of another shape. */
 enum status average_weights(float *weights, const struct parameters *parameters,
                             const struct model *first, const char *const *paths,
                             int n);

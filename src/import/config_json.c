@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* A key, of the top or of "ssm_cfg", where mamba-ssm keeps the mixer's. */
+/* The value of a key at the top, or in "ssm_cfg", where mamba-ssm keeps those
+ * of the mixer. */
 static const json_t *get(const void *config, const char *key)
 {
     const json_t *value = json_object_get(config, key);
@@ -16,7 +17,7 @@ static const json_t *get(const void *config, const char *key)
     return value ? value : json_object_get(mixer, key);
 }
 
-/* The text of a key is the one of a Mamba that we know, where it is there. */
+/* If the key is there, its text is that of a Mamba that we run. */
 static enum status check_text(const void *config, const char *key,
                               const char *known)
 {

@@ -1,8 +1,8 @@
-/* config_json.h -- the config.json of a checkpoint: what it says beside the
- * tensors, and whether it says the same as they do.
+/* config_json.h -- the config.json of a checkpoint: what the tensors do not
+ * say, and whether it agrees with them.
  *
- * The keys of mamba-ssm, of transformers and of the MambaByte authors are
- * known; others are passed over.
+ * It knows the keys of mamba-ssm, of transformers and of the MambaByte authors,
+ * and ignores others.
  *
  * SPDX-License-Identifier: MIT
  */

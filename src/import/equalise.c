@@ -21,7 +21,8 @@ enum {
     N_PLACES_SEEN = LM_HEAD + 1
 };
 
-/* What is left of a step's logarithm that does not fit, at most. */
+/* The largest deviation of log(delta), from what is wanted, in a channel that
+ * fits. */
 #define MISFIT_MAX 1.0f
 
 struct equaliser {
@@ -62,11 +63,11 @@ static enum status collect(struct equaliser *e, const struct model *model,
     struct probe probe = {see, e};
     struct engine_options options = {
         .device = DEVICE_CPU, .n_threads = 1, .probe = &probe};
-    struct sample begin = *sample;
+    struct sample start = *sample;
     struct tally tally;
-    if (begin.n > SAMPLE_BYTES)
-        begin.n = SAMPLE_BYTES;
-    TRY(measure_with(&tally, model, &begin, &options, "inputs"));
+    if (start.n > SAMPLE_BYTES)
+        start.n = SAMPLE_BYTES;
+    TRY(measure_with(&tally, model, &start, &options, "inputs"));
     return e->is_full ? fail_memory("the inputs of projections") : OK;
 }
 
@@ -95,9 +96,9 @@ static void divide(const struct outliers *o, float *x, size_t n_each)
     }
 }
 
-/* The steps of channel i are to become 1 / g of what they are: finds the
- * change of the bias that does so on the mean, and what is left. */
-static float fit_steps(const struct equaliser *e, int l, int i, float g,
+/* Finds the change of the bias of channel i that divides delta by g, on the
+ * mean over the sample; returns by how much single values miss that. */
+static float fit_delta(const struct equaliser *e, int l, int i, float g,
                        float *change)
 {
     const struct projection_inputs *in = inputs_at(e, l, DT_PROJ);
@@ -109,11 +110,11 @@ static float fit_steps(const struct equaliser *e, int l, int i, float g,
         float v = bias;
         for (int k = 0; k < in->n; k++)
             v = fmaf(w[k], dt[k], v);
-        /* Where softplus(v') is softplus(v) / g: v' = log(e^s - 1). */
-        float step = exact_softplus(v) / g;
-        float root = step < 1e-3f ? step : exact_exp(step) - 1.0f;
-        double d = step > 1e-30f ? (double)(exact_log2(root) / EXACT_LOG2E - v)
-                                 : (double)(-log_g / EXACT_LOG2E);
+        /* softplus(v') is delta = softplus(v) / g at v' = log(e^delta - 1). */
+        float delta = exact_softplus(v) / g;
+        float root = delta < 1e-3f ? delta : exact_exp(delta) - 1.0f;
+        double d = delta > 1e-30f ? (double)(exact_log2(root) / EXACT_LOG2E - v)
+                                  : (double)(-log_g / EXACT_LOG2E);
         sum += d;
         squares += d * d;
     }
@@ -122,14 +123,14 @@ static float fit_steps(const struct equaliser *e, int l, int i, float g,
     return sqrtf((float)fmax(squares / in->n_rows - mean * mean, 0.0));
 }
 
-/* Leaves out the channels whose steps do not fit. */
+/* Leaves out the channels whose delta does not fit. */
 static int fold_into_scan(const struct equaliser *e, struct outliers *o, int l)
 {
     int d_state = e->config->d_state, n = 0;
     float *a_log = tensor(e, l, P_A_LOG), *bias = tensor(e, l, P_DT_BIAS);
     for (int i = 0; i < o->in->n; i++) {
         float g = outliers_divisor(o, i), change = 0;
-        if (g == 1 || fit_steps(e, l, i, g, &change) > MISFIT_MAX) {
+        if (g == 1 || fit_delta(e, l, i, g, &change) > MISFIT_MAX) {
             o->exponent[i] = 0;
             continue;
         }
@@ -142,7 +143,7 @@ static int fold_into_scan(const struct equaliser *e, struct outliers *o, int l)
     return n;
 }
 
-/* The channels that were changed. */
+/* Returns the number of channels that were changed. */
 static int fold(const struct equaliser *e, struct outliers *o, int l,
                 enum projection_place place)
 {

@@ -1,4 +1,4 @@
-/* foreign.c -- a checkpoint as the world publishes it: a folder or a file.
+/* foreign.c -- a checkpoint as others publish it: a folder or a file.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +17,7 @@
 #include "import/torch_archive.h"
 #include "import/torch_file.h"
 
-/* How torch.save began before it wrote zip archives. */
+/* The first bytes of what torch.save wrote before zip archives. */
 #define OLD_MAGIC "\x80\x02\x8a\x0a"
 
 enum { SHARDS_MAX = 4096, JSON_BYTES_MAX = 1 << 26 };
@@ -35,7 +35,7 @@ static const char *const file_names[] = {
 
 /* ---- paths -------------------------------------------------------------- */
 
-/* folder/name, to be freed, or NULL without memory. */
+/* folder/name, for the caller to free; NULL when memory ran out. */
 static char *join(const char *folder, size_t n_folder, const char *name)
 {
     size_t size = n_folder + strlen(name) + 2;
@@ -69,7 +69,7 @@ static enum status check_regular(const char *path)
     return OK;
 }
 
-/* The file that a path means, to be freed. */
+/* The file that a path means, for the caller to free. */
 static enum status resolve(char **file, const char *path)
 {
     struct stat info;

@@ -1,9 +1,9 @@
-/* foreign.h -- a checkpoint as the world publishes it: a folder or a file.
+/* foreign.h -- a checkpoint as others publish it: a folder or a file.
  *
- * Of a folder it takes, what comes first, model.safetensors.index.json,
- * model.safetensors, pytorch_model.bin.index.json, pytorch_model.bin; a file
- * is known by its first bytes.  An index names the files (shards) that hold
- * the tensors.  config.json beside them is read where there is one.
+ * Of a folder, the first of model.safetensors.index.json, model.safetensors,
+ * pytorch_model.bin.index.json and pytorch_model.bin that is there is read.  A
+ * file is recognised by its first bytes.  An index names the files (shards)
+ * that hold the tensors.  A config.json beside them is read if it is there.
  *
  * SPDX-License-Identifier: MIT
  */

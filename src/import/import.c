@@ -22,7 +22,7 @@
 #include "train/export.h"
 #include "train/parameters.h"
 
-struct work {
+struct import_job {
     const struct import_options *options;
     struct sink *out;
     struct foreign foreign;
@@ -32,53 +32,53 @@ struct work {
 
 /* ---- what was found ----------------------------------------------------- */
 
-static enum status print_found(const struct work *w)
+static enum status print_found(const struct import_job *job)
 {
-    uint64_t rows = w->adopted.vocabulary;
-    TRY(describe_key(w->out, "names"));
-    TRY(sink_format(w->out, "%s\n", w->adopted.naming));
+    uint64_t rows = job->adopted.vocabulary;
+    TRY(describe_key(job->out, "names"));
+    TRY(sink_format(job->out, "%s\n", job->adopted.naming));
     if (rows > N_BYTES_VOCAB)
-        TRY(sink_format(w->out,
+        TRY(sink_format(job->out,
                         "%-17s %" PRIu64 ", cut to the %d bytes: the rest is "
                         "taken for padding\n",
                         "vocabulary", rows, N_BYTES_VOCAB));
-    return describe_model(w->out, w->adopted.model);
+    return describe_model(job->out, job->adopted.model);
 }
 
-static enum status print_bits(const struct work *w, const char *key,
+static enum status print_bits(const struct import_job *job, const char *key,
                               const struct tally *tally)
 {
-    TRY(describe_key(w->out, key));
-    TRY(sink_number(w->out, tally_bits_per_byte(tally)));
-    return sink_text(w->out, " bits per byte\n");
+    TRY(describe_key(job->out, key));
+    TRY(sink_number(job->out, tally_bits_per_byte(tally)));
+    return sink_text(job->out, " bits per byte\n");
 }
 
 /* ---- float -------------------------------------------------------------- */
 
-static enum status measure_float(const struct work *w)
+static enum status measure_float(const struct import_job *job)
 {
     struct tally tally;
-    if (w->sample.n == 0)
+    if (job->sample.n == 0)
         return OK;
-    TRY(measure(&tally, w->adopted.model, &w->sample, w->options->n_threads,
-                "float"));
-    return print_bits(w, "float", &tally);
+    TRY(measure(&tally, job->adopted.model, &job->sample,
+                job->options->n_threads, "float"));
+    return print_bits(job, "float", &tally);
 }
 
-static enum status write_float(const struct work *w)
+static enum status write_float(const struct import_job *job)
 {
-    return safetensors_write(w->options->output, &w->adopted.content);
+    return safetensors_write(job->options->output, &job->adopted.content);
 }
 
 /* ---- int8 --------------------------------------------------------------- */
 
 /* An int8 model being made. */
 struct quantiser {
-    const struct work *work;
+    const struct import_job *job;
     struct parameters parameters;
     float *weights; /* [parameters.n_floats], owned */
     char remedy[80];
-    char mean[40]; /* of how many models; "" when it is of one */
+    char mean[40]; /* "of 3 models"; "" when there is one */
 };
 
 enum { METADATA = 3 };
@@ -95,7 +95,7 @@ static struct provenance origin_of(const struct quantiser *q,
 
 static enum status measure_int8(const struct quantiser *q, struct tally *tally)
 {
-    const struct work *w = q->work;
+    const struct import_job *job = q->job;
     struct metadata metadata[METADATA];
     struct provenance origin = origin_of(q, metadata);
     struct model *model;
@@ -104,8 +104,8 @@ static enum status measure_int8(const struct quantiser *q, struct tally *tally)
     TRY(export_memory(&bytes, &n, &q->parameters, q->weights, &origin));
     enum status status = model_open_memory(&model, "the int8 model", bytes, n);
     if (status == OK) {
-        status =
-            measure(tally, model, &w->sample, w->options->n_threads, "int8");
+        status = measure(tally, model, &job->sample, job->options->n_threads,
+                         "int8");
         model_close(model);
     }
     free(bytes);
@@ -116,31 +116,31 @@ static enum status load_weights(struct quantiser *q)
 {
     snprintf(q->remedy, sizeof q->remedy, "int8 as it is");
     return parameters_load(&q->parameters, q->weights,
-                           q->work->adopted.model->file, "");
+                           q->job->adopted.model->file, "");
 }
 
 /* The weights become the mean with those of --average. */
 static enum status take_mean(struct quantiser *q)
 {
-    const struct work *w = q->work;
-    const struct import_options *o = w->options;
+    const struct import_job *job = q->job;
+    const struct import_options *o = job->options;
     snprintf(q->mean, sizeof q->mean, "of %d models", o->averages.n + 1);
-    TRY(describe_key(w->out, "mean"));
-    TRY(describe_text(w->out, q->mean));
-    return average_weights(q->weights, &q->parameters, w->adopted.model,
+    TRY(describe_key(job->out, "mean"));
+    TRY(describe_text(job->out, q->mean));
+    return average_weights(q->weights, &q->parameters, job->adopted.model,
                            o->averages.items, o->averages.n);
 }
 
-/* Measures int8 as it is and with outliers made equal; the better one
- * stays. */
+/* Measures int8 as it is and with outliers equalised, and takes the better
+ * one. */
 static enum status choose_remedy(struct quantiser *q)
 {
-    const struct work *w = q->work;
+    const struct import_job *job = q->job;
     struct tally plain, equal;
     struct equalised done;
     TRY(measure_int8(q, &plain));
-    TRY(print_bits(w, "int8", &plain));
-    TRY(equalise(&done, w->adopted.model, &w->sample, &q->parameters,
+    TRY(print_bits(job, "int8", &plain));
+    TRY(equalise(&done, job->adopted.model, &job->sample, &q->parameters,
                  q->weights));
     if (done.n_channels == 0)
         return OK;
@@ -148,32 +148,32 @@ static enum status choose_remedy(struct quantiser *q)
              "int8, %d channels of %d projections equalised", done.n_channels,
              done.n_projections);
     TRY(measure_int8(q, &equal));
-    TRY(print_bits(w, "int8, equalised", &equal));
+    TRY(print_bits(job, "int8, equalised", &equal));
     return equal.bits < plain.bits ? OK : load_weights(q);
 }
 
 static enum status quantise(struct quantiser *q)
 {
-    const struct work *w = q->work;
+    const struct import_job *job = q->job;
     struct metadata metadata[METADATA];
-    if (w->sample.n > 0)
+    if (job->sample.n > 0)
         TRY(choose_remedy(q));
     struct provenance origin = origin_of(q, metadata);
-    TRY(export_file(w->options->output, &q->parameters, q->weights, &origin));
-    TRY(describe_key(w->out, "written"));
-    return describe_text(w->out, q->remedy);
+    TRY(export_file(job->options->output, &q->parameters, q->weights, &origin));
+    TRY(describe_key(job->out, "written"));
+    return describe_text(job->out, q->remedy);
 }
 
-/* Floats of all weights, for what is to be made of them. */
-static enum status with_weights(const struct work *w,
+/* Calls make with the weights as floats. */
+static enum status with_weights(const struct import_job *job,
                                 enum status (*make)(struct quantiser *))
 {
-    struct quantiser q = {.work = w};
-    TRY(parameters_open(&q.parameters, &w->adopted.model->config));
+    struct quantiser q = {.job = job};
+    TRY(parameters_open(&q.parameters, &job->adopted.model->config));
     q.weights = malloc(q.parameters.n_floats * sizeof *q.weights);
     enum status status =
         q.weights ? load_weights(&q) : fail_memory("the weights");
-    if (status == OK && w->options->averages.n > 0)
+    if (status == OK && job->options->averages.n > 0)
         status = take_mean(&q);
     if (status == OK)
         status = make(&q);
@@ -186,41 +186,41 @@ static enum status with_weights(const struct work *w,
 
 static enum status write_foreign(struct quantiser *q)
 {
-    const struct import_options *o = q->work->options;
+    const struct import_options *o = q->job->options;
     enum status status =
         publish(o->output, o->naming, &q->parameters, q->weights);
-    return status == E_MODEL ? status_prefix(status, q->work->foreign.path)
+    return status == E_MODEL ? status_prefix(status, q->job->foreign.path)
                              : status;
 }
 
 /* ---- the whole ---------------------------------------------------------- */
 
-static enum status go(struct work *w)
+static enum status go(struct import_job *job)
 {
-    const struct import_options *o = w->options;
+    const struct import_options *o = job->options;
     signals_guard_mapping(o->input);
     if (o->calibrate)
-        TRY(sample_open(&w->sample, o->calibrate, o->calibrate_bytes));
-    TRY(foreign_open(&w->foreign, o->input));
-    TRY(adopt(&w->adopted, &w->foreign, o->begin_byte));
+        TRY(sample_open(&job->sample, o->calibrate, o->calibrate_bytes));
+    TRY(foreign_open(&job->foreign, o->input));
+    TRY(adopt(&job->adopted, &job->foreign, o->begin_byte));
     if (o->naming == NAMING_OURS && o->averages.n == 0 &&
-        !w->adopted.model->config.is_float)
+        !job->adopted.model->config.is_float)
         return fail(E_MODEL, "%s: is in int8 already, and mambyte runs it",
-                    w->foreign.path);
-    TRY(print_found(w));
+                    job->foreign.path);
+    TRY(print_found(job));
     if (o->naming != NAMING_OURS)
-        return with_weights(w, write_foreign);
-    TRY(measure_float(w));
-    return o->is_float ? write_float(w) : with_weights(w, quantise);
+        return with_weights(job, write_foreign);
+    TRY(measure_float(job));
+    return o->is_float ? write_float(job) : with_weights(job, quantise);
 }
 
 enum status import(const struct import_options *options, struct sink *out)
 {
-    struct work w = {.options = options, .out = out};
-    enum status status = go(&w);
-    if (w.adopted.model)
-        adopted_close(&w.adopted);
-    foreign_close(&w.foreign);
-    sample_close(&w.sample);
+    struct import_job job = {.options = options, .out = out};
+    enum status status = go(&job);
+    if (job.adopted.model)
+        adopted_close(&job.adopted);
+    foreign_close(&job.foreign);
+    sample_close(&job.sample);
     return status;
 }

@@ -14,7 +14,7 @@
 #include "base/status.h"
 #include "import/publish.h"
 
-/* What is asked of an import. */
+/* What an import is asked to do. */
 struct import_options {
     const char *input;
     struct name_list averages; /* the mean is taken with these             */
@@ -27,8 +27,8 @@ struct import_options {
     int n_threads;  /* 0: one a core */
 };
 
-/* Writes the model, and to out what was found and measured.  On failure what
- * was at the place of the output is as before. */
+/* Writes the model, and to out what was found and measured.  Each file of the
+ * output is replaced at once, or left as it was. */
 enum status import(const struct import_options *options, struct sink *out);
 
 #endif

@@ -1,11 +1,11 @@
 /* pickle.h -- reads the pickle of a state dict, and executes nothing.
  *
  * A pickle is a program for a stack machine that may name any function of
- * Python and call it.  Here only the opcodes that a state dict uses are
- * known, and of functions only those that describe a tensor: a name with the
- * storage, the offset, the shape and the strides of its elements.  Everything
- * else is refused by its name.  Nothing is expanded: what is allocated is
- * proportional to the opcodes, whose number is bounded.
+ * Python and call it.  This reader knows only the opcodes that a state dict
+ * uses, and only the functions that describe a tensor: a name with the storage,
+ * the offset, the shape and the strides of its elements.  It refuses everything
+ * else by its name.  Memory is proportional to the opcodes, whose number is
+ * bounded.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,8 +20,7 @@
 
 enum { PICKLE_BYTES_MAX = 1 << 24, STORAGE_KEY_CHARS = 24 };
 
-/* A tensor as the pickle describes it; nothing was checked against the
- * storage. */
+/* A tensor as the pickle describes it, not yet checked against its storage. */
 struct pickled_tensor {
     char *name;
     enum dtype dtype;            /* F32, BF16 or F16                      */
@@ -38,8 +37,7 @@ struct pickled {
     size_t n;
 };
 
-/* E_MODEL with the sentence; *pickled is then empty.  Else it is the
- * caller's to free. */
+/* On success *pickled is the caller's to free; on failure it is empty. */
 enum status pickle_read(struct pickled *pickled, const uint8_t *bytes,
                         size_t n);
 void pickle_free(struct pickled *pickled);

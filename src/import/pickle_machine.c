@@ -87,7 +87,7 @@ static enum status pop_kind(struct pickle_machine *m, int *value,
     return OK;
 }
 
-/* The place of the mark next to the top. */
+/* The place of the topmost mark. */
 static enum status find_mark(const struct pickle_machine *m, int *place)
 {
     for (int i = m->stack.n; i-- > 0;) {
@@ -213,7 +213,7 @@ static enum status do_stack_global(struct pickle_machine *m)
     return push_global(m, &module_text, &name_text);
 }
 
-/* The n values on top become a tuple. */
+/* Replaces the n values on top by a tuple of them. */
 static enum status make_tuple(struct pickle_machine *m, int n)
 {
     if (m->stack.n < n)
@@ -227,7 +227,7 @@ static enum status make_tuple(struct pickle_machine *m, int n)
     return push(m, tuple);
 }
 
-/* Those above the mark do. */
+/* Replaces the mark and the values above it by a tuple of these. */
 static enum status do_tuple(struct pickle_machine *m)
 {
     int mark = 0;
@@ -256,7 +256,7 @@ static enum status add_entry(struct pickle_machine *m, int dict, int key,
     return OK;
 }
 
-/* The pairs from place on go into the dict before first. */
+/* Puts the pairs from first on into the dict at place. */
 static enum status set_items(struct pickle_machine *m, int place, int first)
 {
     int n = m->stack.n - first,
@@ -289,8 +289,8 @@ const struct value *pickle_item(const struct pickle_machine *m,
     return &m->values[m->items.at[v->tuple.first + i]];
 }
 
-/* function(arguments) becomes what the function would make: a dict, or the
- * arguments under another name. */
+/* Replaces function and arguments by what the call would return: a dict, or the
+ * arguments as a value of another kind. */
 static enum status do_reduce(struct pickle_machine *m)
 {
     int arguments, function;
@@ -340,7 +340,7 @@ static enum status do_persistent_id(struct pickle_machine *m)
     return push(m, storage);
 }
 
-/* OrderedDict keeps versions of its modules so: of no use here. */
+/* PyTorch attaches the versions of its modules to the dict: not used here. */
 static enum status do_build(struct pickle_machine *m)
 {
     int state;

@@ -41,7 +41,7 @@ static size_t list_tensors(struct tensor *list, const struct parameters *p,
     return n;
 }
 
-/* mamba-ssm wants a head also when it is the embedding. */
+/* mamba-ssm wants an lm_head even if it is the embedding. */
 static size_t tie_head(struct tensor *list, size_t n)
 {
     size_t i = 0;
@@ -99,7 +99,7 @@ static json_t *mamba_ssm_config(const struct model_config *c)
         "pad_vocab_size_multiple", 1, "tie_embeddings", c->is_tied);
 }
 
-/* In the fewest digits that a person would write. */
+/* With the digits that a person would write: 1e-05, not 9.99999975e-06. */
 static double rounded(float x)
 {
     char text[32];

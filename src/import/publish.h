@@ -9,7 +9,7 @@
 #include "base/status.h"
 #include "train/parameters.h"
 
-/* Whose names the output has. */
+/* Who named the tensors of the output. */
 enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
 
 /* Writes into folder, which is made where there is none, first to last:

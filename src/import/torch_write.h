@@ -10,9 +10,9 @@
 #include "base/status.h"
 #include "model/safetensors.h"
 
-/* tensors: [n], F32, in the order of this machine; equal data are stored
- * once, as of tied weights.  Replaces path at once, or leaves what is there
- * as it was. */
+/* tensors: [n], F32, in the byte order of this machine.  Data that several
+ * share, as tied weights do, are stored once.  Writes path as atomic_file.h
+ * promises. */
 enum status torch_write(const char *path, const struct tensor *tensors,
                         size_t n);
 

@@ -22,9 +22,9 @@ static double power(double base, uint64_t n)
     return result;
 }
 
-struct adamw_step adamw_step_of(const struct update *update)
+struct adamw_factors adamw_factors_of(const struct update *update)
 {
-    return (struct adamw_step){
+    return (struct adamw_factors){
         .rate = (float)update->learning_rate,
         .weight_decay = (float)update->weight_decay,
         .scale = (float)update->gradient_scale,
@@ -32,9 +32,9 @@ struct adamw_step adamw_step_of(const struct update *update)
         .beta_2 = (float)BETA_2,
         .rest_1 = (float)(1 - BETA_1),
         .rest_2 = (float)(1 - BETA_2),
-        .step = (float)update->learning_rate /
-                (float)(1 - power(BETA_1, update->n)),
-        .unbias = 1.0f / (float)(1 - power(BETA_2, update->n)),
+        .rate_1 = (float)update->learning_rate /
+                  (float)(1 - power(BETA_1, update->n)),
+        .unbias_2 = 1.0f / (float)(1 - power(BETA_2, update->n)),
         .epsilon = EPSILON,
     };
 }
@@ -42,7 +42,7 @@ struct adamw_step adamw_step_of(const struct update *update)
 void adamw_update(const struct parameter *parameter, float *weights, float *m,
                   float *v, const float *gradient, const struct update *update)
 {
-    const struct adamw_step s = adamw_step_of(update);
+    const struct adamw_factors s = adamw_factors_of(update);
     float keep = 1.0f - s.rate * (parameter->decays ? s.weight_decay : 0.0f);
     size_t end = parameter->offset + parameter->n;
     for (size_t i = parameter->offset; i < end; i++) {
@@ -50,6 +50,6 @@ void adamw_update(const struct parameter *parameter, float *weights, float *m,
         m[i] = s.beta_1 * m[i] + s.rest_1 * g;
         v[i] = s.beta_2 * v[i] + s.rest_2 * g * g;
         weights[i] = weights[i] * keep -
-                     s.step * m[i] / (sqrtf(v[i] * s.unbias) + s.epsilon);
+                     s.rate_1 * m[i] / (sqrtf(v[i] * s.unbias_2) + s.epsilon);
     }
 }

@@ -15,17 +15,17 @@
 #include "train/trainer.h"
 
 /* The numbers of an update that are the same for all weights. */
-struct adamw_step {
+struct adamw_factors {
     float rate, weight_decay, scale;      /* scale: of the gradient         */
     float beta_1, beta_2, rest_1, rest_2; /* rest: 1 - beta                 */
-    float step, unbias, epsilon;          /* rate / (1 - beta1^n);
+    float rate_1, unbias_2, epsilon;      /* rate / (1 - beta1^n);
                                            * 1 / (1 - beta2^n)              */
 };
 
-struct adamw_step adamw_step_of(const struct update *update);
+struct adamw_factors adamw_factors_of(const struct update *update);
 
-/* Updates one tensor and its moments from its gradient; update->n is the
- * number n of the update, from 1.  Arrays: [n_floats] */
+/* Updates one tensor and its moments from its gradient; update->n is n above,
+ * counted from 1.  Arrays: [n_floats] */
 void adamw_update(const struct parameter *parameter, float *weights, float *m,
                   float *v, const float *gradient, const struct update *update);
 

@@ -1,14 +1,14 @@
 /* backward.h -- the gradient of the loss by every weight, on the CPU.
  *
- * The forward pass keeps what the backward pass needs, about 11 d_model
- * floats a byte and layer; states are not kept but made again, a block of
- * channels at a time.  With imitation, weights and activations are rounded to
- * int8 as the engine does, with its own kernels: the states that come out are
- * those of the engine, bit for bit.  Gradients pass the rounding as if it
- * were not there (straight-through).
+ * The forward pass keeps what the backward pass needs: in Mamba-1 about
+ * 11 d_model floats a byte and layer.  States are not kept but computed again,
+ * a block of channels at a time.  With imitation, weights and activations are
+ * rounded to int8 as the engine does, with its own kernels: the states that
+ * come out are those of the engine, bit for bit.  Gradients pass through the
+ * rounding as if it were not there (straight-through).
  *
- * Gradients reach back to the begin of a window; its state before is taken
- * as given.
+ * Gradients reach back to the start of a window; the state before it counts as
+ * given.
  *
  * No result depends on the number of threads or on the level of the CPU.
  *
@@ -46,10 +46,10 @@ void backward_close(struct backward *backward); /* NULL is accepted */
 double backward_run(struct backward *backward, float *gradient,
                     const float *weights, const struct windows *windows);
 
-/* [n_windows][trainer_state_floats()]: may be written to. */
+/* [n_windows][trainer_state_floats()]; the caller may write to them. */
 float *backward_states(struct backward *backward);
 
-/* The memory that it takes. */
+/* The bytes of memory that it takes. */
 size_t backward_bytes(const struct backward *backward);
 
 #endif

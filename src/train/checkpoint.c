@@ -23,25 +23,25 @@ static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
 enum { N_FLOAT_PARTS = sizeof prefixes / sizeof prefixes[0] };
 
 /* The arrays of a trainer in host memory. */
-struct image {
+struct arrays {
     float *parts[N_PARTS]; /* owned */
 };
 
-static void free_image(struct image *image)
+static void free_arrays(struct arrays *arrays)
 {
     for (int i = 0; i < N_PARTS; i++)
-        free(image->parts[i]);
+        free(arrays->parts[i]);
 }
 
-static enum status make_image(struct image *image,
-                              const struct trainer *trainer)
+static enum status make_arrays(struct arrays *arrays,
+                               const struct trainer *trainer)
 {
-    *image = (struct image){{NULL}};
+    *arrays = (struct arrays){{NULL}};
     for (int i = 0; i < N_PARTS; i++) {
         size_t n = trainer_part_floats(trainer, (enum trainer_part)i);
-        image->parts[i] = malloc(n * sizeof(float));
-        if (!image->parts[i]) {
-            free_image(image);
+        arrays->parts[i] = malloc(n * sizeof(float));
+        if (!arrays->parts[i]) {
+            free_arrays(arrays);
             return fail_memory("a checkpoint");
         }
     }
@@ -50,17 +50,17 @@ static enum status make_image(struct image *image,
 
 /* ---- saving ------------------------------------------------------------- */
 
-struct listing {
+struct tensor_list {
     struct tensor *tensors;    /* [n], owned */
     char (*names)[NAME_CHARS]; /* [n], owned */
     size_t n;
 };
 
-static enum status open_listing(struct listing *list,
-                                const struct parameters *p)
+static enum status open_list(struct tensor_list *list,
+                             const struct parameters *p)
 {
     size_t room = p->n * N_FLOAT_PARTS + 1;
-    *list = (struct listing){
+    *list = (struct tensor_list){
         .tensors = calloc(room, sizeof *list->tensors),
         .names = calloc(room, sizeof *list->names),
     };
@@ -71,13 +71,13 @@ static enum status open_listing(struct listing *list,
     return fail_memory("a checkpoint");
 }
 
-static void close_listing(struct listing *list)
+static void close_list(struct tensor_list *list)
 {
     free(list->tensors);
     free(list->names);
 }
 
-static struct tensor *add(struct listing *list, const char *prefix,
+static struct tensor *add(struct tensor_list *list, const char *prefix,
                           const char *name, const float *data)
 {
     struct tensor *t = &list->tensors[list->n];
@@ -89,8 +89,9 @@ static struct tensor *add(struct listing *list, const char *prefix,
     return t;
 }
 
-static void list_tensors(struct listing *list, const struct trainer *trainer,
-                         const struct image *image)
+static void list_tensors(struct tensor_list *list,
+                         const struct trainer *trainer,
+                         const struct arrays *arrays)
 {
     const struct parameters *p = trainer_parameters(trainer);
     for (int part = 0; part < N_FLOAT_PARTS; part++) {
@@ -99,21 +100,21 @@ static void list_tensors(struct listing *list, const struct trainer *trainer,
             if (from->n == 0)
                 continue;
             struct tensor *t = add(list, prefixes[part], from->name,
-                                   image->parts[part] + from->offset);
+                                   arrays->parts[part] + from->offset);
             t->n_dims = from->n_dims;
             for (int d = 0; d < from->n_dims; d++)
                 t->shape[d] = (uint64_t)from->shape[d];
         }
     }
-    struct tensor *t = add(list, "", STATES_NAME, image->parts[PART_STATES]);
+    struct tensor *t = add(list, "", STATES_NAME, arrays->parts[PART_STATES]);
     t->n_dims = 2;
     t->shape[0] = (uint64_t)trainer_windows(trainer);
     t->shape[1] = trainer_state_floats(&p->config);
 }
 
-static enum status write_image(const char *path, const struct listing *list,
-                               const struct model_config *config,
-                               const struct progress *progress, const char *run)
+static enum status write_file(const char *path, const struct tensor_list *list,
+                              const struct model_config *config,
+                              const struct progress *progress, const char *run)
 {
     char text[7][NUMBER_CHARS];
     snprintf(text[0], NUMBER_CHARS, "%" PRIu64, progress->step);
@@ -140,23 +141,23 @@ static enum status write_image(const char *path, const struct listing *list,
 enum status checkpoint_save(const char *path, struct trainer *trainer,
                             const struct progress *progress, const char *run)
 {
-    struct image image;
-    struct listing list;
-    TRY(make_image(&image, trainer));
-    enum status status = open_listing(&list, trainer_parameters(trainer));
+    struct arrays arrays;
+    struct tensor_list list;
+    TRY(make_arrays(&arrays, trainer));
+    enum status status = open_list(&list, trainer_parameters(trainer));
     if (status != OK) {
-        free_image(&image);
+        free_arrays(&arrays);
         return status;
     }
     for (int i = 0; status == OK && i < N_PARTS; i++)
-        status = trainer_get(trainer, (enum trainer_part)i, image.parts[i]);
+        status = trainer_get(trainer, (enum trainer_part)i, arrays.parts[i]);
     if (status == OK) {
-        list_tensors(&list, trainer, &image);
-        status = write_image(path, &list, &trainer_parameters(trainer)->config,
-                             progress, run);
+        list_tensors(&list, trainer, &arrays);
+        status = write_file(path, &list, &trainer_parameters(trainer)->config,
+                            progress, run);
     }
-    close_listing(&list);
-    free_image(&image);
+    close_list(&list);
+    free_arrays(&arrays);
     return status;
 }
 
@@ -223,7 +224,7 @@ static enum status check_file(const struct safetensors *file, const char *run)
     return OK;
 }
 
-/* The metadata passed the checksum: they are as we wrote them. */
+/* The checksum has been found right, so these are as we wrote them. */
 static double number_of(const struct safetensors *file, const char *key)
 {
     const char *text = safetensors_metadata(file, key);
@@ -246,26 +247,26 @@ static enum status read_states(float *states, size_t n,
     return OK;
 }
 
-static enum status read_image(struct image *image,
-                              const struct trainer *trainer,
-                              const struct safetensors *file)
+static enum status read_arrays(struct arrays *arrays,
+                               const struct trainer *trainer,
+                               const struct safetensors *file)
 {
     for (int part = 0; part < N_FLOAT_PARTS; part++)
-        TRY(parameters_load(trainer_parameters(trainer), image->parts[part],
+        TRY(parameters_load(trainer_parameters(trainer), arrays->parts[part],
                             file, prefixes[part]));
-    return read_states(image->parts[PART_STATES],
+    return read_states(arrays->parts[PART_STATES],
                        trainer_part_floats(trainer, PART_STATES), file);
 }
 
 static enum status restore(struct trainer *trainer,
                            const struct safetensors *file)
 {
-    struct image image;
-    TRY(make_image(&image, trainer));
-    enum status status = read_image(&image, trainer, file);
+    struct arrays arrays;
+    TRY(make_arrays(&arrays, trainer));
+    enum status status = read_arrays(&arrays, trainer, file);
     for (int i = 0; status == OK && i < N_PARTS; i++)
-        status = trainer_set(trainer, (enum trainer_part)i, image.parts[i]);
-    free_image(&image);
+        status = trainer_set(trainer, (enum trainer_part)i, arrays.parts[i]);
+    free_arrays(&arrays);
     return status;
 }
 

@@ -1,10 +1,11 @@
 /* checkpoint.h -- a run that was interrupted, to and from a file.
  *
  * A safetensors file: the float32 weights under their published names, the
- * moments as moment_1.NAME and moment_2.NAME, the states of the streams, and
- * in the metadata how far the run is, what it is a run of, what a model has
- * there (begin_byte, norm_epsilon), and a checksum over everything.  Resuming
- * gives the losses that the run would have had.
+ * moments as moment_1.NAME and moment_2.NAME, and the states of the streams.
+ * Its metadata say how far the run is and what it is a run of, have what a
+ * model has there (begin_byte, norm_epsilon), and a checksum over everything.
+ * A resumed run has the losses that it would have had without the
+ * interruption.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,8 +29,8 @@ struct progress {
 
 enum { RUN_CHARS = 256 };
 
-/* run: what has to be the same for a resumed run: data, windows, seed; less
- * than RUN_CHARS.  Replaces path at once, or leaves it as it was. */
+/* run: what has to be the same when the run is resumed: data, windows, seed; of
+ * less than RUN_CHARS.  Writes path as atomic_file.h promises. */
 enum status checkpoint_save(const char *path, struct trainer *trainer,
                             const struct progress *progress, const char *run);
 
@@ -37,8 +38,8 @@ enum status checkpoint_save(const char *path, struct trainer *trainer,
 enum status checkpoint_load(const char *path, struct trainer *trainer,
                             struct progress *progress, const char *run);
 
-/* Whether a file is a checkpoint of any run, going by its metadata; and
- * whether a tensor of one is a weight, not what the run needs beside. */
+/* Whether a file is a checkpoint of any run, by its metadata; and whether a
+ * tensor of one is a weight, rather than a moment or the states. */
 bool is_checkpoint(const struct safetensors *file);
 bool is_checkpoint_weight(const char *name);
 

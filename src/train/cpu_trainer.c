@@ -22,7 +22,7 @@ struct cpu_trainer {
     float *weights, *moment_1, *moment_2, *gradient;
 };
 
-static struct cpu_trainer *self(struct trainer *trainer)
+static struct cpu_trainer *cpu_trainer(struct trainer *trainer)
 {
     return (struct cpu_trainer *)trainer;
 }
@@ -40,7 +40,7 @@ static double norm_of(const float *x, size_t n)
 static enum status cpu_gradient(struct trainer *trainer, struct step *step,
                                 const struct windows *windows)
 {
-    struct cpu_trainer *t = self(trainer);
+    struct cpu_trainer *t = cpu_trainer(trainer);
     step->loss = backward_run(t->backward, t->gradient, t->weights, windows);
     step->gradient_norm = norm_of(t->gradient, trainer->parameters->n_floats);
     return OK;
@@ -49,7 +49,7 @@ static enum status cpu_gradient(struct trainer *trainer, struct step *step,
 static enum status cpu_update(struct trainer *trainer,
                               const struct update *update)
 {
-    struct cpu_trainer *t = self(trainer);
+    struct cpu_trainer *t = cpu_trainer(trainer);
     for (size_t i = 0; i < trainer->parameters->n; i++) {
         const struct parameter *p = &trainer->parameters->list[i];
         if (p->muon_parts > 0)
@@ -79,7 +79,7 @@ static float *part_of(struct cpu_trainer *t, enum trainer_part part)
 static enum status cpu_get(struct trainer *trainer, enum trainer_part part,
                            float *host)
 {
-    memcpy(host, part_of(self(trainer), part),
+    memcpy(host, part_of(cpu_trainer(trainer), part),
            trainer_part_floats(trainer, part) * sizeof *host);
     return OK;
 }
@@ -87,7 +87,7 @@ static enum status cpu_get(struct trainer *trainer, enum trainer_part part,
 static enum status cpu_set(struct trainer *trainer, enum trainer_part part,
                            const float *host)
 {
-    memcpy(part_of(self(trainer), part), host,
+    memcpy(part_of(cpu_trainer(trainer), part), host,
            trainer_part_floats(trainer, part) * sizeof *host);
     return OK;
 }
@@ -104,7 +104,7 @@ static void cpu_describe(const struct trainer *trainer, char text[160])
 
 static void cpu_close(struct trainer *trainer)
 {
-    struct cpu_trainer *t = self(trainer);
+    struct cpu_trainer *t = cpu_trainer(trainer);
     backward_close(t->backward);
     muon_close(t->muon);
     threads_close(t->team);

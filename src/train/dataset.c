@@ -1,4 +1,5 @@
-/* dataset.c -- the bytes to learn from: sources, each of many documents.
+/* dataset.c -- the bytes to learn from: data sources, each of many
+ * documents.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -62,7 +63,7 @@ static enum status take(struct data_source *s, uint8_t *bytes, size_t n,
     return status;
 }
 
-/* All that a file or a pipe has. */
+/* All bytes of a file or a pipe. */
 static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
 {
     size_t room = 0, got = 1;
@@ -156,7 +157,7 @@ static enum status add_path(struct data_source *s, const char *path,
 
 /* ---- operands ----------------------------------------------------------- */
 
-/* Cuts the weight off a name that is no file as a whole. */
+/* Cuts the weight off a name, unless all of it is the name of a file. */
 static enum status parse_weight(char *name, double *weight)
 {
     struct stat info;

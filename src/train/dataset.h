@@ -1,9 +1,11 @@
-/* dataset.h -- the bytes to learn from: sources, each of many documents.
+/* dataset.h -- the bytes to learn from: data sources, each of many
+ * documents.
  *
- * A source is one operand of the command: a file, all files below a folder,
- * or standard input.  Its documents, in the order of their names, follow each
- * other with a NUL between; a document may hold several that are separated
- * by NULs already.  Large files are mapped as they are, small ones read.
+ * A data source is one operand of the command: a file, all files below a
+ * folder, or standard input.  Its documents, in the order of their names,
+ * follow each other with a NUL between; a document may hold several that are
+ * separated by NULs already.  Large files are mapped as they are, small ones
+ * are read.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,7 +30,7 @@ struct data_source {
     double weight; /* of the operand; 0 when it has none                */
     struct document *documents;
     size_t n_documents, room;
-    uint64_t n_bytes; /* with a NUL after each that does not end with one  */
+    uint64_t n_bytes; /* with a NUL after each document that lacks one     */
 };
 
 struct dataset {
@@ -37,7 +39,7 @@ struct dataset {
 };
 
 /* operands: PATH or PATH=WEIGHT; "-" is standard input.  In folders, names
- * that begin with a dot are left out, and links to folders.  On failure the
+ * that begin with a dot and links to folders are left out.  On failure the
  * dataset is empty. */
 enum status dataset_open(struct dataset *dataset, const char *const *operands,
                          int n);
@@ -47,8 +49,8 @@ void dataset_close(struct dataset *dataset);
 void data_source_read(const struct data_source *source, uint64_t position,
                       uint8_t *bytes, size_t n);
 
-/* A hash of names, sizes and samples of the bytes: data that changed are
- * noticed.  Not of weights. */
+/* A hash of the names, sizes and samples of the bytes, but not of the weights:
+ * it shows when data have changed. */
 uint64_t dataset_fingerprint(const struct dataset *dataset);
 
 #endif

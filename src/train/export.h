@@ -18,14 +18,14 @@ struct provenance {
     size_t n;
 };
 
-/* A whole file in memory; *bytes is the caller's to free.
+/* The whole file in memory; *bytes is the caller's to free.
  * weights: [n_floats] */
 enum status export_memory(uint8_t **bytes, size_t *n,
                           const struct parameters *parameters,
                           const float *weights,
                           const struct provenance *provenance);
 
-/* The same into a file, replaced whole or not at all. */
+/* The same to a file, as atomic_file.h promises. */
 enum status export_file(const char *path, const struct parameters *parameters,
                         const float *weights,
                         const struct provenance *provenance);

@@ -38,8 +38,8 @@ static enum status set_sizes(struct loader *l, uint64_t most_held_out)
     return OK;
 }
 
-/* Without any weight sources count by their size; else those without count
- * as 1. */
+/* When no source has a weight, they count by their size; else a source without
+ * one counts as 1. */
 static void set_shares(struct loader *l)
 {
     const struct dataset *d = l->dataset;
@@ -99,11 +99,11 @@ void loader_close(struct loader *loader)
 
 /* ---- windows ------------------------------------------------------------ */
 
-/* Where a stream reads: byte index of the run, from 0. */
+/* Where a stream reads. */
 struct cursor {
     int source;
-    uint64_t begin; /* of the run, in the source */
-    uint64_t index; /* of the window, in the run */
+    uint64_t begin; /* of the passage, in the source */
+    uint64_t index; /* of the window, in the passage */
 };
 
 static void draw(const struct loader *l, struct cursor *cursor, uint64_t number)
@@ -118,20 +118,20 @@ static void draw(const struct loader *l, struct cursor *cursor, uint64_t number)
     cursor->begin = where % l->n_bytes[cursor->source];
 }
 
-/* Streams are staggered: the first run of a stream is shorter by its offset,
- * so that they do not all draw at once. */
+/* Streams are staggered: the first passage of a stream is shorter by its
+ * offset, so that they do not all draw at once. */
 static struct cursor find_cursor(const struct loader *l, uint64_t step, int w)
 {
     struct cursor cursor;
     uint64_t n = (uint64_t)l->n_windows;
     uint64_t offset = (uint64_t)w * l->carry / n;
-    uint64_t at = step + offset, run = at / l->carry;
-    draw(l, &cursor, run * n + (uint64_t)w);
-    cursor.index = run == 0 ? step : at % l->carry;
+    uint64_t at = step + offset, passage = at / l->carry;
+    draw(l, &cursor, passage * n + (uint64_t)w);
+    cursor.index = passage == 0 ? step : at % l->carry;
     return cursor;
 }
 
-/* n bytes from position on, beginning anew at the end. */
+/* n bytes from position on; the start follows the end. */
 static void read_around(const struct loader *l, int source, uint64_t position,
                         uint8_t *bytes, size_t n)
 {
@@ -146,7 +146,7 @@ static void read_around(const struct loader *l, int source, uint64_t position,
     }
 }
 
-/* Byte i of a run is the begin byte for i = 0, else byte i - 1 of the data. */
+/* Byte 0 of a passage is the begin byte, byte i is byte i - 1 of the data. */
 static void read_window(const struct loader *l, const struct cursor *cursor,
                         uint8_t *bytes)
 {

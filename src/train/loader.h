@@ -1,10 +1,10 @@
 /* loader.h -- deals out windows of a dataset to the streams of training.
  *
- * Each stream draws a source by weight and a place in it, reads a run of
- * windows that follow each other from there (the state going on from one to
- * the next), and draws again.  The streams draw at different steps.  A run
- * begins with the begin byte of the model, if it has one; at the end of the
- * source it goes on at its start.
+ * Each stream draws a data source by weight and a place in it, reads a passage
+ * from there, and draws again.  A passage is several windows that follow each
+ * other; the state goes on from one to the next.  The streams draw at
+ * different steps.  A passage starts with the begin byte of the model, if it
+ * has one; from the end of the source it goes on at the start.
  *
  * The windows of a step are a function of the seed and of the step alone, so
  * that a run can be resumed anywhere.
@@ -20,10 +20,10 @@
 struct loader {
     const struct dataset *dataset;
     double *shares;    /* [sources]: of the draws, summed up; ends at 1   */
-    uint64_t *n_bytes; /* [sources]: those to learn from, held out ones
-                        * left aside                                      */
+    uint64_t *n_bytes; /* [sources]: those to learn from, without those
+                        * that are held out                               */
     int n_windows, n_t;
-    uint64_t carry; /* windows of a run                                */
+    uint64_t carry; /* windows of a passage                            */
     int begin_byte; /* -1: none                                        */
     uint64_t seed;
     uint8_t *bytes; /* what windows points to                          */

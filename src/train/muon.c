@@ -113,7 +113,7 @@ static void multiply(const struct muon *mu, float *c, const float *a,
     mu->kernels->product(&job, begin, end);
 }
 
-/* One step, on every thread: its rows of all that has m rows. */
+/* One iteration, on every thread: its rows of all arrays that have m rows. */
 static void newton_schulz(void *context, int thread)
 {
     struct muon *mu = context;
@@ -153,7 +153,7 @@ static void apply(const struct muon *mu, float *w, int rows, int cols,
     }
 }
 
-/* g = g + momentum m, after m = momentum m + g; into the room of next. */
+/* m = momentum m + g, then g + momentum m into the room of next. */
 static const float *nesterov(struct muon *mu, float *momentum,
                              const float *gradient, size_t n, float scale)
 {
@@ -178,7 +178,7 @@ void muon_update(struct muon *muon, const struct parameter *parameter,
         const float *g = nesterov(muon, momentum + at, gradient + at, n,
                                   (float)update->gradient_scale);
         normalise(muon, g, rows, cols);
-        for (int i = 0; i < MUON_STEPS; i++) {
+        for (int i = 0; i < MUON_ITERATIONS; i++) {
             threads_run(muon->team, newton_schulz, muon);
             float *x = muon->x;
             muon->x = muon->next;

@@ -1,7 +1,8 @@
 /* muon.h -- momentum, orthogonalised: the optimiser of the large projections.
  *
  * m  = momentum m + g;  g' = g + momentum m              (Nesterov)
- * O  = nearest to an orthogonal matrix of g', by five Newton-Schulz steps
+ * O  = about the orthogonal matrix nearest to g', by five iterations of
+ *      Newton and Schulz
  * w -= rate (weight_decay w + 0.2 sqrt(larger side) O)
  *
  * (Jordan 2024; the scale by the larger side makes updates as large as those
@@ -19,8 +20,8 @@
 
 #define MUON_MOMENTUM 0.95f
 
-/* X <- a X + (b X X^T + c (X X^T)^2) X draws all singular values to near 1. */
-enum { MUON_STEPS = 5 };
+/* X <- a X + (b X X^T + c (X X^T)^2) X brings all singular values near 1. */
+enum { MUON_ITERATIONS = 5 };
 #define MUON_A 3.4445f
 #define MUON_B (-4.7750f)
 #define MUON_C 2.0315f

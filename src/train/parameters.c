@@ -9,7 +9,7 @@
 
 enum { OUTSIDE_LAYERS = 4 };
 
-/* A tensor of up to three dimensions; those that are 0 do not count. */
+/* A tensor of up to three dimensions; a 0 means that it has fewer. */
 static struct parameter *add(struct parameters *p, const char *prefix,
                              const char *name, int rows, int cols, int depth)
 {

@@ -2,9 +2,8 @@
  *
  * One list of tensors, in the order and with the names and shapes of the
  * published checkpoints, laid end to end in one array of n_floats.  Weights,
- * gradients and moments are such arrays, so that whoever handles all of them
- * (an optimiser, a checkpoint) walks the list, and who computes finds a
- * tensor by layer and place.
+ * gradients and moments are such arrays.  An optimiser or a checkpoint walks
+ * the list; code that computes finds a tensor by its layer and place.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -75,12 +74,12 @@ static inline const struct parameter *parameters_at(const struct parameters *p,
     return &p->list[1 + (size_t)layer * N_PLACES + (size_t)place];
 }
 
-/* Weights of a new model: the same for the same seed.  weights: [n_floats] */
+/* Weights of a new model, the same for the same seed.  weights: [n_floats] */
 void parameters_init(const struct parameters *parameters, float *weights,
                      uint64_t seed);
 
 /* Fills floats from the tensors of a file, whose names are those of the list
- * behind prefix; I8 with a scale a row is multiplied out.  The file was
+ * behind prefix; I8 is multiplied by the scales of its rows.  The file was
  * opened as a model, or is checked here: E_FORMAT names the tensor. */
 enum status parameters_load(const struct parameters *parameters, float *floats,
                             const struct safetensors *file, const char *prefix);

@@ -52,14 +52,14 @@ static void fill_uniform(float *x, size_t n, float bound, struct dice *dice)
         x[i] = (2.0f * uniform(dice) - 1.0f) * bound;
 }
 
-/* Steps softplus(bias) are spread evenly, in the logarithm, over 0.001 to
- * 0.1: bias = log(e^step - 1). */
+/* delta = softplus(bias) is spread evenly, in the logarithm, over 0.001 to 0.1:
+ * bias = log(e^delta - 1). */
 static void fill_dt_bias(float *x, size_t n, struct dice *dice)
 {
     const float low = -6.9077554f, range = 4.6051702f;
     for (size_t i = 0; i < n; i++) {
-        float step = exact_exp(low + range * uniform(dice));
-        x[i] = natural_log(exact_exp(step) - 1.0f);
+        float delta = exact_exp(low + range * uniform(dice));
+        x[i] = natural_log(exact_exp(delta) - 1.0f);
     }
 }
 
@@ -104,7 +104,7 @@ static void init_layer(const struct parameters *p, float *weights, int l,
             fill_a_log(x, c->d_inner, c->d_state);
             break;
         case P_OUT_PROJ:
-            /* the sum of all layers stays near 1 */
+            /* so that the sum over all layers stays near 1 */
             fill_normal(x, at->n,
                         1.0f / sqrtf(2.0f * d_inner * (float)c->n_layer), dice);
             break;

@@ -1,7 +1,7 @@
 /* schedule.h -- the learning rate over a run: up, level, down.
  *
- * It rises in a line over the first warmup steps, stays at its peak, and
- * falls in a line to zero over the last share of the run.
+ * It rises linearly over the first warmup steps, stays at its peak, and falls
+ * linearly to zero over the last share of the run.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,8 +16,8 @@ struct schedule {
     double decay_share; /* of the run, 0 to 1                             */
 };
 
-/* For a step, counted from 0, of which done of the run lies behind: 0 <=
- * done < 1, of its steps or of its time. */
+/* For a step, counted from 0.  done: the share of the run, of its steps or of
+ * its time, that is over before this step: 0 <= done < 1. */
 static inline double schedule_rate(const struct schedule *schedule,
                                    uint64_t step, double done)
 {

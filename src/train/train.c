@@ -1,8 +1,6 @@
 /* train.c -- a run: from data and options to a model.
  *
- * What is opened is opened in the order data, shape, trainer, loader, log,
- * and closed in the reverse one.  Nothing here knows where the trainer
- * computes.
+ * Nothing here knows where the trainer computes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -99,7 +97,7 @@ static struct model_config new_config(const struct train_options *o)
     };
 }
 
-/* The shape that the run trains, and its first weights. */
+/* The shape of the model, and its first weights. */
 static enum status make_model(struct run *run, const struct model *init)
 {
     const struct train_options *o = run->options;
@@ -151,7 +149,7 @@ static uint64_t step_bytes(const struct run *run)
     return run->options->n_windows * run->options->n_t;
 }
 
-/* Without any option every byte is seen once. */
+/* Without an option for it, every byte is read once. */
 static void set_length(struct run *run)
 {
     const struct train_options *o = run->options;
@@ -259,8 +257,9 @@ static enum status check_step(const struct run *run, const struct step *step,
                 run->autosave.saved_step);
 }
 
-/* ", 31 % of peak": the products of forward and backward pass, two and four
- * operations for each weight and byte, beside what the chip can do. */
+/* ", 31 % of peak": what the products of the forward pass (two operations for
+ * each weight and byte) and of the backward pass (four) are of what the chip
+ * can do. */
 static void describe_share(const struct run *run, double speed, char text[32])
 {
     double operations = 6 * (double)run->parameters.n_floats * speed;
@@ -327,7 +326,7 @@ static enum status make_step(struct run *run, struct train_log_row *row)
     return OK;
 }
 
-/* A step whose validation was interrupted is logged all the same. */
+/* A step whose validation was interrupted is still logged. */
 static enum status one_step(struct run *run)
 {
     struct train_log_row row;

@@ -13,7 +13,7 @@
 #include "base/status.h"
 #include "engine/engine.h"
 
-/* 100 steps, at most a tenth of the run. */
+/* That is 100 steps, but at most a tenth of the run. */
 #define WARMUP_DEFAULT UINT64_MAX
 
 /* What a run is asked to do. */
@@ -55,9 +55,9 @@ struct train_options {
     uint64_t n_gpus;
 };
 
-/* Trains, and writes the model; out gets a line a validated source: name,
- * bytes, bits, bits per byte.  On a signal the run is kept in its checkpoint
- * and E_INTERRUPTED returned. */
+/* Trains, writes the model, and to out a line for each validated source: name,
+ * bytes, bits, bits per byte.  When a signal comes, the run is saved in its
+ * checkpoint: E_INTERRUPTED. */
 enum status train(const struct train_options *options, struct sink *out);
 
 #endif

@@ -27,7 +27,7 @@ static enum status write_header(struct train_log *log,
     return fflush(log->file) == 0 ? OK : log_error(log);
 }
 
-/* Cuts the log behind the last line of a step up to first_step. */
+/* Cuts the log after the last line of a step up to first_step. */
 static enum status cut_lines(struct train_log *log, uint64_t first_step)
 {
     char *line = NULL;

@@ -1,8 +1,8 @@
 /* train_log.h -- the course of a run, as tab-separated values.
  *
- * A header, then a line a step: step, bytes, bits_per_byte, gradient_norm,
- * learning_rate, seconds, and for each validated source a column that is
- * filled where it was validated.
+ * A header, then a line for each step: step, bytes, bits_per_byte,
+ * gradient_norm, learning_rate, seconds, and a column for each validated source
+ * that is filled in the steps that validated.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -27,8 +27,8 @@ struct train_log_row {
     const double *valid; /* [n_valid], or NULL                           */
 };
 
-/* path NULL: no log.  first_step: lines beyond it, of a run that went on from
- * there, are dropped; 0 begins anew.  Names of columns come from valid. */
+/* path NULL: no log.  first_step 0 starts a new log; else lines of later steps
+ * are dropped, for the run goes on from there.  Columns are named by valid. */
 enum status train_log_open(struct train_log *log, const char *path,
                            uint64_t first_step, const struct dataset *valid);
 enum status train_log_write(struct train_log *log,

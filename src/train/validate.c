@@ -10,19 +10,19 @@
 #include "engine/engine.h"
 #include "train/export.h"
 
-enum { PIECE_BYTES = 1 << 15 };
+enum { READ_BYTES = 1 << 15 };
 
-static enum status read_pieces(struct tally *tally, struct engine *engine,
-                               struct state *state,
-                               const struct data_source *source, uint64_t begin,
-                               uint64_t end)
+static enum status feed_bytes(struct tally *tally, struct engine *engine,
+                              struct state *state,
+                              const struct data_source *source, uint64_t begin,
+                              uint64_t end)
 {
-    static uint8_t bytes[PIECE_BYTES];
-    static float bits[PIECE_BYTES];
+    static uint8_t bytes[READ_BYTES];
+    static float bits[READ_BYTES];
     *tally = (struct tally){0};
     while (begin < end) {
         size_t n =
-            end - begin < PIECE_BYTES ? (size_t)(end - begin) : PIECE_BYTES;
+            end - begin < READ_BYTES ? (size_t)(end - begin) : READ_BYTES;
         struct segment segment = {
             .state = state, .bytes = bytes, .n = n, .bits = bits};
         TRY(signals_check());
@@ -43,7 +43,7 @@ static enum status read_source(struct tally *tally, struct engine *engine,
     if (end - begin > v->most)
         end = begin + v->most;
     TRY(engine_state_new(engine, &state));
-    enum status status = read_pieces(tally, engine, state, source, begin, end);
+    enum status status = feed_bytes(tally, engine, state, source, begin, end);
     engine_state_free(engine, state);
     return status;
 }

@@ -21,8 +21,8 @@ struct validation {
 };
 
 /* Makes the int8 model of weights, and lets the engine read each source as a
- * stream of its own: tallies[i] is what mambyte --perplexity says of these
- * bytes.  A signal ends it with E_INTERRUPTED. */
+ * stream of its own: tallies[i] is what mambyte --perplexity finds for these
+ * bytes.  E_INTERRUPTED when a signal came. */
 enum status validate(struct tally *tallies, const struct validation *validation,
                      const struct parameters *parameters, const float *weights);
 
