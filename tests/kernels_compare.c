@@ -421,6 +421,287 @@ bool compare_scan_special(const struct cpu_kernels *level, uint64_t seed)
     return compare_recurrence(level, &s);
 }
 
+/* ---- Mamba-2 ------------------------------------------------------------- */
+
+/* A part of a chunk: all that both levels read alike. */
+struct mamba2_case {
+    struct model_config config;
+    struct layer layer;
+    int n_t, place;
+    size_t ld;
+    float *past, *s, *w, *e; /* the state that both start from */
+    int8_t *x, *b;           /* its image */
+    float *zx;
+};
+
+/* What a level makes of it, laid end to end to be compared as a whole. */
+struct mamba2_result {
+    struct mamba2_state state;
+    struct mamba2_rows rows;
+    struct quantised out;
+    int8_t *x, *b;
+};
+
+static void draw_mamba2_config(struct source *s, struct model_config *c)
+{
+    static const int d_states[] = {16, 32, 48, 64, 64, 80, 128, 256};
+    *c = (struct model_config){
+        .mixer = MIXER_MAMBA2,
+        .d_conv = 4,
+        .d_state = d_states[draw(s, 8)],
+        .headdim = draw(s, 2) ? 64 : 8 * draw_size(s, 1, 16),
+        .n_groups = draw(s, 2) ? 1 : draw_size(s, 1, MAMBA2_GROUPS_MAX),
+        .delta_min = draw(s, 2) ? 0.0f : 0.01f,
+        .delta_max = draw(s, 2) ? INFINITY : 2.0f,
+        .norm_epsilon = 1e-5f,
+    };
+    c->n_heads = c->n_groups * draw_size(s, 1, 3);
+    c->d_inner = c->n_heads * c->headdim;
+}
+
+static int8_t *draw_bytes(struct source *s, size_t n_rows, size_t row,
+                          size_t n_used)
+{
+    int8_t *q = checked_alloc(n_rows * row);
+    memset(q, 0, n_rows * row);
+    for (size_t i = 0; i < n_used * row; i++)
+        q[i] = (int8_t)(draw(s, 255) - 127);
+    return q;
+}
+
+/* Weights of places before the next byte's, each 0 or not below the bound. */
+static float *draw_weights_of(struct source *s, int n_heads, int place)
+{
+    size_t n = (size_t)n_heads * CHUNK;
+    float *w = checked_alloc(n * sizeof *w);
+    memset(w, 0, n * sizeof *w);
+    for (size_t i = 0; i < n; i++) {
+        if (i % CHUNK < (size_t)place && draw(s, 8) > 0)
+            w[i] = ldexpf(1.0f + (float)draw(s, 1000) / 1000.0f,
+                          draw_size(s, -80, 5));
+    }
+    return w;
+}
+
+static struct mamba2_case draw_mamba2(struct source *s)
+{
+    struct mamba2_case k;
+    struct model_config *c = &k.config;
+    draw_mamba2_config(s, c);
+    k.place = draw(s, 4) == 0 ? 0 : draw_size(s, 0, CHUNK - 1);
+    k.n_t = draw(s, 2) ? CHUNK - k.place : draw_size(s, 1, CHUNK - k.place);
+    k.ld = (size_t)in_proj_rows(c) + draw(s, 9);
+    size_t heads = (size_t)c->n_heads, channels = (size_t)c->d_inner;
+    k.layer = (struct layer){
+        .dt_bias = draw_floats(s, heads),
+        .a_log2e = draw_floats(s, heads),
+        .d = draw_floats(s, channels),
+        .gate_norm = draw_floats(s, channels),
+    };
+    for (size_t i = 0; i < heads; i++)
+        ((float *)(uintptr_t)k.layer.a_log2e)[i] =
+            -fabsf(k.layer.a_log2e[i]) - 0x1p-12f;
+    k.s = draw_floats(s, channels * (size_t)c->d_state);
+    k.w = draw_weights_of(s, c->n_heads, k.place);
+    k.e = checked_alloc(heads * sizeof *k.e);
+    for (size_t i = 0; i < heads; i++)
+        k.e[i] = k.place > 0 ? ldexpf(1.0f, -(int)draw(s, 45)) : 0.0f;
+    k.x = draw_bytes(s, CHUNK, channels, (size_t)k.place);
+    k.b = draw_bytes(s, CHUNK, (size_t)(c->n_groups * c->d_state),
+                     (size_t)k.place);
+    k.zx = draw_floats(s, (size_t)k.n_t * k.ld);
+    return k;
+}
+
+static void mamba2_case_end(struct mamba2_case *k)
+{
+    free((void *)(uintptr_t)k->layer.dt_bias);
+    free((void *)(uintptr_t)k->layer.a_log2e);
+    free((void *)(uintptr_t)k->layer.d);
+    free((void *)(uintptr_t)k->layer.gate_norm);
+    free(k->s);
+    free(k->w);
+    free(k->e);
+    free(k->x);
+    free(k->b);
+    free(k->zx);
+}
+
+static void *copy_of(const void *from, size_t size)
+{
+    void *to = checked_alloc(size);
+    memcpy(to, from, size);
+    return to;
+}
+
+static void *zeros(size_t size)
+{
+    void *p = checked_alloc(size);
+    memset(p, 0, size);
+    return p;
+}
+
+static struct mamba2_result run_mamba2(const struct mamba2_kernels *kernels,
+                                       const struct mamba2_case *k)
+{
+    const struct model_config *c = &k->config;
+    size_t rows = (size_t)k->n_t, heads = (size_t)c->n_heads;
+    size_t channels = (size_t)c->d_inner, groups = (size_t)c->n_groups;
+    size_t states = (size_t)c->d_state;
+    int ld = (c->d_inner + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
+    struct mamba2_result r = {
+        .state =
+            {
+                .s = copy_of(k->s, channels * states * sizeof(float)),
+                .w = copy_of(k->w, heads * CHUNK * sizeof(float)),
+                .e = copy_of(k->e, heads * sizeof(float)),
+                .s_scale = zeros(channels * sizeof(float)),
+                .x = zeros(mamba2_x_size(c)),
+                .b = zeros(mamba2_b_size(c)),
+                .s_q = zeros(mamba2_s_size(c)),
+            },
+        .rows =
+            {
+                .zx = copy_of(k->zx, rows * k->ld * sizeof(float)),
+                .ld = k->ld,
+                .x = zeros(rows * channels),
+                .x_scale = zeros(rows * heads * sizeof(float)),
+                .c = zeros(rows * groups * states),
+                .c_scale = zeros(rows * groups * sizeof(float)),
+                .c_sum = zeros(rows * groups * sizeof(int32_t)),
+                .b_scale = zeros(rows * groups * sizeof(float)),
+                .scores = zeros(rows * groups * CHUNK * sizeof(int32_t)),
+                .delta = zeros(rows * heads * sizeof(float)),
+                .alpha = zeros(rows * heads * sizeof(float)),
+                .squares = zeros(rows * heads * sizeof(float)),
+                .largest = zeros(rows * heads * sizeof(float)),
+            },
+        .out = {zeros(rows * (size_t)ld), ld, zeros(rows * sizeof(float)),
+                zeros(rows * sizeof(int32_t))},
+        .x = checked_alloc(CHUNK * channels),
+        .b = checked_alloc(CHUNK * groups * states),
+    };
+    struct mamba2_job job = {c, &k->layer, &r.state, &r.rows,
+                             0, k->n_t,    k->place};
+    kernels->load(&r.state, k->x, k->b, c);
+    kernels->heads_in(&job, 0, c->n_heads);
+    for (int g = 0; g < c->n_groups; g++)
+        kernels->group_in(&job, g);
+    kernels->heads(&job, 0, c->n_heads / 2);
+    kernels->heads(&job, c->n_heads / 2, c->n_heads);
+    kernels->norm_quantise(&r.out, &r.rows, &k->layer, c, 0, k->n_t);
+    kernels->save(r.x, r.b, &r.state, c, (k->place + k->n_t) % CHUNK);
+    return r;
+}
+
+/* Frees both; any NaN counts as another. */
+static bool same_floats(float *a, float *b, size_t n)
+{
+    struct twin twin = {a, b, n * sizeof *a};
+    return twin_end_any_nan(&twin);
+}
+
+static bool same_bytes(void *a, void *b, size_t size)
+{
+    struct twin twin = {a, b, size};
+    return twin_end(&twin);
+}
+
+static bool same_states(struct mamba2_state *a, struct mamba2_state *b,
+                        const struct model_config *c)
+{
+    size_t heads = (size_t)c->n_heads, channels = (size_t)c->d_inner;
+    bool is_same = same_floats(a->s, b->s, channels * (size_t)c->d_state);
+    is_same &= same_floats(a->w, b->w, heads * CHUNK);
+    is_same &= same_floats(a->e, b->e, heads);
+    is_same &= same_floats(a->s_scale, b->s_scale, channels);
+    free(a->x);
+    free(a->b);
+    free(a->s_q);
+    free(b->x);
+    free(b->b);
+    free(b->s_q);
+    return is_same;
+}
+
+static bool same_rows(struct mamba2_rows *a, struct mamba2_rows *b,
+                      const struct mamba2_case *k)
+{
+    const struct model_config *c = &k->config;
+    size_t n_t = (size_t)k->n_t, heads = n_t * (size_t)c->n_heads;
+    size_t groups = n_t * (size_t)c->n_groups;
+    bool is_same = same_floats(a->zx, b->zx, n_t * k->ld);
+    is_same &= same_bytes(a->x, b->x, n_t * (size_t)c->d_inner);
+    is_same &= same_bytes(a->c, b->c, groups * (size_t)c->d_state);
+    is_same &= same_floats(a->x_scale, b->x_scale, heads);
+    is_same &= same_floats(a->c_scale, b->c_scale, groups);
+    is_same &= same_floats(a->b_scale, b->b_scale, groups);
+    is_same &= same_floats(a->delta, b->delta, heads);
+    is_same &= same_floats(a->alpha, b->alpha, heads);
+    is_same &= same_floats(a->squares, b->squares, heads);
+    is_same &= same_floats(a->largest, b->largest, heads);
+    free(a->scores);
+    free(a->c_sum);
+    free(b->scores);
+    free(b->c_sum);
+    return is_same;
+}
+
+static bool compare_mixer(const struct cpu_kernels *level, struct source *s)
+{
+    struct mamba2_case k = draw_mamba2(s);
+    const struct model_config *c = &k.config;
+    struct mamba2_result a = run_mamba2(cpu_scalar.mamba2, &k);
+    struct mamba2_result b = run_mamba2(level->mamba2, &k);
+    size_t n_t = (size_t)k.n_t;
+    bool is_same = same_states(&a.state, &b.state, c);
+    is_same &= same_rows(&a.rows, &b.rows, &k);
+    is_same &= same_bytes(a.out.q, b.out.q, n_t * (size_t)a.out.ld);
+    is_same &= same_floats(a.out.scale, b.out.scale, n_t);
+    is_same &= same_bytes(a.out.sum, b.out.sum, n_t * sizeof(int32_t));
+    is_same &= same_bytes(a.x, b.x, CHUNK * (size_t)c->d_inner);
+    is_same &= same_bytes(a.b, b.b, CHUNK * (size_t)(c->n_groups * c->d_state));
+    mamba2_case_end(&k);
+    return is_same;
+}
+
+bool compare_mamba2(const struct cpu_kernels *level, uint64_t seed)
+{
+    struct source s = {.seed = seed};
+    return compare_mixer(level, &s);
+}
+
+bool compare_mamba2_special(const struct cpu_kernels *level, uint64_t seed)
+{
+    struct source s = {.seed = seed, .is_special = true};
+    return compare_mixer(level, &s);
+}
+
+/* As a model of floats: rows and states after some bytes. */
+bool compare_mamba2_floats(const struct cpu_kernels *level, uint64_t seed)
+{
+    struct source s = {.seed = seed};
+    struct mamba2_case k = draw_mamba2(&s);
+    k.config.has_norm_before_gate = draw(&s, 2);
+    const struct model_config *c = &k.config;
+    struct twin states =
+        twin_of(k.s, (size_t)c->d_inner * (size_t)c->d_state * sizeof(float));
+    struct twin zx = twin_of(k.zx, (size_t)k.n_t * k.ld * sizeof(float));
+    for (int i = 0; i < 2; i++) {
+        const struct mamba2_kernels *kernels =
+            i == 0 ? cpu_scalar.mamba2 : level->mamba2;
+        struct mamba2_state state = {.s = i == 0 ? states.a : states.b};
+        struct mamba2_rows rows = {.zx = i == 0 ? zx.a : zx.b, .ld = k.ld};
+        struct mamba2_job job = {c, &k.layer, &state, &rows, 0, k.n_t, k.place};
+        kernels->float_heads(&job, 0, c->n_heads);
+        kernels->float_norm(&rows, &k.layer, c, 0, k.n_t);
+    }
+    k.s = k.zx = NULL;
+    mamba2_case_end(&k);
+    bool is_same = twin_end_any_nan(&states);
+    return twin_end_any_nan(&zx) && is_same;
+}
+
 const struct kernels_test kernels_tests[] = {
     {"quantise", compare_quantise},
     {"norm_quantise", compare_norm_quantise},
@@ -431,5 +712,8 @@ const struct kernels_test kernels_tests[] = {
     {"scan", compare_scan},
     {"conv_silu, special values", compare_conv_silu_special},
     {"scan, special values", compare_scan_special},
+    {"mamba2", compare_mamba2},
+    {"mamba2, special values", compare_mamba2_special},
+    {"mamba2, floats", compare_mamba2_floats},
     {NULL, NULL},
 };

@@ -22,10 +22,13 @@ kernels_case compare_norm;
 kernels_case compare_float_matmul;
 kernels_case compare_conv_silu;
 kernels_case compare_scan;
+kernels_case compare_mamba2;
+kernels_case compare_mamba2_floats;
 
 /* Infinities and NaN among the values; two NaN count as equal. */
 kernels_case compare_conv_silu_special;
 kernels_case compare_scan_special;
+kernels_case compare_mamba2_special;
 
 struct kernels_test {
     const char *name;

@@ -59,6 +59,36 @@ static inline vint v_load_halves(const uint8_t *p)
     return vreinterpretq_s32_u32(vmovl_u16(vreinterpret_u16_u8(vld1_u8(p))));
 }
 
+static inline vint v_load_bytes(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return vmovl_s16(vget_low_s16(vmovl_s8(bytes)));
+}
+
+static inline vfloat v_keep(vfloat x, vfloat a, vfloat b)
+{
+    return vreinterpretq_f32_u32(
+        vandq_u32(vcgeq_f32(a, b), vreinterpretq_u32_f32(x)));
+}
+
+static inline uint32_t v_max_of(vint x)
+{
+    return (uint32_t)vmaxvq_s32(x);
+}
+
+static inline int32_t v_sum_of(vint x)
+{
+    return vaddvq_s32(x);
+}
+
+static inline float v_tree_of(vfloat x)
+{
+    float32x2_t two = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
 #include "kernels/cpu_vector.h"
 
 /* Sixteen columns, four groups from g on, of n_t rows of activations, a
@@ -129,5 +159,7 @@ static void product(vint sums[V_TILE][2][PANEL_VECTORS],
         }
     }
 }
+
+#include "kernels/cpu_vector_mamba2.h"
 
 const struct cpu_kernels cpu_neon = {.name = "neon", V_KERNELS};

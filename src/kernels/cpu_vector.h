@@ -10,6 +10,10 @@
  *     v_max, v_min             a > b ? a : b; a < b ? a : b; b for a NaN
  *     v_int_max
  *     v_store_bytes            the low byte of each lane
+ *     v_load_bytes             V_LANES int8 as int32
+ *     v_keep                   x where a >= b, else 0
+ *     v_max_of, v_sum_of       the largest lane of no negative ones, the sum
+ *     v_tree_of                lane i plus lane i + s, for s = V_LANES / 2 to 1
  *     v_load_halves            V_LANES uint16, little-endian, as int32
  *     V_WEIGHT_FLIP            what a packed weight is xor-ed with
  *     V_TILE                   rows of activations of a product at a time
@@ -17,7 +21,8 @@
  *                              rows of weights and of activations of a
  *                              product of floats at a time
  *
- * and before they define product_row and product, as declared below.
+ * and before they define product_row and product, as declared below, and
+ * include cpu_vector_mamba2.h.
  *
  * Vectors lie along channels, rows or elements, never along a sum whose order
  * matters; hence each lane does what cpu_scalar.c does.  What remains beyond
@@ -86,23 +91,6 @@ static inline vint v_magnitude(vfloat x)
     return (vint)x & ~(vint)v_set1(-0.0f);
 }
 
-/* The largest of lanes that hold no negative number. */
-static uint32_t lanes_max(vint lanes)
-{
-    int32_t largest = 0;
-    for (int i = 0; i < V_LANES; i++)
-        largest = lanes[i] > largest ? lanes[i] : largest;
-    return (uint32_t)largest;
-}
-
-static int32_t lanes_sum(vint lanes)
-{
-    int32_t sum = 0;
-    for (int i = 0; i < V_LANES; i++)
-        sum += lanes[i];
-    return sum;
-}
-
 /* The bits of the largest magnitude of x: [n]. */
 static uint32_t amax_of(const float *x, int n)
 {
@@ -110,7 +98,7 @@ static uint32_t amax_of(const float *x, int n)
     int i = 0;
     for (; i + V_LANES <= n; i += V_LANES)
         largest = v_int_max(largest, v_magnitude(v_load(x + i)));
-    uint32_t amax = lanes_max(largest);
+    uint32_t amax = v_max_of(largest);
     for (; i < n; i++) {
         uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
         amax = magnitude > amax ? magnitude : amax;
@@ -130,7 +118,7 @@ static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
         v_store_bytes(q + i, rounded);
         sums += rounded - (vint)v_set1(EXACT_ROUND);
     }
-    int32_t sum = lanes_sum(sums);
+    int32_t sum = v_sum_of(sums);
     for (; i < n; i++) {
         q[i] = exact_quantise(x[i], inverse);
         sum += q[i];
@@ -160,13 +148,29 @@ static void quantise(const struct quantised *out, const float *x, size_t ld,
 
 enum { LANE_VECTORS = EXACT_LANES / V_LANES };
 
-static float lanes_total(float lane[EXACT_LANES])
+/* lane[i] += lane[i + s] for s = 32, 16, .. 1; the sum is lane[0]. */
+static inline float lanes_total(vfloat lane[LANE_VECTORS])
 {
-    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
+#pragma GCC unroll 4
+    for (int s = LANE_VECTORS / 2; s > 0; s /= 2) {
+#pragma GCC unroll 8
         for (int i = 0; i < s; i++)
             lane[i] += lane[i + s];
     }
-    return lane[0];
+    return v_tree_of(lane[0]);
+}
+
+/* Adds term i of some that are fewer than EXACT_LANES to lane i. */
+static inline void add_some(vfloat lane[LANE_VECTORS], const float *x,
+                            float centre, int n, bool is_squared)
+{
+    float some[EXACT_LANES];
+    memcpy(some, lane, sizeof some);
+    for (int i = 0; i < n; i++) {
+        float c = x[i] - centre;
+        some[i] = is_squared ? fmaf(c, c, some[i]) : some[i] + x[i];
+    }
+    memcpy(lane, some, sizeof some);
 }
 
 static float sum_of(const float *x, int n)
@@ -178,11 +182,9 @@ static float sum_of(const float *x, int n)
         for (int j = 0; j < LANE_VECTORS; j++)
             sums[j] += v_load(x + i + j * V_LANES);
     }
-    float lane[EXACT_LANES];
-    memcpy(lane, sums, sizeof lane);
-    for (; i < n; i++)
-        lane[i % EXACT_LANES] += x[i];
-    return lanes_total(lane);
+    if (i < n)
+        add_some(sums, x + i, 0.0f, n - i, false);
+    return lanes_total(sums);
 }
 
 static float sum_of_squares(const float *x, float centre, int n)
@@ -196,13 +198,9 @@ static float sum_of_squares(const float *x, float centre, int n)
             sums[j] = v_fma(c, c, sums[j]);
         }
     }
-    float lane[EXACT_LANES];
-    memcpy(lane, sums, sizeof lane);
-    for (; i < n; i++) {
-        float c = x[i] - centre;
-        lane[i % EXACT_LANES] = fmaf(c, c, lane[i % EXACT_LANES]);
-    }
-    return lanes_total(lane);
+    if (i < n)
+        add_some(sums, x + i, centre, n - i, true);
+    return lanes_total(sums);
 }
 
 /* x <- (h - mean) * r * weight + bias, without the last for an RMSNorm. */
@@ -814,4 +812,4 @@ static void scan(const struct scan_job *job, int c0, int c1)
     .panels_size = panels_size, .pack = pack, .quantise = quantise,            \
     .norm_quantise = norm_quantise, .matmul = matmul, .norm = norm,            \
     .float_matmul = float_matmul, .conv_silu = conv_silu, .scan = scan,        \
-    .mamba2 = &cpu_scalar_mamba2
+    .mamba2 = &vector_mamba2
