@@ -12,6 +12,8 @@ cuda_sources = \
   cuda/common/gemm_int8.cu \
   cuda/common/upload.cu \
   cuda/decode/decode.cu \
+  cuda/decode/decode_kernel.cu \
+  cuda/decode/decode_pack.cu \
   cuda/decode/decode_plan.cu \
   cuda/engine/cuda_engine.cu \
   cuda/engine/cuda_model.cu \
@@ -65,8 +67,12 @@ cuda_headers = \
   cuda/common/upload.cuh \
   cuda/decode/decode.cuh \
   cuda/decode/decode_block.cuh \
-  cuda/decode/decode_layer.cuh \
+  cuda/decode/decode_kernel.cuh \
+  cuda/decode/decode_mixer.cuh \
   cuda/decode/decode_plan.cuh \
+  cuda/decode/decode_product.cuh \
+  cuda/decode/decode_state.cuh \
+  cuda/decode/decode_vector.cuh \
   cuda/decode/sample.cuh \
   cuda/decode/weight_stream.cuh \
   cuda/engine/cuda_model.cuh \

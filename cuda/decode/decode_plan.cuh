@@ -26,17 +26,17 @@ enum {
     N_WARPS = 8, /* that compute; one more fetches */
     N_THREADS = N_WARPS * WARP,
     BLOCK_THREADS = N_THREADS + WARP,
-    COPY_ALIGN = 16,          /* of every piece, bytes */
-    STAGE_BYTES = 8192,       /* what is fetched at a time */
-    SEGMENT_BYTES = WARP * 16 /* of a row, which a warp does at once */
+    COPY_ALIGN = 16,        /* of every piece, bytes */
+    STAGE_BYTES = 8192,     /* what is fetched at a time */
+    STRIP_BYTES = WARP * 16 /* of a row, which a warp does at once */
 };
 
 /* Floats, then int8 rows [rows][stride]. */
-struct piece {
+struct matrix_share {
     int rows, stride;
-    int float_bytes; /* the floats', multiple of COPY_ALIGN */
-    int bytes;       /* in all */
-    int batch;       /* rows waited for, and freed, at once */
+    int float_bytes;  /* the floats', multiple of COPY_ALIGN */
+    int bytes;        /* in all */
+    int rows_at_once; /* waited for, and freed */
 };
 
 /* A block's shared memory: where each array begins, bytes. */
@@ -68,8 +68,8 @@ struct decode_plan {
     int cluster, cluster_bits; /* blocks in one; 0: no clusters */
     int n_parts;               /* among which x_proj is split */
     int n_channels, n_rows, n_x_rows, n_logits; /* of a block, at most */
-    struct piece in, x, out, head;
-    struct piece scan;
+    struct matrix_share in, x, out, head;
+    struct matrix_share scan;
     int scan_threads;                /* of a block, in whole warps */
     int state_layers;                /* in shared memory: all, or one */
     int state_floats;                /* of a layer there */
@@ -111,12 +111,13 @@ struct decode_limits {
 bool decode_plan_make(struct decode_plan *plan, const struct cuda_model *model,
                       const struct decode_limits *limits);
 
-/* Bytes of device memory that the plan's arrays take. */
-size_t decode_plan_bytes(const struct decode_plan *plan);
+/* Gives the plan's arrays places in device memory; returns the bytes that they
+ * take.  With NULL it only counts. */
+size_t decode_plan_place(struct decode_plan *plan, uint8_t *memory);
 
-/* Lays the arrays out in memory [decode_plan_bytes()] and fills them. */
-enum status decode_plan_pack(struct decode_plan *plan,
-                             const struct cuda_model *model, void *memory,
+/* Fills the arrays, which have places. */
+enum status decode_plan_pack(const struct decode_plan *plan,
+                             const struct cuda_model *model,
                              cudaStream_t stream);
 
 #endif

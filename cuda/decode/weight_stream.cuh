@@ -46,27 +46,27 @@ struct weights {
 };
 
 /* Where a piece lies in device memory. */
-struct weight_source {
+struct packed_weights {
     const struct decode_plan *plan;
     int block, part;
 };
 
 static __device__ __forceinline__ const uint8_t *
-source_norms(const struct weight_source *s, int layer)
+packed_norms(const struct packed_weights *s, int layer)
 {
     return s->plan->norms + (size_t)layer * s->plan->norm_bytes;
 }
 
 /* in of this layer, or the head after the last. */
 static __device__ __forceinline__ const uint8_t *
-source_in(const struct weight_source *s, int layer)
+packed_in(const struct packed_weights *s, int layer)
 {
     return s->plan->own + s->block * s->plan->block_bytes +
            layer * s->plan->layer_bytes;
 }
 
 static __device__ __forceinline__ const uint8_t *
-source_x(const struct weight_source *s, int layer)
+packed_x(const struct packed_weights *s, int layer)
 {
     return s->plan->parts +
            ((size_t)s->part * s->plan->config.n_layer + layer) *
@@ -74,15 +74,15 @@ source_x(const struct weight_source *s, int layer)
 }
 
 static __device__ __forceinline__ const uint8_t *
-source_scan(const struct weight_source *s, int layer)
+packed_scan(const struct packed_weights *s, int layer)
 {
-    return source_in(s, layer) + s->plan->in.bytes;
+    return packed_in(s, layer) + s->plan->in.bytes;
 }
 
 static __device__ __forceinline__ const uint8_t *
-source_out(const struct weight_source *s, int layer)
+packed_out(const struct packed_weights *s, int layer)
 {
-    return source_scan(s, layer) + s->plan->scan.bytes;
+    return packed_scan(s, layer) + s->plan->scan.bytes;
 }
 
 /* ---- the computing warps ------------------------------------------------ */
@@ -185,51 +185,51 @@ static __device__ __forceinline__ void weights_free(const struct weights *w)
 
 /* Where the fetching thread is: what is left of the piece it copies. */
 struct fetch {
-    struct weight_source source;
+    struct packed_weights packed;
     const uint8_t *from;
     uint32_t left;
-    int layer, piece;
+    int layer, share;
     size_t n_bytes; /* of text: what is left to fetch for */
 };
 
 /* The next part of the stream, in the order of decode_plan.cuh; what is
  * contiguous in memory counts as one.  False at the end. */
-static __device__ bool fetch_next_piece(struct fetch *f)
+static __device__ bool fetch_next_share(struct fetch *f)
 {
-    const struct decode_plan *p = f->source.plan;
+    const struct decode_plan *p = f->packed.plan;
     const bool is_head = f->layer == p->config.n_layer;
-    const struct piece *in = is_head ? &p->head : &p->in;
-    switch (f->piece++) {
+    const struct matrix_share *in = is_head ? &p->head : &p->in;
+    switch (f->share++) {
     case 0:
-        f->from = source_in(&f->source, f->layer);
+        f->from = packed_in(&f->packed, f->layer);
         f->left = in->float_bytes;
         return f->n_bytes > 0;
     case 1:
-        f->from = source_norms(&f->source, f->layer);
+        f->from = packed_norms(&f->packed, f->layer);
         f->left = p->norm_bytes;
         return true;
     case 2:
-        f->from = source_in(&f->source, f->layer) + in->float_bytes;
+        f->from = packed_in(&f->packed, f->layer) + in->float_bytes;
         f->left = in->bytes - in->float_bytes;
         if (is_head) {
             f->layer = 0;
-            f->piece = 0;
+            f->share = 0;
             f->n_bytes--;
         }
         return true;
     case 3:
-        f->from = source_scan(&f->source, f->layer);
+        f->from = packed_scan(&f->packed, f->layer);
         f->left = p->scan.bytes;
         return true;
     case 4:
-        f->from = source_x(&f->source, f->layer);
+        f->from = packed_x(&f->packed, f->layer);
         f->left = p->x.bytes;
         return true;
     default:
-        f->from = source_out(&f->source, f->layer);
+        f->from = packed_out(&f->packed, f->layer);
         f->left = p->out.bytes;
         f->layer++;
-        f->piece = 0;
+        f->share = 0;
         return true;
     }
 }
@@ -241,7 +241,7 @@ static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
     uint32_t filled = 0;
     bool goes_on = true;
     while (filled < STAGE_BYTES) {
-        if (f->left == 0 && !(goes_on = fetch_next_piece(f)))
+        if (f->left == 0 && !(goes_on = fetch_next_share(f)))
             break;
         const uint32_t n = min(f->left, STAGE_BYTES - filled);
         bulk_copy(stage + filled, f->from, n, mbarrier);
@@ -257,9 +257,9 @@ static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
 
 /* What the fetching thread does for n_bytes of text. */
 static __device__ void fetch_all(const struct weights *w,
-                                 struct weight_source source, size_t n_bytes)
+                                 struct packed_weights packed, size_t n_bytes)
 {
-    struct fetch f = {source, NULL, 0, 0, 0, n_bytes};
+    struct fetch f = {packed, NULL, 0, 0, 0, n_bytes};
     const uint32_t ring_units = w->n_stages * STAGE_UNITS;
     bool goes_on = true;
     uint32_t slot = 0;

@@ -1,0 +1,31 @@
+/* decode_kernel.cuh -- the kernel of decode, and what a launch of it does.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_DECODE_KERNEL_CUH
+#define MAMBYTE_DECODE_KERNEL_CUH
+
+#include "cuda/decode/decode_plan.cuh"
+
+enum { LAUNCH_BYTES = 256 }; /* of text, at most */
+
+/* What a launch is to do.  What it writes is the host's memory, mapped. */
+struct decode_job {
+    float *image;
+    struct sampler sampler;
+    uint64_t index; /* of the first byte that is drawn */
+    uint32_t epoch; /* the last one that was used */
+    int n;
+    uint8_t *bytes; /* [n], drawn; NULL: bytes are given */
+    uint8_t given[LAUNCH_BYTES];
+    float *bits;   /* [n] or NULL */
+    float *logits; /* [n][256] or NULL */
+};
+
+typedef void decode_function(struct decode_plan, struct decode_job);
+
+/* A kernel compiled for the shape of the model that ships, or of a published
+ * one; else the one for all. */
+decode_function *decode_choose_kernel(const struct model_config *c);
+
+#endif
