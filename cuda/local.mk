@@ -53,7 +53,6 @@ cuda_headers = \
   cuda/batch/batch_quantise.cuh \
   cuda/batch/batch_scan.cuh \
   cuda/batch/batch_weights.cuh \
-  cuda/common/carver.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \
   cuda/common/exact_vector.cuh \

@@ -8,7 +8,8 @@
 #ifndef MAMBYTE_UPLOAD_CUH
 #define MAMBYTE_UPLOAD_CUH
 
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
+#include "cuda/common/device.cuh"
 
 struct upload {
     struct carver carver;

@@ -6,7 +6,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
 #include "cuda/common/launch.cuh"
 #include "cuda/float/float_kernels.cuh"
 #include "cuda/float/float_model.cuh"

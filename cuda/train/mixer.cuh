@@ -12,7 +12,7 @@
 #ifndef MAMBYTE_MIXER_CUH
 #define MAMBYTE_MIXER_CUH
 
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
 #include "cuda/train/replica.cuh"
 
 struct mixer_ops {

@@ -6,7 +6,7 @@
 #ifndef MAMBYTE_TRAIN_ADAMW_CUH
 #define MAMBYTE_TRAIN_ADAMW_CUH
 
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
 extern "C" {
 #include "train/trainer.h"
 }

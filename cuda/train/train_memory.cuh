@@ -5,7 +5,7 @@
 #ifndef MAMBYTE_TRAIN_MEMORY_CUH
 #define MAMBYTE_TRAIN_MEMORY_CUH
 
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
 #include "cuda/train/replica.cuh"
 
 /* Takes the arena.  Where the activations of all layers do not fit, layers

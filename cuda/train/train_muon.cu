@@ -107,20 +107,18 @@ static struct muon_room room_for(const struct replica *r,
                                  const struct muon_group *group, int n)
 {
     size_t m = group->rows < group->cols ? group->rows : group->cols;
-    size_t area = (size_t)group->rows * group->cols;
-    size_t x = arena_align(n * area * number_size(r));
-    size_t gram = arena_align(n * m * m * number_size(r));
-    char *at = r->muon_room;
+    size_t area = (size_t)group->rows * group->cols, size = number_size(r);
+    struct carver carver = {r->muon_room, 0};
     struct muon_room room = {};
     room.step.rows = group->rows;
     room.step.cols = group->cols;
     room.step.n = n;
-    room.step.x = at;
-    room.step.next = at + x;
-    room.step.gram = at + 2 * x;
-    room.step.square = at + 2 * x + gram;
-    room.parts = (float *)(at + 2 * x + 2 * gram);
-    room.n_bytes = 2 * x + 2 * gram + arena_align(4 * (size_t)n * MUON_PARTS);
+    room.step.x = carve(&carver, n * area, size);
+    room.step.next = carve(&carver, n * area, size);
+    room.step.gram = carve(&carver, n * m * m, size);
+    room.step.square = carve(&carver, n * m * m, size);
+    room.parts = carve_floats(&carver, n, MUON_PARTS);
+    room.n_bytes = carver.n_bytes;
     return room;
 }
 

@@ -5,7 +5,7 @@
 #ifndef MAMBYTE_TRAIN_MUON_CUH
 #define MAMBYTE_TRAIN_MUON_CUH
 
-#include "cuda/common/carver.cuh"
+#include "base/carver.h"
 extern "C" {
 #include "train/trainer.h"
 }

@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-enum { CARVER_ALIGNMENT = 64 };
+enum { CARVER_ALIGNMENT = 256 }; /* bytes: what a GPU wants */
 
 struct carver {
     char *base;     /* aligned to CARVER_ALIGNMENT; NULL: only count        */
