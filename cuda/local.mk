@@ -8,8 +8,6 @@ cuda_sources = \
   cuda/batch/batch_pack.cu \
   cuda/batch/batch_plan.cu \
   cuda/common/device.cu \
-  cuda/common/elementwise.cu \
-  cuda/common/gemm_int8.cu \
   cuda/common/upload.cu \
   cuda/decode/decode.cu \
   cuda/decode/decode_kernel.cu \
@@ -20,7 +18,13 @@ cuda_sources = \
   cuda/engine/cuda_states.cu \
   cuda/float/float_engine.cu \
   cuda/float/float_model.cu \
+  cuda/prefill/backlog.cu \
+  cuda/prefill/call.cu \
+  cuda/prefill/elementwise.cu \
+  cuda/prefill/gemm_int8.cu \
   cuda/prefill/prefill.cu \
+  cuda/prefill/prefill_open.cu \
+  cuda/prefill/recording.cu \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
   cuda/train/nccl.cu \
@@ -58,7 +62,6 @@ cuda_headers = \
   cuda/common/exact_vector.cuh \
   cuda/common/exchange.cuh \
   cuda/common/float4.cuh \
-  cuda/common/kernels.cuh \
   cuda/common/launch.cuh \
   cuda/common/ptx.cuh \
   cuda/common/reduce.cuh \
@@ -78,9 +81,16 @@ cuda_headers = \
   cuda/engine/cuda_states.cuh \
   cuda/float/float_kernels.cuh \
   cuda/float/float_model.cuh \
+  cuda/prefill/backlog.cuh \
+  cuda/prefill/call.cuh \
   cuda/prefill/prefill.cuh \
+  cuda/prefill/prefill_batch.cuh \
+  cuda/prefill/prefill_parts.cuh \
+  cuda/prefill/recording.cuh \
+  cuda/prefill/scan_feed.cuh \
+  cuda/prefill/scan_recurrence.cuh \
+  cuda/prefill/scan_shape.cuh \
   cuda/prefill/scan_tile.cuh \
-  cuda/prefill/source.cuh \
   cuda/train/fast_math.cuh \
   cuda/train/mixer.cuh \
   cuda/train/nccl.cuh \

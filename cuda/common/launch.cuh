@@ -13,7 +13,7 @@ struct queue {
 };
 
 /* A kernel may start while the one before it in the stream ends: nothing that
- * a kernel wrote may be read before this call, but the model and the waves
+ * a kernel wrote may be read before this call, but the model and microbatches
  * may.  Every block with work makes it, so that when a kernel is done all
  * that came before it is. */
 static __device__ __forceinline__ void await_previous(void)

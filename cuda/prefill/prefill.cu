@@ -1,147 +1,84 @@
-/* prefill.cu -- schedules the batched path: waves of rows through layers.
+/* prefill.cu -- schedules prefill: microbatches of rows through layers.
  *
- * In step k layer l works on wave k - l (kernels.cuh).  The layers are cut
- * into groups, each with a stream of its own, so that the products of one
- * group run beside the scan of another; but for few streams, whose scans do
- * better all at once.  Group g needs in step k what group g - 1 made in step
- * k - 1: one event a group says so.
+ * At tick k layer l works on microbatch k - l (prefill_batch.cuh).  The layers
+ * are cut into groups, each with a CUDA stream, so that the products of one
+ * group run beside the scan of another.  Few streams, whose scans leave
+ * multiprocessors idle, do better with all layers in one group.  Group g needs
+ * at tick k what group g - 1 made at tick k - 1: an event for each group says
+ * when that is done.
  *
- * The host builds a wave, sends it, and stays RESULTS waves ahead of the
- * results it has taken; memory does not depend on the length of the input.
+ * The host builds a microbatch, sends it, and stays RESULTS microbatches ahead
+ * of the results it has taken; memory does not depend on the length of the
+ * input.  cuda/README says who waits for whom, and why a buffer may be used
+ * again.
  *
- * A call that was started leaves its last waves on their way: those of the
- * next follow them, with the next numbers, and push them out.
+ * A call that was started leaves its last microbatches under way.  Those of
+ * the next call follow them, with the next numbers, and push them out.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/prefill/prefill.cuh"
-
-#include "cuda/common/kernels.cuh"
-#include "cuda/prefill/source.cuh"
+#include "cuda/prefill/prefill_parts.cuh"
 
 enum {
-    GROUPS = 2,         /* of layers, each with a stream, at most           */
-    FEW_STREAMS = 8,    /* fewer are read with a single group               */
-    RESULTS = 4,        /* waves whose results may wait for the host      */
-    ROW_LAYERS = 65536, /* rows under way in all layers together         */
-    MEMORY_SHARE = 16,  /* of the device's memory, more than which only a few
-                         * rows take                                      */
-    STEPS_MAX = 1 << 30 /* after which numbers begin again                */
+    FEW_STREAMS = 8,    /* fewer are read with a single group            */
+    TICKS_MAX = 1 << 30 /* after which numbers start at 0 again          */
 };
 
-struct group {
-    cudaStream_t stream;
-    cudaEvent_t done; /* its last step                                     */
-    int first, end;   /* layers                                            */
-};
-
-/* The results of a wave on the way to the host. */
-struct result {
-    cudaEvent_t done;
-    float *bits;   /* pinned [rows]                                       */
-    float *logits; /* pinned [rows][256]                                  */
-    struct part parts[ROWS_MAX];
-    int n_parts;
-};
-
-/* All launches of a single wave, recorded; for waves of the same form. */
-struct recording {
-    int rows, pieces, spans;
-    bool has_pooled;
-    bool is_wanted;         /* the form has come once: record the next     */
-    bool is_refused;        /* by the driver: never again                  */
-    cudaGraphExec_t launch; /* NULL: not recorded                          */
-};
-
-/* A call that is under way, and memory for its pooled features. */
-struct call {
-    const struct segment *segments;
-    size_t n;
-    int end; /* number of the wave after its last                        */
-    bool has_pooled;
-    bool are_together;  /* the caller's, in pinned memory            */
-    float *pooled;      /* owned [n_pooled]: of each segment                */
-    float *host_pooled; /* owned, pinned [n_host_pooled]: the same          */
-    size_t n_pooled, n_host_pooled;
-};
-
-struct prefill {
-    struct batch batch;
-    bool overlaps;
-    void *memory;       /* owned, device: the arrays of batch       */
-    void *pinned;       /* owned, host: bits and logits             */
-    struct wave *waves; /* owned, pinned [n_slots]                  */
-    struct group groups[GROUPS];
-    int n_groups; /* of the calls under way                         */
-    cudaStream_t head;
-    cudaStream_t copies; /* of waves, beside the work                */
-    cudaEvent_t copied;
-    struct recording recording;
-    struct result results[RESULTS];
-    struct source source;           /* of the newest call                  */
-    struct part (*parts)[ROWS_MAX]; /* owned [n_slots]                     */
-
-    /* What is under way: waves since there was nothing, and how far they are.
-     * Wave number v enters in step v. */
-    int n_waves;
-    int n_steps; /* that were launched                             */
-    int n_taken; /* waves whose results the host has               */
-    struct call calls[2];
-    int n_calls; /* under way: two while the second is started     */
-    int newest;  /* of the calls                                   */
-};
-
-/* ---- waves --------------------------------------------------------------- */
-
-static size_t pooled_each(const struct prefill *p)
+static int slot_of(const struct prefill *p, int m)
 {
-    return (size_t)p->batch.n_pooled * p->batch.d_inner;
+    return m % p->batch.n_slots;
 }
 
-/* Where the pooled features of a segment of the newest call are on the device;
- * NULL when it wants none. */
-static float *pooled_of(const struct prefill *p, const struct segment *segment)
-{
-    const struct call *c = &p->calls[p->newest];
-    size_t i = (size_t)(segment - c->segments);
-    return segment->pooled ? c->pooled + i * pooled_each(p) : NULL;
-}
+/* ---- microbatches -------------------------------------------------------- */
 
-/* Makes wave number k from the source; false when the source is empty. */
-static bool build_wave(struct prefill *p, int k)
+static void add_strips(struct microbatch *m, int span)
 {
-    struct source *s = &p->source;
-    if (s->n_active == 0)
-        return false;
-    int slot = k % p->batch.n_slots;
-    struct wave *w = &p->waves[slot];
-    w->n_rows = 0;
-    w->n_spans = 0;
-    w->n_pieces = share_rows(s);
-    for (int i = 0; i < w->n_pieces; i++) {
-        struct part *a = &s->active[i];
-        a->row = w->n_rows;
-        p->parts[slot][i] = *a;
-        w->pieces[i].image = a->segment->state->image;
-        w->pieces[i].pooled = pooled_of(p, a->segment);
-        w->pieces[i].row = a->row;
-        w->pieces[i].n = a->n;
-        memcpy(w->bytes + a->row, a->segment->bytes + a->offset, a->n);
-        add_spans(w, i);
-        w->n_rows += a->n;
+    const struct span *s = &m->spans[span];
+    for (int t = 0; t < s->n; t += STRIP) {
+        struct strip strip = {span, s->row + t, s->n - t};
+        strip.n = strip.n < STRIP ? strip.n : STRIP;
+        m->strips[m->n_strips++] = strip;
     }
-    source_advance(s, w->n_pieces);
+}
+
+/* Makes microbatch number m from the backlog; false when that is empty. */
+static bool build_microbatch(struct prefill *p, int number)
+{
+    struct backlog *backlog = &p->backlog;
+    if (backlog->n_active == 0)
+        return false;
+    int slot = slot_of(p, number);
+    struct microbatch *m = &p->slots[slot];
+    m->n_rows = 0;
+    m->n_strips = 0;
+    m->n_spans = backlog_share(backlog);
+    for (int i = 0; i < m->n_spans; i++) {
+        struct segment_share *share = &backlog->active[i];
+        share->row = m->n_rows;
+        p->shares[slot][i] = *share;
+        m->spans[i].image = share->segment->state->image;
+        m->spans[i].pooled = call_pooled(&p->calls[p->newest], share->segment);
+        m->spans[i].row = share->row;
+        m->spans[i].n = share->n;
+        memcpy(m->bytes + share->row, share->segment->bytes + share->offset,
+               share->n);
+        add_strips(m, i);
+        m->n_rows += share->n;
+    }
+    backlog_advance(backlog, m->n_spans);
     return true;
 }
 
-/* Waves go ahead of the work, on a stream of their own; `stream` waits. */
-static enum status send_wave(struct prefill *p, int k, cudaStream_t stream)
+/* Microbatches go ahead of the work, on a stream of their own; `stream`
+ * waits. */
+static enum status send_microbatch(struct prefill *p, int number,
+                                   cudaStream_t stream)
 {
-    int slot = k % p->batch.n_slots;
-    const struct wave *w = &p->waves[slot];
+    int slot = slot_of(p, number);
+    const struct microbatch *m = &p->slots[slot];
     size_t size =
-        offsetof(struct wave, spans) + w->n_spans * sizeof w->spans[0];
-    CUDA_TRY(cudaMemcpyAsync((void *)(p->batch.waves + slot), w, size,
+        offsetof(struct microbatch, strips) + m->n_strips * sizeof m->strips[0];
+    CUDA_TRY(cudaMemcpyAsync((void *)(p->batch.slots + slot), m, size,
                              cudaMemcpyHostToDevice, p->copies),
              "sending bytes");
     CUDA_TRY(cudaEventRecord(p->copied, p->copies), "sending bytes");
@@ -149,28 +86,28 @@ static enum status send_wave(struct prefill *p, int k, cudaStream_t stream)
     return OK;
 }
 
-/* ---- results ------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------- */
 
-/* Waits for the results of wave number v, and hands them out. */
-static enum status take_result(struct prefill *p, int v)
+/* Waits for the results of microbatch number m, and hands them out. */
+static enum status take_result(struct prefill *p, int number)
 {
-    struct result *r = &p->results[v % RESULTS];
-    CUDA_TRY(cudaEventSynchronize(r->done), "reading bytes");
-    for (int j = 0; j < r->n_parts; j++) {
-        const struct part *a = &r->parts[j];
-        const struct segment *s = a->segment;
+    struct delivery *d = &p->deliveries[number % RESULTS];
+    CUDA_TRY(cudaEventSynchronize(d->done), "reading bytes");
+    for (int i = 0; i < d->n_shares; i++) {
+        const struct segment_share *share = &d->shares[i];
+        const struct segment *s = share->segment;
         if (s->bits)
-            memcpy(s->bits + a->offset, r->bits + a->row,
-                   a->n * sizeof *s->bits);
+            memcpy(s->bits + share->offset, d->bits + share->row,
+                   share->n * sizeof *s->bits);
         if (s->logits)
-            memcpy(s->logits + a->offset * N_BYTES_VOCAB,
-                   r->logits + (size_t)a->row * N_BYTES_VOCAB,
-                   a->n * N_BYTES_VOCAB * sizeof *s->logits);
+            memcpy(s->logits + share->offset * N_BYTES_VOCAB,
+                   d->logits + (size_t)share->row * N_BYTES_VOCAB,
+                   share->n * N_BYTES_VOCAB * sizeof *s->logits);
     }
     return OK;
 }
 
-/* Takes the results of all waves before number end, which were sent. */
+/* Takes the results of all microbatches before number end, which were sent. */
 static enum status take_results(struct prefill *p, int end)
 {
     for (; p->n_taken < end; p->n_taken++)
@@ -178,108 +115,111 @@ static enum status take_results(struct prefill *p, int end)
     return OK;
 }
 
-/* Starts the results of wave number v on their way, after stream. */
-static enum status send_result(struct prefill *p, cudaStream_t stream, int v)
+/* Enqueues the copy of the results of microbatch number m, on stream. */
+static enum status send_result(struct prefill *p, cudaStream_t stream,
+                               int number)
 {
-    struct result *r = &p->results[v % RESULTS];
-    int slot = v % p->batch.n_slots;
-    const struct wave *w = &p->waves[slot];
+    struct delivery *d = &p->deliveries[number % RESULTS];
+    int slot = slot_of(p, number);
+    const struct microbatch *m = &p->slots[slot];
     bool wants_bits = false, wants_logits = false;
-    TRY(take_results(p, v - RESULTS + 1));
-    r->n_parts = w->n_pieces;
-    for (int i = 0; i < w->n_pieces; i++) {
-        r->parts[i] = p->parts[slot][i];
-        wants_bits |= r->parts[i].segment->bits != NULL;
-        wants_logits |= r->parts[i].segment->logits != NULL;
+    TRY(take_results(p, number - RESULTS + 1));
+    d->n_shares = m->n_spans;
+    for (int i = 0; i < m->n_spans; i++) {
+        d->shares[i] = p->shares[slot][i];
+        wants_bits |= d->shares[i].segment->bits != NULL;
+        wants_logits |= d->shares[i].segment->logits != NULL;
     }
     if (wants_bits)
-        CUDA_TRY(cudaMemcpyAsync(r->bits, p->batch.bits,
-                                 w->n_rows * sizeof *r->bits,
+        CUDA_TRY(cudaMemcpyAsync(d->bits, p->batch.bits,
+                                 m->n_rows * sizeof *d->bits,
                                  cudaMemcpyDeviceToHost, stream),
                  "fetching costs");
     if (wants_logits)
-        CUDA_TRY(cudaMemcpyAsync(r->logits, p->batch.logits,
-                                 (size_t)w->n_rows * N_BYTES_VOCAB *
-                                     sizeof *r->logits,
+        CUDA_TRY(cudaMemcpyAsync(d->logits, p->batch.logits,
+                                 (size_t)m->n_rows * N_BYTES_VOCAB *
+                                     sizeof *d->logits,
                                  cudaMemcpyDeviceToHost, stream),
                  "fetching logits");
-    CUDA_TRY(cudaEventRecord(r->done, stream), "reading bytes");
+    CUDA_TRY(cudaEventRecord(d->done, stream), "reading bytes");
     return OK;
 }
 
-/* ---- steps -------------------------------------------------------------- */
+/* ---- ticks --------------------------------------------------------------- */
 
-/* The layers of group g that have a wave in step k. */
-static struct step step_of(const struct prefill *p, const struct group *g,
-                           int k)
+/* The layers of a group that have a microbatch at tick k. */
+static struct tick tick_of(const struct prefill *p,
+                           const struct layer_group *group, int k)
 {
-    struct step s = {k, g->first, 0, 0, 0, 0};
-    int end = k + 1 < g->end ? k + 1 : g->end;
-    if (s.first < k - p->n_waves + 1)
-        s.first = k - p->n_waves + 1;
-    s.count = end > s.first ? end - s.first : 0;
-    for (int l = s.first; l < end; l++) {
-        const struct wave *w = &p->waves[(k - l) % p->batch.n_slots];
-        s.rows = w->n_rows > s.rows ? w->n_rows : s.rows;
-        s.pieces = w->n_pieces > s.pieces ? w->n_pieces : s.pieces;
-        s.spans = w->n_spans > s.spans ? w->n_spans : s.spans;
+    struct tick tick = {k, group->first, 0, 0, 0, 0};
+    int end = k + 1 < group->end ? k + 1 : group->end;
+    if (tick.first < k - p->n_microbatches + 1)
+        tick.first = k - p->n_microbatches + 1;
+    tick.count = end > tick.first ? end - tick.first : 0;
+    for (int l = tick.first; l < end; l++) {
+        const struct microbatch *m = &p->slots[slot_of(p, k - l)];
+        tick.rows = m->n_rows > tick.rows ? m->n_rows : tick.rows;
+        tick.spans = m->n_spans > tick.spans ? m->n_spans : tick.spans;
+        tick.strips = m->n_strips > tick.strips ? m->n_strips : tick.strips;
     }
-    return s;
+    return tick;
 }
 
-static enum status run_layers(struct queue q, const struct batch *b,
-                              struct step s)
+static enum status run_layers(struct queue q, const struct prefill_batch *b,
+                              struct tick tick)
 {
-    TRY(launch_norm(q, b, s));
-    TRY(launch_product(q, b, s, PRODUCT_IN));
-    TRY(launch_conv(q, b, s));
-    TRY(launch_product(q, b, s, PRODUCT_X));
-    TRY(launch_scan(q, b, s));
+    TRY(launch_norm(q, b, tick));
+    TRY(launch_product(q, b, tick, PRODUCT_IN));
+    TRY(launch_conv(q, b, tick));
+    TRY(launch_product(q, b, tick, PRODUCT_X));
+    TRY(launch_scan(q, b, tick));
     if (b->has_pooled)
-        TRY(launch_pooled(q, b, s));
-    TRY(launch_quantise(q, b, s));
-    return launch_product(q, b, s, PRODUCT_OUT);
+        TRY(launch_pooled(q, b, tick));
+    TRY(launch_quantise(q, b, tick));
+    return launch_product(q, b, tick, PRODUCT_OUT);
 }
 
-/* The head counts as a layer past the last, which follows in the same step. */
-static enum status run_head(struct queue q, const struct batch *b,
-                            struct step s)
+/* lm_head counts as a layer behind the last, and follows it at the same
+ * tick. */
+static enum status run_head(struct queue q, const struct prefill_batch *b,
+                            struct tick tick)
 {
-    s.first = b->n_layer;
-    s.count = 1;
-    TRY(launch_norm(q, b, s));
-    TRY(launch_product(q, b, s, PRODUCT_HEAD));
-    return launch_deliver(q, b, s);
+    tick.first = b->n_layer;
+    tick.count = 1;
+    TRY(launch_norm(q, b, tick));
+    TRY(launch_product(q, b, tick, PRODUCT_HEAD));
+    return launch_deliver(q, b, tick);
 }
 
-static enum status wait_for(cudaStream_t stream, const struct group *group)
+static enum status wait_for(cudaStream_t stream,
+                            const struct layer_group *group)
 {
     CUDA_TRY(cudaStreamWaitEvent(stream, group->done, 0), "reading bytes");
     return OK;
 }
 
-/* Group g in step k, and the head after the last layer. */
+/* Group g at tick k, and lm_head after the last layer. */
 static enum status run_group(struct prefill *p, int g, int k)
 {
-    struct group *group = &p->groups[g];
-    struct step s = step_of(p, group, k);
+    struct layer_group *group = &p->groups[g];
+    struct tick tick = tick_of(p, group, k);
     struct queue q = {group->stream, p->overlaps && p->n_groups == 1};
-    if (s.count == 0)
+    if (tick.count == 0)
         return OK;
     if (g > 0)
         TRY(wait_for(q.stream, &p->groups[g - 1]));
-    TRY(run_layers(q, &p->batch, s));
+    TRY(run_layers(q, &p->batch, tick));
     CUDA_TRY(cudaEventRecord(group->done, q.stream), "reading bytes");
-    if (s.first + s.count < p->batch.n_layer)
+    if (tick.first + tick.count < p->batch.n_layer)
         return OK;
 
     q.stream = p->head;
     TRY(wait_for(q.stream, group));
-    TRY(run_head(q, &p->batch, s));
+    TRY(run_head(q, &p->batch, tick));
     return send_result(p, q.stream, k - (p->batch.n_layer - 1));
 }
 
-/* Nothing is under way. */
+/* Cuts the layers into groups; nothing is under way. */
 static void share_layers(struct prefill *p, int n_groups)
 {
     int layers = p->batch.n_layer;
@@ -291,101 +231,68 @@ static void share_layers(struct prefill *p, int n_groups)
 }
 
 /* Groups run from the last to the first: each waits for what the one before
- * it did in the step before. */
-static enum status run_step(struct prefill *p)
+ * it did at the tick before. */
+static enum status run_tick(struct prefill *p)
 {
     for (int g = p->n_groups - 1; g >= 0; g--)
-        TRY(run_group(p, g, p->n_steps));
-    p->n_steps++;
+        TRY(run_group(p, g, p->n_ticks));
+    p->n_ticks++;
     return OK;
 }
 
-/* All waves of the source enter. */
-static enum status run_waves(struct prefill *p)
+/* All microbatches of the backlog enter. */
+static enum status run_microbatches(struct prefill *p)
 {
-    while (build_wave(p, p->n_waves)) {
-        TRY(send_wave(p, p->n_waves, p->groups[0].stream));
-        p->n_waves++;
-        TRY(run_step(p));
+    while (build_microbatch(p, p->n_microbatches)) {
+        TRY(send_microbatch(p, p->n_microbatches, p->groups[0].stream));
+        p->n_microbatches++;
+        TRY(run_tick(p));
     }
     return OK;
 }
 
-/* Steps after which the results of all waves before number end were sent. */
-static int steps_for(const struct prefill *p, int end)
+/* Ticks after which the results of all microbatches before number end were
+ * sent. */
+static int ticks_for(const struct prefill *p, int end)
 {
     return end + p->batch.n_layer - 1;
 }
 
-/* ---- a single wave ------------------------------------------------------
+/* ---- a single microbatch -------------------------------------------------
  *
- * It has nothing to run beside: one stream takes it, and the next kernel is
- * on its way while one ends.  Many streams that are stepped together make
- * the same launches again and again, which a recording gives cheaply.
+ * It has nothing to run beside: one CUDA stream takes it, where each kernel
+ * starts while the one before it ends.
  */
 static enum status run_all_layers(struct prefill *p, cudaStream_t stream)
 {
     struct queue q = {stream, p->overlaps};
-    const struct wave *w = &p->waves[0];
-    struct step s = {0, 0, 1, w->n_rows, w->n_pieces, w->n_spans};
-    for (; s.first < p->batch.n_layer; s.first++, s.number++)
-        TRY(run_layers(q, &p->batch, s));
-    s.number--;
-    return run_head(q, &p->batch, s);
+    const struct microbatch *m = &p->slots[0];
+    struct tick tick = {0, 0, 1, m->n_rows, m->n_spans, m->n_strips};
+    for (; tick.first < p->batch.n_layer; tick.first++, tick.number++)
+        TRY(run_layers(q, &p->batch, tick));
+    tick.number--;
+    return run_head(q, &p->batch, tick);
 }
 
-static void forget(struct recording *r)
-{
-    if (r->launch)
-        cudaGraphExecDestroy(r->launch);
-    r->launch = NULL;
-    r->is_wanted = false;
-}
-
-/* Leaves r->launch NULL where the driver cannot. */
 static void record(struct prefill *p, cudaStream_t stream)
 {
-    struct recording *r = &p->recording;
-    cudaGraph_t graph = NULL;
-    if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) !=
-        cudaSuccess)
+    if (!recording_start(&p->recording, stream))
         return;
     enum status status = run_all_layers(p, stream);
-    if (cudaStreamEndCapture(stream, &graph) != cudaSuccess || status != OK ||
-        cudaGraphInstantiate(&r->launch, graph, 0) != cudaSuccess)
-        r->launch = NULL;
-    if (graph)
-        cudaGraphDestroy(graph);
-    cudaGetLastError(); /* it is no failure: the launches can be made */
-}
-
-/* Whether there is a recording of the form of w; it is made when the form
- * comes a second time. */
-static bool is_recorded(struct prefill *p, const struct wave *w,
-                        cudaStream_t stream)
-{
-    struct recording *r = &p->recording;
-    if (r->rows != w->n_rows || r->pieces != w->n_pieces ||
-        r->spans != w->n_spans || r->has_pooled != p->batch.has_pooled)
-        forget(r);
-    r->has_pooled = p->batch.has_pooled;
-    r->rows = w->n_rows;
-    r->pieces = w->n_pieces;
-    r->spans = w->n_spans;
-    if (r->is_wanted && !r->launch && !r->is_refused) {
-        record(p, stream);
-        r->is_refused = r->launch == NULL;
-    }
-    r->is_wanted = true;
-    return r->launch != NULL;
+    recording_end(&p->recording, stream, status == OK);
 }
 
 static enum status run_single(struct prefill *p)
 {
     cudaStream_t stream = p->groups[0].stream;
-    build_wave(p, 0);
-    TRY(send_wave(p, 0, stream));
-    if (is_recorded(p, &p->waves[0], stream))
+    build_microbatch(p, 0);
+    TRY(send_microbatch(p, 0, stream));
+    const struct microbatch *m = &p->slots[0];
+    struct launch_form form = {m->n_rows, m->n_spans, m->n_strips,
+                               p->batch.has_pooled};
+    if (recording_meets(&p->recording, &form))
+        record(p, stream);
+    if (p->recording.launch)
         CUDA_TRY(cudaGraphLaunch(p->recording.launch, stream), "reading bytes");
     else
         TRY(run_all_layers(p, stream));
@@ -393,111 +300,21 @@ static enum status run_single(struct prefill *p)
     return take_result(p, 0);
 }
 
-/* ---- pooled features ------------------------------------------------ */
-
-static bool wants_pooled(const struct segment *segments, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (segments[i].pooled)
-            return true;
-    }
-    return false;
-}
-
-static enum status need_pooled(struct call *c, size_t n)
-{
-    if (n <= c->n_pooled)
-        return OK;
-    cudaFree(c->pooled);
-    c->pooled = NULL;
-    c->n_pooled = 0;
-    CUDA_TRY(cudaMalloc(&c->pooled, n * sizeof *c->pooled),
-             "memory for pooled features");
-    c->n_pooled = n;
-    return OK;
-}
-
-static enum status need_host_pooled(struct call *c, size_t n)
-{
-    if (n <= c->n_host_pooled)
-        return OK;
-    cudaFreeHost(c->host_pooled);
-    c->host_pooled = NULL;
-    c->n_host_pooled = 0;
-    CUDA_TRY(cudaMallocHost(&c->host_pooled, n * sizeof *c->host_pooled),
-             "memory for pooled features");
-    c->n_host_pooled = n;
-    return OK;
-}
-
-/* Whether the pooled features of all segments lie behind each other in pinned
- * memory. */
-static bool are_together(const struct segment *segments, size_t n, size_t each,
-                         const struct host_floats *floats)
-{
-    if (!segments[0].pooled)
-        return false;
-    for (size_t i = 1; i < n; i++) {
-        if (segments[i].pooled != segments[0].pooled + i * each)
-            return false;
-    }
-    return are_pinned(floats, segments[0].pooled, n * each);
-}
-
-/* The pooled features of a call go to the device before its first wave .. */
-static enum status send_pooled(struct call *c, size_t each)
-{
-    size_t n = c->n * each;
-    const float *from = c->segments[0].pooled;
-    TRY(need_pooled(c, n));
-    if (!c->are_together) {
-        TRY(need_host_pooled(c, n));
-        from = c->host_pooled;
-        for (size_t i = 0; i < c->n; i++) {
-            if (c->segments[i].pooled)
-                memcpy(c->host_pooled + i * each, c->segments[i].pooled,
-                       each * sizeof *from);
-        }
-    }
-    CUDA_TRY(
-        cudaMemcpy(c->pooled, from, n * sizeof *from, cudaMemcpyHostToDevice),
-        "sending pooled features");
-    return OK;
-}
-
-/* .. and come back when the host has the results of its last. */
-static enum status fetch_pooled(struct call *c, size_t each)
-{
-    float *to = c->are_together ? c->segments[0].pooled : c->host_pooled;
-    CUDA_TRY(cudaMemcpy(to, c->pooled, c->n * each * sizeof *to,
-                        cudaMemcpyDeviceToHost),
-             "fetching pooled features");
-    for (size_t i = 0; i < c->n && !c->are_together; i++) {
-        if (c->segments[i].pooled)
-            memcpy(c->segments[i].pooled, to + i * each, each * sizeof *to);
-    }
-    return OK;
-}
-
 /* ---- calls --------------------------------------------------------------- */
 
-/* Adds one, behind that which may be under way: its waves are to come. */
-static enum status open_call(struct prefill *p, const struct segment *segments,
-                             size_t n, const struct host_floats *floats)
+/* Adds a call, behind the one that may be under way: its microbatches are to
+ * come. */
+static enum status add_call(struct prefill *p, const struct segment *segments,
+                            size_t n, const struct host_floats *floats)
 {
-    const struct call *before = &p->calls[p->newest];
-    bool had_pooled = p->n_calls > 0 && before->has_pooled;
+    bool had_pooled = p->n_calls > 0 && p->calls[p->newest].has_pooled;
+    size_t each = (size_t)p->batch.n_pooled * p->batch.d_inner;
     p->newest = 1 - p->newest;
     p->n_calls++;
-    struct call *c = &p->calls[p->newest];
-    c->segments = segments;
-    c->n = n;
-    c->has_pooled = wants_pooled(segments, n);
-    p->batch.has_pooled = c->has_pooled || had_pooled;
-    if (!c->has_pooled)
-        return OK;
-    c->are_together = are_together(segments, n, pooled_each(p), floats);
-    return send_pooled(c, pooled_each(p));
+    struct call *call = &p->calls[p->newest];
+    TRY(call_open(call, segments, n, each, floats));
+    p->batch.has_pooled = call->has_pooled || had_pooled;
+    return OK;
 }
 
 static struct call *oldest(struct prefill *p)
@@ -505,67 +322,69 @@ static struct call *oldest(struct prefill *p)
     return &p->calls[p->n_calls == 2 ? 1 - p->newest : p->newest];
 }
 
-/* The oldest call ends; the results of its waves were sent. */
-static enum status close_call(struct prefill *p)
+/* The oldest call ends; the results of its microbatches were sent. */
+static enum status end_call(struct prefill *p)
 {
-    struct call *c = oldest(p);
-    TRY(take_results(p, c->end));
-    if (c->has_pooled)
-        TRY(fetch_pooled(c, pooled_each(p)));
+    struct call *call = oldest(p);
+    TRY(take_results(p, call->end));
+    TRY(call_finish(call));
     p->n_calls--;
     return OK;
 }
 
-static void begin_numbers(struct prefill *p)
+static void restart_numbers(struct prefill *p)
 {
-    p->n_waves = p->n_steps = p->n_taken = 0;
+    p->n_microbatches = p->n_ticks = p->n_taken = 0;
 }
 
-/* No wave follows: all that are under way come out. */
+/* No microbatch follows: all that are under way come out. */
 static enum status drain(struct prefill *p)
 {
-    while (p->n_waves > 0 && p->n_steps < steps_for(p, p->n_waves))
-        TRY(run_step(p));
+    while (p->n_microbatches > 0 &&
+           p->n_ticks < ticks_for(p, p->n_microbatches))
+        TRY(run_tick(p));
     while (p->n_calls > 0)
-        TRY(close_call(p));
-    begin_numbers(p);
+        TRY(end_call(p));
+    restart_numbers(p);
     return OK;
 }
 
-/* All of a call that is alone, and is a single wave. */
+/* All of a call that is alone, and is a single microbatch. */
 static enum status run_alone(struct prefill *p)
 {
     TRY(run_single(p));
     p->calls[p->newest].end = 0; /* its results were taken */
-    return close_call(p);
+    return end_call(p);
 }
 
-/* The call before, if there is one, is over then. */
+/* Enters all microbatches of the newest call; the call before it, if there is
+ * one, ends. */
 static enum status run_behind(struct prefill *p)
 {
-    TRY(run_waves(p));
-    p->calls[p->newest].end = p->n_waves;
+    TRY(run_microbatches(p));
+    p->calls[p->newest].end = p->n_microbatches;
     if (p->n_calls < 2)
         return OK;
-    if (p->n_steps < steps_for(p, oldest(p)->end))
+    if (p->n_ticks < ticks_for(p, oldest(p)->end))
         return drain(p);
-    return close_call(p);
+    return end_call(p);
 }
 
 static enum status start(struct prefill *p, const struct segment *segments,
                          size_t n, const struct host_floats *floats)
 {
-    struct source *s = &p->source;
-    source_open(s, segments, n);
-    if (s->left == 0)
+    struct backlog *backlog = &p->backlog;
+    backlog_open(backlog, segments, n);
+    if (backlog->left == 0)
         return drain(p);
-    int n_groups = s->n_active < FEW_STREAMS ? 1 : GROUPS;
-    if (n_groups != p->n_groups || p->n_steps > STEPS_MAX)
+    int n_groups = backlog->n_active < FEW_STREAMS ? 1 : GROUPS;
+    if (n_groups != p->n_groups || p->n_ticks > TICKS_MAX)
         TRY(drain(p));
     bool is_alone = p->n_calls == 0;
-    s->rows = is_alone ? lone_rows(s, &p->batch) : following_rows(s, &p->batch);
-    TRY(open_call(p, segments, n, floats));
-    if (is_alone && s->left <= (size_t)s->rows)
+    backlog->rows = is_alone ? backlog_lone_rows(backlog, &p->batch)
+                             : backlog_following_rows(backlog, &p->batch);
+    TRY(add_call(p, segments, n, floats));
+    if (is_alone && backlog->left <= (size_t)backlog->rows)
         return run_alone(p);
     if (is_alone)
         share_layers(p, n_groups);
@@ -576,7 +395,7 @@ static enum status start(struct prefill *p, const struct segment *segments,
 void prefill_abandon(struct prefill *p)
 {
     p->n_calls = 0;
-    begin_numbers(p);
+    restart_numbers(p);
     cudaDeviceSynchronize();
 }
 
@@ -595,226 +414,4 @@ enum status prefill_finish(struct prefill *p)
     if (status != OK)
         prefill_abandon(p);
     return status;
-}
-
-/* ---- opening ------------------------------------------------------------ */
-
-/* Gives out parts of one allocation; with base NULL it only counts. */
-struct carver {
-    char *base;
-    size_t used;
-};
-
-static void *carve(struct carver *c, size_t size)
-{
-    void *p = c->base ? c->base + c->used : NULL;
-    c->used += (size + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    return p;
-}
-
-static void carve_batch(struct carver *c, struct batch *b)
-{
-    size_t rows = b->rows, all = (b->n_layer + 1) * rows;
-    b->waves = (struct wave *)carve(c, b->n_slots * sizeof *b->waves);
-    b->h = (float *)carve(c, b->n_slots * rows * b->d_model * sizeof(float));
-    b->x = (int8_t *)carve(c, all * b->x_stride);
-    b->x_scale = (float *)carve(c, all * sizeof(float));
-    b->uz = (float *)carve(c, all * 2 * b->d_inner * sizeof(float));
-    b->u = (float *)carve(c, all * b->d_inner * sizeof(float));
-    b->u_q = (int8_t *)carve(c, all * b->u_stride);
-    b->u_scale = (float *)carve(c, all * sizeof(float));
-    b->dtbc = (float *)carve(c, all * b->dtbc_stride * sizeof(float));
-    b->dt_amax = (uint32_t *)carve(c, all * sizeof(uint32_t));
-    b->y_amax = (uint32_t *)carve(c, all * sizeof(uint32_t));
-    b->logits = (float *)carve(c, rows * N_BYTES_VOCAB * sizeof(float));
-    b->bits = (float *)carve(c, rows * sizeof(float));
-}
-
-static void describe_batch(struct batch *b, const struct cuda_model *m)
-{
-    const struct model_config *c = &m->config;
-    b->d_model = c->d_model;
-    b->d_inner = c->d_inner;
-    b->d_state = c->d_state;
-    b->d_conv = c->d_conv;
-    b->dt_rank = c->dt_rank;
-    b->n_layer = c->n_layer;
-    b->has_norm_bias = c->has_norm_bias;
-    b->epsilon = c->norm_epsilon;
-    b->image = m->image;
-    b->embedding = m->embedding;
-    b->layers = m->device_layers;
-    b->n_slots = c->n_layer + RESULTS;
-    b->x_stride = round_up(c->d_model, ROW_ALIGN);
-    b->u_stride = round_up(c->d_inner, ROW_ALIGN);
-    b->dt_room = round_up(c->dt_rank, 4);
-    b->dtbc_stride = b->dt_room + 2 * c->d_state;
-    b->rows = round_up(ROW_LAYERS / c->n_layer, ROWS_UNIT);
-    b->rows = b->rows < ROWS_MAX ? b->rows : ROWS_MAX;
-    b->n_pooled = pooled_layers(c);
-    for (int l = 0; l < c->n_layer; l++) {
-        if (pooled_find(c, l) >= 0)
-            b->pooled_layers[pooled_find(c, l)] = l;
-    }
-}
-
-static void halve_rows(struct batch *b)
-{
-    b->rows = round_up(b->rows / 2, ROWS_UNIT);
-}
-
-/* Many rows gain a tenth or two: not worth much of a small device. */
-static enum status limit_rows(struct batch *b)
-{
-    size_t free_bytes, all_bytes;
-    CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
-    for (; b->rows > ENOUGH_ROWS; halve_rows(b)) {
-        struct carver c = {NULL, 0};
-        carve_batch(&c, b);
-        if (c.used <= all_bytes / MEMORY_SHARE)
-            break;
-    }
-    return OK;
-}
-
-/* Fewer rows are slower, but a small device can still run. */
-static enum status allocate_batch(struct prefill *p)
-{
-    struct batch *b = &p->batch;
-    TRY(limit_rows(b));
-    for (;;) {
-        struct carver c = {NULL, 0};
-        carve_batch(&c, b);
-        cudaError_t error = cudaMalloc(&p->memory, c.used);
-        if (error == cudaErrorMemoryAllocation && b->rows > ROWS_UNIT) {
-            cudaGetLastError();
-            halve_rows(b);
-            continue;
-        }
-        CUDA_TRY(error, "memory for activations");
-        CUDA_TRY(cudaMemset(p->memory, 0, c.used), "clearing activations");
-        c.base = (char *)p->memory;
-        c.used = 0;
-        carve_batch(&c, b);
-        return OK;
-    }
-}
-
-static enum status allocate_host(struct prefill *p)
-{
-    const struct batch *b = &p->batch;
-    size_t bits = b->rows * sizeof(float);
-    size_t logits = (size_t)b->rows * N_BYTES_VOCAB * sizeof(float);
-    CUDA_TRY(cudaMallocHost(&p->pinned, RESULTS * (bits + logits)),
-             "memory for results");
-    CUDA_TRY(cudaMallocHost(&p->waves, b->n_slots * sizeof *p->waves),
-             "memory for waves");
-    char *next = (char *)p->pinned;
-    for (int i = 0; i < RESULTS; i++) {
-        p->results[i].logits = (float *)next;
-        p->results[i].bits = (float *)(next + logits);
-        next += logits + bits;
-    }
-    p->parts = (struct part(*)[ROWS_MAX])malloc(b->n_slots * sizeof *p->parts);
-    return p->parts ? OK : fail_memory("waves");
-}
-
-static enum status create_groups(struct prefill *p)
-{
-    for (int i = 0; i < GROUPS; i++) {
-        struct group *g = &p->groups[i];
-        CUDA_TRY(cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking),
-                 "a stream");
-        CUDA_TRY(cudaEventCreateWithFlags(&g->done, cudaEventDisableTiming),
-                 "an event");
-    }
-    CUDA_TRY(cudaStreamCreateWithFlags(&p->head, cudaStreamNonBlocking),
-             "a stream");
-    CUDA_TRY(cudaStreamCreateWithFlags(&p->copies, cudaStreamNonBlocking),
-             "a stream");
-    CUDA_TRY(cudaEventCreateWithFlags(&p->copied, cudaEventDisableTiming),
-             "an event");
-    for (int i = 0; i < RESULTS; i++)
-        CUDA_TRY(cudaEventCreateWithFlags(&p->results[i].done,
-                                          cudaEventDisableTiming |
-                                              cudaEventBlockingSync),
-                 "an event");
-    return OK;
-}
-
-static enum status ask_device(struct batch *b)
-{
-    int device;
-    CUDA_TRY(cudaGetDevice(&device), "asking for the device");
-    CUDA_TRY(cudaDeviceGetAttribute(&b->max_shared,
-                                    cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                    device),
-             "asking for the device's properties");
-    CUDA_TRY(cudaDeviceGetAttribute(&b->n_processors,
-                                    cudaDevAttrMultiProcessorCount, device),
-             "asking for the device's properties");
-    return OK;
-}
-
-static enum status set_up(struct prefill *p, const struct cuda_model *model)
-{
-    describe_batch(&p->batch, model);
-    TRY(ask_device(&p->batch));
-    TRY(products_prepare(&p->batch));
-    TRY(scan_prepare(&p->batch));
-    TRY(create_groups(p));
-    TRY(allocate_batch(p));
-    TRY(allocate_host(p));
-    CUDA_TRY(cudaDeviceSynchronize(), "preparing the device");
-    return OK;
-}
-
-enum status prefill_open(struct prefill **prefill,
-                         const struct cuda_model *model, bool overlaps)
-{
-    *prefill = NULL;
-    struct prefill *p = (struct prefill *)calloc(1, sizeof *p);
-    if (!p)
-        return fail_memory("the GPU engine");
-    p->overlaps = overlaps;
-    enum status status = set_up(p, model);
-    if (status != OK)
-        prefill_close(p);
-    else
-        *prefill = p;
-    return status;
-}
-
-void prefill_close(struct prefill *p)
-{
-    if (!p)
-        return;
-    if (p->n_calls > 0)
-        prefill_abandon(p);
-    forget(&p->recording);
-    for (int i = 0; i < GROUPS; i++) {
-        if (p->groups[i].done)
-            cudaEventDestroy(p->groups[i].done);
-        if (p->groups[i].stream)
-            cudaStreamDestroy(p->groups[i].stream);
-    }
-    if (p->head)
-        cudaStreamDestroy(p->head);
-    if (p->copies)
-        cudaStreamDestroy(p->copies);
-    if (p->copied)
-        cudaEventDestroy(p->copied);
-    for (int i = 0; i < RESULTS; i++) {
-        if (p->results[i].done)
-            cudaEventDestroy(p->results[i].done);
-    }
-    cudaFree(p->memory);
-    for (int i = 0; i < 2; i++) {
-        cudaFree(p->calls[i].pooled);
-        cudaFreeHost(p->calls[i].host_pooled);
-    }
-    cudaFreeHost(p->pinned);
-    cudaFreeHost(p->waves);
-    free(p->parts);
-    free(p);
 }

@@ -1,27 +1,38 @@
-/* scan.cu -- the selective scan of the batched path.
+/* scan.cu -- the selective scan of prefill.
  *
- * The recurrence runs in the order of time; the rest of a step (dt_proj,
- * softplus, the gate) needs no order and is done for a tile of TIME bytes at
- * once.  A block has `channels` channels of one piece of a wave and walks
- * through its bytes, tile by tile; or, where all pieces are single bytes, of
- * TIME pieces, which make one tile:
+ * The recurrence runs in the order of time.  The rest (dt_proj, softplus, the
+ * gate) needs no order, and is done for a tile of TIME bytes at once.  A block
+ * has `channels` channels of one span and walks through its bytes, tile by
+ * tile.  Where all spans are single bytes it has TIME spans, which make one
+ * tile.
  *
- *   dt of the next tile -> int8                             all threads
- *   delta = softplus(dt_proj dt + bias), delta u            tensor cores
- *   s = 2^(delta a) s + delta u B, y = C s                  in time
- *   y = (y + d u) gate, its maximum                         as for delta
+ *   dt of the next tile -> int8                       scan_feed.cuh
+ *   delta = softplus(dt_proj dt + bias), delta u      scan_tile.cuh
+ *   s = 2^(delta a) s + delta u B, y = C s            scan_recurrence.cuh
+ *   y = (y + d u) gate, its maximum                   scan_tile.cuh
  *
- * A warp does all of this for its own channels: only B, C and dt are of the
- * block, which meets once a tile.  scan_tile.cuh has these parts.
+ * A warp does all of this for its own channels.  The block shares B, C and dt
+ * only, and meets once a tile.  Why shared memory may be written again:
+ *
+ *     place                 belongs to       ordered by
+ *     bc, dt_q, dt_scale    the block        two of each, in turn; the barrier
+ *                                            of a tile
+ *     dt                    its own thread   that thread's wait for its copies
+ *     delta, y              a warp           __syncwarp
+ *     of, dt_proj           the block        written once, before the first
+ *                                            barrier
  *
  * SPDX-License-Identifier: MIT
  */
+#include "cuda/prefill/scan_feed.cuh"
+#include "cuda/prefill/scan_recurrence.cuh"
 #include "cuda/prefill/scan_tile.cuh"
 
-/* The last inputs of the convolution, for the bytes to come; the convolution
- * itself has kept those of a piece of one span. */
-static __device__ __forceinline__ void
-keep_past(const struct batch &b, const struct scan_block &k, float *past, int c)
+/* Stores the last inputs of the convolution, for the bytes to come.  Those of a
+ * span of a single strip were stored by the convolution itself. */
+static __device__ __forceinline__ void keep_past(const struct prefill_batch &b,
+                                                 const struct scan_place &k,
+                                                 float *past, int c)
 {
     int n = k.n, kept = b.d_conv - 1;
     const float *uz = b.uz + k.row * 2 * b.d_inner + c;
@@ -34,14 +45,14 @@ keep_past(const struct batch &b, const struct scan_block &k, float *past, int c)
     }
 }
 
-/* Deltas up to this one give no decay below 2^-126 where no a is smaller; a
- * little less, so that the product may be rounded. */
+/* Up to this delta no decay is below 2^-126, as no a is below `smallest`.  It
+ * is a little less than the quotient, as the product may be rounded. */
 static __device__ __forceinline__ float steep_limit(float smallest)
 {
     return smallest < 0.0f ? EXACT_EXP2_MIN / smallest * 0.99999f : 0x1p126f;
 }
 
-/* A thread in the recurrence: its part of the states of its channel. */
+/* A thread's part of the states of its channel. */
 template <class T>
 static __device__ __forceinline__ void load_states(states<T> &x, const float *s,
                                                    const float *a, int d_inner,
@@ -56,7 +67,7 @@ static __device__ __forceinline__ void load_states(states<T> &x, const float *s,
 }
 
 template <class T>
-static __device__ __forceinline__ void make_limit(parameters<T> &of,
+static __device__ __forceinline__ void make_limit(channel_weights<T> &of,
                                                   const states<T> &x)
 {
     float smallest = 0.0f;
@@ -69,11 +80,11 @@ static __device__ __forceinline__ void make_limit(parameters<T> &of,
     of.limit[own_channel<T>()] = steep_limit(smallest);
 }
 
-/* is_step: the block has pieces of one byte each. */
-template <class T, bool is_step>
+/* is_single: the block has spans of a byte each. */
+template <class T, bool is_single>
 static __global__ void
 __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
-    scan(struct batch b, struct step s)
+    scan(struct prefill_batch b, struct tick tick)
 {
     extern __shared__ __align__(16) char shared[];
     scan_shared<T> &m = *(scan_shared<T> *)shared;
@@ -82,15 +93,15 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
     int8_t *dt_q = (int8_t *)(dt + TIME * b.dt_room);
     int8_t *dt_proj = dt_q + 2 * dt_q_tile;
 
-    int layer = s.first + blockIdx.z;
-    int piece = blockIdx.y * (is_step ? TIME : 1);
-    const struct wave *w = &b.waves[step_slot(b, s, layer)];
-    struct scan_block k = {&b.layers[layer], &w->pieces[piece], 0, 0,
+    int layer = tick.first + blockIdx.z;
+    int span = blockIdx.y * (is_single ? TIME : 1);
+    const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
+    struct scan_place k = {&b.layers[layer], &mb->spans[span], 0, 0,
                            (int)blockIdx.x * T::channels};
-    const struct piece p = *k.pieces; /* its loads do not wait for the test */
-    if (piece >= w->n_pieces)
+    const struct span p = *k.spans; /* its loads do not wait for the test */
+    if (span >= mb->n_spans)
         return;
-    k.n = is_step ? min(TIME, w->n_pieces - piece) : p.n;
+    k.n = is_single ? min(TIME, mb->n_spans - span) : p.n;
     k.row = (size_t)layer * b.rows + p.row;
 
     int part = threadIdx.x % WARP / T::lanes;
@@ -99,9 +110,9 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
     size_t first = (size_t)part * T::per_thread * b.d_inner + c;
     size_t past_at = layer * b.image.layer, s_at = past_at + b.image.s + first;
     float *past = p.image + past_at, *state = p.image + s_at;
-    if (is_step && (int)threadIdx.x < k.n)
-        m.image[threadIdx.x] = k.pieces[threadIdx.x].image;
-    fetch_parameters<T>(m.of, dt_proj, b, k);
+    if (is_single && (int)threadIdx.x < k.n)
+        m.image[threadIdx.x] = k.spans[threadIdx.x].image;
+    fetch_channel_weights<T>(m.of, dt_proj, b, k);
     await_previous();
 
     feed<T> f = feed_of<T>(b, k);
@@ -124,8 +135,8 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
         int rows = k.n - t0;
         u = next_u;
         copy_wait<0>();
-        __syncthreads(); /* B, C, dt_q of this tile are there; the last one
-                          * is done with */
+        __syncthreads(); /* B, C and dt_q of this tile are there, and nobody
+                          * reads those of the last one any more */
         if (rows > TIME) {
             fetch_bc(f, m.bc[now ^ 1][0], b.dtbc_stride);
             quantise_dt(f, m.dt_scale[now ^ 1], dt_q + (now ^ 1) * dt_q_tile,
@@ -139,9 +150,9 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
         bool is_steep = make_delta<T>(m, u, sum, m.dt_scale[now], own.in_block);
         load_elements<T>(next_u, own.u, u_stride, rows - TIME, TIME);
         __syncwarp(); /* delta is written */
-        if (is_step)
-            step_tile<T>(m, x, m.bc[now][0], s_at, b.d_inner, has_channel,
-                         rows);
+        if (is_single)
+            scan_singles<T>(m, x, m.bc[now][0], s_at, b.d_inner, has_channel,
+                            rows);
         else if (is_steep)
             scan_tile<T, true>(m, x, m.bc[now][0], min(TIME, rows));
         else
@@ -154,20 +165,21 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
             own.gate[j] += TIME * gate_stride;
         }
     }
-    if (!is_step && has_channel) {
+    if (!is_single && has_channel) {
 #pragma unroll
         for (int n = 0; n < T::per_thread; n++)
             state[(size_t)n * b.d_inner] = x.s[n];
-        if (part == 0 && k.n > SPAN)
+        if (part == 0 && k.n > STRIP)
             keep_past(b, k, past, c);
     }
 }
 
-/* Blocks last as long as their piece, so that each multiprocessor must get
- * its equal share, whatever else runs there when they are placed: each takes
- * so much shared memory that one more than a share does not fit. */
+/* A block lives as long as its span, so each multiprocessor must get an equal
+ * share of the blocks, whatever else runs there when they are placed.  Each
+ * block asks for so much shared memory that one more than the share does not
+ * fit. */
 template <class T>
-static size_t shared_for_share(const struct batch *b, int n_blocks)
+static size_t shared_for_share(const struct prefill_batch *b, int n_blocks)
 {
     enum { RESERVED = 1024, UNIT = 1024 }; /* by the system, for a block */
     size_t need = scan_shared_size<T>(b);
@@ -179,18 +191,19 @@ static size_t shared_for_share(const struct batch *b, int n_blocks)
 }
 
 template <class T>
-static enum status launch_shape(struct queue q, const struct batch *b,
-                                struct step s)
+static enum status launch_shape(struct queue q, const struct prefill_batch *b,
+                                struct tick tick)
 {
-    bool is_step = s.count == 1 && s.rows == s.pieces;
+    bool is_single = tick.count == 1 && tick.rows == tick.spans;
     dim3 grid(ceil_div(b->d_inner, T::channels),
-              is_step ? ceil_div(s.pieces, TIME) : s.pieces, s.count);
+              is_single ? ceil_div(tick.spans, TIME) : tick.spans, tick.count);
     return launch("the scan", q, grid, T::threads,
                   shared_for_share<T>(b, grid.x * grid.y * grid.z),
-                  is_step ? scan<T, true> : scan<T, false>, *b, s);
+                  is_single ? scan<T, true> : scan<T, false>, *b, tick);
 }
 
-template <class T> static enum status prepare_shape(const struct batch *b)
+template <class T>
+static enum status prepare_shape(const struct prefill_batch *b)
 {
     if (scan_shared_size<T>(b) > (size_t)b->max_shared)
         return fail(E_DEVICE,
@@ -215,23 +228,24 @@ using scan_16 = scan_shape<16, 8, 64>;
 using scan_32 = scan_shape<32, 8, 32>;
 using scan_64 = scan_shape<64, 16, 32>;
 
-enum status launch_scan(struct queue q, const struct batch *b, struct step s)
+enum status launch_scan(struct queue q, const struct prefill_batch *b,
+                        struct tick tick)
 {
     switch (b->d_state) {
     case 4:
-        return launch_shape<scan_4>(q, b, s);
+        return launch_shape<scan_4>(q, b, tick);
     case 8:
-        return launch_shape<scan_8>(q, b, s);
+        return launch_shape<scan_8>(q, b, tick);
     case 16:
-        return launch_shape<scan_16>(q, b, s);
+        return launch_shape<scan_16>(q, b, tick);
     case 32:
-        return launch_shape<scan_32>(q, b, s);
+        return launch_shape<scan_32>(q, b, tick);
     default:
-        return launch_shape<scan_64>(q, b, s);
+        return launch_shape<scan_64>(q, b, tick);
     }
 }
 
-enum status scan_prepare(const struct batch *b)
+enum status scan_prepare(const struct prefill_batch *b)
 {
     switch (b->d_state) {
     case 4:

@@ -1,24 +1,25 @@
-/* gemm_int8.cu -- the int8 products of the batched path, on tensor cores.
+/* gemm_int8.cu -- the int8 products of prefill, on tensor cores.
  *
  * y[t][r] = scale of t * scale of r * sum over k of x[t][k] W[r][k]: the sum
- * is an integer, so that any tiling gives the same bits, and it is turned
- * into a float, added to h, or watched for its maximum, where it is born.
+ * is an integer, so that any tiling gives the same bits.  It becomes a float,
+ * and is added to h or watched for its maximum, in the same kernel.
  *
- * A block computes a tile of rows x columns; x and W stream through shared
- * memory in STAGES slices of DEPTH bytes.  Chunks of 16 bytes of a slice are
- * placed so that the eight rows that a matrix load touches lie in different
- * banks, and as products of a warpgroup want them.
+ * A block computes a tile of rows x columns.  x and W stream through shared
+ * memory in sections of DEPTH bytes of their rows, STAGES of them at a time.
+ * The 16-byte cells of a section are placed so that the eight rows that a
+ * matrix load touches lie in different banks, and as products of a warpgroup
+ * want them.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/common/exact_vector.cuh"
-#include "cuda/common/kernels.cuh"
 #include "cuda/common/tensor.cuh"
+#include "cuda/prefill/prefill_batch.cuh"
 
 enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL, STAGES = 3 };
 
 /* One product: which matrix of the layer, from what, to what. */
-struct product {
+struct int8_product {
     size_t matrix;        /* offset in struct cuda_layer   */
     const int8_t *x;      /* [layer][rows][stride]         */
     const float *x_scale; /* [layer][rows]                 */
@@ -43,14 +44,14 @@ using large_tile = tile<128, 128, 16, 128>;
 using small_tile = tile<64, 64, 32, 32>;
 using tiny_tile = tile<32, 32, 16, 16>;
 
-/* Where the 16-byte cell c of row r lies in a slice. */
+/* Where the 16-byte cell c of row r lies in a section. */
 static __device__ __forceinline__ int place(int r, int c)
 {
     return r * DEPTH + (c ^ (r & (CELLS - 1))) * CELL;
 }
 
-/* Brings rows of a matrix to shared memory, slice by slice: a thread has the
- * same cell of every `step`-th row.  Rows past the last repeat it. */
+/* Brings rows of a matrix to shared memory, section by section: a thread has
+ * the same cell of every `step`-th row.  Rows past the last repeat it. */
 template <int rows, int threads> struct loader {
     static constexpr int step = threads / CELLS, count = rows / step;
     static_assert(rows % step == 0 && step % 8 == 0, "cells keep their place");
@@ -69,22 +70,22 @@ template <int rows, int threads> struct loader {
     }
 
     /* Bytes [k, k + DEPTH) of the rows; zeros past their end. */
-    __device__ __forceinline__ void load(int8_t *slice, int k) const
+    __device__ __forceinline__ void load(int8_t *section, int k) const
     {
         int to = place(threadIdx.x / CELLS, threadIdx.x % CELLS);
         bool is_valid = k + at < stride;
         int offset = is_valid ? k + at : 0;
 #pragma unroll
         for (int i = 0; i < count; i++)
-            copy16(slice + to + i * step * DEPTH, from[i] + offset, is_valid);
+            copy16(section + to + i * step * DEPTH, from[i] + offset, is_valid);
     }
 };
 
-/* A warp's part of a slice: its rows of x, its rows of w. */
+/* A warp's part of a section: its rows of x, its rows of w. */
 template <class T>
 static __device__ __forceinline__ void
-multiply_slice(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
-               const int8_t *x, const int8_t *w)
+multiply_section(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
+                 const int8_t *x, const int8_t *w)
 {
     int lane = threadIdx.x % WARP;
 #pragma unroll
@@ -111,7 +112,7 @@ multiply_slice(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
 /* The same for the warpgroup that this warp belongs to; under way until
  * group_wait. */
 static __device__ __forceinline__ void
-group_multiply_slice(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
+group_multiply_section(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
 {
     uint64_t a = group_rows(x), b = group_rows(w);
     group_begin();
@@ -122,12 +123,12 @@ group_multiply_slice(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
 }
 #endif
 
-/* v, the values of columns r and r + 1 of a row, to where they belong; old:
- * what was there, for PRODUCT_OUT. */
+/* Stores v, the values of columns r and r + 1 of a row; old: what was there,
+ * for PRODUCT_OUT. */
 template <enum product_kind kind>
 static __device__ __forceinline__ void
-store_pair(const struct batch &b, float *row, uint32_t *amax, int r, int n,
-           float2 v, float2 old)
+store_pair(const struct prefill_batch &b, float *row, uint32_t *amax, int r,
+           int n, float2 v, float2 old)
 {
     float2 *to = (float2 *)(row + r);
     if (kind == PRODUCT_IN) {
@@ -169,7 +170,8 @@ fetch_x_scales(tile_scales<T> &to, const float *scale, int first, int last)
         copy_bytes<4>(&to.x[i], scale + min(first + i, last));
 }
 
-/* Of in_proj the scan wants silu(z); v: the pairs of columns r, r + 8, .. */
+/* in_proj makes u | z, and the scan wants silu(z); v: the pairs of columns r,
+ * r + 8, .. */
 template <int n>
 static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
                                                   int d_inner)
@@ -184,12 +186,12 @@ static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
         v[j] = r + j * 8 < d_inner ? v[j] : gate[j];
 }
 
-/* Sums to values, and where they belong; y: of the tile's first row.  Pairs
- * of columns are whole but in x_proj: the other matrices have an even number
- * of rows. */
+/* Makes values of the sums, and stores them; y: of the tile's first row.  Only
+ * x_proj may have half a pair of columns at its end: the other matrices have
+ * an even number of rows. */
 template <class T, enum product_kind kind>
 static __device__ __forceinline__ void
-store_tile(const struct batch &b, int n_cols,
+store_tile(const struct prefill_batch &b, int n_cols,
            const int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
            const tile_scales<T> &scales, float *y, size_t stride,
            uint32_t *dt_amax, int warp_row, int n_rows, int col0, int warp_col)
@@ -240,13 +242,13 @@ store_tile(const struct batch &b, int n_cols,
 
 template <class T, enum product_kind kind>
 static __global__ void __launch_bounds__(T::threads, 2)
-    multiply(struct batch b, struct step s, struct product p)
+    multiply(struct prefill_batch b, struct tick tick, struct int8_product p)
 {
-    extern __shared__ __align__(1024) int8_t slices[];
+    extern __shared__ __align__(1024) int8_t sections[];
     __shared__ tile_scales<T> scales;
-    int layer = s.first + blockIdx.z;
-    int slot = step_slot(b, s, layer);
-    int n_rows = b.waves[slot].n_rows;
+    int layer = tick.first + blockIdx.z;
+    int slot = slot_of(b, tick, layer);
+    int n_rows = b.slots[slot].n_rows;
     int row0 = blockIdx.x * T::rows, col0 = blockIdx.y * T::cols;
     if (row0 >= n_rows)
         return;
@@ -258,26 +260,26 @@ static __global__ void __launch_bounds__(T::threads, 2)
     int warp = threadIdx.x / WARP;
     int warp_row = warp / T::warps_across * T::warp_rows;
     int warp_col = warp % T::warps_across * T::warp_cols;
-    int n_slices = ceil_div(w.stride, DEPTH);
+    int n_sections = ceil_div(w.stride, DEPTH);
 
     const loader<T::rows, T::threads> x_loader(x, w.stride, row0, b.rows - 1);
     const loader<T::cols, T::threads> w_loader(w.q, w.stride, col0, w.rows - 1);
     auto load_x = [&](int i) {
-        if (i < n_slices)
-            x_loader.load(slices + i % STAGES * T::stage, i * DEPTH);
+        if (i < n_sections)
+            x_loader.load(sections + i % STAGES * T::stage, i * DEPTH);
     };
     auto load_w = [&](int i) {
-        if (i < n_slices)
-            w_loader.load(slices + i % STAGES * T::stage + T::rows * DEPTH,
+        if (i < n_sections)
+            w_loader.load(sections + i % STAGES * T::stage + T::rows * DEPTH,
                           i * DEPTH);
     };
 
-    /* The weights are there already: they need not wait. */
+    /* The kernel before does not make the weights: they need not wait. */
     int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4] = {};
     fetch_w_scales<T>(scales, w.scale, col0, w.rows - 1);
     for (int i = 0; i < STAGES - 1; i++)
         load_w(i);
-    /* h goes with its wave; the logits are those of one wave. */
+    /* h goes with its microbatch; the logits are those of one microbatch. */
     float *y = p.y + (size_t)row0 * p.y_stride;
     if (kind == PRODUCT_OUT)
         y += (size_t)slot * b.rows * p.y_stride;
@@ -289,13 +291,13 @@ static __global__ void __launch_bounds__(T::threads, 2)
         load_x(i);
         copy_commit();
     }
-    for (int i = 0; i < n_slices; i++) {
-        const int8_t *slice = slices + i % STAGES * T::stage;
+    for (int i = 0; i < n_sections; i++) {
+        const int8_t *section = sections + i % STAGES * T::stage;
         copy_wait<STAGES - 2>();
 #if HAVE_WARPGROUP_PRODUCT
         fence_async_proxy();
 #endif
-        __syncthreads(); /* the slice is there, the one before it is free */
+        __syncthreads(); /* the section is there, the one before it is free */
         auto load_next = [&]() {
             load_x(i + STAGES - 1);
             load_w(i + STAGES - 1);
@@ -303,16 +305,16 @@ static __global__ void __launch_bounds__(T::threads, 2)
         };
 #if HAVE_WARPGROUP_PRODUCT
         if constexpr (T::is_for_groups) {
-            group_multiply_slice(sum, slice + warp / 4 * 64 * DEPTH,
-                                 slice + T::rows * DEPTH);
+            group_multiply_section(sum, section + warp / 4 * 64 * DEPTH,
+                                   section + T::rows * DEPTH);
             load_next();
             group_wait();
             continue;
         }
 #endif
         load_next();
-        multiply_slice<T>(sum, slice + warp_row * DEPTH,
-                          slice + (T::rows + warp_col) * DEPTH);
+        multiply_section<T>(sum, section + warp_row * DEPTH,
+                            section + (T::rows + warp_col) * DEPTH);
     }
 
     store_tile<T, kind>(b, w.rows, sum, scales, y, p.y_stride,
@@ -320,9 +322,10 @@ static __global__ void __launch_bounds__(T::threads, 2)
                         col0, warp_col);
 }
 
-static struct product product_of(const struct batch *b, enum product_kind kind)
+static struct int8_product product_of(const struct prefill_batch *b,
+                                      enum product_kind kind)
 {
-    struct product p = {};
+    struct int8_product p = {};
     bool is_inner = kind == PRODUCT_X || kind == PRODUCT_OUT;
     p.x = is_inner ? b->u_q : b->x;
     p.x_scale = is_inner ? b->u_scale : b->x_scale;
@@ -351,7 +354,7 @@ static struct product product_of(const struct batch *b, enum product_kind kind)
     return p;
 }
 
-static int product_cols(const struct batch *b, enum product_kind kind)
+static int product_cols(const struct prefill_batch *b, enum product_kind kind)
 {
     switch (kind) {
     case PRODUCT_IN:
@@ -366,51 +369,51 @@ static int product_cols(const struct batch *b, enum product_kind kind)
 }
 
 template <class T, enum product_kind kind>
-static enum status launch_tile(struct queue q, const struct batch *b,
-                               struct step s)
+static enum status launch_tile(struct queue q, const struct prefill_batch *b,
+                               struct tick tick)
 {
-    dim3 grid(ceil_div(s.rows, T::rows),
-              ceil_div(product_cols(b, kind), T::cols), s.count);
+    dim3 grid(ceil_div(tick.rows, T::rows),
+              ceil_div(product_cols(b, kind), T::cols), tick.count);
     return launch("an int8 product", q, grid, T::threads, T::shared,
-                  multiply<T, kind>, *b, s, product_of(b, kind));
+                  multiply<T, kind>, *b, tick, product_of(b, kind));
 }
 
 /* The largest tile that still gives every multiprocessor a block. */
 template <enum product_kind kind>
-static enum status launch_kind(struct queue q, const struct batch *b,
-                               struct step s)
+static enum status launch_kind(struct queue q, const struct prefill_batch *b,
+                               struct tick tick)
 {
     enum { ENOUGH_BLOCKS = 128 };
     auto blocks = [&](int rows, int cols) {
-        return ceil_div(s.rows, rows) * ceil_div(product_cols(b, kind), cols) *
-               s.count;
+        return ceil_div(tick.rows, rows) *
+               ceil_div(product_cols(b, kind), cols) * tick.count;
     };
     if (kind != PRODUCT_X && large_tile::shared <= b->max_shared &&
         blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
-        return launch_tile<large_tile, kind>(q, b, s);
+        return launch_tile<large_tile, kind>(q, b, tick);
     if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
-        return launch_tile<small_tile, kind>(q, b, s);
-    return launch_tile<tiny_tile, kind>(q, b, s);
+        return launch_tile<small_tile, kind>(q, b, tick);
+    return launch_tile<tiny_tile, kind>(q, b, tick);
 }
 
-enum status launch_product(struct queue q, const struct batch *b, struct step s,
-                           enum product_kind kind)
+enum status launch_product(struct queue q, const struct prefill_batch *b,
+                           struct tick tick, enum product_kind kind)
 {
     switch (kind) {
     case PRODUCT_IN:
-        return launch_kind<PRODUCT_IN>(q, b, s);
+        return launch_kind<PRODUCT_IN>(q, b, tick);
     case PRODUCT_X:
-        return launch_kind<PRODUCT_X>(q, b, s);
+        return launch_kind<PRODUCT_X>(q, b, tick);
     case PRODUCT_OUT:
-        return launch_kind<PRODUCT_OUT>(q, b, s);
+        return launch_kind<PRODUCT_OUT>(q, b, tick);
     default:
-        return launch_kind<PRODUCT_HEAD>(q, b, s);
+        return launch_kind<PRODUCT_HEAD>(q, b, tick);
     }
 }
 
-/* A tile that does not fit the device is not prepared, nor used. */
+/* A tile that does not fit the device is never used. */
 template <class T, enum product_kind kind>
-static enum status prepare_tile(const struct batch *b)
+static enum status prepare_tile(const struct prefill_batch *b)
 {
     if (T::shared > b->max_shared)
         return OK;
@@ -422,14 +425,14 @@ static enum status prepare_tile(const struct batch *b)
 }
 
 template <enum product_kind kind>
-static enum status prepare_kind(const struct batch *b)
+static enum status prepare_kind(const struct prefill_batch *b)
 {
     TRY((prepare_tile<large_tile, kind>(b)));
     TRY((prepare_tile<small_tile, kind>(b)));
     return prepare_tile<tiny_tile, kind>(b);
 }
 
-enum status products_prepare(const struct batch *b)
+enum status products_prepare(const struct prefill_batch *b)
 {
     TRY(prepare_kind<PRODUCT_IN>(b));
     TRY(prepare_kind<PRODUCT_X>(b));

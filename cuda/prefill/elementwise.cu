@@ -1,19 +1,19 @@
 /* elementwise.cu -- what lies between the products and the scan: embedding,
- * norms, the convolution, quantisation, and what the bytes cost.
+ * norms, the convolution, quantisation, pooled features, and what bytes cost.
  *
- * Only functions of exact.h and sums in its order; maxima are taken on bit
- * patterns and need none.
+ * Functions are those of exact.h, and sums have its order.  Maxima are taken
+ * on bit patterns, in any order.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/common/cost.cuh"
 #include "cuda/common/exact_vector.cuh"
 #include "cuda/common/float4.cuh"
-#include "cuda/common/kernels.cuh"
+#include "cuda/prefill/prefill_batch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / WARP, CONV_THREADS = 512 };
 
-/* ---- norms: a warp a row ------------------------------------------------ */
+/* ---- norms: a warp a row ------------------------------------------------- */
 
 static __device__ __forceinline__ void embed_row(float *h, const float *from,
                                                  int d, int lane)
@@ -60,8 +60,8 @@ norm_of_part(norm_part<kept, has_bias> &p, const struct norm_row &n)
     }
 }
 
-/* The largest of norm(h), and q, which has the first part already where that
- * is all of the row. */
+/* q of a row, and its scale.  p is the first part of the row; where that is
+ * all of it, nothing is loaded again. */
 template <int kept, bool has_bias>
 static __device__ __forceinline__ struct exact_scale
 quantise_norm(norm_part<kept, has_bias> &p, const struct norm_row &n,
@@ -94,17 +94,17 @@ quantise_norm(norm_part<kept, has_bias> &p, const struct norm_row &n,
     return scale;
 }
 
-/* All of a row that fits is asked for at once. */
+/* A lane asks at once for all of its share that fits in registers. */
 template <int kept, bool has_bias>
 static __global__ void __launch_bounds__(THREADS)
-    norm_quantise(struct batch b, struct step s)
+    norm_quantise(struct prefill_batch b, struct tick tick)
 {
-    int layer = s.first + blockIdx.z, d = b.d_model;
-    int slot = step_slot(b, s, layer);
-    const struct wave *w = &b.waves[slot];
+    int layer = tick.first + blockIdx.z, d = b.d_model;
+    int slot = slot_of(b, tick, layer);
+    const struct microbatch *mb = &b.slots[slot];
     int t = blockIdx.x * WARPS + threadIdx.x / WARP;
     int lane = threadIdx.x % WARP;
-    if (t >= w->n_rows)
+    if (t >= mb->n_rows)
         return;
     const struct cuda_layer *l = &b.layers[layer];
     struct norm_row n = {
@@ -114,7 +114,7 @@ static __global__ void __launch_bounds__(THREADS)
 
     float *h = b.h + ((size_t)slot * b.rows + t) * d;
     if (layer == 0)
-        embed_row(h, b.embedding + (size_t)w->bytes[t] * d, d, lane);
+        embed_row(h, b.embedding + (size_t)mb->bytes[t] * d, d, lane);
     n.h = (const float4 *)h;
     norm_part<kept, has_bias> part;
     load_part(part, n, lane);
@@ -134,52 +134,54 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 template <int kept>
-static enum status launch_norm_kept(struct queue q, const struct batch *b,
-                                    struct step s)
+static enum status launch_norm_kept(struct queue q,
+                                    const struct prefill_batch *b,
+                                    struct tick tick)
 {
-    return launch("a norm", q, dim3(ceil_div(s.rows, WARPS), 1, s.count),
+    return launch("a norm", q, dim3(ceil_div(tick.rows, WARPS), 1, tick.count),
                   THREADS, 0,
                   b->has_norm_bias ? norm_quantise<kept, true>
                                    : norm_quantise<kept, false>,
-                  *b, s);
+                  *b, tick);
 }
 
-enum status launch_norm(struct queue q, const struct batch *b, struct step s)
+enum status launch_norm(struct queue q, const struct prefill_batch *b,
+                        struct tick tick)
 {
-    return b->d_model <= 4 * 4 * WARP ? launch_norm_kept<4>(q, b, s)
-                                      : launch_norm_kept<8>(q, b, s);
+    return b->d_model <= 4 * 4 * WARP ? launch_norm_kept<4>(q, b, tick)
+                                      : launch_norm_kept<8>(q, b, tick);
 }
 
-/* ---- convolution: a block a span ---------------------------------------- */
+/* ---- convolution: a block a strip ---------------------------------------- */
 
-/* The inputs of four channels for the rows of a span, oldest first; uz: of
- * its first row.  Those before the piece began are `past`; in_piece rows of
- * the piece have gone by.  All are asked for before the first is used. */
+/* The inputs of four channels for the n rows of a strip, oldest first.  uz: of
+ * its first row, before which the span has in_span rows; past: the inputs
+ * before the span.  All are asked for before the first is used. */
 template <int taps>
 static __device__ __forceinline__ void
-load_inputs(float4 v[SPAN + taps - 1], int d, int i, const float4 *uz,
-            const float4 *past, int in_piece, int n)
+load_inputs(float4 v[STRIP + taps - 1], int d, int i, const float4 *uz,
+            const float4 *past, int in_span, int n)
 {
 #pragma unroll
     for (int k = 0; k < taps - 1; k++) {
         int back = taps - 1 - k; /* rows before the first */
-        v[k] = back <= in_piece ? uz[i - (ptrdiff_t)back * (d / 2)]
-                                : past[(k + in_piece) * (d / 4) + i];
+        v[k] = back <= in_span ? uz[i - (ptrdiff_t)back * (d / 2)]
+                               : past[(k + in_span) * (d / 4) + i];
     }
 #pragma unroll
-    for (int j = 0; j < SPAN; j++) {
+    for (int j = 0; j < STRIP; j++) {
         if (j < n)
             v[taps - 1 + j] = uz[i + (ptrdiff_t)j * (d / 2)];
     }
 }
 
-/* The last inputs of n rows. */
+/* Stores the last inputs of n rows. */
 template <int taps>
 static __device__ __forceinline__ void
-leave_past(const float4 v[SPAN + taps - 1], int d, int i, float4 *past, int n)
+leave_past(const float4 v[STRIP + taps - 1], int d, int i, float4 *past, int n)
 {
 #pragma unroll
-    for (int j = 1; j <= SPAN; j++) {
+    for (int j = 1; j <= STRIP; j++) {
 #pragma unroll
         for (int k = 0; k < taps - 1; k++) {
             if (j == n)
@@ -188,19 +190,19 @@ leave_past(const float4 v[SPAN + taps - 1], int d, int i, float4 *past, int n)
     }
 }
 
-/* u of n rows, in place of the inputs that are not needed any more, and to
- * memory; amax: by row. */
+/* u of n rows, to memory and to v, in place of inputs that are used up; amax:
+ * by row. */
 template <int taps>
 static __device__ __forceinline__ void
-convolve4(const struct cuda_layer *l, int d, int i, float4 v[SPAN + taps - 1],
-          float4 *u, int n, uint32_t amax[SPAN])
+convolve4(const struct cuda_layer *l, int d, int i, float4 v[STRIP + taps - 1],
+          float4 *u, int n, uint32_t amax[STRIP])
 {
     float4 weight[taps], bias = ((const float4 *)l->conv_bias)[i];
 #pragma unroll
     for (int k = 0; k < taps; k++)
         weight[k] = ((const float4 *)l->conv)[k * d / 4 + i];
 #pragma unroll
-    for (int j = 0; j < SPAN; j++) {
+    for (int j = 0; j < STRIP; j++) {
         if (j >= n)
             break;
         float4 a = bias;
@@ -217,18 +219,18 @@ convolve4(const struct cuda_layer *l, int d, int i, float4 v[SPAN + taps - 1],
 
 /* The scales of the rows, from the maxima that the threads have found. */
 static __device__ __forceinline__ void share_scales(struct exact_scale *scales,
-                                                    const uint32_t amax[SPAN])
+                                                    const uint32_t amax[STRIP])
 {
-    __shared__ uint32_t maxima[CONV_THREADS / WARP][SPAN];
+    __shared__ uint32_t maxima[CONV_THREADS / WARP][STRIP];
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
 #pragma unroll
-    for (int j = 0; j < SPAN; j++) {
+    for (int j = 0; j < STRIP; j++) {
         uint32_t m = warp_max(amax[j]);
         if (lane == 0)
             maxima[warp][j] = m;
     }
     __syncthreads();
-    if (threadIdx.x < SPAN) {
+    if (threadIdx.x < STRIP) {
         uint32_t m = 0;
         for (int k = 0; k < (int)blockDim.x / WARP; k++)
             m = max(m, maxima[k][threadIdx.x]);
@@ -237,95 +239,95 @@ static __device__ __forceinline__ void share_scales(struct exact_scale *scales,
     __syncthreads();
 }
 
-/* A span that is the whole piece leaves its last inputs as the past (others
- * leave it to the scan, when no block reads the past any more).  A thread
- * that has only four channels still has its u when the scale is known. */
+/* A strip that is a whole span stores its last inputs as the past.  Of a
+ * longer span other blocks still read the past, so that the scan stores it.  A
+ * thread with only four channels still has its u when the scale is known. */
 template <int taps>
 static __global__ void __launch_bounds__(CONV_THREADS)
-    convolve(struct batch b, struct step s)
+    convolve(struct prefill_batch b, struct tick tick)
 {
-    __shared__ struct exact_scale scales[SPAN];
-    int layer = s.first + blockIdx.z, d = b.d_inner;
-    const struct wave *w = &b.waves[step_slot(b, s, layer)];
-    if ((int)blockIdx.x >= w->n_spans)
+    __shared__ struct exact_scale scales[STRIP];
+    int layer = tick.first + blockIdx.z, d = b.d_inner;
+    const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
+    if ((int)blockIdx.x >= mb->n_strips)
         return;
-    const struct span span = w->spans[blockIdx.x];
-    const struct piece piece = w->pieces[span.piece];
-    float4 *past = (float4 *)(piece.image + layer * b.image.layer);
-    size_t row = (size_t)layer * b.rows + span.row;
+    const struct strip strip = mb->strips[blockIdx.x];
+    const struct span span = mb->spans[strip.span];
+    float4 *past = (float4 *)(span.image + layer * b.image.layer);
+    size_t row = (size_t)layer * b.rows + strip.row;
     const float4 *uz = (const float4 *)(b.uz + row * 2 * d);
     float4 *u = (float4 *)(b.u + row * d);
     uint32_t *q = (uint32_t *)(b.u_q + row * b.u_stride);
 
     await_previous();
-    uint32_t amax[SPAN] = {};
-    float4 v[SPAN + taps - 1] = {};
+    uint32_t amax[STRIP] = {};
+    float4 v[STRIP + taps - 1] = {};
     for (int i = threadIdx.x; i < d / 4; i += blockDim.x) {
-        load_inputs<taps>(v, d, i, uz, past, span.row - piece.row, span.n);
-        if (span.n == piece.n)
-            leave_past<taps>(v, d, i, past, span.n);
-        convolve4<taps>(&b.layers[layer], d, i, v, u, span.n, amax);
+        load_inputs<taps>(v, d, i, uz, past, strip.row - span.row, strip.n);
+        if (strip.n == span.n)
+            leave_past<taps>(v, d, i, past, strip.n);
+        convolve4<taps>(&b.layers[layer], d, i, v, u, strip.n, amax);
     }
     share_scales(scales, amax);
     bool is_kept = d / 4 <= (int)blockDim.x;
     for (int i = threadIdx.x; i < d / 4; i += blockDim.x) {
 #pragma unroll
-        for (int j = 0; j < SPAN; j++) {
-            if (j < span.n)
+        for (int j = 0; j < STRIP; j++) {
+            if (j < strip.n)
                 q[i + j * (b.u_stride / 4)] =
                     quantised4(is_kept ? v[j] : u[i + j * (d / 4)], scales[j]);
         }
     }
-    if ((int)threadIdx.x < span.n)
+    if ((int)threadIdx.x < strip.n)
         b.u_scale[row + threadIdx.x] = scales[threadIdx.x].scale;
 }
 
 template <int taps>
-static enum status launch_taps(struct queue q, const struct batch *b,
-                               struct step s)
+static enum status launch_taps(struct queue q, const struct prefill_batch *b,
+                               struct tick tick)
 {
     int threads =
         b->d_inner / 4 <= CONV_THREADS / 2 ? CONV_THREADS / 2 : CONV_THREADS;
-    return launch("the convolution", q, dim3(s.spans, 1, s.count), threads, 0,
-                  convolve<taps>, *b, s);
+    return launch("the convolution", q, dim3(tick.strips, 1, tick.count),
+                  threads, 0, convolve<taps>, *b, tick);
 }
 
-enum status launch_conv(struct queue q, const struct batch *b, struct step s)
+enum status launch_conv(struct queue q, const struct prefill_batch *b,
+                        struct tick tick)
 {
     switch (b->d_conv) {
     case 2:
-        return launch_taps<2>(q, b, s);
+        return launch_taps<2>(q, b, tick);
     case 3:
-        return launch_taps<3>(q, b, s);
+        return launch_taps<3>(q, b, tick);
     case 4:
-        return launch_taps<4>(q, b, s);
+        return launch_taps<4>(q, b, tick);
     case 5:
-        return launch_taps<5>(q, b, s);
+        return launch_taps<5>(q, b, tick);
     case 6:
-        return launch_taps<6>(q, b, s);
+        return launch_taps<6>(q, b, tick);
     case 7:
-        return launch_taps<7>(q, b, s);
+        return launch_taps<7>(q, b, tick);
     default:
-        return launch_taps<8>(q, b, s);
+        return launch_taps<8>(q, b, tick);
     }
 }
 
-/* ---- pooled features: a thread a channel of a piece
- * --------------------------- */
+/* ---- pooled features: a thread a channel of a span ----------------------- */
 
-/* Bytes are added one by one, in their order: see pooled_floats(). */
+/* The bytes' y are added one by one, in the order of the bytes. */
 static __global__ void __launch_bounds__(THREADS)
-    add_to_pooled(struct batch b, struct step s)
+    add_to_pooled(struct prefill_batch b, struct tick tick)
 {
-    int layer = s.first + blockIdx.z, d = b.d_inner, at = 0;
+    int layer = tick.first + blockIdx.z, d = b.d_inner, at = 0;
     int i = blockIdx.x * THREADS + threadIdx.x;
-    const struct wave *w = &b.waves[step_slot(b, s, layer)];
+    const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     await_previous();
     while (at < b.n_pooled && b.pooled_layers[at] != layer)
         at++;
-    if (at == b.n_pooled || (int)blockIdx.y >= w->n_pieces || i >= d)
+    if (at == b.n_pooled || (int)blockIdx.y >= mb->n_spans || i >= d)
         return;
-    const struct piece p = w->pieces[blockIdx.y];
+    const struct span p = mb->spans[blockIdx.y];
     if (!p.pooled)
         return;
     const float *y = b.u + ((size_t)layer * b.rows + p.row) * d + i;
@@ -335,24 +337,25 @@ static __global__ void __launch_bounds__(THREADS)
     p.pooled[at * d + i] = sum;
 }
 
-enum status launch_pooled(struct queue q, const struct batch *b, struct step s)
+enum status launch_pooled(struct queue q, const struct prefill_batch *b,
+                          struct tick tick)
 {
-    return launch("the pooled features", q,
-                  dim3(ceil_div(b->d_inner, THREADS), s.pieces, s.count),
-                  THREADS, 0, add_to_pooled, *b, s);
+    return launch("the features", q,
+                  dim3(ceil_div(b->d_inner, THREADS), tick.spans, tick.count),
+                  THREADS, 0, add_to_pooled, *b, tick);
 }
 
-/* ---- quantisation of y, whose maxima are known: a warp a row ------------ */
+/* ---- quantisation of y, whose maxima are known: a warp a row ------------- */
 
 static __global__ void __launch_bounds__(THREADS)
-    quantise_y(struct batch b, struct step s)
+    quantise_y(struct prefill_batch b, struct tick tick)
 {
     enum { ABREAST = 8 };
-    int layer = s.first + blockIdx.z;
-    const struct wave *w = &b.waves[step_slot(b, s, layer)];
+    int layer = tick.first + blockIdx.z;
+    const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     int t = blockIdx.x * WARPS + threadIdx.x / WARP;
     int lane = threadIdx.x % WARP;
-    if (t >= w->n_rows)
+    if (t >= mb->n_rows)
         return;
     await_previous();
     size_t row = (size_t)layer * b.rows + t;
@@ -376,33 +379,33 @@ static __global__ void __launch_bounds__(THREADS)
         b.u_scale[row] = scale.scale;
 }
 
-enum status launch_quantise(struct queue q, const struct batch *b,
-                            struct step s)
+enum status launch_quantise(struct queue q, const struct prefill_batch *b,
+                            struct tick tick)
 {
     return launch("a quantisation", q,
-                  dim3(ceil_div(s.rows, WARPS), 1, s.count), THREADS, 0,
-                  quantise_y, *b, s);
+                  dim3(ceil_div(tick.rows, WARPS), 1, tick.count), THREADS, 0,
+                  quantise_y, *b, tick);
 }
 
-/* ---- costs and predictions: a warp a row -------------------------------- */
+/* ---- costs and predictions: a warp a row --------------------------------- */
 
-/* The warp of the first row of a piece has read the prediction in the state
- * before it replaces it by that after the last row. */
+/* Only the warp of a span's first row touches the prediction in the state: it
+ * reads it, then replaces it by that after the last row. */
 static __global__ void __launch_bounds__(THREADS)
-    deliver(struct batch b, struct step s)
+    deliver(struct prefill_batch b, struct tick tick)
 {
-    const struct wave *w = &b.waves[step_slot(b, s, b.n_layer)];
+    const struct microbatch *mb = &b.slots[slot_of(b, tick, b.n_layer)];
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    if ((int)blockIdx.x >= w->n_spans || warp >= w->spans[blockIdx.x].n)
+    if ((int)blockIdx.x >= mb->n_strips || warp >= mb->strips[blockIdx.x].n)
         return;
-    const struct piece p = w->pieces[w->spans[blockIdx.x].piece];
-    int t = w->spans[blockIdx.x].row + warp;
+    const struct span p = mb->spans[mb->strips[blockIdx.x].span];
+    int t = mb->strips[blockIdx.x].row + warp;
     await_previous();
     float *state = p.image + b.image.logits;
     const float *logits = b.logits + (size_t)t * N_BYTES_VOCAB;
     bool is_first = t == p.row;
     float bits =
-        cost_of(is_first ? state : logits - N_BYTES_VOCAB, w->bytes[t], lane);
+        cost_of(is_first ? state : logits - N_BYTES_VOCAB, mb->bytes[t], lane);
     if (lane == 0)
         b.bits[t] = bits;
     const float *last = b.logits + (size_t)(p.row + p.n - 1) * N_BYTES_VOCAB;
@@ -411,8 +414,9 @@ static __global__ void __launch_bounds__(THREADS)
         state[i] = last[i];
 }
 
-enum status launch_deliver(struct queue q, const struct batch *b, struct step s)
+enum status launch_deliver(struct queue q, const struct prefill_batch *b,
+                           struct tick tick)
 {
-    return launch("the predictions", q, dim3(s.spans), SPAN * WARP, 0, deliver,
-                  *b, s);
+    return launch("the predictions", q, dim3(tick.strips), STRIP * WARP, 0,
+                  deliver, *b, tick);
 }
