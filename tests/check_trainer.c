@@ -194,7 +194,7 @@ START_TEST(muon_moves_orthogonally)
     struct update update = {1, 1, 0, 1};
     muon_update(muon, at, w, m, g, &update);
 
-    int rows = at->shape[0] / at->muon_parts, cols = at->shape[1];
+    int rows = at->muon_rows, cols = at->shape[1];
     double scale = 0.2 * sqrt(rows > cols ? rows : cols), sum = 0;
     size_t n = (size_t)rows * (size_t)cols;
     for (size_t i = 0; i < n; i++)

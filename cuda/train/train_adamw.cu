@@ -88,8 +88,8 @@ void launch_adamw(const struct replica *r, const struct update *update)
 
 static int ranges_of(const struct parameter *p)
 {
-    size_t n = (p->n + ADAMW_FLOATS - 1) / ADAMW_FLOATS;
-    return p->muon_parts > 0 ? 0 : (int)n;
+    size_t n = p->n - parameter_muon_floats(p);
+    return (int)((n + ADAMW_FLOATS - 1) / ADAMW_FLOATS);
 }
 
 void adamw_count(struct adamw_table *table, const struct parameters *p)
@@ -109,7 +109,8 @@ static void list_ranges(struct adamw_range *to, const struct parameters *list)
     for (size_t i = 0; i < list->n; i++) {
         const struct parameter *p = &list->list[i];
         for (int k = 0; k < ranges_of(p); k++) {
-            size_t at = (size_t)k * ADAMW_FLOATS, left = p->n - at;
+            size_t at = parameter_muon_floats(p) + (size_t)k * ADAMW_FLOATS;
+            size_t left = p->n - at;
             to->begin = p->offset + at;
             to->n = left < ADAMW_FLOATS ? (int)left : ADAMW_FLOATS;
             to->decays = p->decays ? 1.0f : 0.0f;

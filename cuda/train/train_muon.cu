@@ -183,7 +183,7 @@ void run_muon(const struct replica *r, const struct update *update)
 static bool is_of_shape(const struct parameter *p,
                         const struct muon_group *group)
 {
-    return p->muon_parts > 0 && p->shape[0] / p->muon_parts == group->rows &&
+    return p->muon_parts > 0 && p->muon_rows == group->rows &&
            p->shape[1] == group->cols;
 }
 
@@ -198,7 +198,7 @@ void muon_count(struct muon_table *table, const struct parameters *list)
             g++;
         assert(g < MUON_GROUPS_MAX);
         table->n = g < table->n ? table->n : g + 1;
-        table->groups[g].rows = p->shape[0] / p->muon_parts;
+        table->groups[g].rows = p->muon_rows;
         table->groups[g].cols = p->shape[1];
         table->groups[g].n += p->muon_parts;
     }

@@ -6,6 +6,7 @@
  */
 #include "cmd/train_options.h"
 
+#include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -18,15 +19,15 @@
 
 /* ---- taking values ------------------------------------------------------ */
 
-static enum status take_d_state(void *into, const struct option_row *row,
-                                const char *value)
+static enum status take_architecture(void *into, const struct option_row *row,
+                                     const char *value)
 {
     struct train_options *options = &((struct train_command *)into)->train;
-    TRY(option_take_integer(into, row, value));
-    if (options->d_state & (options->d_state - 1))
-        return fail(E_USAGE, "--%s: %s is not a power of two", row->name,
-                    value);
-    return OK;
+    options->mixer = strcmp(value, "mamba2") == 0 ? MIXER_MAMBA2 : MIXER_MAMBA1;
+    if (options->mixer == MIXER_MAMBA2 || strcmp(value, "mamba1") == 0)
+        return OK;
+    return fail(E_USAGE, "--%s: '%s' is neither 'mamba1' nor 'mamba2'",
+                row->name, value);
 }
 
 static enum status take_d_model(void *into, const struct option_row *row,
@@ -64,6 +65,10 @@ static const struct option_row rows[] = {
      .argument = "MODEL",
      INTO_TEXT(AT(train.init)),
      .help = "start from a model, int8 or floats (fine-tuning)"},
+    {.name = "architecture",
+     .argument = "mamba1|mamba2",
+     .take = take_architecture,
+     .help = "what the layers of a new model are (mamba1)"},
     {.name = "d-model",
      .argument = "N",
      .take = take_d_model,
@@ -81,11 +86,9 @@ static const struct option_row rows[] = {
      .help = "inner width, as a multiple of the width (2)"},
     {.name = "d-state",
      .argument = "N",
-     .take = take_d_state,
-     .where = AT(train.d_state),
-     .low = 4,
-     .high = D_STATE_MAX,
-     .help = "size of a channel's state, a power of two (16)"},
+     INTO_INTEGER(AT(train.d_state), 4, MAMBA2_D_STATE_MAX),
+     .help = "size of a channel's state: a power of two up to 64\n"
+             "(16); of Mamba-2 a multiple of 16 (64)"},
     {.name = "d-conv",
      .argument = "N",
      INTO_INTEGER(AT(train.d_conv), 2, D_CONV_MAX),
@@ -93,7 +96,15 @@ static const struct option_row rows[] = {
     {.name = "dt-rank",
      .argument = "N",
      INTO_INTEGER(AT(train.dt_rank), 1, D_MODEL_MAX),
-     .help = "inputs of dt_proj (a 16th of the width)"},
+     .help = "inputs of dt_proj (a 16th of the width); Mamba-1"},
+    {.name = "head-dim",
+     .argument = "N",
+     INTO_INTEGER(AT(train.headdim), 8, HEADDIM_MAX),
+     .help = "channels of a head (64); Mamba-2"},
+    {.name = "groups",
+     .argument = "N",
+     INTO_INTEGER(AT(train.n_groups), 1, MAMBA2_GROUPS_MAX),
+     .help = "groups of heads that share B and C (1); Mamba-2"},
     {.name = "tied",
      INTO_BOOL(AT(train.is_tied)),
      .help = "the embedding serves as lm_head too"},
@@ -260,6 +271,36 @@ static enum status check_classifier(const struct train_command *command,
     return OK;
 }
 
+static enum status check_mamba1(const struct train_options *o)
+{
+    if (o->d_state > D_STATE_MAX || (o->d_state & (o->d_state - 1)))
+        return fail(E_USAGE,
+                    "--d-state: %" PRIu64 " is not a power of two up to %d",
+                    o->d_state, D_STATE_MAX);
+    return OK;
+}
+
+static enum status check_mamba2(const struct train_options *o)
+{
+    uint64_t d_inner = o->d_model * o->expand;
+    if (o->d_state % 16 != 0)
+        return fail(E_USAGE, "--d-state: %" PRIu64 " is not a multiple of 16",
+                    o->d_state);
+    if (o->headdim % 8 != 0)
+        return fail(E_USAGE, "--head-dim: %" PRIu64 " is not a multiple of 8",
+                    o->headdim);
+    if (d_inner % o->headdim != 0)
+        return fail(E_USAGE,
+                    "--d-model times --expand, %" PRIu64
+                    ", is not made of heads of %" PRIu64,
+                    d_inner, o->headdim);
+    if (d_inner / o->headdim % o->n_groups != 0)
+        return fail(E_USAGE,
+                    "%" PRIu64 " heads are not made of %" PRIu64 " groups",
+                    d_inner / o->headdim, o->n_groups);
+    return OK;
+}
+
 static enum status check_model(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
@@ -282,7 +323,7 @@ static enum status check_model(const struct train_command *command)
     if (o->d_model * o->expand > D_INNER_MAX)
         return fail(E_USAGE, "--d-model times --expand is above %d",
                     D_INNER_MAX);
-    return OK;
+    return o->mixer == MIXER_MAMBA1 ? check_mamba1(o) : check_mamba2(o);
 }
 
 static void set_defaults(struct train_command *command)
@@ -290,7 +331,8 @@ static void set_defaults(struct train_command *command)
     command->train = (struct train_options){
         .d_model = 256,
         .n_layer = 6,
-        .d_state = 16,
+        .headdim = 64,
+        .n_groups = 1,
         .d_conv = 4,
         .expand = 2,
         .n_windows = 8,

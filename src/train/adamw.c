@@ -45,7 +45,8 @@ void adamw_update(const struct parameter *parameter, float *weights, float *m,
     const struct adamw_factors s = adamw_factors_of(update);
     float keep = 1.0f - s.rate * (parameter->decays ? s.weight_decay : 0.0f);
     size_t end = parameter->offset + parameter->n;
-    for (size_t i = parameter->offset; i < end; i++) {
+    size_t first = parameter->offset + parameter_muon_floats(parameter);
+    for (size_t i = first; i < end; i++) {
         float g = gradient[i] * s.scale;
         m[i] = s.beta_1 * m[i] + s.rest_1 * g;
         v[i] = s.beta_2 * v[i] + s.rest_2 * g * g;

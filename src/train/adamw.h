@@ -24,8 +24,8 @@ struct adamw_factors {
 
 struct adamw_factors adamw_factors_of(const struct update *update);
 
-/* Updates one tensor and its moments from its gradient; update->n is n above,
- * counted from 1.  Arrays: [n_floats] */
+/* Updates the floats of one tensor that AdamW takes, and their moments, from
+ * its gradient; update->n is n above, counted from 1.  Arrays: [n_floats] */
 void adamw_update(const struct parameter *parameter, float *weights, float *m,
                   float *v, const float *gradient, const struct update *update);
 

@@ -55,9 +55,8 @@ static enum status cpu_update(struct trainer *trainer,
         if (p->muon_parts > 0)
             muon_update(t->muon, p, t->weights, t->moment_1, t->gradient,
                         update);
-        else
-            adamw_update(p, t->weights, t->moment_1, t->moment_2, t->gradient,
-                         update);
+        adamw_update(p, t->weights, t->moment_1, t->moment_2, t->gradient,
+                     update);
     }
     return OK;
 }
@@ -156,6 +155,8 @@ enum status cpu_trainer_open(struct trainer **trainer,
                              const struct trainer_options *options)
 {
     *trainer = NULL;
+    if (parameters->config.mixer != MIXER_MAMBA1)
+        return fail(E_DEVICE, "Mamba-2 is trained on a GPU only");
     struct cpu_trainer *t = calloc(1, sizeof *t);
     if (!t)
         return fail_memory("training");

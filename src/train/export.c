@@ -4,13 +4,15 @@
  */
 #include "train/export.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "model/quantise.h"
 
-enum { OWN_METADATA = 3, SCALE_NAME_CHARS = PARAMETER_NAME_CHARS + 8 };
+enum { OWN_METADATA = 7, SCALE_NAME_CHARS = PARAMETER_NAME_CHARS + 8 };
 
 /* A model being made. */
 struct export
@@ -24,6 +26,7 @@ struct export
     struct metadata *metadata; /* [OWN_METADATA + provenance->n]           */
     size_t n_metadata;
     char begin_byte[16], norm_epsilon[32];
+    char headdim[16], n_groups[16], delta_limit[80];
 };
 
 static void close_export(struct export *e)
@@ -95,9 +98,30 @@ static void print_float(char text[32], float x)
     }
 }
 
+/* What shapes do not say of Mamba-2. */
+static void add_heads(struct export *e, const struct model_config *c)
+{
+    snprintf(e->headdim, sizeof e->headdim, "%d", c->headdim);
+    snprintf(e->n_groups, sizeof e->n_groups, "%d", c->n_groups);
+    e->metadata[e->n_metadata++] = (struct metadata){"head_dim", e->headdim};
+    e->metadata[e->n_metadata++] = (struct metadata){"n_groups", e->n_groups};
+    if (!(c->delta_min > 0.0f) && isinf(c->delta_max))
+        return;
+    char low[32], high[32];
+    print_float(low, c->delta_min);
+    print_float(high, isinf(c->delta_max) ? FLT_MAX : c->delta_max);
+    snprintf(e->delta_limit, sizeof e->delta_limit, "[%s, %s]", low, high);
+    e->metadata[e->n_metadata++] =
+        (struct metadata){"time_step_limit", e->delta_limit};
+}
+
 static void add_own_metadata(struct export *e, const struct model_config *c)
 {
-    e->metadata[e->n_metadata++] = (struct metadata){"architecture", "mamba1"};
+    bool is_mamba1 = c->mixer == MIXER_MAMBA1;
+    e->metadata[e->n_metadata++] =
+        (struct metadata){"architecture", is_mamba1 ? "mamba1" : "mamba2"};
+    if (!is_mamba1)
+        add_heads(e, c);
     print_float(e->norm_epsilon, c->norm_epsilon);
     e->metadata[e->n_metadata++] =
         (struct metadata){"norm_epsilon", e->norm_epsilon};

@@ -28,7 +28,7 @@ struct size {
 /* Of one part, the smaller side first. */
 static struct size part_size(const struct parameter *p)
 {
-    size_t rows = (size_t)(p->shape[0] / p->muon_parts);
+    size_t rows = (size_t)p->muon_rows;
     size_t cols = (size_t)p->shape[1];
     return rows < cols ? (struct size){rows, cols} : (struct size){cols, rows};
 }
@@ -169,7 +169,7 @@ void muon_update(struct muon *muon, const struct parameter *parameter,
                  float *weights, float *momentum, const float *gradient,
                  const struct update *update)
 {
-    int rows = parameter->shape[0] / parameter->muon_parts;
+    int rows = parameter->muon_rows;
     int cols = parameter->shape[1];
     int larger = rows > cols ? rows : cols;
     size_t n = (size_t)rows * (size_t)cols;

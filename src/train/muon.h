@@ -33,7 +33,8 @@ enum status muon_open(struct muon **muon, const struct parameters *parameters,
                       struct threads *team);
 void muon_close(struct muon *muon); /* NULL is accepted */
 
-/* Updates one such matrix and its momentum, from its gradient. */
+/* Updates the rows of one such matrix that are Muon's, and their momentum,
+ * from its gradient. */
 void muon_update(struct muon *muon, const struct parameter *parameter,
                  float *weights, float *momentum, const float *gradient,
                  const struct update *update);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { OUTSIDE_LAYERS = 4 };
+enum { OUTSIDE_LAYERS = 4, ALIGN = 4 };
 
 /* A tensor of up to three dimensions; a 0 means that it has fewer. */
 static struct parameter *add(struct parameters *p, const char *prefix,
@@ -21,38 +21,52 @@ static struct parameter *add(struct parameters *p, const char *prefix,
     new->shape[2] = depth > 0 ? depth : 1;
     new->offset = p->n_floats;
     new->n = (size_t)rows *(size_t) new->shape[1] * (size_t) new->shape[2];
-    p->n_floats += new->n;
+    p->n_floats += (new->n + ALIGN - 1) / ALIGN * ALIGN;
     return new;
 }
 
-static void add_matrix(struct parameters *p, const char *prefix,
-                       const char *name, int rows, int cols, int muon_parts)
+static struct parameter *add_matrix(struct parameters *p, const char *prefix,
+                                    const char *name, int rows, int cols)
 {
     struct parameter *new = add(p, prefix, name, rows, cols, 0);
     new->is_matrix = true;
     new->decays = true;
-    new->muon_parts = muon_parts;
+    return new;
 }
 
-/* In the order of enum place. */
+static void give_muon(struct parameter *matrix, int parts, int rows)
+{
+    matrix->muon_parts = parts;
+    matrix->muon_rows = rows;
+}
+
+/* In the order of enum place.  What only the other mixer has gets no rows. */
 static void add_layer(struct parameters *p, int l)
 {
     const struct model_config *c = &p->config;
+    const bool is_mamba1 = c->mixer == MIXER_MAMBA1;
+    const int steps = is_mamba1 ? c->d_inner : c->n_heads;
     char prefix[32];
     snprintf(prefix, sizeof prefix, "backbone.layers.%d.", l);
     add(p, prefix, "norm.weight", c->d_model, 0, 0);
     add(p, prefix, "norm.bias", c->has_norm_bias ? c->d_model : 0, 0, 0);
-    add_matrix(p, prefix, "mixer.in_proj.weight", 2 * c->d_inner, c->d_model,
-               2);
-    add(p, prefix, "mixer.conv1d.weight", c->d_inner, 1, c->d_conv);
-    add(p, prefix, "mixer.conv1d.bias", c->d_inner, 0, 0);
-    add_matrix(p, prefix, "mixer.x_proj.weight", c->dt_rank + 2 * c->d_state,
-               c->d_inner, 0);
-    add_matrix(p, prefix, "mixer.dt_proj.weight", c->d_inner, c->dt_rank, 0);
-    add(p, prefix, "mixer.dt_proj.bias", c->d_inner, 0, 0);
-    add(p, prefix, "mixer.A_log", c->d_inner, c->d_state, 0);
-    add(p, prefix, "mixer.D", c->d_inner, 0, 0);
-    add_matrix(p, prefix, "mixer.out_proj.weight", c->d_model, c->d_inner, 1);
+    give_muon(add_matrix(p, prefix, "mixer.in_proj.weight", in_proj_rows(c),
+                         c->d_model),
+              2, c->d_inner);
+    add(p, prefix, "mixer.conv1d.weight", conv_channels(c), 1, c->d_conv);
+    add(p, prefix, "mixer.conv1d.bias", conv_channels(c), 0, 0);
+    add_matrix(p, prefix, "mixer.x_proj.weight",
+               is_mamba1 ? c->dt_rank + 2 * c->d_state : 0, c->d_inner);
+    add_matrix(p, prefix, "mixer.dt_proj.weight", is_mamba1 ? c->d_inner : 0,
+               c->dt_rank);
+    add(p, prefix, is_mamba1 ? "mixer.dt_proj.bias" : "mixer.dt_bias", steps, 0,
+        0);
+    add(p, prefix, "mixer.A_log", steps, is_mamba1 ? c->d_state : 0, 0);
+    add(p, prefix, "mixer.D", steps, 0, 0);
+    add(p, prefix, "mixer.norm.weight", is_mamba1 ? 0 : c->d_inner, 0, 0);
+    give_muon(
+        add_matrix(p, prefix, "mixer.out_proj.weight", c->d_model, c->d_inner),
+        1, c->d_model);
 }
 
 enum status parameters_open(struct parameters *parameters,
@@ -73,7 +87,7 @@ enum status parameters_open(struct parameters *parameters,
     add(p, "backbone.", "norm_f.bias",
         config->has_norm_bias ? config->d_model : 0, 0, 0);
     add_matrix(p, "", "lm_head.weight", config->is_tied ? 0 : N_BYTES_VOCAB,
-               config->d_model, 0);
+               config->d_model);
     return OK;
 }
 

@@ -18,7 +18,7 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 
-/* The places of a layer. */
+/* The places of a layer; those that its mixer has not are empty. */
 enum place {
     P_NORM,
     P_NORM_BIAS, /* empty in a model with RMSNorm                          */
@@ -30,6 +30,7 @@ enum place {
     P_DT_BIAS,
     P_A_LOG,
     P_D,
+    P_GATE_NORM,
     P_OUT_PROJ,
     N_PLACES
 };
@@ -40,12 +41,21 @@ struct parameter {
     char name[PARAMETER_NAME_CHARS];
     int n_dims;
     int shape[3];
-    size_t offset, n; /* in an array of n_floats; n 0: the model has none */
+    size_t offset, n; /* in an array of n_floats, from a multiple of 4 on;
+                       * n 0: the model has none                          */
     bool is_matrix;   /* a projection: int8 in the finished model         */
     bool decays;      /* weight decay applies                             */
-    int muon_parts;   /* 0: AdamW; else the blocks of rows, each of which
-                       * Muon orthogonalises by itself                    */
+
+    /* The first rows, muon_parts times muon_rows, are Muon's, which makes each
+     * part orthogonal by itself; AdamW has the rest. */
+    int muon_parts, muon_rows;
 };
+
+/* Floats that Muon updates; those after them are AdamW's. */
+static inline size_t parameter_muon_floats(const struct parameter *p)
+{
+    return (size_t)p->muon_parts * (size_t)p->muon_rows * (size_t)p->shape[1];
+}
 
 struct parameters {
     struct model_config config;

@@ -63,13 +63,20 @@ static void fill_dt_bias(float *x, size_t n, struct dice *dice)
     }
 }
 
-/* A = -1, -2, .. -d_state in each channel. */
+/* A = -1, -2, .. -d_state in each channel of Mamba-1. */
 static void fill_a_log(float *x, int d_inner, int d_state)
 {
     for (int c = 0; c < d_inner; c++) {
         for (int s = 0; s < d_state; s++)
             *x++ = natural_log((float)(1 + s));
     }
+}
+
+/* A is spread evenly over -1 to -16 in the heads of Mamba-2. */
+static void fill_head_a_log(float *x, size_t n, struct dice *dice)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = natural_log(1.0f + 15.0f * uniform(dice));
 }
 
 static void init_layer(const struct parameters *p, float *weights, int l,
@@ -83,6 +90,7 @@ static void init_layer(const struct parameters *p, float *weights, int l,
         switch ((enum place)place) {
         case P_NORM:
         case P_D:
+        case P_GATE_NORM:
             fill(x, at->n, 1.0f);
             break;
         case P_IN_PROJ:
@@ -101,7 +109,10 @@ static void init_layer(const struct parameters *p, float *weights, int l,
             fill_dt_bias(x, at->n, dice);
             break;
         case P_A_LOG:
-            fill_a_log(x, c->d_inner, c->d_state);
+            if (c->mixer == MIXER_MAMBA1)
+                fill_a_log(x, c->d_inner, c->d_state);
+            else
+                fill_head_a_log(x, at->n, dice);
             break;
         case P_OUT_PROJ:
             /* so that the sum over all layers stays near 1 */

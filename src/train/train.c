@@ -81,20 +81,39 @@ static enum status open_loader(struct run *run)
 
 /* ---- the model ---------------------------------------------------------- */
 
-static struct model_config new_config(const struct train_options *o)
+static void add_mamba1(struct model_config *c, const struct train_options *o)
 {
     uint64_t dt_rank = o->dt_rank > 0 ? o->dt_rank : (o->d_model + 15) / 16;
-    return (struct model_config){
+    c->d_state = o->d_state > 0 ? (int)o->d_state : 16;
+    c->dt_rank = (int)dt_rank;
+}
+
+static void add_mamba2(struct model_config *c, const struct train_options *o)
+{
+    c->d_state = o->d_state > 0 ? (int)o->d_state : 64;
+    c->headdim = (int)o->headdim;
+    c->n_heads = c->d_inner / c->headdim;
+    c->n_groups = (int)o->n_groups;
+    c->delta_max = INFINITY;
+}
+
+static struct model_config new_config(const struct train_options *o)
+{
+    struct model_config c = {
+        .mixer = o->mixer,
         .d_model = (int)o->d_model,
         .n_layer = (int)o->n_layer,
         .d_inner = (int)(o->d_model * o->expand),
-        .d_state = (int)o->d_state,
         .d_conv = (int)o->d_conv,
-        .dt_rank = (int)dt_rank,
         .is_tied = o->is_tied,
         .begin_byte = 0,
         .norm_epsilon = 1e-5f,
     };
+    if (c.mixer == MIXER_MAMBA1)
+        add_mamba1(&c, o);
+    else
+        add_mamba2(&c, o);
+    return c;
 }
 
 /* The shape of the model, and its first weights. */

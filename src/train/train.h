@@ -12,6 +12,7 @@
 #include "base/names.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "model/model.h"
 
 /* That is 100 steps, but at most a tenth of the run. */
 #define WARMUP_DEFAULT UINT64_MAX
@@ -24,8 +25,11 @@ struct train_options {
     const char *init;   /* the model to go on from; NULL: a new one */
 
     /* the shape of a new model */
-    uint64_t d_model, n_layer, d_state, d_conv, expand;
+    enum mixer mixer;
+    uint64_t d_model, n_layer, d_conv, expand;
+    uint64_t d_state; /* 0: 16, of Mamba-2 64                    */
     uint64_t dt_rank; /* 0: d_model / 16, rounded up             */
+    uint64_t headdim, n_groups;
     bool is_tied;
 
     /* how long; all 0: every byte once */

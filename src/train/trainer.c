@@ -40,9 +40,15 @@ void trainer_close(struct trainer *trainer)
         trainer->ops->close(trainer);
 }
 
+/* Mamba-2: windows start chunks, so that no chunk is half done. */
 size_t trainer_state_floats(const struct model_config *config)
 {
-    return model_state_floats(config) - N_BYTES_VOCAB;
+    const struct model_config *c = config;
+    if (c->mixer == MIXER_MAMBA1)
+        return model_state_floats(c) - N_BYTES_VOCAB;
+    size_t conv = (size_t)(c->d_conv - 1) * (size_t)conv_channels(c);
+    size_t s = (size_t)c->d_inner * (size_t)c->d_state;
+    return (size_t)c->n_layer * (conv + s);
 }
 
 size_t trainer_part_floats(const struct trainer *trainer,

@@ -52,7 +52,7 @@ enum trainer_part {
     PART_MOMENT_1, /* the same: the momentum of Muon, the mean of AdamW     */
     PART_MOMENT_2, /* the same: the mean square of AdamW, unused by Muon    */
     PART_STATES,   /* [n][trainer_state_floats()], as the layers of a state
-                    * image: see state_image.h   */
+                    * image (state_image.h); Mamba-2: as said below         */
     N_PARTS
 };
 
@@ -76,7 +76,9 @@ enum status trainer_open(struct trainer **trainer,
                          const struct trainer_options *options);
 void trainer_close(struct trainer *trainer); /* NULL is accepted */
 
-/* The recurrent state of one stream, without its prediction. */
+/* The recurrent state of one stream, without its prediction: for each layer
+ * the past inputs of its convolution, [d_conv - 1][conv_channels()], and its
+ * states; those of Mamba-2 are [n_heads][headdim][d_state]. */
 size_t trainer_state_floats(const struct model_config *config);
 
 /* Floats of a part. */
