@@ -27,16 +27,24 @@ cuda_sources = \
   cuda/prefill/recording.cu \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
+  cuda/train/mamba2_conv.cu \
+  cuda/train/mamba2_decay.cu \
+  cuda/train/mamba2_gate.cu \
+  cuda/train/mamba2_output.cu \
+  cuda/train/mamba2_output_back.cu \
+  cuda/train/mamba2_states.cu \
   cuda/train/nccl.cu \
   cuda/train/products.cu \
   cuda/train/replica.cu \
   cuda/train/stopwatch.cu \
   cuda/train/train_adamw.cu \
   cuda/train/train_conv.cu \
+  cuda/train/train_conv_back.cu \
   cuda/train/train_dtbc.cu \
   cuda/train/train_layers.cu \
   cuda/train/train_loss.cu \
   cuda/train/train_mamba1.cu \
+  cuda/train/train_mamba2.cu \
   cuda/train/train_memory.cu \
   cuda/train/train_muon.cu \
   cuda/train/train_norm.cu \
@@ -93,6 +101,12 @@ cuda_headers = \
   cuda/prefill/scan_tile.cuh \
   cuda/train/fast_math.cuh \
   cuda/train/mixer.cuh \
+  cuda/train/mamba2_chunk.cuh \
+  cuda/train/mamba2_conv.cuh \
+  cuda/train/mamba2_decay.cuh \
+  cuda/train/mamba2_gate.cuh \
+  cuda/train/mamba2_tile.cuh \
+  cuda/train/mamba2_weights.cuh \
   cuda/train/nccl.cuh \
   cuda/train/number.cuh \
   cuda/train/products.cuh \
@@ -102,7 +116,9 @@ cuda_headers = \
   cuda/train/train_adamw.cuh \
   cuda/train/train_layers.cuh \
   cuda/train/train_loss.cuh \
+  cuda/train/train_conv.cuh \
   cuda/train/train_mamba1.cuh \
+  cuda/train/train_mamba2.cuh \
   cuda/train/train_memory.cuh \
   cuda/train/train_muon.cuh \
   cuda/train/train_norm.cuh \

@@ -2,10 +2,11 @@
  *
  * usage: bench_train [SHAPE:WINDOWSxLENGTH[:GPUS[:none]]]...
  *
- * SHAPE is 5M, 27M or 353M, or D_MODELxLAYERS; none: without imitation of
- * int8.  CSV on stdout, a line for each: bytes a second of whole steps,
- * optimiser included, on random bytes; the limit is what the chip would need
- * for the products alone, at the rate of a large one measured in this run.
+ * SHAPE is 5M, 27M or 353M, or D_MODELxLAYERS, of Mamba-1; with m2- before it
+ * of Mamba-2, d_state 64 and heads of 64.  none: without imitation of int8. CSV
+ * on stdout, a line for each: bytes a second of whole steps, optimiser
+ * included, on random bytes; the limit is what the chip would need for the
+ * products alone, at the rate of a large one measured in this run.
  *
  * Then, for each, a line for each kind of kernel: its time in a step, and its
  * share of the step in place of that of the limit.
@@ -25,7 +26,7 @@ enum { N_TURNS = 8, SKIPPED = 2, TEXT_CHARS = 160 };
 
 struct run {
     int d_model, n_layer, n_windows, n_t, n_gpus;
-    bool imitates;
+    bool imitates, is_mamba2;
 };
 
 static void require(bool is_fine, const char *what)
@@ -38,6 +39,20 @@ static void require(bool is_fine, const char *what)
 
 static struct model_config config_of(const struct run *run)
 {
+    if (run->is_mamba2)
+        return (struct model_config){
+            .mixer = MIXER_MAMBA2,
+            .d_model = run->d_model,
+            .n_layer = run->n_layer,
+            .d_inner = 2 * run->d_model,
+            .d_state = 64,
+            .d_conv = 4,
+            .n_heads = 2 * run->d_model / 64,
+            .headdim = 64,
+            .n_groups = 1,
+            .delta_max = INFINITY,
+            .norm_epsilon = 1e-5f,
+        };
     return (struct model_config){
         .d_model = run->d_model,
         .n_layer = run->n_layer,
@@ -153,6 +168,8 @@ static bool parse(struct run *run, const char *text)
     } names[] = {
         {"5M:", "256x10:"}, {"27M:", "512x16:"}, {"353M:", "1024x53:"}};
     char full[TEXT_CHARS], last[8] = "";
+    run->is_mamba2 = strncmp(text, "m2-", 3) == 0;
+    text += run->is_mamba2 ? 3 : 0;
     snprintf(full, sizeof full, "%s", text);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t n = strlen(names[i].name);

@@ -17,20 +17,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
-#include "train/schedule.h"
-#include "train/trainer_ops.h"
+#include "training_run.h"
 
 #include "runner.h" /* last */
 
 enum { N_SHAPES = 7, TIMEOUT_S = 1800 };
 
-struct bench_shape {
+struct shape {
     int d_model, n_layer, d_inner, d_state, d_conv, dt_rank, n_windows, n_t;
     bool has_norm_bias, is_tied;
 };
 
-static const struct bench_shape shapes[N_SHAPES] = {
+static const struct shape shapes[N_SHAPES] = {
     {12, 2, 20, 4, 2, 1, 3, 37, false, false},
     {20, 1, 36, 8, 3, 5, 1, 50, true, false},
     {68, 2, 44, 32, 8, 7, 2, 33, false, true},
@@ -42,7 +40,7 @@ static const struct bench_shape shapes[N_SHAPES] = {
 
 static struct model_config config_of(int i)
 {
-    const struct bench_shape *s = &shapes[i];
+    const struct shape *s = &shapes[i];
     return (struct model_config){
         .d_model = s->d_model,
         .n_layer = s->n_layer,
@@ -57,112 +55,6 @@ static struct model_config config_of(int i)
     };
 }
 
-/* ---- a run ----------------------------------------------------------------
- */
-
-struct bench {
-    struct parameters parameters;
-    float *weights; /* [n_floats]         */
-    uint8_t *bytes; /* [windows][n_t + 1] */
-    bool *begins;   /* [windows]          */
-    struct windows windows;
-};
-
-static void assert_ok(enum status status)
-{
-    ck_assert_msg(status == OK, "%s", status_message());
-}
-
-static void *zeros(size_t n, size_t size)
-{
-    void *x = calloc(n, size);
-    ck_assert_ptr_nonnull(x);
-    return x;
-}
-
-/* Far from where gradients vanish or are alike. */
-static void open_bench(struct bench *b, const struct model_config *config,
-                       int n_windows, int n_t)
-{
-    assert_ok(parameters_open(&b->parameters, config));
-    size_t n = b->parameters.n_floats;
-    b->weights = zeros(n, sizeof *b->weights);
-    b->bytes = zeros((size_t)n_windows, (size_t)n_t + 1);
-    b->begins = zeros((size_t)n_windows, sizeof *b->begins);
-    b->windows = (struct windows){n_windows, n_t, b->bytes, b->begins};
-    parameters_init(&b->parameters, b->weights, 7);
-    for (size_t i = 0; i < n; i++)
-        b->weights[i] +=
-            0.05f * ((float)(random_at(3, i) >> 40) * 0x1p-23f - 1.0f);
-}
-
-static void close_bench(struct bench *b)
-{
-    parameters_close(&b->parameters);
-    free(b->weights);
-    free(b->bytes);
-    free(b->begins);
-}
-
-/* Step 0 begins all streams, later ones every third. */
-static void draw_windows(struct bench *b, int step)
-{
-    size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
-    for (size_t i = 0; i < n; i++)
-        b->bytes[i] = (uint8_t)(random_at((uint64_t)step, i) % 23);
-    for (int i = 0; i < b->windows.n; i++)
-        b->begins[i] = step == 0 || i % 3 == 2;
-}
-
-static struct trainer *open_trainer(struct bench *b,
-                                    const struct trainer_options *given)
-{
-    struct trainer_options options = *given;
-    struct trainer *t;
-    options.n_windows = b->windows.n;
-    options.n_t = b->windows.n_t;
-    options.n_threads = 2;
-    assert_ok(trainer_open(&t, &b->parameters, &options));
-    assert_ok(trainer_set(t, PART_WEIGHTS, b->weights));
-    return t;
-}
-
-static float *part_of(struct trainer *t, enum trainer_part part)
-{
-    float *x = zeros(trainer_part_floats(t, part), sizeof *x);
-    assert_ok(trainer_get(t, part, x));
-    return x;
-}
-
-static double gradient_step(struct trainer *t, struct bench *b, int step)
-{
-    struct step result;
-    draw_windows(b, step);
-    assert_ok(trainer_gradient(t, &result, &b->windows));
-    ck_assert(isfinite(result.loss) && isfinite(result.gradient_norm));
-    return result.loss;
-}
-
-static double whole_step(struct trainer *t, struct bench *b, int step)
-{
-    struct update update = {1e-3, 0.5, 0.05, (uint64_t)step + 1};
-    double loss = gradient_step(t, b, step);
-    assert_ok(trainer_update(t, &update));
-    return loss;
-}
-
-/* |a - b| / |b| */
-static double distance(const float *a, const float *b, size_t n)
-{
-    double sum = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = (double)a[i] - (double)b[i];
-        sum += d * d;
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(sum / (size + 1e-30));
-}
-
 /* ---- gradients ------------------------------------------------------------
  */
 
@@ -171,13 +63,13 @@ static double distance(const float *a, const float *b, size_t n)
 static float *second_gradient(const struct trainer_options *options,
                               struct bench *b, double *loss, float **states)
 {
-    struct trainer *t = open_trainer(b, options);
+    struct trainer *t = bench_trainer(b, options);
     struct update still = {0, 1, 0, 1};
-    gradient_step(t, b, 0);
-    *loss = gradient_step(t, b, 1);
+    bench_gradient(t, b, 0);
+    *loss = bench_gradient(t, b, 1);
     assert_ok(trainer_update(t, &still));
-    float *gradient = part_of(t, PART_MOMENT_1);
-    *states = part_of(t, PART_STATES);
+    float *gradient = bench_part(t, PART_MOMENT_1);
+    *states = bench_part(t, PART_STATES);
     trainer_close(t);
     return gradient;
 }
@@ -193,7 +85,7 @@ static void compare(int i, bool imitates, bool in_float, double tolerance)
         .imitates_int8 = imitates, .device = DEVICE_CUDA, .tuning = &tuning};
     double loss, want_loss;
     float *states, *want_states;
-    open_bench(&b, &config, shapes[i].n_windows, shapes[i].n_t);
+    bench_open(&b, &config, shapes[i].n_windows, shapes[i].n_t);
     float *want = second_gradient(&cpu, &b, &want_loss, &want_states);
     float *have = second_gradient(&gpu, &b, &loss, &states);
     ck_assert_double_eq_tol(loss, want_loss, 0.1 * tolerance * want_loss);
@@ -212,7 +104,7 @@ static void compare(int i, bool imitates, bool in_float, double tolerance)
         printf("shape %d%s%s: gradients %.1e, states %.1e, loss %.1e\n", i,
                imitates ? ", imitated" : "", in_float ? ", float" : "", worst,
                d, fabs(loss - want_loss));
-    close_bench(&b);
+    bench_close(&b);
     free(want);
     free(have);
     free(states);
@@ -247,8 +139,6 @@ END_TEST
 /* ---- the recorded run (check_trainer.c) -----------------------------------
  */
 
-enum { WINDOWS = 4, BYTES = 96, STEPS = 40, BATCH = WINDOWS * (BYTES + 1) };
-
 static const struct model_config reference_shape = {
     .d_model = 32,
     .n_layer = 2,
@@ -260,80 +150,6 @@ static const struct model_config reference_shape = {
     .norm_epsilon = 1e-5f,
 };
 
-static const char *data_path(char path[512], const char *name)
-{
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, 512, "%s/tests/data/train/%s", srcdir ? srcdir : ".", name);
-    return path;
-}
-
-static void load(const struct parameters *p, float *x, const char *name)
-{
-    char path[512];
-    struct safetensors *file;
-    assert_ok(safetensors_open(&file, data_path(path, name)));
-    assert_ok(parameters_load(p, x, file, ""));
-    safetensors_close(file);
-}
-
-static void follow(struct trainer *t, double tolerance)
-{
-    static uint8_t bytes[STEPS][BATCH];
-    const bool begins[WINDOWS] = {true, true, true, true};
-    const struct schedule schedule = {2e-3, 10, 0.35};
-    char path[512], header[256];
-    FILE *run = fopen(data_path(path, "run.tsv"), "r");
-    ck_assert_ptr_nonnull(run);
-    ck_assert_ptr_nonnull(fgets(header, sizeof header, run));
-    FILE *in = fopen(data_path(path, "batches.bin"), "rb");
-    ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, BATCH, STEPS, in), STEPS);
-    fclose(in);
-    for (int i = 0; i < STEPS; i++) {
-        int index;
-        double loss, norm, rate;
-        struct step step;
-        struct windows windows = {WINDOWS, BYTES, bytes[i], begins};
-        ck_assert_int_eq(
-            fscanf(run, "%d %lf %lf %lf", &index, &loss, &norm, &rate), 4);
-        assert_ok(trainer_gradient(t, &step, &windows));
-        ck_assert_double_eq_tol(step.loss, loss, tolerance);
-        ck_assert_double_eq_tol(step.gradient_norm, norm,
-                                10 * tolerance * norm);
-        double scale = 1 / (step.gradient_norm + 1e-6);
-        struct update update = {
-            .learning_rate =
-                schedule_rate(&schedule, (uint64_t)i, (double)i / STEPS),
-            .gradient_scale = scale < 1 ? scale : 1,
-            .weight_decay = 0.05,
-            .n = (uint64_t)i + 1,
-        };
-        assert_ok(trainer_update(t, &update));
-    }
-    fclose(run);
-}
-
-/* Where the weights went, tensor by tensor, in shares of how far. */
-static void check_final(const struct bench *b, struct trainer *t, double share)
-{
-    const struct parameters *p = &b->parameters;
-    float *expected = zeros(p->n_floats, sizeof *expected);
-    float *actual = part_of(t, PART_WEIGHTS);
-    load(p, expected, "final.safetensors");
-    for (size_t i = 0; i < p->n; i++) {
-        const struct parameter *at = &p->list[i];
-        double moved = 0, off = 0;
-        for (size_t k = at->offset; k < at->offset + at->n; k++) {
-            moved += pow((double)expected[k] - (double)b->weights[k], 2);
-            off += pow((double)expected[k] - (double)actual[k], 2);
-        }
-        ck_assert_msg(off <= share * share * moved, "%s moved %.3g, off %.3g",
-                      at->name, sqrt(moved), sqrt(off));
-    }
-    free(expected);
-    free(actual);
-}
-
 START_TEST(forty_steps_are_those_of_the_reference)
 {
     struct bench b;
@@ -341,30 +157,18 @@ START_TEST(forty_steps_are_those_of_the_reference)
     const struct trainer_tuning tuning = {.products_in_float = in_float};
     struct trainer_options options = {
         .imitates_int8 = true, .device = DEVICE_CUDA, .tuning = &tuning};
-    open_bench(&b, &reference_shape, WINDOWS, BYTES);
-    load(&b.parameters, b.weights, "init.safetensors");
-    struct trainer *t = open_trainer(&b, &options);
-    follow(t, in_float ? 2e-3 : 1e-2);
-    check_final(&b, t, in_float ? 0.1 : 0.35);
+    bench_open(&b, &reference_shape, RECORDED_WINDOWS, 96);
+    recorded_load(&b.parameters, b.weights, "train", "init.safetensors");
+    struct trainer *t = bench_trainer(&b, &options);
+    recorded_follow(t, "train", in_float ? 2e-3 : 1e-2);
+    recorded_check(&b, t, "train", in_float ? 0.1 : 0.35);
     trainer_close(t);
-    close_bench(&b);
+    bench_close(&b);
 }
 END_TEST
 
 /* ---- the same bits, near ones, and other hardware --------------------------
  */
-
-/* Weights, moments and states after some steps. */
-static float *run_of(const struct trainer_options *options, struct bench *b,
-                     int n_steps, enum trainer_part part, double *loss)
-{
-    struct trainer *t = open_trainer(b, options);
-    for (int i = 0; i < n_steps; i++)
-        *loss = whole_step(t, b, i);
-    float *x = part_of(t, part);
-    trainer_close(t);
-    return x;
-}
 
 START_TEST(every_run_has_the_same_bits)
 {
@@ -375,12 +179,12 @@ START_TEST(every_run_has_the_same_bits)
     const struct trainer_tuning tuning = {.recomputes = true};
     struct trainer_options twice = once;
     twice.tuning = &tuning;
-    open_bench(&b, &config, 5, 70);
+    bench_open(&b, &config, 5, 70);
     for (int part = 0; part < N_PARTS; part++) {
         double loss[3];
-        float *x = run_of(&once, &b, 3, (enum trainer_part)part, loss);
-        float *y = run_of(&once, &b, 3, (enum trainer_part)part, loss + 1);
-        float *z = run_of(&twice, &b, 3, (enum trainer_part)part, loss + 2);
+        float *x = bench_run(&once, &b, 3, (enum trainer_part)part, loss);
+        float *y = bench_run(&once, &b, 3, (enum trainer_part)part, loss + 1);
+        float *z = bench_run(&twice, &b, 3, (enum trainer_part)part, loss + 2);
         size_t n = b.parameters.n_floats;
         if (part == PART_STATES)
             n = 5 * trainer_state_floats(&config);
@@ -391,7 +195,7 @@ START_TEST(every_run_has_the_same_bits)
         free(y);
         free(z);
     }
-    close_bench(&b);
+    bench_close(&b);
 }
 END_TEST
 
@@ -401,24 +205,24 @@ START_TEST(a_run_goes_on_elsewhere)
     struct model_config config = config_of(6);
     struct trainer_options options = {.imitates_int8 = true,
                                       .device = DEVICE_CUDA};
-    open_bench(&b, &config, 2, 150);
-    struct trainer *gpu = open_trainer(&b, &options);
+    bench_open(&b, &config, 2, 150);
+    struct trainer *gpu = bench_trainer(&b, &options);
     options.device = DEVICE_CPU;
-    struct trainer *cpu = open_trainer(&b, &options);
+    struct trainer *cpu = bench_trainer(&b, &options);
     for (int i = 0; i < 3; i++)
-        whole_step(gpu, &b, i);
+        bench_step(gpu, &b, i);
     for (int part = 0; part < N_PARTS; part++) {
-        float *x = part_of(gpu, (enum trainer_part)part);
+        float *x = bench_part(gpu, (enum trainer_part)part);
         assert_ok(trainer_set(cpu, (enum trainer_part)part, x));
         free(x);
     }
     for (int i = 3; i < 6; i++) {
-        double want = whole_step(cpu, &b, i);
-        ck_assert_double_eq_tol(whole_step(gpu, &b, i), want, 5e-3 * want);
+        double want = bench_step(cpu, &b, i);
+        ck_assert_double_eq_tol(bench_step(gpu, &b, i), want, 5e-3 * want);
     }
     trainer_close(gpu);
     trainer_close(cpu);
-    close_bench(&b);
+    bench_close(&b);
 }
 END_TEST
 
@@ -435,17 +239,18 @@ START_TEST(two_gpus_do_what_one_does)
     two.n_gpus = 2;
     two.n_windows = 5;
     two.n_t = 70;
-    open_bench(&b, &config, 5, 70);
+    bench_open(&b, &config, 5, 70);
     if (trainer_open(&t, &b.parameters, &two) != OK) {
         printf("one GPU alone: %s\n", status_message());
-        close_bench(&b);
+        bench_close(&b);
         return;
     }
     trainer_close(t);
     double want_loss, loss;
     for (int part = 0; part < N_PARTS; part++) {
-        float *want = run_of(&one, &b, 2, (enum trainer_part)part, &want_loss);
-        float *have = run_of(&two, &b, 2, (enum trainer_part)part, &loss);
+        float *want =
+            bench_run(&one, &b, 2, (enum trainer_part)part, &want_loss);
+        float *have = bench_run(&two, &b, 2, (enum trainer_part)part, &loss);
         size_t n = b.parameters.n_floats;
         if (part == PART_STATES)
             n = 5 * trainer_state_floats(&config);
@@ -455,7 +260,7 @@ START_TEST(two_gpus_do_what_one_does)
         free(want);
         free(have);
     }
-    close_bench(&b);
+    bench_close(&b);
 }
 END_TEST
 
@@ -474,14 +279,14 @@ START_TEST(what_does_not_fit_is_refused)
                                       .n_t = 1 << 18,
                                       .imitates_int8 = true,
                                       .device = DEVICE_CUDA};
-    open_bench(&b, &config, 1, 1);
+    bench_open(&b, &config, 1, 1);
     ck_assert_int_eq(trainer_open(&t, &b.parameters, &options), E_MEMORY);
     ck_assert_ptr_nonnull(strstr(status_message(), "the GPU has "));
     options.n_windows = 1;
     options.n_gpus = 2;
     options.cuda_index = 1000;
     ck_assert_int_eq(trainer_open(&t, &b.parameters, &options), E_DEVICE);
-    close_bench(&b);
+    bench_close(&b);
 }
 END_TEST
 
@@ -504,25 +309,10 @@ static Suite *trainer_suite(void)
     return suite;
 }
 
-/* Whether a trainer opens on a GPU at all; if not, the sentence says why. */
-static bool has_gpu(void)
-{
-    struct parameters p;
-    struct model_config config = config_of(0);
-    struct trainer_options options = {
-        .n_windows = 1, .n_t = 1, .device = DEVICE_CUDA};
-    struct trainer *t;
-    if (parameters_open(&p, &config) != OK)
-        return false;
-    bool has = trainer_open(&t, &p, &options) == OK;
-    trainer_close(t);
-    parameters_close(&p);
-    return has;
-}
-
 int main(void)
 {
-    if (!has_gpu()) {
+    struct model_config config = config_of(0);
+    if (!trainer_has_gpu(&config)) {
         fprintf(stderr, "check_cuda_trainer: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }

@@ -13,6 +13,7 @@ unit_tests = \
   tests/check_compressor \
   tests/check_container \
   tests/check_cuda \
+  tests/check_cuda_mamba2 \
   tests/check_cuda_trainer \
   tests/check_engine \
   tests/check_exact \
@@ -102,6 +103,7 @@ tests_libtest_a_SOURCES = \
   tests/tiny_model.c \
   tests/tiny_model.h
 tests_libreplay_a_SOURCES = tests/fuzz_replay.c
+training_run = tests/training_run.c tests/training_run.h
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
 
@@ -142,6 +144,10 @@ tests_check_checkpoint_LDADD = $(unit_libs)
 tests_check_compressor_LDADD = $(unit_libs)
 tests_check_container_LDADD = $(unit_libs)
 tests_check_cuda_LDADD = $(unit_libs)
+tests_check_cuda_mamba2_SOURCES = tests/check_cuda_mamba2.c \
+  tests/mamba2_reference.c tests/mamba2_reference.h $(training_run)
+tests_check_cuda_mamba2_LDADD = $(unit_libs)
+tests_check_cuda_trainer_SOURCES = tests/check_cuda_trainer.c $(training_run)
 tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)

@@ -25,7 +25,7 @@ struct mixer_ops {
     void (*close)(struct replica *r);
 
     /* What the current device must be told before the first launch. */
-    enum status (*prepare_device)(void);
+    enum status (*prepare_device)(const struct replica *r);
 
     /* Its part of the arena: what layer l keeps, where *r shares the
      * activations of layer 0 with all layers when it recomputes; and the

@@ -7,6 +7,7 @@
 #include "cuda/train/products.cuh"
 #include "cuda/train/stopwatch.cuh"
 #include "cuda/train/train_mamba1.cuh"
+#include "cuda/train/train_mamba2.cuh"
 #include "cuda/train/train_memory.cuh"
 extern "C" {
 #include "base/threads.h"
@@ -14,8 +15,7 @@ extern "C" {
 
 const struct mixer_ops *mixer_of(const struct model_config *config)
 {
-    (void)config;
-    return &mamba1_mixer;
+    return config->mixer == MIXER_MAMBA1 ? &mamba1_mixer : &mamba2_mixer;
 }
 
 void replica_set_windows(struct replica *r, int first, int n)
@@ -81,7 +81,7 @@ enum status replica_open(struct replica *r, double *rate)
     CUDA_TRY(cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking),
              "a stream");
     TRY(products_open(&r->products, r->in_float, r->stream));
-    TRY(r->mixer->prepare_device());
+    TRY(r->mixer->prepare_device(r));
     TRY(replica_allocate(r));
     size_t area = (size_t)RATE_SIDE * RATE_SIDE;
     if (rate && r->n_bytes >= 3 * area * sizeof(__nv_bfloat16))

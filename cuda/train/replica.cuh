@@ -30,6 +30,7 @@ extern "C" {
 
 struct mixer_ops;
 struct mamba1;    /* train_mamba1.cuh */
+struct mamba2;    /* train_mamba2.cuh */
 struct stopwatch; /* stopwatch.cuh */
 
 /* The projections of a layer.  Every mixer has the first two; the rest are
@@ -46,7 +47,7 @@ struct train_tape {
     void *x;         /* [t][d_model] numbers: norm(h), q                   */
     struct row_scale x_scale;
 
-    void *projected; /* [t][rows of in_proj] numbers, sums: the mixer's
+    void *projected; /* [t][projected_ld()] numbers, sums: the mixer's
                       * input                                              */
     void *y;         /* [t][d_inner] numbers, q: the mixer's output        */
     struct row_scale y_scale;
@@ -65,6 +66,7 @@ struct replica {
 
     const struct mixer_ops *mixer;
     struct mamba1 *mamba1; /* owned by the mixer; NULL with another one */
+    struct mamba2 *mamba2; /* the same */
 
     void *arena; /* owned: everything below */
     size_t n_bytes;
@@ -90,7 +92,7 @@ struct replica {
     void *dho;        /* [t][d_model] numbers: dh, for out_proj             */
     void *dx;         /* [t][d_model] numbers                               */
     void *dy;         /* [t][d_inner] numbers                               */
-    void *dprojected; /* [t][rows of in_proj] numbers                      */
+    void *dprojected; /* [t][projected_ld()] numbers                        */
     float *logits;    /* [HEAD_ROWS][256]                                   */
     void *dlogits;    /* [HEAD_ROWS][256] numbers                           */
     float *partial;   /* sums of blocks, [blocks][columns]                  */
@@ -142,6 +144,13 @@ static inline float *gradient_of(const struct replica *r,
                                  const struct train_weight *w)
 {
     return r->gradient + w->offset;
+}
+
+/* Numbers of a row of in_proj's results: a multiple of 8, for loads of 16
+ * bytes. */
+static inline int projected_ld(const struct replica *r)
+{
+    return round_up(in_proj_rows(&r->config), 8);
 }
 
 static inline size_t number_size(const struct replica *r)

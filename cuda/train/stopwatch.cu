@@ -14,10 +14,11 @@ struct stopwatch {
 };
 
 static const char *const phase_names[N_PHASES] = {
-    "prepare",       "norm",      "products",  "conv",
-    "dtbc",          "scan",      "quantise",  "head",
-    "products back", "scan back", "dtbc back", "conv back",
-    "norm back",     "embedding", "adamw",     "muon"};
+    "prepare",       "norm",      "products",   "conv",        "dtbc",
+    "parts",         "states",    "scan",       "quantise",    "head",
+    "products back", "gate back", "parts back", "states back", "scan back",
+    "dtbc back",     "conv back", "norm back",  "embedding",   "adamw",
+    "muon"};
 
 static_assert((int)N_PHASES == (int)TRAINER_TIMES, "a time for each phase");
 

@@ -43,7 +43,7 @@ static void run_layer(struct replica *r, int l, bool again)
     launch_norm(r, l, again);
     mark(r, PHASE_NORM);
     product_forward(r->products, in, rows_of(tape->x, d_model),
-                    rows_of(tape->projected, in->rows), false, r->n_rows);
+                    rows_of(tape->projected, projected_ld(r)), false, r->n_rows);
     mark(r, PHASE_PRODUCTS);
     r->mixer->forward(r, l);
 
@@ -66,7 +66,7 @@ static void run_layer_backward(struct replica *r, int l)
     int d_model = r->config.d_model, d_inner = r->config.d_inner;
     int n = r->n_rows;
     struct number_rows do_ = rows_of(r->dho, d_model);
-    struct number_rows dprojected = rows_of(r->dprojected, in->rows);
+    struct number_rows dprojected = rows_of(r->dprojected, projected_ld(r));
 
     product_backward(p, out, do_, rows_of(r->dy, d_inner), false, n);
     product_gradient(p, out, do_, rows_of(tape->y, d_inner),

@@ -7,6 +7,7 @@
 
 #include "cuda/train/products.cuh"
 #include "cuda/train/stopwatch.cuh"
+#include "cuda/train/train_conv.cuh"
 #include "cuda/train/train_memory.cuh"
 #include "cuda/train/train_rows.cuh"
 
@@ -36,6 +37,12 @@ static enum status mamba1_open(struct replica *r)
     m->scan_blocks = ceil_div(
         c->d_inner, SCAN_THREADS * scan_states(c->d_state) / c->d_state);
     return OK;
+}
+
+static enum status mamba1_prepare_device(const struct replica *r)
+{
+    (void)r;
+    return scan_prepare_device();
 }
 
 /* ---- memory -------------------------------------------------------------- */
@@ -87,8 +94,7 @@ static size_t mamba1_partial_floats(const struct replica *r)
 {
     const struct model_config *c = &r->config;
     size_t d_inner = c->d_inner, n = r->n_windows;
-    size_t spans = n * ceil_div(r->n_t, CONV_SPAN);
-    size_t conv = spans * (c->d_conv + 1) * d_inner;
+    size_t conv = conv_partial_floats(r, c->d_inner);
     size_t scan = n * d_inner * (c->d_state + 2);
     return conv > scan ? conv : scan;
 }
@@ -176,7 +182,7 @@ static_assert((int)N_MAMBA1_WEIGHTS <= (int)WEIGHTS_MAX, "room for weights");
 /* In the order of struct mixer_ops. */
 const struct mixer_ops mamba1_mixer = {
     N_MAMBA1_WEIGHTS,     mamba1_places,         mamba1_open,
-    mamba1_close,         scan_prepare_device,   mamba1_carve_layer,
+    mamba1_close,         mamba1_prepare_device, mamba1_carve_layer,
     mamba1_carve_scratch, mamba1_partial_floats, mamba1_longest_scale,
     mamba1_prepare,       mamba1_forward,        mamba1_backward,
 };

@@ -11,10 +11,9 @@
 #include "cuda/train/mixer.cuh"
 
 enum {
-    TILE = 8,           /* bytes that a scan takes at a time               */
-    KEPT = 4,           /* bytes between the states that are kept          */
-    SCAN_THREADS = 128, /* each has scan_states() states of a channel      */
-    CONV_SPAN = 128     /* rows of a block of the backward convolution     */
+    TILE = 8,          /* bytes that a scan takes at a time               */
+    KEPT = 4,          /* bytes between the states that are kept          */
+    SCAN_THREADS = 128 /* each has scan_states() states of a channel       */
 };
 
 /* The states that a thread of a scan has, of d_state of a channel. */

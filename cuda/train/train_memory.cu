@@ -50,7 +50,7 @@ static void carve_activations(const struct replica *r, struct carver *carver,
     tape->r = carve_floats(carver, r->n_rows, 1);
     tape->x = carve_numbers(r, carver, c->d_model);
     tape->x_scale = carve_scale(r, carver);
-    tape->projected = carve_numbers(r, carver, in_proj_rows(c));
+    tape->projected = carve_numbers(r, carver, projected_ld(r));
     tape->y = carve_numbers(r, carver, c->d_inner);
 }
 
@@ -109,7 +109,7 @@ static void carve_scratch(struct replica *r, struct carver *carver)
     r->dho = carve_numbers(r, carver, c->d_model);
     r->dx = carve_numbers(r, carver, c->d_model);
     r->dy = carve_numbers(r, carver, c->d_inner);
-    r->dprojected = carve_numbers(r, carver, in_proj_rows(c));
+    r->dprojected = carve_numbers(r, carver, projected_ld(r));
     r->logits = carve_floats(carver, HEAD_ROWS, N_BYTES_VOCAB);
     r->dlogits = carve(carver, HEAD_ROWS * N_BYTES_VOCAB, number_size(r));
     r->partial = carve_floats(carver, partial_floats(r), 1);

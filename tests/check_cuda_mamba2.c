@@ -1,0 +1,476 @@
+/* check_cuda_mamba2.c -- training Mamba-2 on a GPU.
+ *
+ * The loss of odd shapes against mamba2_reference.c, with and without int8
+ * imitated; gradients, tensor by tensor, against finite differences of the
+ * loss, and against the recorded ones; bf16 products against float32 ones;
+ * states that go from window to window; the recorded run of forty steps; the
+ * same bits in every run and when layers are computed twice; two GPUs against
+ * one.
+ *
+ * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  MAMBYTE_SLOW
+ * prints distances.  Tests do not fork: a CUDA context does not survive it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mamba2_reference.h"
+#include "training_run.h"
+
+#include "runner.h" /* last */
+
+enum { TIMEOUT_S = 1800 };
+
+static const struct shape {
+    int d_model, n_layer, n_heads, headdim, d_state, n_groups, d_conv;
+    int n_windows, n_t;
+    bool has_norm_bias, is_tied;
+} shapes[] = {
+    {12, 2, 3, 8, 16, 1, 2, 3, 37, false, false},
+    {32, 2, 4, 16, 16, 1, 4, 4, 160, false, false},
+    {68, 2, 4, 24, 48, 2, 8, 2, 129, false, true},
+    {132, 1, 4, 64, 64, 1, 4, 3, 200, true, false},
+    {64, 2, 8, 64, 128, 4, 3, 2, 192, false, false},
+    {64, 1, 2, 128, 64, 2, 4, 2, 65, false, false},
+    {20, 3, 5, 32, 80, 5, 5, 1, 256, true, true},
+    {64, 1, 2, 128, 256, 1, 4, 2, 130, false, false}, /* bf16 only */
+};
+
+enum {
+    N_SHAPES = sizeof shapes / sizeof shapes[0],
+    N_FLOAT_SHAPES = N_SHAPES - 1
+};
+
+static struct model_config config_of(int i)
+{
+    const struct shape *s = &shapes[i];
+    return (struct model_config){
+        .mixer = MIXER_MAMBA2,
+        .d_model = s->d_model,
+        .n_layer = s->n_layer,
+        .d_inner = s->n_heads * s->headdim,
+        .d_state = s->d_state,
+        .d_conv = s->d_conv,
+        .n_heads = s->n_heads,
+        .headdim = s->headdim,
+        .n_groups = s->n_groups,
+        .delta_max = INFINITY,
+        .has_norm_bias = s->has_norm_bias,
+        .is_tied = s->is_tied,
+        .begin_byte = 0,
+        .norm_epsilon = 1e-5f,
+    };
+}
+
+static bool is_talkative(void)
+{
+    return getenv("MAMBYTE_SLOW") != NULL;
+}
+
+static struct trainer_options on_gpu(bool imitates, bool in_float)
+{
+    static const struct trainer_tuning tunings[] = {
+        {.products_in_float = false}, {.products_in_float = true}};
+    return (struct trainer_options){.imitates_int8 = imitates,
+                                    .device = DEVICE_CUDA,
+                                    .tuning = &tunings[in_float]};
+}
+
+/* The gradient of the windows, from an update at rate 0: what AdamW has is a
+ * tenth of it. */
+static float *gradient_of(struct trainer *t, struct bench *b, double *loss)
+{
+    const struct parameters *p = &b->parameters;
+    struct update still = {0, 1, 0, 1};
+    struct step step;
+    float *none = zeros(p->n_floats, sizeof *none);
+    assert_ok(trainer_set(t, PART_MOMENT_1, none));
+    free(none);
+    assert_ok(trainer_gradient(t, &step, &b->windows));
+    assert_ok(trainer_update(t, &still));
+    float *g = bench_part(t, PART_MOMENT_1);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct parameter *at = &p->list[i];
+        for (size_t k = parameter_muon_floats(at); k < at->n; k++)
+            g[at->offset + k] *= 10;
+    }
+    *loss = step.loss;
+    return g;
+}
+
+/* ---- the loss -------------------------------------------------------------
+ */
+
+static void check_loss(int i, bool imitates, bool in_float, double tolerance)
+{
+    struct bench b;
+    struct model_config config = config_of(i);
+    struct trainer_options options = on_gpu(imitates, in_float);
+    bench_open(&b, &config, shapes[i].n_windows, shapes[i].n_t);
+    struct trainer *t = bench_trainer(&b, &options);
+    double loss = bench_gradient(t, &b, 0);
+    double want =
+        mamba2_reference_loss(&b.parameters, b.weights, &b.windows, imitates);
+    if (is_talkative())
+        printf("shape %d%s%s: loss %.6f, off %.1e\n", i,
+               imitates ? ", imitated" : "", in_float ? ", float" : "", loss,
+               loss - want);
+    ck_assert_double_eq_tol(loss, want, tolerance);
+    trainer_close(t);
+    bench_close(&b);
+}
+
+START_TEST(losses_agree)
+{
+    check_loss(_i, false, true, 1e-5);
+}
+END_TEST
+
+START_TEST(imitated_losses_agree)
+{
+    check_loss(_i, true, true, 5e-3);
+}
+END_TEST
+
+START_TEST(losses_in_bf16_are_near)
+{
+    check_loss(_i, false, false, 2e-2);
+    check_loss(_i, true, false, 2e-2);
+}
+END_TEST
+
+/* ---- gradients ------------------------------------------------------------
+ */
+
+static double loss_at(struct trainer *t, struct bench *b, const float *weights)
+{
+    struct step step;
+    assert_ok(trainer_set(t, PART_WEIGHTS, weights));
+    assert_ok(trainer_gradient(t, &step, &b->windows));
+    return step.loss;
+}
+
+static double size_of(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
+}
+
+/* The slope along the gradient of one tensor is its size. */
+static void check_slope(struct trainer *t, struct bench *b, const float *g,
+                        const struct parameter *at, int shape)
+{
+    const double size = size_of(g + at->offset, at->n);
+    const double far = 2e-3 * size_of(b->weights + at->offset, at->n) + 1e-4;
+    size_t n = b->parameters.n_floats;
+    float *w = zeros(n, sizeof *w);
+    double loss[2];
+    for (int side = 0; side < 2; side++) {
+        double factor = (side ? far : -far) / (size + 1e-30);
+        memcpy(w, b->weights, n * sizeof *w);
+        for (size_t i = at->offset; i < at->offset + at->n; i++)
+            w[i] += (float)(factor * (double)g[i]);
+        loss[side] = loss_at(t, b, w);
+    }
+    double slope = (loss[1] - loss[0]) / (2 * far);
+    double error = fabs(slope - size), allowed = 0.01 * size + 2e-6 / far;
+    if (is_talkative())
+        printf("shape %d: %-40s gradient %.3e, off %.1e of %.1e\n", shape,
+               at->name, size, error, allowed);
+    ck_assert_msg(error < allowed, "shape %d: %s: slope %.6g, gradient %.6g",
+                  shape, at->name, slope, size);
+    free(w);
+}
+
+START_TEST(gradients_are_slopes)
+{
+    struct bench b;
+    struct model_config config = config_of(_i);
+    struct trainer_options options = on_gpu(false, true);
+    bench_open(&b, &config, shapes[_i].n_windows, shapes[_i].n_t);
+    struct trainer *t = bench_trainer(&b, &options);
+    double loss;
+    bench_draw(&b, 0);
+    float *g = gradient_of(t, &b, &loss);
+    for (size_t i = 0; i < b.parameters.n; i++)
+        if (b.parameters.list[i].n > 0)
+            check_slope(t, &b, g, &b.parameters.list[i], _i);
+    trainer_close(t);
+    bench_close(&b);
+    free(g);
+}
+END_TEST
+
+static void compare(const struct parameters *p, const float *have,
+                    const float *want, double tolerance, const char *what)
+{
+    const char *worst_name = NULL;
+    double worst = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct parameter *at = &p->list[i];
+        double d = distance(have + at->offset, want + at->offset, at->n);
+        if (is_talkative() && at->n > 0 && d > tolerance)
+            printf("%s: %s off by %.2e\n", what, at->name, d);
+        if (d >= worst) {
+            worst = d;
+            worst_name = at->name;
+        }
+    }
+    if (is_talkative())
+        printf("%s: at most %.2e, %s\n", what, worst, worst_name);
+    ck_assert_msg(worst < tolerance, "%s: %s is off by %.2e", what, worst_name,
+                  worst);
+}
+
+/* Of the second step, whose streams go on from states. */
+START_TEST(gradients_in_bf16_are_near)
+{
+    static const char *const what[] = {"bf16", "bf16, imitated"};
+    struct bench b;
+    struct model_config config = config_of(_i);
+    bench_open(&b, &config, shapes[_i].n_windows, shapes[_i].n_t);
+    for (int imitates = 0; imitates < 2; imitates++) {
+        float *g[2];
+        double loss[2];
+        for (int in_float = 0; in_float < 2; in_float++) {
+            struct trainer_options options = on_gpu(imitates, in_float);
+            struct trainer *t = bench_trainer(&b, &options);
+            bench_gradient(t, &b, 0);
+            bench_draw(&b, 1);
+            g[in_float] = gradient_of(t, &b, &loss[in_float]);
+            trainer_close(t);
+        }
+        ck_assert_double_eq_tol(loss[0], loss[1], 2e-2);
+        compare(&b.parameters, g[0], g[1], imitates ? 0.15 : 0.08,
+                what[imitates]);
+        free(g[0]);
+        free(g[1]);
+    }
+    bench_close(&b);
+}
+END_TEST
+
+/* ---- states ---------------------------------------------------------------
+ */
+
+/* Two windows, of which the second goes on, are one of twice the length. */
+START_TEST(states_go_on)
+{
+    enum { SHAPE = 3, WINDOWS = 2, N_T = 128 };
+    struct bench once, twice;
+    struct model_config config = config_of(SHAPE);
+    struct trainer_options options = on_gpu(_i == 1, true);
+    double loss[2];
+    bench_open(&once, &config, WINDOWS, 2 * N_T);
+    bench_open(&twice, &config, WINDOWS, N_T);
+    struct trainer *a = bench_trainer(&once, &options);
+    struct trainer *b = bench_trainer(&twice, &options);
+    double whole = bench_gradient(a, &once, 0);
+    for (int half = 0; half < 2; half++) {
+        struct step step;
+        for (int w = 0; w < WINDOWS; w++) {
+            memcpy(twice.bytes + w * (N_T + 1),
+                   once.bytes + w * (2 * N_T + 1) + half * N_T, N_T + 1);
+            twice.begins[w] = half == 0;
+        }
+        assert_ok(trainer_gradient(b, &step, &twice.windows));
+        loss[half] = step.loss;
+    }
+    ck_assert_double_eq_tol(whole, (loss[0] + loss[1]) / 2, 1e-5);
+    float *x = bench_part(a, PART_STATES), *y = bench_part(b, PART_STATES);
+    double d = distance(y, x, WINDOWS * trainer_state_floats(&config));
+    if (is_talkative())
+        printf("states%s: off by %.1e, loss by %.1e\n",
+               _i == 1 ? ", imitated" : "", d, whole - (loss[0] + loss[1]) / 2);
+    ck_assert_msg(d < (_i == 1 ? 1e-3 : 1e-5), "states are off by %.2e", d);
+    trainer_close(a);
+    trainer_close(b);
+    bench_close(&once);
+    bench_close(&twice);
+    free(x);
+    free(y);
+}
+END_TEST
+
+/* ---- the recorded run -----------------------------------------------------
+ */
+
+enum { RECORDED_SHAPE = 1 };
+static const char folder[] = "train-mamba2";
+
+static void open_recorded(struct bench *b)
+{
+    struct model_config config = config_of(RECORDED_SHAPE);
+    char path[512];
+    bench_open(b, &config, RECORDED_WINDOWS, shapes[RECORDED_SHAPE].n_t);
+    recorded_load(&b->parameters, b->weights, folder, "init.safetensors");
+    FILE *in = fopen(recorded_path(path, folder, "batches.bin"), "rb");
+    ck_assert_ptr_nonnull(in);
+    size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
+    ck_assert_uint_eq(fread(b->bytes, 1, n, in), n);
+    fclose(in);
+    for (int i = 0; i < b->windows.n; i++)
+        b->begins[i] = true;
+}
+
+/* That the reference is right needs no GPU, but is of use only here. */
+START_TEST(the_reference_has_the_recorded_loss)
+{
+    struct bench b;
+    open_recorded(&b);
+    double loss =
+        mamba2_reference_loss(&b.parameters, b.weights, &b.windows, true);
+    ck_assert_double_eq_tol(loss, 5.9968133018, 1e-7);
+    bench_close(&b);
+}
+END_TEST
+
+START_TEST(gradients_are_those_recorded)
+{
+    bool imitates = _i % 2 == 1, in_float = _i < 2;
+    struct bench b;
+    struct trainer_options options = on_gpu(imitates, in_float);
+    double loss;
+    char what[64];
+    snprintf(what, sizeof what, "recorded%s%s", imitates ? ", imitated" : "",
+             in_float ? ", float" : "");
+    open_recorded(&b);
+    struct trainer *t = bench_trainer(&b, &options);
+    float *have = gradient_of(t, &b, &loss);
+    float *want = zeros(b.parameters.n_floats, sizeof *want);
+    recorded_load(&b.parameters, want, folder,
+                  imitates ? "grads-int8.safetensors"
+                           : "grads-float.safetensors");
+    double tolerance =
+        in_float ? (imitates ? 3e-2 : 2e-5) : (imitates ? 1e-1 : 6e-2);
+    compare(&b.parameters, have, want, tolerance, what);
+    trainer_close(t);
+    bench_close(&b);
+    free(have);
+    free(want);
+}
+END_TEST
+
+START_TEST(forty_steps_are_those_of_the_reference)
+{
+    struct bench b;
+    bool in_float = _i == 1;
+    struct trainer_options options = on_gpu(true, in_float);
+    open_recorded(&b);
+    struct trainer *t = bench_trainer(&b, &options);
+    recorded_follow(t, folder, in_float ? 2e-3 : 1e-2);
+    recorded_check(&b, t, folder, in_float ? 0.1 : 0.35);
+    trainer_close(t);
+    bench_close(&b);
+}
+END_TEST
+
+/* ---- the same bits, and two GPUs ------------------------------------------
+ */
+
+START_TEST(every_run_has_the_same_bits)
+{
+    enum { SHAPE = 4, WINDOWS = 5 };
+    struct bench b;
+    struct model_config config = config_of(SHAPE);
+    struct trainer_options once = on_gpu(true, false);
+    const struct trainer_tuning tuning = {.recomputes = true};
+    struct trainer_options twice = once;
+    twice.tuning = &tuning;
+    bench_open(&b, &config, WINDOWS, shapes[SHAPE].n_t);
+    for (int part = 0; part < N_PARTS; part++) {
+        double loss[3];
+        float *x = bench_run(&once, &b, 3, (enum trainer_part)part, loss);
+        float *y = bench_run(&once, &b, 3, (enum trainer_part)part, loss + 1);
+        float *z = bench_run(&twice, &b, 3, (enum trainer_part)part, loss + 2);
+        size_t n = b.parameters.n_floats;
+        if (part == PART_STATES)
+            n = WINDOWS * trainer_state_floats(&config);
+        ck_assert_msg(memcmp(x, y, n * sizeof *x) == 0, "part %d", part);
+        ck_assert_msg(memcmp(x, z, n * sizeof *x) == 0, "part %d, twice", part);
+        ck_assert(loss[0] == loss[1] && loss[0] == loss[2]);
+        free(x);
+        free(y);
+        free(z);
+    }
+    bench_close(&b);
+}
+END_TEST
+
+/* Five windows: one GPU has more than the other. */
+START_TEST(two_gpus_do_what_one_does)
+{
+    enum { SHAPE = 3, WINDOWS = 5 };
+    struct bench b;
+    struct model_config config = config_of(SHAPE);
+    struct trainer_options one = on_gpu(true, true), two = one;
+    struct trainer *t;
+    two.n_gpus = 2;
+    bench_open(&b, &config, WINDOWS, shapes[SHAPE].n_t);
+    two.n_windows = WINDOWS;
+    two.n_t = shapes[SHAPE].n_t;
+    if (trainer_open(&t, &b.parameters, &two) != OK) {
+        printf("one GPU alone: %s\n", status_message());
+        bench_close(&b);
+        return;
+    }
+    trainer_close(t);
+    double want_loss, loss;
+    for (int part = 0; part < N_PARTS; part++) {
+        float *want =
+            bench_run(&one, &b, 2, (enum trainer_part)part, &want_loss);
+        float *have = bench_run(&two, &b, 2, (enum trainer_part)part, &loss);
+        size_t n = b.parameters.n_floats;
+        if (part == PART_STATES)
+            n = WINDOWS * trainer_state_floats(&config);
+        double d = distance(have, want, n);
+        ck_assert_msg(d < 1e-2, "part %d is off by %.2e", part, d);
+        ck_assert_double_eq_tol(loss, want_loss, 1e-3);
+        free(want);
+        free(have);
+    }
+    bench_close(&b);
+}
+END_TEST
+
+static Suite *mamba2_suite(void)
+{
+    Suite *suite = suite_create("cuda_mamba2");
+    TCase *tests = tcase_create("tests");
+    tcase_set_timeout(tests, TIMEOUT_S);
+    tcase_add_test(tests, the_reference_has_the_recorded_loss);
+    tcase_add_loop_test(tests, losses_agree, 0, N_FLOAT_SHAPES);
+    tcase_add_loop_test(tests, imitated_losses_agree, 0, N_FLOAT_SHAPES);
+    tcase_add_loop_test(tests, losses_in_bf16_are_near, 0, N_SHAPES);
+    tcase_add_loop_test(tests, gradients_are_slopes, 0, N_FLOAT_SHAPES);
+    tcase_add_loop_test(tests, gradients_are_those_recorded, 0, 4);
+    tcase_add_loop_test(tests, gradients_in_bf16_are_near, 0, N_FLOAT_SHAPES);
+    tcase_add_loop_test(tests, states_go_on, 0, 2);
+    tcase_add_loop_test(tests, forty_steps_are_those_of_the_reference, 0, 2);
+    tcase_add_test(tests, every_run_has_the_same_bits);
+    tcase_add_test(tests, two_gpus_do_what_one_does);
+    suite_add_tcase(suite, tests);
+
+    /* For memory checkers. */
+    TCase *few = tcase_create("few");
+    tcase_set_timeout(few, TIMEOUT_S);
+    tcase_add_loop_test(few, losses_in_bf16_are_near, 0, 4);
+    tcase_add_loop_test(few, gradients_are_those_recorded, 0, 4);
+    suite_add_tcase(suite, few);
+    return suite;
+}
+
+int main(void)
+{
+    struct model_config config = config_of(0);
+    if (!trainer_has_gpu(&config)) {
+        fprintf(stderr, "check_cuda_mamba2: %s\n", status_message());
+        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
+    }
+    return run_suite_here(mamba2_suite());
+}
