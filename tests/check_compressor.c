@@ -184,7 +184,7 @@ START_TEST(what_repeats_costs_nothing)
 }
 END_TEST
 
-/* More lanes than one group has, and nothing to copy. */
+/* More slices than one group has, and nothing to copy. */
 static struct blob make_two_groups(void)
 {
     struct blob plain = make(text_byte, 66 * 16384 + 5);
@@ -225,14 +225,14 @@ START_TEST(the_bytes_do_not_depend_on_who_makes_them)
 }
 END_TEST
 
-/* Lanes of the first group begin with noise: whether the model is given up
+/* Slices of the first group start with noise: whether the model is given up
  * must not depend on what else has been coded by then. */
 START_TEST(nor_does_giving_up)
 {
     struct blob plain = make_two_groups();
-    const size_t lane = (plain.n + 65) / 66;
-    for (size_t i = 0; i < 33 * lane; i++)
-        plain.bytes[i] = i % lane < 2200 ? random_byte(i) : plain.bytes[i];
+    const size_t slice = (plain.n + 65) / 66;
+    for (size_t i = 0; i < 33 * slice; i++)
+        plain.bytes[i] = i % slice < 2200 ? random_byte(i) : plain.bytes[i];
     check_every_engine_packs(&plain);
     free(plain.bytes);
 }

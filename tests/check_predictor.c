@@ -1,4 +1,4 @@
-/* check_predictor.c -- log-odds are what they say; lanes that share a
+/* check_predictor.c -- log-odds are what they say; slices that share a
  * predictor decode as they were encoded; it learns.
  *
  * SPDX-License-Identifier: MIT
@@ -85,17 +85,17 @@ START_TEST(a_tree_holds_the_odds_of_the_bytes)
 }
 END_TEST
 
-/* ---- lanes -------------------------------------------------------------- */
+/* ---- slices ------------------------------------------------------------- */
 
-enum { LANES_MAX = 5, STRIDE = 700 };
+enum { SLICES_MAX = 5, STRIDE = 700 };
 
 struct group {
     uint8_t *bytes;
     uint32_t n;
-    int n_lanes;
+    int n_slices;
     struct predictor *predictor;
-    struct predictor_lane lanes[LANES_MAX];
-    struct range_coder coders[LANES_MAX];
+    struct predictor_slice slices[SLICES_MAX];
+    struct range_coder coders[SLICES_MAX];
 };
 
 /* Predictions that both sides make up from what they know. */
@@ -109,39 +109,39 @@ static void group_open(struct group *group, uint8_t *bytes, uint32_t n,
                        const struct predictor_level *level)
 {
     *group = (struct group){.bytes = bytes, .n = n};
-    group->n_lanes = (int)((n + STRIDE - 1) / STRIDE);
+    group->n_slices = (int)((n + STRIDE - 1) / STRIDE);
     ck_assert_int_eq(predictor_new(&group->predictor, bytes, n, STRIDE), OK);
     group->predictor->level = level;
-    for (int i = 0; i < group->n_lanes; i++)
-        group->lanes[i].start = (uint32_t)i * STRIDE;
+    for (int i = 0; i < group->n_slices; i++)
+        group->slices[i].start = (uint32_t)i * STRIDE;
 }
 
 static void group_run(struct group *group)
 {
     float logits[256];
     for (uint32_t t = 0; t < STRIDE; t++) {
-        for (int i = 0; i < group->n_lanes; i++) {
-            struct predictor_lane *lane = &group->lanes[i];
-            if (lane->start + t >= group->n)
+        for (int i = 0; i < group->n_slices; i++) {
+            struct predictor_slice *slice = &group->slices[i];
+            if (slice->start + t >= group->n)
                 continue;
-            make_logits(logits, lane->last + t);
-            predictor_code(group->predictor, lane, &group->coders[i], logits);
+            make_logits(logits, slice->last + t);
+            predictor_code(group->predictor, slice, &group->coders[i], logits);
         }
     }
 }
 
 static void encode(struct group *group)
 {
-    for (int i = 0; i < group->n_lanes; i++)
+    for (int i = 0; i < group->n_slices; i++)
         group->coders[i] = range_encoder();
     group_run(group);
-    for (int i = 0; i < group->n_lanes; i++)
+    for (int i = 0; i < group->n_slices; i++)
         ck_assert_int_eq(range_finish(&group->coders[i]), OK);
 }
 
 static void group_close(struct group *group)
 {
-    for (int i = 0; i < group->n_lanes; i++)
+    for (int i = 0; i < group->n_slices; i++)
         range_free(&group->coders[i]);
     predictor_free(group->predictor);
 }
@@ -151,7 +151,7 @@ static void group_close(struct group *group)
 static size_t check_decoding(const uint8_t *bytes, uint32_t n,
                              const struct predictor_level *level)
 {
-    static uint8_t plain[LANES_MAX * STRIDE], decoded[LANES_MAX * STRIDE];
+    static uint8_t plain[SLICES_MAX * STRIDE], decoded[SLICES_MAX * STRIDE];
     struct group encoder, decoder;
     size_t n_code = 0;
     memcpy(plain, bytes, n);
@@ -159,7 +159,7 @@ static size_t check_decoding(const uint8_t *bytes, uint32_t n,
     group_open(&encoder, plain, n, predictor_levels()[0]);
     group_open(&decoder, decoded, n, level);
     encode(&encoder);
-    for (int i = 0; i < encoder.n_lanes; i++) {
+    for (int i = 0; i < encoder.n_slices; i++) {
         n_code += encoder.coders[i].n;
         decoder.coders[i] =
             range_decoder(encoder.coders[i].code, encoder.coders[i].n);
@@ -181,15 +181,16 @@ static size_t check_round_trip(const uint8_t *bytes, uint32_t n)
     return n_code;
 }
 
-static const uint32_t sizes[] = {1,          5,          6,
-                                 31,         STRIDE - 1, STRIDE,
-                                 STRIDE + 1, 3 * STRIDE, LANES_MAX *STRIDE - 3};
+static const uint32_t sizes[] = {
+    1,          5,          6,
+    31,         STRIDE - 1, STRIDE,
+    STRIDE + 1, 3 * STRIDE, SLICES_MAX *STRIDE - 3};
 
 enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
 
 START_TEST(random_bytes_come_back)
 {
-    uint8_t bytes[LANES_MAX * STRIDE] = {0};
+    uint8_t bytes[SLICES_MAX * STRIDE] = {0};
     uint32_t n = sizes[_i];
     for (uint32_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)random_at(3, i);
@@ -197,11 +198,11 @@ START_TEST(random_bytes_come_back)
 }
 END_TEST
 
-/* The same sentence everywhere: lanes learn from one another. */
+/* The same sentence everywhere: slices learn from one another. */
 START_TEST(what_repeats_becomes_cheap)
 {
     static const char sentence[] = "The quick brown fox, once more, jumps. ";
-    uint8_t bytes[LANES_MAX * STRIDE] = {0};
+    uint8_t bytes[SLICES_MAX * STRIDE] = {0};
     uint32_t n = sizes[_i];
     for (uint32_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)sentence[i % (sizeof sentence - 1)];
@@ -219,10 +220,10 @@ int main(void)
     tcase_add_test(odds, squash_is_its_inverse);
     tcase_add_test(odds, a_tree_holds_the_odds_of_the_bytes);
     suite_add_tcase(suite, odds);
-    TCase *lanes = tcase_create("lanes");
-    tcase_set_timeout(lanes, 60);
-    tcase_add_loop_test(lanes, random_bytes_come_back, 0, N_SIZES);
-    tcase_add_loop_test(lanes, what_repeats_becomes_cheap, 0, N_SIZES);
-    suite_add_tcase(suite, lanes);
+    TCase *slices = tcase_create("slices");
+    tcase_set_timeout(slices, 60);
+    tcase_add_loop_test(slices, random_bytes_come_back, 0, N_SIZES);
+    tcase_add_loop_test(slices, what_repeats_becomes_cheap, 0, N_SIZES);
+    suite_add_tcase(suite, slices);
     return run_suite(suite);
 }

@@ -11,7 +11,7 @@
 
 #include "base/little_endian.h"
 #include "compress/dedupe.h"
-#include "compress/lanes.h"
+#include "compress/slices.h"
 
 enum {
     LZMA_ALWAYS = 1 << 20, /* bytes of a block that are quick to try on    */
@@ -21,13 +21,13 @@ enum {
 };
 
 struct block_coder {
-    struct lanes *lanes;
+    struct slices *slices;
     block_tick *tick;
     void *context;
     size_t n_done, n_literals; /* of the block under way */
 };
 
-static enum status lanes_went_on(void *context, size_t n_bytes)
+static enum status slices_went_on(void *context, size_t n_bytes)
 {
     struct block_coder *coder = context;
     coder->n_done += n_bytes;
@@ -44,7 +44,7 @@ enum status block_coder_open(struct block_coder **coder, struct engine *engine,
     c->tick = tick;
     c->context = context;
     enum status status =
-        lanes_open(&c->lanes, engine, n_threads, lanes_went_on, c);
+        slices_open(&c->slices, engine, n_threads, slices_went_on, c);
     if (status != OK) {
         block_coder_close(c);
         *coder = NULL;
@@ -55,7 +55,7 @@ enum status block_coder_open(struct block_coder **coder, struct engine *engine,
 void block_coder_close(struct block_coder *coder)
 {
     if (coder)
-        lanes_close(coder->lanes);
+        slices_close(coder->slices);
     free(coder);
 }
 
@@ -63,8 +63,8 @@ void block_coder_close(struct block_coder *coder)
  *
  *     0 4   length of what follows
  *     4     the copies (dedupe_code) and, of BLOCK_MODEL, the lengths of the
- *           lanes' codes (lanes_encode), in one range code
- *           the lanes' codes, or the literals
+ *           slices' codes (slices_encode), in one range code
+ *           the slices' codes, or the literals
  */
 
 /* Whether bytes occur nearly alike often: compressed, or random. */
@@ -118,8 +118,8 @@ static enum status code_literals(struct block_coder *coder,
     *kind = BLOCK_MODEL;
     coder->n_literals = packing->n_literals;
     coder->n_done = 0;
-    return lanes_encode(coder->lanes, packing->literals, packing->n_literals,
-                        &packing->side, packing->code, n, &packing->n_code);
+    return slices_encode(coder->slices, packing->literals, packing->n_literals,
+                         &packing->side, packing->code, n, &packing->n_code);
 }
 
 static enum status pack_parts(struct block_coder *coder,
@@ -171,8 +171,8 @@ static enum status decode_literals(struct block_coder *coder,
                                    enum block_kind kind)
 {
     if (kind == BLOCK_MODEL)
-        return lanes_decode(coder->lanes, unpacking->literals,
-                            coder->n_literals, side, code, n_code);
+        return slices_decode(coder->slices, unpacking->literals,
+                             coder->n_literals, side, code, n_code);
     if (n_code != coder->n_literals)
         return fail(E_FORMAT, "a block does not fit its literals");
     memcpy(unpacking->literals, code, n_code);

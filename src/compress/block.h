@@ -4,7 +4,7 @@
  *     lzma     liblzma's LZMA2 (preset 9e, the dictionary as large as the
  *              block), for what the model cannot predict
  *     model    what repeats is taken out (dedupe.h), the rest is coded by
- *              the model in lanes (lanes.h)
+ *              the model in slices (slices.h)
  *     copies   what repeats is taken out, the rest looks random and is left
  *              as it is
  *

@@ -15,8 +15,6 @@ libmambyte_a_SOURCES += \
   src/compress/dedupe.h \
   src/compress/integer_coder.c \
   src/compress/integer_coder.h \
-  src/compress/lanes.c \
-  src/compress/lanes.h \
   src/compress/logistic.c \
   src/compress/logistic.h \
   src/compress/odds_tree.h \
@@ -25,4 +23,8 @@ libmambyte_a_SOURCES += \
   src/compress/predictor_dispatch.c \
   src/compress/predictor_state.h \
   src/compress/range_coder.c \
-  src/compress/range_coder.h
+  src/compress/range_coder.h \
+  src/compress/slice_wave.c \
+  src/compress/slice_wave.h \
+  src/compress/slices.c \
+  src/compress/slices.h

@@ -1,8 +1,8 @@
 /* predictor.c -- makes predictors, for the best level that the CPU has.
  *
- * The constants of predictors, here, in predictor_state.h and predictor_code.c,
- * were chosen by measuring on prose, code, logs, documents in other encodings
- * and programs; they are part of the format.
+ * The constants here, in predictor_state.h and in predictor_code.c are part of
+ * the format.  They are the best that was measured on prose, code, logs,
+ * documents in other encodings, and programs.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -81,8 +81,8 @@ void predictor_free(struct predictor *predictor)
     free(predictor);
 }
 
-void predictor_code(struct predictor *predictor, struct predictor_lane *lane,
+void predictor_code(struct predictor *predictor, struct predictor_slice *slice,
                     struct range_coder *coder, const float logits[256])
 {
-    predictor->level->code(predictor, lane, coder, logits);
+    predictor->level->code(predictor, slice, coder, logits);
 }

@@ -1,10 +1,10 @@
-/* predictor_code.c -- codes a byte: what the model expects of each bit, mixed
- * with what the data at hand have taught.
+/* predictor_code.c -- codes a byte by the model's prediction, mixed with what
+ * the data so far have taught.
  *
- * Compiled once for each level, PREDICTOR_LEVEL being the name of the table.
- * There is nothing of a level in the text: vectors of eight numbers, which
- * the compiler makes of what instructions there are, and only integers, but
- * where a float is exact or held to exact.h.
+ * Compiled once for each level of instructions; PREDICTOR_LEVEL is the name of
+ * its table.  The text is the same for all: vectors of eight numbers, for which
+ * the compiler uses what instructions there are.  All are integers; where a
+ * float helps, it is exact or computed as exact.h says.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +17,7 @@
 #define PREDICTOR_LEVEL_NAME "plain"
 #endif
 
-/* Beside ints. */
+/* Vectors as long as ints. */
 typedef uint32_t counts __attribute__((vector_size(sizeof(ints))));
 typedef float floats __attribute__((vector_size(sizeof(ints))));
 
@@ -50,8 +50,8 @@ static inline int clamp(int x, int limit)
 
 enum { ODDS_FLOOR = 4 /* keeps log-odds finite */ };
 
-/* logistic_log2() of each, 1 <= x < 2^24, so that a float holds it: its
- * exponent and mantissa are what is looked for. */
+/* logistic_log2() of each, 1 <= x < 2^24.  A float holds such an x exactly; its
+ * exponent and mantissa give the logarithm. */
 static inline ints logs_of(ints x)
 {
     ints u = (ints)TO_FLOATS(x);
@@ -62,15 +62,16 @@ static inline ints logs_of(ints x)
     return ((u >> 23) - 127) * STRETCH_ONE + mantissa;
 }
 
-/* Their log-odds. */
+/* The log-odds of counters. */
 static inline ints counters_stretch(counts counters)
 {
     ints one = (ints)(counters >> SEEN_BITS) + ODDS_FLOOR;
     return logs_of(one) - logs_of(COUNTER_ONE + 2 * ODDS_FLOOR - one);
 }
 
-/* After bits, each 0 or -1: a counter moves by 2 / (2 seen + 3) of its error,
- * rounded down to 2^-16 of it and then down. */
+/* Counters after bits, each 0 or -1.  A counter moves by its error times
+ * 2 / (2 seen + 3), which is rounded down to a multiple of 2^-16; the product
+ * is rounded down, too. */
 static inline counts counters_update(counts counters, ints bits)
 {
     enum { RATE_BITS = 16, HALF = RATE_BITS / 2 };
@@ -89,8 +90,8 @@ static inline counts counters_update(counts counters, ints bits)
 
 #define HASH_MULTIPLIER 0x9e3779b97f4a7c15u
 
-/* Of the last bytes of a lane and the bits of the byte so far: node is 1, or
- * 16 to 31. */
+/* The hash of the last bytes of a slice and the bits of the byte so far: node
+ * is 1, or 16 to 31. */
 static inline uint64_t context_hash(int order, uint64_t last, int node)
 {
     int drop = 64 - 8 * predictor_orders[order];
@@ -104,8 +105,9 @@ static inline struct counter_line *context_line(const struct contexts *contexts,
     return &contexts->lines[order][hash >> (64 - contexts->log2_lines)];
 }
 
-/* Asks for the lines of a context ahead: the one of the two in which it may be
- * that is looked at first, with which many CPUs fetch its neighbour. */
+/* Fetches the lines of a context into the cache, ahead of their use.  A context
+ * may be in two lines; this fetches the first, and many CPUs fetch its
+ * neighbour along with it. */
 static inline void contexts_ahead(const struct contexts *contexts,
                                   uint64_t last, int node)
 {
@@ -123,8 +125,8 @@ static struct counter_line *renew_line(struct counter_line *line,
     return line;
 }
 
-/* The line of a context, among two; the one that has seen less gives way when
- * it is in neither. */
+/* Finds the line of a context among two.  When it is in neither, the line that
+ * has seen less gives way. */
 static inline struct counter_line *find_line(const struct contexts *contexts,
                                              int order, uint64_t last, int node)
 {
@@ -145,12 +147,12 @@ static inline struct counter_line *find_line(const struct contexts *contexts,
 /* ---- matches ------------------------------------------------------------ */
 
 enum {
-    MATCH_MIN = 5,    /* bytes that a match begins with    */
+    MATCH_MIN = 5,    /* bytes that make a match               */
     MATCH_VERIFY = 32 /* bytes that are compared then, at most */
 };
 
-/* Whether bytes[position] is known when a lane has coded t bytes: then every
- * lane has coded t, and some t + 1. */
+/* Whether bytes[position] is known when a slice has coded t bytes: then every
+ * slice has coded t, and some t + 1. */
 static bool is_known(const struct predictor *p, uint32_t position, uint32_t t)
 {
     return position < p->n && position % p->stride < t;
@@ -174,50 +176,53 @@ static int match_weights(uint32_t length)
     return length < 32 ? 3 : 4;
 }
 
-/* How many bytes before two positions are alike, in their lanes. */
+/* How many bytes before two positions are alike, in their slices. */
 static uint32_t common_length(const struct predictor *p,
-                              const struct predictor_lane *lane, uint32_t other)
+                              const struct predictor_slice *slice,
+                              uint32_t other)
 {
     uint32_t most = other % p->stride;
-    if (most > lane->t)
-        most = lane->t;
+    if (most > slice->t)
+        most = slice->t;
     if (most > MATCH_VERIFY)
         most = MATCH_VERIFY;
-    const uint8_t *a = p->bytes + lane->start + lane->t, *b = p->bytes + other;
+    const uint8_t *a = p->bytes + slice->start + slice->t,
+                  *b = p->bytes + other;
     uint32_t n = 0;
     while (n < most && a[-1 - (int)n] == b[-1 - (int)n])
         n++;
     return n;
 }
 
-/* Follows the match, or looks for one, after a byte of the lane. */
-static void match_update(struct predictor *p, struct predictor_lane *lane,
+/* After a byte of the slice, follows the match or looks for one. */
+static void match_update(struct predictor *p, struct predictor_slice *slice,
                          uint8_t byte)
 {
-    if (lane->length > 0 && p->bytes[lane->match] == byte) {
-        lane->match++;
-        lane->length++;
+    if (slice->length > 0 && p->bytes[slice->match] == byte) {
+        slice->match++;
+        slice->length++;
     } else {
-        lane->length = 0;
+        slice->length = 0;
     }
-    if (lane->t < MATCH_MIN)
+    if (slice->t < MATCH_MIN)
         return;
-    uint64_t hash = (lane->last << (64 - 8 * MATCH_MIN)) * HASH_MULTIPLIER;
+    uint64_t hash = (slice->last << (64 - 8 * MATCH_MIN)) * HASH_MULTIPLIER;
     uint32_t *slot = &p->match_slots[hash >> (64 - MATCH_LOG2_SLOTS)];
-    if (lane->length == 0 && *slot > 0) {
-        uint32_t length = common_length(p, lane, *slot);
-        lane->match = *slot;
-        lane->length = length >= MATCH_MIN ? length : 0;
+    if (slice->length == 0 && *slot > 0) {
+        uint32_t length = common_length(p, slice, *slot);
+        slice->match = *slot;
+        slice->length = length >= MATCH_MIN ? length : 0;
     }
-    *slot = lane->start + lane->t;
+    *slot = slice->start + slice->t;
 }
 
-/* The byte that the match foretells, under a leading 1; 0: there is none. */
-static int match_expects(const struct predictor *p, struct predictor_lane *lane)
+/* The byte that the match predicts, under a leading 1; 0: there is none. */
+static int match_expects(const struct predictor *p,
+                         struct predictor_slice *slice)
 {
-    if (lane->length > 0 && !is_known(p, lane->match, lane->t))
-        lane->length = 0;
-    return lane->length > 0 ? 256 | p->bytes[lane->match] : 0;
+    if (slice->length > 0 && !is_known(p, slice->match, slice->t))
+        slice->length = 0;
+    return slice->length > 0 ? 256 | p->bytes[slice->match] : 0;
 }
 
 /* ---- bits --------------------------------------------------------------- */
@@ -229,16 +234,16 @@ enum {
     ERROR_SHIFT = 8
 };
 
-/* A byte under way. */
+/* A byte that is being coded. */
 struct coding {
     struct predictor *predictor;
     uint32_t length; /* of the match                                      */
-    int expected;    /* by it: see match_expects()                        */
+    int expected;    /* byte: see match_expects()                         */
     uint8_t last;    /* the byte before                                   */
     struct counter_line *lines[N_ORDERS];
 };
 
-/* What a bit is predicted from, for the update of the counters. */
+/* What a bit is predicted from; then what the bit updates. */
 struct bit_inputs {
     ints x;
     counts counters;
@@ -248,7 +253,7 @@ struct bit_inputs {
     ints *by_length, *by_node, *by_last; /* weights                       */
 };
 
-/* The inputs for bit n of the byte, after node. */
+/* Gathers the inputs for bit n of the byte, after node. */
 static inline void gather(struct bit_inputs *in, const struct coding *coding,
                           int node, int n)
 {
@@ -277,8 +282,9 @@ static inline void gather(struct bit_inputs *in, const struct coding *coding,
     in->by_last = &p->by_last[coding->last];
 }
 
-/* The probability of a one.  A weight is cut in two, so that products and
- * their sums have 32 bits: it is at most 3 * 2^24, an input less than 2^15. */
+/* The probability of a one.  A weight is at most 3 * 2^24, an input less than
+ * 2^15: weights are cut in two, so that products and their sums fit in 32
+ * bits. */
 static inline uint32_t mix(const struct bit_inputs *in)
 {
     enum { CUT = 13 };
@@ -307,7 +313,8 @@ static inline void learn(const struct bit_inputs *in, int bit, uint32_t p)
         *in->match = after[MATCH_INPUT];
 }
 
-/* Bits [n, n + 4) of the byte, from node on; returns the node after them. */
+/* Codes bits [n, n + 4) of the byte, from node on; returns the node after them.
+ */
 static inline int code_half(struct coding *coding, uint64_t last, int node,
                             int n, struct range_coder *coder, int byte)
 {
@@ -325,7 +332,7 @@ static inline int code_half(struct coding *coding, uint64_t last, int node,
     return node;
 }
 
-/* The lines of the half to come are asked for by what is expected of it. */
+/* Fetches the lines of the second half, by a guess of the first. */
 static void guess_ahead(const struct coding *coding, uint64_t last)
 {
     int node = 1;
@@ -335,23 +342,23 @@ static void guess_ahead(const struct coding *coding, uint64_t last)
                    coding->expected > 0 ? coding->expected >> 4 : node);
 }
 
-static void code(struct predictor *predictor, struct predictor_lane *lane,
+static void code(struct predictor *predictor, struct predictor_slice *slice,
                  struct range_coder *coder, const float logits[256])
 {
     struct predictor *p = predictor;
-    uint8_t *byte = p->bytes + lane->start + lane->t;
-    struct coding coding = {.predictor = p, .last = (uint8_t)lane->last};
+    uint8_t *byte = p->bytes + slice->start + slice->t;
+    struct coding coding = {.predictor = p, .last = (uint8_t)slice->last};
     odds_tree_make(&p->tree, logits);
-    coding.expected = match_expects(p, lane);
-    coding.length = lane->length;
-    guess_ahead(&coding, lane->last);
-    int node = code_half(&coding, lane->last, 1, 0, coder, *byte);
-    node = code_half(&coding, lane->last, node, 4, coder, *byte);
+    coding.expected = match_expects(p, slice);
+    coding.length = slice->length;
+    guess_ahead(&coding, slice->last);
+    int node = code_half(&coding, slice->last, 1, 0, coder, *byte);
+    node = code_half(&coding, slice->last, node, 4, coder, *byte);
     *byte = (uint8_t)node;
-    lane->last = lane->last << 8 | *byte;
-    lane->t++;
-    match_update(p, lane, *byte);
-    contexts_ahead(&p->contexts, lane->last, 1);
+    slice->last = slice->last << 8 | *byte;
+    slice->t++;
+    match_update(p, slice, *byte);
+    contexts_ahead(&p->contexts, slice->last, 1);
 }
 
 const struct predictor_level PREDICTOR_LEVEL = {PREDICTOR_LEVEL_NAME, code};

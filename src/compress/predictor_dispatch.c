@@ -1,6 +1,6 @@
 /* predictor_dispatch.c -- which levels of predictor_code.c this CPU has.
  *
- * They follow those of the engine: where it may use instructions, so may we.
+ * They follow the levels of the engine: what instructions it may use, we may.
  *
  * SPDX-License-Identifier: MIT
  */

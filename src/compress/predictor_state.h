@@ -1,5 +1,5 @@
-/* predictor_state.h -- what a predictor keeps, for predictor.c, which makes
- * it, and predictor_code.c, which codes with it.
+/* predictor_state.h -- what a predictor keeps: for predictor.c, which makes it,
+ * and predictor_code.c, which codes with it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,13 +11,13 @@
 
 enum { N_ORDERS = 5 };
 
-/* How many bytes before it the counts of a byte go by. */
+/* By how many bytes before it a byte is counted. */
 static const int predictor_orders[N_ORDERS] = {1, 2, 3, 4, 6};
 
 /* ---- counters -----------------------------------------------------------
  *
- * The probability of a one in the upper 22 bits, how much it has seen in the
- * lower 10: the more, up to a limit, the less it moves.
+ * The upper 22 bits are the probability of a one.  The lower 10 say how much
+ * the counter has seen: the more, up to a limit, the less it moves.
  */
 enum {
     SEEN_BITS = 10,
@@ -31,8 +31,8 @@ enum {
 /* ---- contexts -----------------------------------------------------------
  *
  * A line holds the counters of the four bits of half a byte, in one context:
- * those of its nodes 1 to 15, and in place of 0 a check of the context, as
- * contexts come to their lines by hash.
+ * those of its nodes 1 to 15.  Contexts find their lines by hash; in place of
+ * node 0 is a check of the context.
  */
 enum { LINE_NODES = 16 };
 
@@ -52,7 +52,7 @@ enum {
     MATCH_KINDS = 25, /* by length: see match_kind() */
     MATCH_LOG2_SLOTS = 16,
 
-    /* The model, the orders, the match; and none, to make a vector of 8. */
+    /* The model, the orders, the match; the eighth place is empty. */
     MODEL_INPUT = 0,
     ORDER_INPUT = 1,
     MATCH_INPUT = ORDER_INPUT + N_ORDERS,
@@ -63,7 +63,7 @@ enum {
     N_LENGTHS = 5 /* see match_weights() */
 };
 
-/* A number for each input: a vector of N_PLACES. */
+/* An integer for each input. */
 typedef int32_t ints __attribute__((vector_size(4 * N_PLACES)));
 
 struct predictor {
@@ -73,24 +73,24 @@ struct predictor {
     struct contexts contexts;
     uint32_t match_slots[1 << MATCH_LOG2_SLOTS]; /* hash -> what follows    */
     uint32_t match_counters[MATCH_KINDS];        /* that it went on so      */
-    /* Three weights are added for each input, of sets chosen by the length of
-     * the match, by the bits of the byte so far, and by the byte before. */
+    /* The weight of an input is the sum of three, chosen by the length of the
+     * match, by the bits of the byte so far, and by the byte before. */
     ints by_length[N_LENGTHS];
     ints by_node[256];
     ints by_last[256];
     struct odds_tree tree;
 };
 
-/* predictor_code.c, for a level of instructions. */
+/* predictor_code.c, compiled for a level of instructions. */
 struct predictor_level {
     const char *name;
-    void (*code)(struct predictor *predictor, struct predictor_lane *lane,
+    void (*code)(struct predictor *predictor, struct predictor_slice *slice,
                  struct range_coder *coder, const float logits[256]);
 };
 
 extern const struct predictor_level predictor_plain, predictor_avx2;
 
-/* Those this CPU has, best first; the last is followed by NULL. */
+/* The levels that this CPU has, the best first; NULL follows the last. */
 const struct predictor_level *const *predictor_levels(void);
 
 #endif
