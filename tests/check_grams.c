@@ -174,7 +174,7 @@ START_TEST(values_are_those_of_the_definition)
     fill(&grams, &bag, 7);
     ck_assert_int_eq(grams_weigh(&grams, &bag, &rows), OK);
     ck_assert_uint_eq(rows.n_rows, 1);
-    ck_assert_uint_eq(rows.begins[1], bag.n);
+    ck_assert_uint_eq(rows.starts[1], bag.n);
     double squares[2] = {0, 0}, ones[2] = {0, 0}, raw[FOUND_MAX];
     for (size_t i = 0; i < bag.n; i++) {
         bool is_word = grams.slots[bag.columns[i]] >= GRAM_FIRST_WORD;

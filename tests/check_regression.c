@@ -124,7 +124,7 @@ static double define(const double *w, double penalty, bool is_weighted)
             logits[k] = w[(INPUTS + SPARSE) * CLASSES + k];
             for (int j = 0; j < INPUTS; j++)
                 logits[k] += (double)x[i][j] * w[j * CLASSES + k];
-            for (size_t e = sparse.begins[i]; e < sparse.begins[i + 1]; e++)
+            for (size_t e = sparse.starts[i]; e < sparse.starts[i + 1]; e++)
                 logits[k] +=
                     EASE * (double)sparse.values[e] *
                     w[(INPUTS + sparse.columns[e]) * CLASSES + (size_t)k];

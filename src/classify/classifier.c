@@ -235,7 +235,7 @@ static void compute_share(void *context, int index, int n_members)
     threads_split(&begin, &end, set->n, index, n_members);
     for (int i = begin; i < end && bags; i++)
         grams_values(&c->linear.grams, &bags[i],
-                     c->grams.values + c->grams.begins[i]);
+                     c->grams.values + c->grams.starts[i]);
     records_average(&c->reader.records, begin, end);
     linear_classifier_compute(&c->linear, c->logits, set->pooled, &c->grams,
                               (size_t)begin, (size_t)end);

@@ -71,7 +71,7 @@ static uint64_t sum_column(const struct confusion *c, int answer)
     return sum;
 }
 
-/* Of a label that no answer stands for, none. */
+/* 0 when no answer stands for the label. */
 static uint64_t count_right(const struct confusion *c, int label)
 {
     return c->same[label] < c->n_answers ? *count_at(c, label, c->same[label])

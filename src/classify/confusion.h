@@ -16,18 +16,18 @@ struct confusion {
     int n_labels;
     const char *const *answers; /* [n_answers], those of a classifier */
     int n_answers;
-    uint64_t *counts; /* owned: [n_labels][n_answers + 1], the last is none */
+    uint64_t *counts; /* owned: [n_labels][n_answers + 1], last: no answer */
     int *same;        /* owned: [n_labels], the answer that is the label, or
                        * n_answers */
 };
 
-/* All counts 0.  The labels stay the caller's. */
+/* All counts are 0.  The labels stay the caller's. */
 enum status confusion_open(struct confusion *confusion,
                            const char *const *labels, int n_labels,
                            const char *const *answers, int n_answers);
 void confusion_close(struct confusion *confusion);
 
-/* answer: -1 is none. */
+/* answer: -1 when there is none. */
 void confusion_add(struct confusion *confusion, int label, int answer);
 
 /* Tab-separated: records, accuracy (the share that was right) and macro-F1

@@ -1,4 +1,4 @@
-/* example_sets.c -- which examples are learnt from, and which are held out.
+/* example_sets.c -- which examples to fit to, and which to hold out.
  *
  * SPDX-License-Identifier: MIT
  */

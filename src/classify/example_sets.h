@@ -1,4 +1,4 @@
-/* example_sets.h -- which examples are learnt from, and which are held out.
+/* example_sets.h -- which examples to fit to, and which to hold out.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,22 +10,22 @@
 #include "base/status.h"
 #include "classify/examples.h"
 
-/* Of the records of a label one in HELD_OUT is held out, the HELD_FIRST-th
- * and every one HELD_OUT after it: none where there are fewer. */
+/* One record in HELD_OUT of each label is held out: the HELD_FIRST-th, and
+ * every HELD_OUT-th after it; none of a label that has fewer. */
 enum { HELD_OUT = 10, HELD_FIRST = 5 };
 
-/* What is left of an example that is cut short: 1 to CUT_MOST eighths, in
- * turn, where that is at least CUT_BYTES. */
+/* An example that is cut short keeps 1 to CUT_MOST eighths, in turn; it is left
+ * out when that is below CUT_BYTES. */
 enum { CUT_MOST = 4, CUT_BYTES = 4 };
 
 #define CUT_WEIGHT 0.1f /* in a fit, of an example that was cut short */
 
-/* The held-out records go to the end, after *n_fit others; the order stays
- * otherwise. */
+/* Moves the held-out records to the end, after *n_fit others; otherwise the
+ * order stays. */
 enum status sets_hold_out(struct examples *examples, size_t *n_fit);
 
-/* After the examples copies of them are put that are cut short: a classifier
- * of short records needs to have seen some. */
+/* Adds copies of the examples that are cut short: a classifier has to learn
+ * from short records, too. */
 enum status sets_add_cuts(struct examples *examples);
 
 #endif

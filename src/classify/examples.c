@@ -54,7 +54,8 @@ static int find_label(const char *const *labels, int n, const char *label)
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* All of the source and a newline, for the caller to free. */
+/* Reads all of the source, and adds a newline where the last line has none.
+ * *bytes is for the caller to free. */
 static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
 {
     size_t room = 0, got;
@@ -83,7 +84,7 @@ static size_t count_lines(const uint8_t *bytes, size_t n)
     return n_lines;
 }
 
-/* Splits a line of n bytes and its newline, and ends its label with NUL. */
+/* Splits a line of n bytes and a newline, and ends its label with NUL. */
 static enum status split(uint8_t *line, size_t n, const char **label,
                          struct example *example)
 {
@@ -97,7 +98,7 @@ static enum status split(uint8_t *line, size_t n, const char **label,
                               "TEXT, or " PREFIX "LABEL TEXT");
     if (memchr(line + begin, '\0', end - begin))
         return fail(E_FORMAT, "a label has a control character");
-    line[end] = '\0'; /* of an empty text, the newline */
+    line[end] = '\0'; /* in place of the newline when the text is empty */
     *label = (const char *)line + begin;
     TRY(label_check(*label));
     size_t text = end < n ? end + 1 : n;
@@ -131,7 +132,7 @@ static enum status split_all(struct examples *e, size_t n_bytes,
     return OK;
 }
 
-/* The set of labels, and the place of each item's in it. */
+/* Makes the set of labels, and finds the label of each item in it. */
 static enum status number_labels(struct examples *e, const char **lines)
 {
     size_t n = 0;
@@ -156,7 +157,7 @@ static enum status number_labels(struct examples *e, const char **lines)
 
 /* ---- the same text twice ------------------------------------------------ */
 
-/* By text, then by label, then by place. */
+/* By text, then by label, then by their order in the file. */
 static int compare_items(const void *a, const void *b)
 {
     const struct example *x = *(const struct example *const *)a;

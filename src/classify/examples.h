@@ -28,23 +28,22 @@ struct examples {
     const char **labels; /* [n_labels], by bytes; no two alike */
     int n_labels;
     size_t n_empty;      /* left out: records without text */
-    size_t n_duplicates; /* by examples_drop: left out, with label and text
-                          * of one before */
-    size_t n_conflicts;  /* likewise: kept, texts of several labels */
+    size_t n_duplicates; /* by examples_drop: left out, as another has the
+                          * same label and text */
+    size_t n_conflicts;  /* likewise: texts with several labels, kept */
     uint8_t *bytes;      /* owned: all of the file */
 };
 
-/* Reads path ("-" is standard input) to its end.  E_FORMAT with the number
- * of the line when there is none of these forms; on failure *examples is all
- * zero. */
+/* Reads path ("-" is standard input) to its end.  E_FORMAT with the number of
+ * the line when a line has neither form; on failure *examples is all zero. */
 enum status examples_read(struct examples *examples, const char *path);
 
-/* Leaves out what is there twice; what it counts is all it says. */
+/* Leaves out records that are there twice, and counts them. */
 enum status examples_drop(struct examples *examples);
 void examples_free(struct examples *examples);
 
-/* OK when label can be one: 1 to LABEL_MAX bytes of UTF-8, none of them a
- * control character, and not "-", which stands for none. */
+/* OK when label can be a label: 1 to LABEL_MAX bytes of UTF-8, without control
+ * characters, and not "-", which stands for no label. */
 enum status label_check(const char *label);
 
 #endif

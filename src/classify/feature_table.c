@@ -11,7 +11,7 @@
 #include "base/message.h"
 #include "engine/pooled.h"
 
-#define SMALLEST_SPREAD 1e-6 /* of a feature that says anything */
+#define SMALLEST_SPREAD 1e-6 /* of a feature that tells anything apart */
 
 /* Examples that are being read into a table. */
 struct table_filling {
@@ -94,7 +94,7 @@ void feature_table_free(struct feature_table *table)
     *table = (struct feature_table){0};
 }
 
-/* Sums over whole records, [n_features] each; how many there are. */
+/* Adds up whole records, [n_features] each; returns how many there are. */
 static double add_up(const struct feature_table *table, double *pooled,
                      double *squares)
 {

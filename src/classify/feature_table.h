@@ -21,19 +21,19 @@ struct feature_table {
     size_t n, n_features;
 };
 
-/* Reads the examples, which come from path, by the model. */
+/* Lets the model read the examples, which come from path. */
 enum status feature_table_read(struct feature_table *table,
                                const struct examples *examples,
                                struct record_reader *reader, const char *path);
 
-/* Their grams, in place of those that the table had. */
+/* Counts their grams, in place of those that the table had. */
 enum status feature_table_read_grams(struct feature_table *table,
                                      const struct examples *examples,
                                      struct grams *grams);
 void feature_table_free(struct feature_table *table);
 
-/* The mean of each feature over whole records, and 1 over its spread, or 0
- * where it has next to none: [n_features] each. */
+/* The mean of each feature over whole records, and 1 over its standard
+ * deviation, or 0 when that is next to none: [n_features] each. */
 enum status feature_table_measure(const struct feature_table *table,
                                   float *mean, float *inverse);
 

@@ -1,7 +1,7 @@
 /* gram_choice.c -- which grams tell labels apart.
  *
- * The records are read twice: once to count in how many a gram is, and once
- * to list the labels of those, gram after gram.
+ * The records are read twice: first to count how many have a gram, then to list
+ * the labels of those, gram after gram.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,8 +16,8 @@
 
 enum { RECORDS_MIN = 2 };
 
-/* A gram of enough records. */
-struct candidate {
+/* A gram that enough records have. */
+struct gram_candidate {
     uint32_t slot;
     uint32_t n_records;
     float score;
@@ -26,14 +26,14 @@ struct candidate {
 struct choice {
     const struct examples *examples;
     size_t n;          /* records */
-    uint32_t *counts;  /* [GRAM_SLOTS], of records; then ends in holders */
-    uint32_t *last;    /* [GRAM_SLOTS], 1 + the last record that had it */
+    uint32_t *counts;  /* [GRAM_SLOTS]: records; then where holders go */
+    uint32_t *last;    /* [GRAM_SLOTS]: 1 + the last record that has it */
     size_t record;     /* that is being read */
     uint16_t *holders; /* labels of the records of each candidate */
-    struct candidate *candidates; /* [n_candidates], by slots */
+    struct gram_candidate *candidates; /* [n_candidates], by slots */
     size_t n_candidates;
-    uint32_t *n_of_label; /* [n_labels] records */
-    uint32_t *n_held;     /* [n_labels], of the candidate at hand */
+    uint32_t *n_of_label; /* [n_labels]: records */
+    uint32_t *n_held;     /* [n_labels]: those that have this candidate */
 };
 
 /* ---- counting ----------------------------------------------------------- */
@@ -64,7 +64,7 @@ static void count(void *context, uint32_t slot)
     c->counts[slot] += is_new(c, slot);
 }
 
-/* counts[slot] is where the next holder of a candidate is put. */
+/* counts[slot] is where the next holder of a candidate goes. */
 static void hold(void *context, uint32_t slot)
 {
     struct choice *c = context;
@@ -82,7 +82,7 @@ static enum status list_candidates(struct choice *c)
     c->candidates = calloc(c->n_candidates + 1, sizeof *c->candidates);
     if (!c->candidates)
         return fail_memory("the grams");
-    struct candidate *next = c->candidates;
+    struct gram_candidate *next = c->candidates;
     for (uint32_t slot = 0; slot < GRAM_SLOTS; slot++) {
         uint32_t n = c->counts[slot];
         c->counts[slot] = UINT32_MAX;
@@ -91,7 +91,7 @@ static enum status list_candidates(struct choice *c)
         if (n_holders + n >= UINT32_MAX)
             return fail(E_FORMAT, "too many examples: they have %zu grams",
                         n_holders);
-        *next++ = (struct candidate){.slot = slot, .n_records = n};
+        *next++ = (struct gram_candidate){.slot = slot, .n_records = n};
         c->counts[slot] = (uint32_t)n_holders;
         n_holders += n;
     }
@@ -107,9 +107,9 @@ static double surprise(double n, double expected)
     return n > 0 ? n * (double)exact_log2((float)(n / expected)) : 0;
 }
 
-/* Sums over the labels that have the candidate, and, at once, over all that
- * have not: the records without it are all of theirs. */
-static float score(struct choice *c, const struct candidate *candidate,
+/* Adds up the labels that have the candidate one by one, and all others
+ * together: none of their records has it. */
+static float score(struct choice *c, const struct gram_candidate *candidate,
                    const uint16_t *holders)
 {
     double all = (double)c->n, with = candidate->n_records;
@@ -143,7 +143,7 @@ static void score_all(struct choice *c)
 /* The best first; of equals the lower slot. */
 static int compare_scores(const void *a, const void *b)
 {
-    const struct candidate *x = a, *y = b;
+    const struct gram_candidate *x = a, *y = b;
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
     return x->slot < y->slot ? -1 : 1;
@@ -151,7 +151,7 @@ static int compare_scores(const void *a, const void *b)
 
 static int compare_slots(const void *a, const void *b)
 {
-    const struct candidate *x = a, *y = b;
+    const struct gram_candidate *x = a, *y = b;
     return x->slot < y->slot ? -1 : 1;
 }
 

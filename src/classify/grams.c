@@ -93,7 +93,8 @@ void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context)
     scan->is_in_word = false;
 }
 
-/* ---- those that count --------------------------------------------------- */
+/* ---- those that are used ---------------------------------------------------
+ */
 
 enum status grams_open(struct grams *grams, int n)
 {
@@ -102,8 +103,8 @@ enum status grams_open(struct grams *grams, int n)
     grams->slots = calloc(size, sizeof *grams->slots);
     grams->rarity = calloc(size, sizeof *grams->rarity);
     grams->places = calloc(size, sizeof *grams->places);
-    grams->begins = calloc(BUCKETS + 1, sizeof *grams->begins);
-    if (grams->slots && grams->rarity && grams->places && grams->begins)
+    grams->starts = calloc(BUCKETS + 1, sizeof *grams->starts);
+    if (grams->slots && grams->rarity && grams->places && grams->starts)
         return OK;
     grams_close(grams);
     return fail_memory("the grams");
@@ -114,7 +115,7 @@ void grams_close(struct grams *grams)
     free(grams->slots);
     free(grams->rarity);
     free(grams->places);
-    free(grams->begins);
+    free(grams->starts);
     *grams = (struct grams){0};
 }
 
@@ -125,14 +126,14 @@ void grams_index(struct grams *grams)
         while (i < (uint32_t)grams->n &&
                grams->slots[i] >> BUCKET_SHIFT < bucket)
             i++;
-        grams->begins[bucket] = i;
+        grams->starts[bucket] = i;
     }
 }
 
-/* The place of a slot; -1 when it does not count. */
+/* The index of a slot; -1 when it is not used. */
 static int64_t find(const struct grams *grams, uint32_t slot)
 {
-    const uint32_t *begin = grams->begins + (slot >> BUCKET_SHIFT);
+    const uint32_t *begin = grams->starts + (slot >> BUCKET_SHIFT);
     for (uint32_t i = begin[0]; i < begin[1]; i++) {
         if (grams->slots[i] == slot)
             return i;

@@ -1,12 +1,12 @@
 /* lbfgs.c -- finds the least value of a smooth function: limited-memory BFGS.
  *
- * The last PAIRS steps and changes of the gradient stand for the curvature
- * (Nocedal 1980).  A step is tried at full length and halved until the value
- * falls enough (Armijo); for a convex function, as all here are, a pair then
- * has a positive product unless both are lost in rounding.
+ * The last PAIRS steps, with the changes of the gradient, stand for the
+ * curvature (Nocedal 1980).  A step is tried at full length, and halved until
+ * the value falls enough (Armijo).  The functions here are convex, so that a
+ * pair has a positive product unless rounding loses it.
  *
- * Vectors are worked on in blocks, which the team shares: sums are those of
- * the blocks, added up in their order.
+ * The team shares the blocks of a vector.  A sum is that of the sums of its
+ * blocks, in their order.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,7 +20,7 @@
 
 enum { PAIRS = 8, HALVINGS_MAX = 20, BLOCK = 4096 };
 
-#define ENOUGH 1e-4 /* of the fall that the slope promises */
+#define ENOUGH 1e-4 /* of the fall that the slope predicts */
 
 struct pair {
     double *step, *change; /* [n]: of x, of the gradient */
@@ -29,7 +29,7 @@ struct pair {
 
 struct search {
     const struct lbfgs *problem;
-    double *memory; /* owned: what follows */
+    double *memory; /* owned: the vectors below but x */
     double *x, *gradient;
     double *direction, *next_gradient, *next;
     double value;
@@ -41,7 +41,7 @@ struct search {
 
 /* ---- vectors ------------------------------------------------------------ */
 
-/* One operation on n elements that begin at the same place. */
+/* An operation on n elements, from the same place in each vector. */
 typedef void block_work(double *to, const double *a, const double *b,
                         double factor, size_t n);
 
@@ -158,7 +158,7 @@ static enum status open_search(struct search *s, const struct lbfgs *problem,
     return OK;
 }
 
-/* direction = -(inverse curvature) gradient, by the two loops. */
+/* direction = -(inverse curvature) gradient, by Nocedal's two loops. */
 static void find_direction(struct search *s)
 {
     double a[PAIRS];
@@ -183,7 +183,7 @@ static void find_direction(struct search *s)
     }
 }
 
-/* Keeps what the step to next taught, and goes there. */
+/* Goes to next, and keeps the pair of that step. */
 static void take_step(struct search *s, double value)
 {
     struct pair *p = &s->pairs[s->n_pairs % PAIRS];
@@ -199,7 +199,7 @@ static void take_step(struct search *s, double value)
     s->value = value;
 }
 
-/* Along the direction; false when nothing is gained there. */
+/* Steps along the direction; false when no step there gains. */
 static bool try_direction(struct search *s)
 {
     const struct lbfgs *problem = s->problem;
@@ -229,7 +229,7 @@ static enum status search_least(struct search *s, int *n_steps)
         if (!try_direction(s)) {
             if (s->n_pairs == 0)
                 return OK;
-            s->n_pairs = 0; /* once more, straight down */
+            s->n_pairs = 0; /* try again, down the gradient */
             continue;
         }
         ++*n_steps;

@@ -19,12 +19,12 @@ struct lbfgs {
     size_t n;
     double tolerance; /* done when the gradient's norm is at most this */
     int max_steps;
-    struct threads *team; /* or NULL: alone, with the same result */
+    struct threads *team; /* or NULL: the caller alone; the same result */
 };
 
-/* From x to where the function is least, into x.  Ends at the tolerance,
- * after max_steps, or where no step makes the value smaller any more.
- * n_steps: how many it took.  E_INTERRUPTED when a signal came. */
+/* Moves x to where the function is least.  Ends at the tolerance, after
+ * max_steps, or when no step makes the value smaller.  *n_steps: the number of
+ * steps.  E_INTERRUPTED when a signal came. */
 enum status lbfgs_minimise(const struct lbfgs *problem, double *x,
                            int *n_steps);
 

@@ -17,11 +17,11 @@ enum {
 enum status record_reader_open(struct record_reader *reader,
                                struct engine *engine,
                                struct state *const *starts, int n_starts,
-                               bool wants_sums, struct grams *grams,
+                               bool wants_pooled, struct grams *grams,
                                int n_threads)
 {
     *reader = (struct record_reader){.grams = grams, .n_threads = n_threads};
-    TRY(records_open(&reader->records, engine, starts, n_starts, wants_sums));
+    TRY(records_open(&reader->records, engine, starts, n_starts, wants_pooled));
     for (int i = 0; i < RECORD_SETS && grams; i++) {
         size_t n = (size_t)reader->records.n;
         reader->bags[i] = calloc(n, sizeof *reader->bags[i]);

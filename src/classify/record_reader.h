@@ -28,13 +28,13 @@ struct record_reader {
     bool is_at_work;      /* the team */
 };
 
-/* starts, n_starts, wants_sums: as in records_open.  The grams, too, stay the
+/* starts, n_starts, wants_pooled: as in records_open.  The grams, too, stay the
  * caller's.  n_threads: as in threads_open; 1 leaves all to the caller's.
  * On failure the reader is closed. */
 enum status record_reader_open(struct record_reader *reader,
                                struct engine *engine,
                                struct state *const *starts, int n_starts,
-                               bool wants_sums, struct grams *grams,
+                               bool wants_pooled, struct grams *grams,
                                int n_threads);
 void record_reader_close(struct record_reader *reader);
 

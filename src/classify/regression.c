@@ -1,8 +1,8 @@
 /* regression.c -- multinomial logistic regression, fitted to convergence.
  *
- * One call of the value is two products: logits = x w, by rows of the
- * examples, and gradient = (transpose of x) (P - Y), by rows of w; and as many
- * with the sparse inputs.  Members of the team share the rows of each.
+ * A value takes two products: logits = x w, a row for each example, and
+ * gradient = (transpose of x) (P - Y), a row for each row of w; and two more
+ * for the sparse inputs.  Members of the team share the rows of each.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,13 +18,13 @@
 #define LN2       0x1.62e42fefa39efp-1
 #define TOLERANCE 3e-4 /* inputs vary by about 1 */
 
-/* Few records tell little: within these. */
+/* Bounds, as few records say little about the temperature. */
 #define TEMPERATURE_MIN 0.5
 #define TEMPERATURE_MAX 10.0
 
 enum { STEPS_MAX = 1000 };
 
-/* One call of the value. */
+/* A value, as it is computed. */
 struct fit {
     const struct regression *problem;
     double share; /* of an example of weight 1 in the mean */
@@ -93,7 +93,7 @@ double regression_bits(const float *logits, const int *labels, size_t n,
     return n > 0 ? sum / (double)n : 0;
 }
 
-/* The bits are convex in 1 / temperature: thirds of an interval of it. */
+/* The bits are convex in 1 / temperature: a ternary search finds the least. */
 double regression_temperature(const float *logits, const int *labels, size_t n,
                               int n_classes)
 {
@@ -137,7 +137,7 @@ void regression_logits(float *logits, const float *x, const float *w, size_t n,
     add_biases(logits, w + (size_t)n_inputs * (size_t)n_classes, n, n_classes);
 }
 
-/* What an example adds to the bits and to the gradient. */
+/* Weighs what an example adds to the bits and to the gradient. */
 static void weigh(struct fit *fit, size_t i)
 {
     const struct regression *r = fit->problem;
@@ -149,7 +149,7 @@ static void weigh(struct fit *fit, size_t i)
         fit->residual[i * k + j] *= r->weights[i];
 }
 
-/* This member's part of the bits and of P - Y. */
+/* The bits and P - Y of examples [begin, end). */
 static void find_residuals(struct fit *fit, size_t begin, size_t end)
 {
     const struct regression *r = fit->problem;
@@ -182,7 +182,7 @@ static void finish_rows(struct fit *fit, size_t begin, size_t end)
             (double)fit->slope[i] * fit->share + r->penalty * fit->w[i];
 }
 
-/* Rows [begin, end) of the gradient by w. */
+/* The gradient for rows [begin, end) of w. */
 static void find_slope(struct fit *fit, int begin, int end)
 {
     const struct regression *r = fit->problem;
@@ -202,7 +202,7 @@ static void find_slope(struct fit *fit, int begin, int end)
     finish_rows(fit, (size_t)begin, (size_t)end);
 }
 
-/* The same for sparse inputs, their rows being [begin, end). */
+/* The same for the rows of sparse inputs [begin, end). */
 static void find_sparse_slope(struct fit *fit, size_t begin, size_t end)
 {
     const struct regression *r = fit->problem;
@@ -216,7 +216,7 @@ static void find_sparse_slope(struct fit *fit, size_t begin, size_t end)
     finish_rows(fit, first + begin, first + end);
 }
 
-/* This member's part of w as floats. */
+/* Makes floats of a member's share of w. */
 static void take_weights(struct fit *fit, int index, int n_members)
 {
     const struct regression *r = fit->problem;
@@ -253,7 +253,7 @@ static size_t n_rows(const struct regression *r)
     return (size_t)r->n_inputs + (size_t)r->n_sparse;
 }
 
-/* The mean over the examples and the penalty; and the gradient by biases. */
+/* The mean over the examples plus the penalty; and the gradient of biases. */
 static double sum_up(const struct fit *fit)
 {
     const struct regression *r = fit->problem;

@@ -1,4 +1,4 @@
-/* block.c -- packs a block of bytes by the way that makes it smallest.
+/* block.c -- packs a block of bytes in the way that makes it smallest.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -67,7 +67,7 @@ void block_coder_close(struct block_coder *coder)
  *           the slices' codes, or the literals
  */
 
-/* Whether bytes occur nearly alike often: compressed, or random. */
+/* Whether all bytes are about as frequent: they are compressed, or random. */
 static bool looks_random(const uint8_t *bytes, size_t n)
 {
     uint64_t counts[256] = {0}, squares = 0;
@@ -80,7 +80,7 @@ static bool looks_random(const uint8_t *bytes, size_t n)
     return squares / n < n / 256 + n / 2048 + 1;
 }
 
-/* What block_pack works with, freed at its end. */
+/* What block_pack works with and frees. */
 struct packing {
     struct copy_list copies;
     size_t n_literals;
@@ -137,8 +137,8 @@ static enum status pack_parts(struct block_coder *coder,
     return range_finish(&packing->side);
 }
 
-/* *n_packed is SIZE_MAX when it would be more than n.  *n_literals: of n,
- * what is not copied. */
+/* *n_packed is SIZE_MAX when it would be more than n.  *n_literals: the bytes
+ * that are in no copy. */
 static enum status pack_literals(struct block_coder *coder,
                                  const uint8_t *bytes, size_t n,
                                  uint8_t *packed, size_t *n_packed,
@@ -158,7 +158,7 @@ static enum status pack_literals(struct block_coder *coder,
     return status;
 }
 
-/* What block_unpack works with, likewise. */
+/* What block_unpack works with and frees. */
 struct unpacking {
     struct copy_list copies;
     uint8_t *literals; /* [n] */

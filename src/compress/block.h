@@ -1,14 +1,14 @@
-/* block.h -- packs a block of bytes by the way that makes it smallest.
+/* block.h -- packs a block of bytes in the way that makes it smallest.
  *
  *     stored   as it is
  *     lzma     liblzma's LZMA2 (preset 9e, the dictionary as large as the
  *              block), for what the model cannot predict
- *     model    what repeats is taken out (dedupe.h), the rest is coded by
+ *     model    repeats are taken out (dedupe.h), and the rest is coded by
  *              the model in slices (slices.h)
- *     copies   what repeats is taken out, the rest looks random and is left
- *              as it is
+ *     copies   repeats are taken out; the rest looks random and is left as it
+ *              is
  *
- * A block needs nothing but itself and the model.
+ * To unpack a block takes the block and the model, no other block.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,12 +29,12 @@ enum block_kind {
 };
 
 enum {
-    BLOCK_MIN = 1 << 12, /* bytes that a block is asked to have            */
-    BLOCK_MAX = 1 << 28  /* ... and that it may have                       */
+    BLOCK_MIN = 1 << 12, /* the least that a user may ask for, in bytes    */
+    BLOCK_MAX = 1 << 28  /* the most bytes that a block has                */
 };
 
 /* Called as the work goes on: part, from 0 to 1, of the block is done.  Any
- * status but OK ends it. */
+ * status but OK ends the work. */
 typedef enum status block_tick(void *context, double part);
 
 struct block_coder;
@@ -51,8 +51,8 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
                        size_t n, uint8_t *packed, size_t *n_packed,
                        enum block_kind *kind);
 
-/* Fills bytes[0..n); E_FORMAT when packed cannot be what block_pack made of
- * n bytes.  Other damage is for a checksum of bytes to tell. */
+/* Fills bytes[0..n).  E_FORMAT when block_pack cannot have made packed of n
+ * bytes; other damage shows only in a checksum of the bytes. */
 enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
                          const uint8_t *packed, size_t n_packed,
                          enum block_kind kind);

@@ -1,8 +1,8 @@
-/* dedupe.c -- takes out of a block what it says twice.
+/* dedupe.c -- takes repeats out of a block.
  *
- * Windows at multiples of their size are remembered by hash; a rolling hash
- * over every position finds them again, and the repeat is widened as far as
- * it goes in both directions.  So every repeat of two windows is found.
+ * Windows at multiples of their size are kept by hash.  A rolling hash at every
+ * position finds them again, and a repeat is then widened in both directions.
+ * So every repeat as long as two windows is found.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -43,7 +43,7 @@ static void roll_anew(struct finder *finder, size_t at)
             finder->rolling * ROLL_MULTIPLIER + finder->bytes[at + i] + 1;
 }
 
-/* From the window at a place to the next. */
+/* Moves the hash from the window at a place to the next. */
 static void roll(struct finder *finder, size_t at)
 {
     const uint8_t *bytes = finder->bytes + at;
@@ -82,7 +82,7 @@ static enum status append(struct copy_list *copies, struct copy copy)
 }
 
 /* Takes the repeat at a place of the window at an earlier one, if it is one
- * and long enough; *next is where to go on, unchanged if not. */
+ * and long enough: then *next is where to go on. */
 static enum status take(struct finder *finder, struct copy_list *copies,
                         size_t at, size_t earlier, size_t *next)
 {
@@ -146,7 +146,7 @@ enum status dedupe_find(struct copy_list *copies, const uint8_t *bytes,
     return status;
 }
 
-/* ---- apart and together ------------------------------------------------- */
+/* ---- literals ----------------------------------------------------------- */
 
 void dedupe_take(const struct copy_list *copies, uint8_t *literals,
                  const uint8_t *bytes, size_t n)

@@ -1,9 +1,8 @@
-/* dedupe.h -- takes out of a block what it says twice.
+/* dedupe.h -- takes repeats out of a block.
  *
- * A block becomes literals, which are coded, and copies, which repeat what
- * came before them in the block.  Only long repeats are taken: short ones
- * are cheap to predict, and what surrounds them is predicted worse where
- * they are missing.
+ * A block becomes literals, which are coded, and copies, which repeat earlier
+ * bytes of the block.  Only long repeats are taken out: short ones are cheap to
+ * predict, and without them the bytes around them are predicted worse.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,8 +16,8 @@
 #include "base/status.h"
 #include "compress/range_coder.h"
 
-/* After run literals, length bytes from distance back, which may overlap
- * what they make. */
+/* After run literals come length bytes from distance back; they may overlap
+ * their source. */
 struct copy {
     uint32_t run, length, distance;
 };
@@ -37,16 +36,16 @@ enum { DEDUPE_MAX = 1 << 30 }; /* bytes of a block */
 enum status dedupe_find(struct copy_list *copies, const uint8_t *bytes,
                         size_t n);
 
-/* Gathers what is no copy: literals [n - n_copied]. */
+/* Gathers the bytes that are in no copy: literals [n - n_copied]. */
 void dedupe_take(const struct copy_list *copies, uint8_t *literals,
                  const uint8_t *bytes, size_t n);
 
-/* Puts bytes[0..n) together again; copies as dedupe_code() gave them. */
+/* Puts bytes[0..n) together again, from copies that dedupe_code() gave. */
 void dedupe_put(const struct copy_list *copies, const uint8_t *literals,
                 uint8_t *bytes, size_t n);
 
-/* Codes the copies; a decoder makes them, checked to fit a block of n bytes:
- * E_FORMAT when they do not. */
+/* Codes the copies.  A decoder makes them, and fails with E_FORMAT when they do
+ * not fit a block of n bytes. */
 enum status dedupe_code(struct copy_list *copies, struct range_coder *coder,
                         size_t n);
 

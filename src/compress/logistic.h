@@ -1,11 +1,11 @@
 /* logistic.h -- log-odds of bits and their inverse, in integers.
  *
- * What predictors of a bit are mixed in: log-odds, the logarithm of p / (1 -
- * p), in units of 2^-10 of a doubling.  All is integer, from tables that
- * exact.h computes: the same on every machine.
+ * Predictions of a bit are mixed as log-odds, the logarithm of p / (1 - p), in
+ * units of 2^-10 of a doubling.  All is integer, from tables that exact.h
+ * computes: the same on every machine.
  *
- * Functions of a bit are here in full, as they are called for each and
- * compiled for each level of instructions (predictor_code.c).
+ * The functions are here in full: they are called for every bit, and compiled
+ * for each level of instructions (predictor_code.c).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,17 +19,17 @@
 enum {
     STRETCH_ONE = 1024,                 /* the odds are 2 to 1              */
     STRETCH_MAX = 20 * STRETCH_ONE - 1, /* what squash() tells apart        */
-    LOG_BITS = 12,    /* of a mantissa that the logarithm looks at          */
+    LOG_BITS = 12,    /* of a mantissa that the logarithm uses              */
     SQUASH_STEP = 16, /* log-odds between two entries of the table          */
     SQUASH_ENTRIES = (STRETCH_MAX + 1) / SQUASH_STEP + 1
 };
 
-/* Of 1 + i / 2^LOG_BITS, in units of STRETCH_ONE; probabilities of what is
- * less likely, by log-odds. */
+/* Logarithms of 1 + i / 2^LOG_BITS, in units of STRETCH_ONE; probabilities of
+ * the less likely bit, by log-odds. */
 extern int32_t logistic_logs[1 << LOG_BITS];
 extern uint32_t logistic_rare[SQUASH_ENTRIES];
 
-/* Makes the tables; before anything else here, more than once is fine, but
+/* Makes the tables; call it before all else here.  More than once is fine, but
  * not from two threads at a time. */
 void logistic_init(void);
 

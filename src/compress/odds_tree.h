@@ -1,9 +1,8 @@
 /* odds_tree.h -- a prediction of a byte as a tree of odds.
  *
- * A byte is a path from 1, a bit a step, most significant first.  A logit
- * becomes a weight, in integers: equal bits on every machine.  Compiled for
- * each level of instructions, of which there is nothing in the text
- * (predictor_code.c).
+ * A byte is a path from node 1, a bit at a time, the most significant first.
+ * A logit becomes a weight, an integer that is the same on every machine.
+ * Compiled for each level of instructions from one text (predictor_code.c).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,7 +21,8 @@ enum {
     ODDS_LANES = 16        /* in which the largest logit is found           */
 };
 
-/* What a logit is multiplied with to be in doublings of the odds. */
+/* A logit times this is in units of 2^-ODDS_POWER_BITS doublings of the odds.
+ */
 #define ODDS_POWER_SCALE (EXACT_LOG2E * (1 << ODDS_POWER_BITS))
 
 /* weight[256 + b] is that of byte b, and weight[i] = weight[2 i] + weight[2 i
@@ -80,13 +80,13 @@ static inline void odds_tree_make(struct odds_tree *tree,
         weight[i] = weight[2 * i] + weight[2 * i + 1];
 }
 
-/* The log-odds that the bit after those that led to node (1 to 255) is 1. */
+/* The log-odds that the bit after node (1 to 255) is 1. */
 static inline int odds_tree_stretch(const struct odds_tree *tree, int node)
 {
     return stretch(tree->weight[2 * node + 1], tree->weight[2 * node]);
 }
 
-/* The likelier node after node. */
+/* The more likely node after node. */
 static inline int odds_tree_guess(const struct odds_tree *tree, int node)
 {
     const uint32_t *next = tree->weight + 2 * node;

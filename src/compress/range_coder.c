@@ -37,7 +37,7 @@ struct range_coder range_decoder(const uint8_t *code, size_t size)
     return coder;
 }
 
-/* Room for MARGIN bytes more. */
+/* Makes room for MARGIN more bytes. */
 static bool make_room(struct range_coder *coder)
 {
     if (coder->size - coder->n >= MARGIN)
@@ -53,8 +53,8 @@ static bool make_room(struct range_coder *coder)
     return true;
 }
 
-/* low passed 2^64: some byte before is not 255, as all of the code together
- * is below 1. */
+/* low passed 2^64.  The code as a whole stays below 1, so that an earlier byte
+ * is below 255. */
 static void carry(struct range_coder *coder)
 {
     size_t i = coder->n;

@@ -1,7 +1,7 @@
 /* range_coder.h -- codes bits whose probability both sides know.
  *
- * One function encodes and decodes, so that the two cannot come apart: an
- * encoder takes the bit in, a decoder gives it back.
+ * One function encodes and decodes, so that the two cannot differ: an encoder
+ * takes the bit, a decoder returns it.
  *
  *     interval   [low, low + range) of 64 bits; a bit cuts it in proportion
  *                to its probability, the lower part for 1
@@ -26,21 +26,21 @@ enum { PROBABILITY_BITS = 24, PROBABILITY_ONE = 1 << PROBABILITY_BITS };
 
 struct range_coder {
     bool is_decoder;
-    bool has_failed; /* an encoder, to get memory                     */
+    bool has_failed; /* an encoder got no memory                      */
     uint64_t low;    /* encoder                                       */
     uint64_t value;  /* decoder: the code, relative to low            */
     uint64_t range;
     uint8_t *code;         /* encoder: owned, NULL at first                 */
     const uint8_t *source; /* decoder                                       */
-    size_t n;              /* bytes written, read                           */
-    size_t size;           /* bytes allocated, there are                    */
+    size_t n;              /* bytes written, or read                        */
+    size_t size;           /* bytes of code allocated, or of source         */
 };
 
 struct range_coder range_encoder(void);
 struct range_coder range_decoder(const uint8_t *code, size_t size);
 
-/* p: the probability that the bit is 1, 0 < p < PROBABILITY_ONE.  Returns
- * the bit: an encoder the one given, a decoder, which ignores it, its own. */
+/* p: the probability that the bit is 1, 0 < p < PROBABILITY_ONE.  An encoder
+ * returns the bit it is given; a decoder ignores it, and returns its own. */
 int range_code(struct range_coder *coder, int bit, uint32_t p);
 
 /* Ends an encoder: code[0..n) is the whole code. */

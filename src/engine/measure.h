@@ -20,13 +20,14 @@ struct sample {
     size_t n;
 };
 
-/* Reads the file's first bytes, most of them at most; an empty file is
+/* Reads the first bytes of a file, as many as most; an empty file is
  * refused. */
 enum status sample_open(struct sample *sample, const char *path, size_t most);
 void sample_close(struct sample *sample);
 
-/* What mambyte --perplexity says of them, on the CPU.  what: names the work
- * in the line of progress.  A signal ends it with E_INTERRUPTED. */
+/* Tallies the bits of a sample, as mambyte --perplexity does on the CPU.  what
+ * names the work on the progress line.  A signal ends it with
+ * E_INTERRUPTED. */
 enum status measure(struct tally *tally, const struct model *model,
                     const struct sample *sample, int n_threads,
                     const char *what);

@@ -19,10 +19,10 @@ struct pace {
     double started;
 };
 
-/* n: the first number of bytes; max: the largest; both powers of two. */
+/* n: bytes to ask for first; max: at most.  Both are powers of two. */
 struct pace pace_make(size_t n, size_t max, double aim);
 
-/* Around a call that did n bytes. */
+/* To be called before and after a call that does n bytes. */
 void pace_begin(struct pace *pace);
 void pace_end(struct pace *pace, size_t n);
 

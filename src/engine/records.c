@@ -1,18 +1,17 @@
-/* records.c -- the engine reads records, many in company.
+/* records.c -- the engine reads records, many together.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "engine/pooled.h"
 #include "engine/records.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    STREAMS = 64 /* together, where the engine has no wish */
-};
+#include "engine/pooled.h"
 
-/* Of memory that their states may take. */
+/* Streams that are read together, and the memory that their states may take,
+ * where engine_busy_bytes() does not say. */
+enum { STREAMS = 64 };
 #define STREAMS_BYTES ((size_t)1 << 30)
 
 /* ---- opening ------------------------------------------------------------ */
@@ -26,7 +25,7 @@ static int count_items(const struct records *r)
         n = engine_busy_bytes(r->engine) / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
         n = (int)(STREAMS_BYTES / state);
-    return n > r->n_begins ? n / r->n_begins : 1;
+    return n > r->n_starts ? n / r->n_starts : 1;
 }
 
 static size_t pooled_each(const struct records *r)
@@ -36,7 +35,7 @@ static size_t pooled_each(const struct records *r)
 
 static enum status open_set(const struct records *r, struct record_set *set)
 {
-    size_t n = (size_t)r->n, n_streams = n * (size_t)r->n_begins;
+    size_t n = (size_t)r->n, n_streams = n * (size_t)r->n_starts;
     set->items = calloc(n, sizeof *set->items);
     set->streams = (struct state **)calloc(n_streams, sizeof(struct state *));
     set->segments = calloc(n_streams, sizeof *set->segments);
@@ -46,13 +45,13 @@ static enum status open_set(const struct records *r, struct record_set *set)
         (!r->has_pooled && !set->bits))
         return fail_memory("records");
     for (int i = 0; i < r->n && set->bits; i++)
-        set->items[i].bits = set->bits + (size_t)i * (size_t)r->n_begins;
+        set->items[i].bits = set->bits + (size_t)i * (size_t)r->n_starts;
     return OK;
 }
 
 static void close_set(const struct records *r, struct record_set *set)
 {
-    for (int i = 0; set->streams && i < r->n * r->n_begins; i++)
+    for (int i = 0; set->streams && i < r->n * r->n_starts; i++)
         engine_state_free(r->engine, set->streams[i]);
     if (set->pooled)
         engine_floats_free(r->engine, set->pooled);
@@ -64,12 +63,12 @@ static void close_set(const struct records *r, struct record_set *set)
 }
 
 enum status records_open(struct records *records, struct engine *engine,
-                         struct state *const *begins, int n_begins,
+                         struct state *const *starts, int n_starts,
                          bool wants_pooled)
 {
     *records = (struct records){.engine = engine,
-                                .begins = begins,
-                                .n_begins = n_begins,
+                                .starts = starts,
+                                .n_starts = n_starts,
                                 .has_pooled = wants_pooled,
                                 .next = 0,
                                 .reading = 1,
@@ -94,7 +93,7 @@ void records_close(struct records *records)
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* Sums for n items, at least; those of item 0 are kept. */
+/* Makes room for the features of n items; those of item 0 are kept. */
 static enum status need_pooled(struct records *r, struct record_set *set, int n)
 {
     size_t each = pooled_each(r);
@@ -117,31 +116,31 @@ static enum status need_pooled(struct records *r, struct record_set *set, int n)
     return OK;
 }
 
-/* Item i begins; it gets what it needs when it is first used. */
+/* Starts a record in item i, which gets its states when it is first used. */
 static enum status begin_item(struct records *r, struct record_set *set, int i)
 {
     struct record *item = &set->items[i];
-    struct state **streams = set->streams + (size_t)i * (size_t)r->n_begins;
+    struct state **streams = set->streams + (size_t)i * (size_t)r->n_starts;
     item->n_bytes = 0;
     if (item->pooled)
         memset(item->pooled, 0, pooled_each(r) * sizeof(float));
-    for (int j = 0; j < r->n_begins; j++) {
+    for (int j = 0; j < r->n_starts; j++) {
         if (item->bits)
             item->bits[j] = 0;
         if (!streams[j])
             TRY(engine_state_new(r->engine, &streams[j]));
-        TRY(engine_state_copy(r->engine, streams[j], r->begins[j]));
+        TRY(engine_state_copy(r->engine, streams[j], r->starts[j]));
     }
     return OK;
 }
 
-/* Room for the cost of every byte, once for each begin. */
+/* Makes room for the bits of every byte, once for each start. */
 static enum status need_costs(const struct records *r, struct record_set *set,
                               const struct record_part *parts, int n)
 {
-    size_t n_bytes = 1; /* that there are some */
+    size_t n_bytes = 1; /* never 0, for realloc */
     for (int i = 0; i < n; i++)
-        n_bytes += parts[i].n * (size_t)r->n_begins;
+        n_bytes += parts[i].n * (size_t)r->n_starts;
     if (r->has_pooled || n_bytes <= set->n_costs)
         return OK;
     float *costs = realloc(set->costs, n_bytes * sizeof *costs);
@@ -158,7 +157,7 @@ static void make_segments(const struct records *r, struct record_set *set,
     struct segment *s = set->segments;
     float *costs = set->costs;
     for (int i = 0; i < set->n; i++) {
-        for (int j = 0; j < r->n_begins; j++, s++) {
+        for (int j = 0; j < r->n_starts; j++, s++) {
             *s = (struct segment){.state = set->streams[s - set->segments],
                                   .bytes = parts[i].bytes,
                                   .n = parts[i].n,
@@ -171,7 +170,7 @@ static void make_segments(const struct records *r, struct record_set *set,
     }
 }
 
-/* The segments of the next set, which reads parts; they are not read yet. */
+/* Makes the segments of the next set, which is to read parts. */
 static enum status prepare(struct records *r, const struct record_part *parts,
                            int n, bool goes_on)
 {
@@ -187,10 +186,10 @@ static enum status prepare(struct records *r, const struct record_part *parts,
     return OK;
 }
 
-/* A set has been read. */
+/* Adds up the bits of a set that has been read. */
 static void add_costs(const struct records *r, struct record_set *set)
 {
-    for (int i = 0; set->bits && i < set->n * r->n_begins; i++) {
+    for (int i = 0; set->bits && i < set->n * r->n_starts; i++) {
         const struct segment *s = &set->segments[i];
         for (size_t t = 0; t < s->n; t++)
             set->bits[i] += (double)s->bits[t];
@@ -203,7 +202,7 @@ enum status records_feed(struct records *records,
     struct records *r = records;
     struct record_set *set = &r->sets[r->next];
     TRY(prepare(r, parts, n, goes_on));
-    TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_begins));
+    TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_starts));
     add_costs(r, set);
     return OK;
 }
@@ -214,7 +213,7 @@ enum status records_start(struct records *records,
     struct records *r = records;
     TRY(prepare(r, parts, n, goes_on));
     return engine_feed_start(r->engine, r->sets[r->next].segments,
-                             (size_t)n * (size_t)r->n_begins);
+                             (size_t)n * (size_t)r->n_starts);
 }
 
 /* ---- turns -------------------------------------------------------------- */
@@ -233,23 +232,23 @@ static void swap_streams(struct record_set *a, struct record_set *b)
     b->streams = streams;
 }
 
-/* Item n of those aside becomes item 0 of the next set, which has its states
+/* Item n of those aside becomes item 0 of the next set, which has all streams
  * already. */
 static enum status keep(struct records *r, int n)
 {
     struct record_set *from = &r->sets[r->aside], *to = &r->sets[r->next];
     struct record *item = &from->items[n];
-    size_t n_begins = (size_t)r->n_begins;
+    size_t n_starts = (size_t)r->n_starts;
     TRY(need_pooled(r, to, 1));
     to->items[0].n_bytes = item->n_bytes;
     if (r->has_pooled)
         memcpy(to->pooled, item->pooled, pooled_each(r) * sizeof(float));
     else
-        memcpy(to->bits, item->bits, n_begins * sizeof *to->bits);
-    for (size_t j = 0; j < n_begins; j++) {
+        memcpy(to->bits, item->bits, n_starts * sizeof *to->bits);
+    for (size_t j = 0; j < n_starts; j++) {
         struct state *state = to->streams[j];
-        to->streams[j] = to->streams[(size_t)n * n_begins + j];
-        to->streams[(size_t)n * n_begins + j] = state;
+        to->streams[j] = to->streams[(size_t)n * n_starts + j];
+        to->streams[(size_t)n * n_starts + j] = state;
     }
     return OK;
 }
@@ -263,8 +262,9 @@ enum status records_set_aside(struct records *records, int n, bool one_goes_on)
     return one_goes_on ? keep(r, n) : OK;
 }
 
-/* States go from set to set, to that which is read next: two have some where
- * one is read while the next is begun, else one. */
+/* Gives the set that is read next the streams of another.  An asynchronous
+ * engine needs two sets of streams, as it reads one set of records while the
+ * next is started; another engine needs one. */
 static void take_streams(struct records *r)
 {
     struct record_set *next = &r->sets[r->next];

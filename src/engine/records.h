@@ -1,13 +1,13 @@
-/* records.h -- the engine reads records, many in company.
+/* records.h -- the engine reads records, many together.
  *
- * Every record is read from the same start: from one state, for its features,
- * or from several, one for each class, for what it costs after each.  A record
- * may come in parts, over several calls.  Records that have ended are set
- * aside, so that others can be read while something is made of them.
+ * Every record is read from the same start: from one state, for its pooled
+ * features; or from several, one for each class, for its bits after each.  A
+ * record may come in parts, over several calls.  Records that have ended are
+ * set aside: the caller uses them while the engine reads others.
  *
- * Who has many starts to read some while others are under way: three sets of
- * records take turns, one that is read next, one that is being read, and one
- * aside.  What belongs to a set elsewhere has its index.
+ * A caller with many records starts some while others are being read.  Three
+ * sets of records take turns: one is read next, one is being read, one is
+ * aside.  Whatever a caller keeps for a set has the set's index.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,20 +29,20 @@ struct record_part {
 /* A record that is being read, or has been. */
 struct record {
     uint64_t n_bytes;
-    float *pooled; /* [sums_floats()], or NULL; those of the next behind */
-    double *bits;  /* [n_begins], or NULL */
+    float *pooled; /* [pooled_floats()], or NULL; the next record's follow */
+    double *bits;  /* [n_starts], or NULL */
 };
 
 struct record_set {
-    struct record *items; /* [n], of records->n that there may be */
+    struct record *items; /* [n], of at most records->n */
     int n;
-    struct state **streams; /* [n_begins] for each item, NULL until made; a set
+    struct state **streams; /* [n_starts] for each item, NULL until made; a set
                              * that is not read may have none */
-    float *pooled;          /* [n_sums][sums_floats()] */
+    float *pooled;          /* [n_pooled][pooled_floats()] */
     int n_pooled;
-    double *bits;             /* [n_begins] for each item */
-    struct segment *segments; /* [n_begins] for each item */
-    float *costs;             /* [n_costs], of bytes, in one call */
+    double *bits;             /* [n_starts] for each item */
+    struct segment *segments; /* [n_starts] for each item */
+    float *costs;             /* [n_costs]: bits of the bytes of one call */
     size_t n_costs;
 };
 
@@ -50,42 +50,46 @@ enum { RECORD_SETS = 3 };
 
 struct records {
     struct engine *engine;
-    struct state *const *begins; /* [n_begins] */
-    int n_begins;
-    int n; /* so many are read together */
+    struct state *const *starts; /* [n_starts] */
+    int n_starts;
+    int n; /* that are read together */
     bool has_pooled;
     struct record_set sets[RECORD_SETS];
-    int next, reading, aside; /* of the sets */
+    int next, reading, aside; /* indices of sets */
 };
 
-/* wants_sums: else the bits.  The begins stay the caller's. */
+/* wants_pooled: else the bits.  The starts stay the caller's. */
 enum status records_open(struct records *records, struct engine *engine,
-                         struct state *const *begins, int n_begins,
+                         struct state *const *starts, int n_starts,
                          bool wants_pooled);
 void records_close(struct records *records);
 
-/* Of the next set, item i reads parts[i], i below n <= records->n, from its
- * begin; but item 0 from where it is when goes_on. */
+/* Item i of the next set reads parts[i], for n <= records->n parts.  Each item
+ * starts a record, except item 0 when goes_on: it goes on with its record. */
 enum status records_feed(struct records *records,
                          const struct record_part *parts, int n, bool goes_on);
 
-/* Items [0, n) of it have ended, and are set aside in place of others that
- * were; item n goes on, as item 0 of the next, when one_goes_on. */
+/* Items [0, n) of the next set have ended, and are set aside; those that were
+ * aside are given up.  When one_goes_on, item n becomes item 0 of the next
+ * set. */
 enum status records_set_aside(struct records *records, int n, bool one_goes_on);
 
-/* The same for records of which all end: they are only begun, and their bytes
- * stay in place.  When it returns, those begun before have been read. */
+/* The same as records_feed for records that all end, but their reading is only
+ * started: their bytes stay in place until it has finished.  When this returns,
+ * the records started before have been read. */
 enum status records_start(struct records *records,
                           const struct record_part *parts, int n, bool goes_on);
 
-/* Those that were begun last are being read; those before are aside. */
+/* After records_start: the records started last are now being read, and those
+ * started before are aside. */
 void records_turn(struct records *records);
 
-/* All that were begun have been read, and the last of them are aside. */
+/* Waits until all records that were started have been read; the last of them
+ * are aside. */
 enum status records_finish(struct records *records);
 
-/* The mean over the bytes of records [begin, end) of those aside, in place of
- * their sum. */
+/* Divides the pooled features of records [begin, end) of those aside by the
+ * numbers of their bytes. */
 void records_average(struct records *records, int begin, int end);
 
 #endif

@@ -1,6 +1,7 @@
 /* sampler.c -- chooses the next byte from a prediction, in integers.
  *
- * The scalar definition; cuda/sample.cuh does the same with a thread a byte.
+ * The scalar definition; cuda/decode/sample.cuh does the same with a thread for
+ * each byte.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,7 +12,7 @@
 #include "base/random.h"
 #include "model/odds.h"
 
-/* Below it the most likely byte is certain for all logits that differ. */
+/* Below it the most likely byte is certain, unless logits are equal. */
 #define SMALLEST_TEMPERATURE 1e-6f
 
 struct sampler sampler_make(float temperature, int top_k, float top_p,

@@ -1,10 +1,11 @@
 /* sampler.h -- chooses the next byte from a prediction, in integers.
  *
  * Logits become frequencies by exact.h; from there on everything is integer,
- * so that CPU and GPU choose the same byte.  Order: temperature, then top-k,
- * top-p and min-p, each on the frequencies that temperature gave; a byte must
- * pass all three.  The random numbers are a hash of seed and position: no
- * state, hence the same byte at the same place however the work is split.
+ * so that CPU and GPU choose the same byte.  The temperature comes first; a
+ * byte must then pass top-k, top-p and min-p, each applied to the frequencies
+ * that the temperature gave.  A random number is a hash of seed and position:
+ * there is no state, so the byte at a position is the same however the work is
+ * split.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,12 +30,13 @@ struct sampler sampler_make(float temperature, int top_k, float top_p,
 
 /* The byte for position index.
  *
- * Bytes are ranked by falling frequency, equal ones by rising value.  Kept
- * are those with rank < top_k; of which the frequencies before it in rank sum
- * to less than top_p; and with frequency * 2^24 >= min_p * largest.  The
- * first always is.  Of the kept, in rising order of value, the one in which
- * random_below(random_at(seed, index), their sum) falls.  With
- * inverse_temperature 0, the byte with the largest logit, the first of equals.
+ * Bytes are ranked by falling frequency, equal ones by rising value.  The
+ * first is kept; so is a byte whose rank is below top_k, if the frequencies of
+ * the bytes before it sum to less than top_p, and its frequency * 2^24 is at
+ * least min_p * the largest.  The frequencies of the kept bytes, in rising
+ * order of value, make intervals; the byte is the one whose interval has
+ * random_below(random_at(seed, index), their sum).  With inverse_temperature 0
+ * it is the byte with the largest logit, the first of equals.
  */
 uint8_t sampler_choose(const struct sampler *sampler, const float logits[256],
                        uint64_t index);

@@ -1,4 +1,4 @@
-/* scorer.c -- sums of bits, and what is said of them.
+/* scorer.c -- sums of bits, and what is reported of them.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,8 +1,8 @@
-/* scorer.h -- sums of bits, and what is said of them.
+/* scorer.h -- sums of bits, and what is reported of them.
  *
- * The engine gives the bits of each byte.  Sums run in double in the order
- * of the bytes, and all here is + - * / in a stated order: so the digits
- * that we print are the same on every machine.
+ * The engine gives the bits of each byte.  They are added up in double, in the
+ * order of the bytes, and all else here is + - * / in a stated order: so the
+ * digits that are printed are the same on every machine.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -29,13 +29,13 @@ double tally_bits_per_byte(const struct tally *tally);
 /* 2^x for x >= 0, exact for integers; +infinity from 1024 up. */
 double score_exp2(double x);
 
-/* Counts words as Python's str.split() does: what stands between white
- * space, that of ASCII (with 0x1c to 0x1f) and of Unicode in UTF-8.  Start
+/* Counts words as Python's str.split() does: a word is what stands between
+ * white space, of ASCII (0x1c to 0x1f included) or of Unicode in UTF-8.  Start
  * with all zero. */
 struct words {
     uint64_t n_done; /* words that ended */
     bool is_inside;  /* of a word */
-    uint8_t held[2]; /* bytes that may yet become a white space */
+    uint8_t held[2]; /* the start of what may become white space */
     int n_held;
 };
 

@@ -1,4 +1,4 @@
-/* snapshot.c -- the state of one stream to and from a file.
+/* snapshot.c -- the state of one stream, to and from a file.
  *
  *      0  8   magic
  *      8  4   version of the format: 1, or 2 of a state that has int8
@@ -50,7 +50,7 @@ static enum status system_error(void)
     return fail(E_IO, "%s", strerror(errno));
 }
 
-/* What is in a file of n floats and m int8. */
+/* The sizes of a file of n floats and m int8. */
 struct extent {
     size_t n_floats, n_int8s;
     int version;
@@ -74,8 +74,8 @@ static bool has_checksum(const uint8_t *bytes, size_t n)
     return load_le(bytes + n, CHECKSUM_BYTES) == XXH3_64bits(bytes, n);
 }
 
-/* Everything that does not depend on what is expected; the shortest header
- * has a checksum as the longest has. */
+/* Checks all that does not depend on the model.  The shortest header has a
+ * checksum, as the longest has. */
 static enum status check_header(const uint8_t *bytes, size_t n)
 {
     size_t n_magic = n < MAGIC_BYTES ? n : MAGIC_BYTES;
@@ -176,7 +176,7 @@ enum status snapshot_load(struct snapshot *snapshot, const char *path,
                           size_t n_int8s)
 {
     *snapshot = (struct snapshot){.floats = NULL};
-    /* One more, to notice what follows. */
+    /* one more, to notice other bytes after it */
     size_t size = extent_of(n_floats, n_int8s).file + 1;
     size_t n = 0;
     uint8_t *bytes = malloc(size);

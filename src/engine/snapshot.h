@@ -1,9 +1,9 @@
-/* snapshot.h -- the state of one stream to and from a file.
+/* snapshot.h -- the state of one stream, to and from a file.
  *
- * A snapshot holds what engine_state_get gives, how many bytes the stream
- * has read, and the fingerprint of the model, without which it means
- * nothing.  The file is specified in mambyte.5; it is the same on every
- * machine and can be continued on any.
+ * A snapshot holds what engine_state_get gives, how many bytes the stream has
+ * read, and the fingerprint of its model, without which it means nothing.
+ * mambyte.5 specifies the file; it is the same on every machine, and any can
+ * go on from it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,7 +20,7 @@ struct snapshot {
     struct fingerprint model;
     uint64_t n_bytes; /* that the stream has read                          */
     size_t n_floats, n_int8s;
-    float *floats; /* [n_floats], and behind them the int8: an image, see
+    float *floats; /* [n_floats], and the int8 after them: an image, see
                     * engine_state_get                                      */
 };
 
