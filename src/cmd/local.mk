@@ -17,8 +17,6 @@ libmambyte_a_SOURCES += \
   src/cmd/outlet.h \
   src/cmd/program.c \
   src/cmd/program.h \
-  src/cmd/record_stream.c \
-  src/cmd/record_stream.h \
   src/cmd/task.h \
   src/cmd/task_classify.c \
   src/cmd/task_color.c \
@@ -30,6 +28,8 @@ libmambyte_a_SOURCES += \
   src/cmd/task_io.c \
   src/cmd/task_io.h \
   src/cmd/task_perplexity.c \
+  src/cmd/task_records.c \
+  src/cmd/task_records.h \
   src/cmd/task_score.c \
   src/cmd/task_surprisal.c \
   src/cmd/train_options.c \

@@ -8,7 +8,7 @@
 
 #include "classify/classifier.h"
 #include "cmd/json.h"
-#include "cmd/record_stream.h"
+#include "cmd/task_records.h"
 #include "cmd/task_io.h"
 
 struct labels {
@@ -126,7 +126,7 @@ static enum status run(struct labels *l)
     l->order = calloc(n, sizeof *l->order);
     if (!l->probabilities || !l->order)
         return fail_memory("the labels");
-    return record_stream_run(l->task, &l->classifier.reader, &use);
+    return task_each_record(l->task, &l->classifier.reader, &use);
 }
 
 enum status task_classify(struct task *task)

@@ -4,7 +4,7 @@
  */
 #include "base/exact.h"
 #include "base/little_endian.h"
-#include "cmd/record_stream.h"
+#include "cmd/task_records.h"
 #include "cmd/task_io.h"
 #include "engine/pooled.h"
 
@@ -55,7 +55,7 @@ static enum status run(struct features *f)
     TRY(engine_state_new(f->task->engine, &f->start));
     TRY(record_reader_open(&f->reader, f->task->engine, &f->start, 1, true,
                            NULL, 1));
-    return record_stream_run(f->task, &f->reader, &use);
+    return task_each_record(f->task, &f->reader, &use);
 }
 
 enum status task_embed(struct task *task)

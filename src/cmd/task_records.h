@@ -1,4 +1,4 @@
-/* record_stream.h -- the records of files, read many together.
+/* task_records.h -- the records of files, read many together.
  *
  * Records are read in batches, each record from the start.  When a batch has
  * been read it is set aside, and is shown while the next one is read.
@@ -11,8 +11,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#ifndef MAMBYTE_RECORD_STREAM_H
-#define MAMBYTE_RECORD_STREAM_H
+#ifndef MAMBYTE_TASK_RECORDS_H
+#define MAMBYTE_TASK_RECORDS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +41,7 @@ struct record_use {
 
 /* Reads the records of all files of the task; after each batch the output is
  * flushed. */
-enum status record_stream_run(struct task *task, struct record_reader *reader,
-                              const struct record_use *use);
+enum status task_each_record(struct task *task, struct record_reader *reader,
+                             const struct record_use *use);
 
 #endif

@@ -1,8 +1,8 @@
-/* record_stream.c -- the records of files, read many together.
+/* task_records.c -- the records of files, read many together.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cmd/record_stream.h"
+#include "cmd/task_records.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -268,8 +268,8 @@ static enum status read_file(void *context, struct reader *reader,
     }
 }
 
-enum status record_stream_run(struct task *task, struct record_reader *reader,
-                              const struct record_use *use)
+enum status task_each_record(struct task *task, struct record_reader *reader,
+                             const struct record_use *use)
 {
     struct record_stream stream = {
         .task = task,
