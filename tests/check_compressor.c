@@ -193,8 +193,8 @@ static struct blob make_two_groups(void)
     return plain;
 }
 
-/* In waves of one group, of all, and in halves for an engine apart, also one
- * that is late. */
+/* In waves of one group, of all, and in halves for an asynchronous engine, one
+ * that is late, too. */
 static void check_every_engine_packs(const struct blob *plain)
 {
     static const int streams[] = {0, 1, 40, 1000, 1000, 1000};
@@ -323,7 +323,7 @@ END_TEST
 
 /* ---- damage ------------------------------------------------------------- */
 
-/* What comes out of damaged bytes is a failure, and a begin of the truth. */
+/* Damaged bytes give a failure, after some first bytes that are right. */
 static void check_refused(const struct blob *damaged, const struct blob *plain)
 {
     struct blob back;

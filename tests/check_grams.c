@@ -48,7 +48,7 @@ static size_t count(const struct list *list, uint32_t slot)
     return n;
 }
 
-/* The slots are what heads in files are made of: a change is one of format. */
+/* Heads in files have these slots: a change of them is a change of format. */
 START_TEST(slots_stay_what_they_are)
 {
     static const uint32_t slots[] = {4307310,  5719119,  5078174,  6408007,
@@ -92,7 +92,7 @@ static int compare_slots(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Every other gram of the text, and some that it has not. */
+/* Every other gram of the text, and some that it does not have. */
 static struct grams open_some(void)
 {
     static struct grams grams;

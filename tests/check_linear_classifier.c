@@ -178,7 +178,7 @@ static struct file read_file(void)
     return file;
 }
 
-/* The same with text replaced by another as long; says sentence then. */
+/* Refuses the file, with the sentence, when text is replaced by other. */
 static void refuses(const char *text, const char *other, const char *sentence)
 {
     struct linear_classifier bad;

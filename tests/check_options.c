@@ -1,4 +1,4 @@
-/* check_options.c -- the command line, understood.
+/* check_options.c -- command lines are read as they should be.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,8 +11,8 @@
 
 enum { WORDS_MAX = 64 };
 
-/* The words of line, at blanks, after the name of the program.  They stay
- * until the next call, and options point at them. */
+/* Parses the words of line, after the name of the program.  They stay until the
+ * next call, as options point at them. */
 static enum status parse(struct options *options, const char *line)
 {
     static char text[1024];

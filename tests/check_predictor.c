@@ -1,5 +1,5 @@
-/* check_predictor.c -- log-odds are what they say; slices that share a
- * predictor decode as they were encoded; it learns.
+/* check_predictor.c -- log-odds are right; slices that share a predictor decode
+ * as they were encoded; it learns.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -98,7 +98,7 @@ struct group {
     struct range_coder coders[SLICES_MAX];
 };
 
-/* Predictions that both sides make up from what they know. */
+/* A prediction that both sides can make from what they know. */
 static void make_logits(float logits[256], uint64_t seed)
 {
     for (int i = 0; i < 256; i++)
@@ -146,8 +146,8 @@ static void group_close(struct group *group)
     predictor_free(group->predictor);
 }
 
-/* Codes by the best level that there is, and decodes by another.  What a
- * decoder may not know is not zero, so that looking at it shows. */
+/* Codes by the best level that there is, and decodes by another.  Bytes that a
+ * decoder must not know yet are not zero, so that a look at them shows. */
 static size_t check_decoding(const uint8_t *bytes, uint32_t n,
                              const struct predictor_level *level)
 {

@@ -1,4 +1,4 @@
-/* check_range_coder.c -- bits and integers come back, at their ideal price.
+/* check_range_coder.c -- bits and integers come back, at their ideal cost.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -127,7 +127,7 @@ START_TEST(no_bits_need_no_code)
 }
 END_TEST
 
-/* A decoder of anything gives bits, without end. */
+/* A decoder makes bits of any bytes, without end. */
 START_TEST(any_bytes_decode_to_something)
 {
     uint8_t code[9];

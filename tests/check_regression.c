@@ -1,5 +1,5 @@
-/* check_regression.c -- the search finds minima that are known, the
- * regression the optimum of its definition, whatever the team.
+/* check_regression.c -- the search finds known minima, and the regression
+ * the optimum of its definition, with any team.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,5 @@
-/* check_sampler.c -- odds sum to the total, samplers cut and draw as said.
+/* check_sampler.c -- odds sum to the total, samplers cut and draw as they
+ * should.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -399,7 +399,7 @@ START_TEST(damage_of_version_2_is_refused)
 }
 END_TEST
 
-/* A state without int8 is not one with, nor the other way about. */
+/* A state without int8 is not taken for one with int8, nor the reverse. */
 START_TEST(other_numbers_are_refused)
 {
     struct snapshot snapshot;

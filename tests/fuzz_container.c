@@ -1,8 +1,8 @@
 /* fuzz_container.c -- any bytes as a compressed file.
  *
- * The first byte says how the rest is meant: as it is; as the inside of a
- * block of some kind and length, with checksums that fit, for no fuzzer
- * guesses one; or as something to compress, which has to come back.
+ * The first byte says what the rest is: a file; the inside of a block of some
+ * kind and length, with checksums that fit, as no fuzzer guesses one; or bytes
+ * to compress, which have to come back.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -52,7 +52,7 @@ static struct source open_bytes(const uint8_t *bytes, size_t n)
     return source;
 }
 
-/* Whatever it is, reading it ends, and ends well or with a sentence. */
+/* Whatever it is, reading it ends, with success or with a sentence. */
 static void read_any_way(const uint8_t *bytes, size_t n)
 {
     static struct sink sink;

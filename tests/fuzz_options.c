@@ -1,5 +1,5 @@
-/* fuzz_options.c -- a command line of any words: understood, or refused with
- * a sentence.
+/* fuzz_options.c -- a command line of any words: read, or refused with a
+ * sentence.
  *
  * The input holds the words, each ended by a NUL or the end.
  *

@@ -1,8 +1,9 @@
 /* late_engine.h -- an engine whose started calls take as long as they may.
  *
- * What engine_feed_start() began is read when the next call is started or all
- * are finished, no sooner.  Who looks at results too early finds none, who
- * gives memory back too early is caught by what looks after memory.
+ * A call that engine_feed_start() started is read when the next one is started
+ * or all are finished, no sooner.  A caller that looks at results too early
+ * finds none; one that frees memory too early is caught by valgrind and the
+ * sanitizers.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,7 +12,7 @@
 
 #include "engine/engine.h"
 
-/* Makes an engine late and, as a GPU is, apart.  One at a time. */
+/* Makes an engine late and, like a GPU, asynchronous.  One at a time. */
 void late_engine_make(struct engine *engine);
 
 #endif

@@ -1,10 +1,11 @@
 /* classifier.h -- which label a record has.
  *
- * Either a linear classifier tells (linear_classifier.h), by the features of
- * the record; or states do, one for each label: the record has the label of the
- * state after which it costs the fewest bits.  The costs of neighbouring bytes
- * are far from independent, so their difference is divided by the square root
- * of the record's length before it becomes a probability.
+ * Either a linear classifier decides, by the features and the grams of the
+ * record (linear_classifier.h); or states do, one for each label: a record gets
+ * the label of the state after which it costs the fewest bits.  The bits of
+ * neighbouring bytes are far from independent, so a difference of costs is
+ * divided by the square root of the record's length before it becomes a
+ * probability.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,9 +23,9 @@ struct classifier {
     int n_labels;
     struct record_reader reader;
 
-    struct linear_classifier linear; /* all zero where it is by states */
+    struct linear_classifier linear; /* all zero when states decide */
 
-    char **names;          /* of one by states: their labels */
+    char **names;          /* of states: their labels */
     struct state **starts; /* [n_starts]: the states; else one, all zero */
     int n_starts;
     float *priors; /* [n_labels]: log2 */

@@ -10,8 +10,8 @@
 #include "base/status.h"
 #include "classify/examples.h"
 #include "classify/grams.h"
-#include "classify/sparse.h"
 #include "classify/record_reader.h"
+#include "classify/sparse.h"
 
 struct feature_table {
     float *x;            /* [n][n_features] */

@@ -324,13 +324,13 @@ static char *print_labels(const struct linear_classifier *c)
 }
 
 /* Weights in int8, as a file has them. */
-struct quantised {
+struct quantised_weights {
     int8_t *q;    /* [n_labels][n] */
     float *scale; /* [n_labels] */
 };
 
-static enum status quantise(struct quantised *m, const float *w, int n_inputs,
-                            int n_labels)
+static enum status quantise(struct quantised_weights *m, const float *w,
+                            int n_inputs, int n_labels)
 {
     size_t n = (size_t)n_inputs, k = (size_t)n_labels;
     float *row = malloc((n + 1) * sizeof *row);
@@ -346,7 +346,7 @@ static enum status quantise(struct quantised *m, const float *w, int n_inputs,
     return is_done ? OK : fail_memory("a head");
 }
 
-static void free_quantised(struct quantised *m)
+static void free_quantised(struct quantised_weights *m)
 {
     free(m->q);
     free(m->scale);
@@ -366,8 +366,8 @@ static struct tensor describe(const char *name, enum dtype dtype,
 /* slots: in bytes, little-endian. */
 static enum status write_tensors(const struct linear_classifier *c,
                                  const char *path, const char *labels,
-                                 const struct quantised *weights,
-                                 const struct quantised *grams,
+                                 const struct quantised_weights *weights,
+                                 const struct quantised_weights *grams,
                                  const uint8_t *slots)
 {
     char fingerprint[HEX_CHARS], temperature[32];
@@ -410,7 +410,7 @@ static uint8_t *print_slots(const struct grams *grams)
 enum status linear_classifier_save(const struct linear_classifier *c,
                                    const char *path)
 {
-    struct quantised weights = {0}, grams = {0};
+    struct quantised_weights weights = {0}, grams = {0};
     char *labels = print_labels(c);
     uint8_t *slots = print_slots(&c->grams);
     enum status status = labels && slots ? OK : fail_memory("a head");

@@ -20,11 +20,11 @@
 #include "classify/confusion.h"
 #include "classify/example_sets.h"
 #include "classify/examples.h"
+#include "classify/feature_table.h"
 #include "classify/gram_choice.h"
 #include "classify/linear_classifier_file.h"
 #include "classify/linear_fit.h"
 #include "classify/record_reader.h"
-#include "classify/feature_table.h"
 #include "engine/engine.h"
 #include "model/catalog.h"
 

@@ -35,7 +35,7 @@ static enum status let_go(struct outlet *outlet, const char *text, size_t n)
     return OK;
 }
 
-/* Lets go of the first n held bytes, as far as they are whole characters. */
+/* Writes the first n held bytes, as far as they are whole characters. */
 static enum status let_go_characters(struct outlet *outlet, size_t n)
 {
     while (n > 0) {

@@ -100,7 +100,7 @@ static enum status add_piece(struct scores *s, const struct reader *reader,
 /* ---- context reset ------------------------------------------------------ */
 
 /* Feeds as many records of the piece as there are states, from offset *i on;
- * moves *i behind them. */
+ * moves *i past them. */
 static enum status feed_records(struct scores *s, struct reader *reader,
                                 const struct stream *stream, size_t *i,
                                 size_t n)
