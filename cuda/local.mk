@@ -100,13 +100,13 @@ cuda_headers = \
   cuda/prefill/scan_shape.cuh \
   cuda/prefill/scan_tile.cuh \
   cuda/train/fast_math.cuh \
-  cuda/train/mixer.cuh \
   cuda/train/mamba2_chunk.cuh \
   cuda/train/mamba2_conv.cuh \
   cuda/train/mamba2_decay.cuh \
   cuda/train/mamba2_gate.cuh \
   cuda/train/mamba2_tile.cuh \
   cuda/train/mamba2_weights.cuh \
+  cuda/train/mixer.cuh \
   cuda/train/nccl.cuh \
   cuda/train/number.cuh \
   cuda/train/products.cuh \
@@ -114,9 +114,10 @@ cuda_headers = \
   cuda/train/row_scale.cuh \
   cuda/train/stopwatch.cuh \
   cuda/train/train_adamw.cuh \
+  cuda/train/train_channel_sums.cuh \
+  cuda/train/train_conv.cuh \
   cuda/train/train_layers.cuh \
   cuda/train/train_loss.cuh \
-  cuda/train/train_conv.cuh \
   cuda/train/train_mamba1.cuh \
   cuda/train/train_mamba2.cuh \
   cuda/train/train_memory.cuh \

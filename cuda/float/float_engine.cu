@@ -130,7 +130,7 @@ static enum status scan(struct float_engine *e,
     }
 }
 
-/* What a segment wants to know of y of this layer. */
+/* Adds y of this layer to the features of the segments that want them. */
 static enum status add_to_pooled(struct float_engine *e, int l)
 {
     size_t d_inner = (size_t)config_of(e)->d_inner;
@@ -179,8 +179,8 @@ static enum status run_layer(struct float_engine *e, int l)
     return project(e, e->h, c->d_model, &w->out_proj, e->y, d_inner, true);
 }
 
-/* Costs and logits of a span to its segment; before: the prediction of the
- * state when the batch began. */
+/* Hands the costs and logits of a span to its segment; before: the prediction
+ * of its state before the batch. */
 static void deliver(const struct float_engine *e, int i, const float *before)
 {
     const struct float_span *p = &e->host_spans[i];
@@ -258,7 +258,8 @@ static enum status run_batch(struct float_engine *e)
 
 /* ---- reading and writing bytes ------------------------------------------ */
 
-/* n bytes of a segment from offset on, as far as there is room. */
+/* Adds bytes of a segment, from offset on, while there is room.  Returns how
+ * many. */
 static size_t add_span(struct float_engine *e, const struct segment *s,
                        size_t offset)
 {

@@ -1,8 +1,8 @@
 /* float_kernels.cuh -- the kernels of float_engine.cu: what cpu_scalar.c does
  * with floats, a row a byte.
  *
- * Sums are in binary32 whatever the type of the weights, and their order is
- * not that of the CPU: a model of floats promises no bits.
+ * Sums are in binary32, whatever the type of the weights.  Their order is not
+ * that of the CPU: a model of floats promises no bits.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -231,8 +231,8 @@ static __global__ void scan_kernel(struct float_layer_job j)
         image[(size_t)n * j.d_inner] = s[n];
 }
 
-/* What is not finite counts as 0; the last prediction of a span goes to its
- * image.  A block a span, a thread a byte of the vocabulary. */
+/* A logit that is not finite becomes 0.  The last prediction of a span goes to
+ * its image.  A block a span, a thread a byte of the vocabulary. */
 static __global__ void logits_kernel(float *logits,
                                      const struct float_span *spans, size_t at)
 {

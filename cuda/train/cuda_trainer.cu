@@ -1,12 +1,8 @@
-/* cuda_trainer.cu -- trainer_ops on GPUs: memory, weights, states, errors.
+/* cuda_trainer.cu -- trainer_ops on GPUs.
  *
- * Each GPU has all weights, and moments, and some of the windows; a thread of
- * the host drives each.  After the gradients are summed over the GPUs all
- * make the same update, so that their weights stay the same bits.
- *
- * Where the activations of all layers do not fit, only what each layer reads
- * is kept, and the backward pass computes a layer again before it goes
- * through it: the same bits, for a third more work.
+ * Each GPU has all weights and moments, and some of the windows; a thread of
+ * the host drives each.  When the gradients are summed over the GPUs, all make
+ * the same update, so that their weights keep the same bits.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,7 +19,7 @@ extern "C" {
 
 enum { SENTENCE_CHARS = 512 };
 
-/* How a thread fared. */
+/* How the work of a thread ended. */
 struct outcome {
     enum status status;
     char sentence[SENTENCE_CHARS];
@@ -39,7 +35,7 @@ struct cuda_trainer {
     struct nccl *nccl;        /* NULL with one GPU */
     char name[64];            /* of the first GPU */
 
-    /* What the team is at. */
+    /* What the team does now, and with what. */
     enum status (*work)(struct cuda_trainer *, int i);
     const struct windows *windows;
     const struct update *update;
@@ -48,7 +44,7 @@ struct cuda_trainer {
     struct step step;
 };
 
-static struct cuda_trainer *self(struct trainer *trainer)
+static struct cuda_trainer *cuda_trainer_of(struct trainer *trainer)
 {
     return (struct cuda_trainer *)trainer;
 }
@@ -66,7 +62,8 @@ static void work_one(void *context, int i)
         snprintf(outcome->sentence, SENTENCE_CHARS, "%s", status_message());
 }
 
-/* Does work for every GPU, at the same time; the first failure counts. */
+/* Does work for all GPUs at the same time.  Of several failures the first
+ * GPU's is reported. */
 static enum status work_all(struct cuda_trainer *t,
                             enum status (*work)(struct cuda_trainer *, int i))
 {
@@ -92,12 +89,12 @@ static enum status send_windows(struct replica *r, const struct windows *w)
         if (w->begins[r->first_window + i])
             CUDA_TRY(cudaMemsetAsync(r->states + i * n, 0, n * sizeof(float),
                                      r->stream),
-                     "beginning a stream");
+                     "starting a stream");
     }
     return OK;
 }
 
-/* All have to come to the sum, or none: it would wait for ever. */
+/* All threads take part in the sum, or none: it waits for all. */
 static enum status sum_gradients(struct cuda_trainer *t, int i,
                                  enum status status)
 {
@@ -149,7 +146,7 @@ static enum status gradient_one(struct cuda_trainer *t, int i)
 static enum status cuda_gradient(struct trainer *trainer, struct step *step,
                                  const struct windows *windows)
 {
-    struct cuda_trainer *t = self(trainer);
+    struct cuda_trainer *t = cuda_trainer_of(trainer);
     t->windows = windows;
     TRY(work_all(t, gradient_one));
     *step = t->step;
@@ -168,7 +165,7 @@ static enum status update_one(struct cuda_trainer *t, int i)
 static enum status cuda_update(struct trainer *trainer,
                                const struct update *update)
 {
-    struct cuda_trainer *t = self(trainer);
+    struct cuda_trainer *t = cuda_trainer_of(trainer);
     t->update = update;
     return work_all(t, update_one);
 }
@@ -189,7 +186,7 @@ static float *part_of(struct replica *r, enum trainer_part part)
     }
 }
 
-/* The floats of a replica, and where they are on the host. */
+/* The floats of a part that a replica has, and where they are on the host. */
 static size_t part_floats(const struct replica *r, enum trainer_part part,
                           size_t *at)
 {
@@ -225,7 +222,7 @@ static enum status set_one(struct cuda_trainer *t, int i)
 static enum status cuda_get(struct trainer *trainer, enum trainer_part part,
                             float *host)
 {
-    struct cuda_trainer *t = self(trainer);
+    struct cuda_trainer *t = cuda_trainer_of(trainer);
     t->part = part;
     t->host = host;
     return work_all(t, get_one);
@@ -234,7 +231,7 @@ static enum status cuda_get(struct trainer *trainer, enum trainer_part part,
 static enum status cuda_set(struct trainer *trainer, enum trainer_part part,
                             const float *host)
 {
-    struct cuda_trainer *t = self(trainer);
+    struct cuda_trainer *t = cuda_trainer_of(trainer);
     t->part = part;
     t->host = (float *)host;
     return work_all(t, set_one);
@@ -255,14 +252,14 @@ extern "C" enum status
 cuda_trainer_times(struct trainer *trainer,
                    struct trainer_time times[TRAINER_TIMES])
 {
-    struct replica *r = &self(trainer)->replicas[0];
+    struct replica *r = &cuda_trainer_of(trainer)->replicas[0];
     TRY(replica_enter(r));
     return stopwatch_read(r, times);
 }
 
 /* ---- opening ------------------------------------------------------------- */
 
-/* The first GPU measures for all. */
+/* The first GPU measures the rate of products for all. */
 static enum status open_one(struct cuda_trainer *t, int i)
 {
     double rate = 0;
@@ -312,7 +309,7 @@ static enum status open_all(struct cuda_trainer *t,
 
 static void cuda_close(struct trainer *trainer)
 {
-    struct cuda_trainer *t = self(trainer);
+    struct cuda_trainer *t = cuda_trainer_of(trainer);
     for (int i = 0; t->replicas && i < t->n; i++)
         replica_close(&t->replicas[i]);
     nccl_close(t->nccl);

@@ -1,7 +1,7 @@
 /* nccl.cu -- sums over the GPUs of one host.
  *
- * The few declarations of NCCL that are needed stand here: the toolkit of
- * CUDA does not have its header.
+ * CUDA's toolkit does not have NCCL's header, so the few declarations that are
+ * needed stand here.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -59,7 +59,7 @@ static enum status nccl_status(const struct nccl *nccl, int result)
     return fail(E_DEVICE, "NCCL failed: %s", nccl->describe(result));
 }
 
-static enum status begin(struct nccl *nccl, const int *devices, int n)
+static enum status set_up(struct nccl *nccl, const int *devices, int n)
 {
     TRY(load_library(nccl));
     nccl->comms = (struct ncclComm **)calloc(n, sizeof *nccl->comms);
@@ -76,7 +76,7 @@ enum status nccl_open(struct nccl **nccl, const int *devices, int n)
     struct nccl *new_nccl = (struct nccl *)calloc(1, sizeof *new_nccl);
     if (!new_nccl)
         return fail_memory("NCCL");
-    enum status status = begin(new_nccl, devices, n);
+    enum status status = set_up(new_nccl, devices, n);
     if (status != OK) {
         nccl_close(new_nccl);
         return status;

@@ -16,8 +16,8 @@ struct nccl;
 enum status nccl_open(struct nccl **nccl, const int *devices, int n);
 void nccl_close(struct nccl *nccl); /* NULL is accepted */
 
-/* Enqueues x: [n] = the sum of the x of all GPUs, for GPU i of the list; a
- * thread for each calls it at the same time. */
+/* For GPU i of the list: x, [n], becomes the sum of the x of all GPUs.  A
+ * thread for each GPU calls it, all at the same time; it is enqueued. */
 enum status nccl_sum(struct nccl *nccl, int i, float *x, size_t n,
                      cudaStream_t stream);
 

@@ -1,8 +1,8 @@
 /* products.cu -- the products of training, by cuBLAS.
  *
- * cuBLAS is loaded when the first trainer is opened on a GPU: neither program
- * needs it to start.  Its matrices go down columns, ours along rows, so that
- * it is told the transposes: y^T = W x^T.
+ * cuBLAS is loaded when a trainer is opened on a GPU: no program needs it to
+ * start.  It stores matrices by columns and we by rows, so that it is told the
+ * transposes: y^T = W x^T.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -20,8 +20,7 @@ extern "C" {
 
 enum { WORKSPACE = 64 << 20 };
 
-/* cublasGemmEx and cublasGemmStridedBatchedEx; the header has several in
- * C++. */
+/* cublasGemmEx and cublasGemmStridedBatchedEx, which C++ overloads. */
 typedef cublasStatus_t gemm_ex(cublasHandle_t, cublasOperation_t,
                                cublasOperation_t, int m, int n, int k,
                                const void *alpha, const void *a, cudaDataType,
@@ -41,7 +40,7 @@ struct products {
     void *workspace;
     cudaStream_t stream;
     cudaDataType number;
-    cublasStatus_t status; /* the first that was not success */
+    cublasStatus_t status; /* the first failure */
     __typeof__(&cublasCreate) create;
     __typeof__(&cublasDestroy) destroy;
     __typeof__(&cublasSetStream) set_stream;
@@ -79,7 +78,7 @@ static bool load_functions(struct products *p)
            load((void **)&p->describe, l, "cublasGetStatusString");
 }
 
-static enum status begin(struct products *p)
+static enum status set_up(struct products *p)
 {
     p->library = load_library();
     if (!p->library)
@@ -106,7 +105,7 @@ enum status products_open(struct products **products, bool in_float,
         return fail_memory("cuBLAS");
     p->stream = stream;
     p->number = in_float ? CUDA_R_32F : CUDA_R_16BF;
-    enum status status = begin(p);
+    enum status status = set_up(p);
     if (status != OK) {
         products_close(p);
         return status;
@@ -142,11 +141,11 @@ struct operand {
     cublasOperation_t as;
 };
 
-struct result {
+struct output {
     void *x;
     int ld;
     bool is_float;
-    float keep; /* of what was there */
+    float keep; /* what was there is multiplied by it, and added */
 };
 
 static void note(struct products *p, cublasStatus_t status)
@@ -155,9 +154,9 @@ static void note(struct products *p, cublasStatus_t status)
         p->status = status;
 }
 
-/* c [m][n], going down columns, = a b + keep c, k terms a sum. */
+/* c = a b + keep c, where c is [m][n] by columns and a sum has k terms. */
 static void multiply(struct products *p, struct operand a, struct operand b,
-                     struct result c, int m, int n, int k)
+                     struct output c, int m, int n, int k)
 {
     const float one = 1.0f;
     cudaDataType type = c.is_float ? CUDA_R_32F : p->number;
@@ -172,7 +171,7 @@ void product_forward(struct products *p, const struct train_weight *w,
 {
     struct operand a = {w->q, w->ld, CUBLAS_OP_T};
     struct operand b = {x.x, x.ld, CUBLAS_OP_N};
-    struct result c = {y.x, y.ld, y_is_float, 0.0f};
+    struct output c = {y.x, y.ld, y_is_float, 0.0f};
     multiply(p, a, b, c, w->rows, n, w->cols);
 }
 
@@ -182,7 +181,7 @@ void product_backward(struct products *p, const struct train_weight *w,
 {
     struct operand a = {w->seen, w->ld, CUBLAS_OP_N};
     struct operand b = {dy.x, dy.ld, CUBLAS_OP_N};
-    struct result c = {dx.x, dx.ld, dx_is_float, 0.0f};
+    struct output c = {dx.x, dx.ld, dx_is_float, 0.0f};
     multiply(p, a, b, c, w->cols, n, w->rows);
 }
 
@@ -192,22 +191,22 @@ void product_gradient(struct products *p, const struct train_weight *w,
 {
     struct operand a = {x.x, x.ld, CUBLAS_OP_N};
     struct operand b = {dy.x, dy.ld, CUBLAS_OP_T};
-    struct result c = {gradient, w->cols, true, adds ? 1.0f : 0.0f};
+    struct output c = {gradient, w->cols, true, adds ? 1.0f : 0.0f};
     multiply(p, a, b, c, w->cols, w->rows, n);
 }
 
 /* ---- Muon --------------------------------------------------------------- */
 
-/* Matrices that follow each other, `stride` numbers apart. */
-struct batch_of {
+/* Matrices, `stride` numbers apart. */
+struct operands {
     void *x;
     int ld;
     long long stride;
     cublasOperation_t as;
 };
 
-static void multiply_batch(struct products *p, struct batch_of a,
-                           struct batch_of b, struct batch_of c, int m, int n,
+static void multiply_batch(struct products *p, struct operands a,
+                           struct operands b, struct operands c, int m, int n,
                            int k, float factor, int count)
 {
     const float zero = 0.0f;
@@ -239,9 +238,9 @@ static void add_diagonals(struct products *p, void *x, int m, int n,
                                                       value);
 }
 
-/* next = (a + b G + c G^2) X with G = X X^T; where there are more rows than
- * columns, G = X^T X and X times the rest do the same.  The square is
- * completed, so that no product reads what was where it writes:
+/* next = (a + b G + c G^2) X with G = X X^T.  Where there are more rows than
+ * columns, X (a + b G + c G^2) with G = X^T X is the same.  The square is
+ * completed, so that no product adds to what was where it writes:
  *     a + b G + c G^2 = K^2 + a - b^2 / 4c
  *     K = sqrt(c) G + b / (2 sqrt(c)) */
 void product_newton_schulz(struct products *p, const struct newton_schulz *s)
@@ -250,11 +249,11 @@ void product_newton_schulz(struct products *p, const struct newton_schulz *s)
     bool is_wide = s->rows <= s->cols;
     int m = is_wide ? s->rows : s->cols, n = is_wide ? s->cols : s->rows;
     long long area = (long long)m * n, square = (long long)m * m;
-    struct batch_of x = {s->x, s->cols, area, CUBLAS_OP_N};
-    struct batch_of x_t = {s->x, s->cols, area, CUBLAS_OP_T};
-    struct batch_of next = {s->next, s->cols, area, CUBLAS_OP_N};
-    struct batch_of gram = {s->gram, m, square, CUBLAS_OP_N};
-    struct batch_of both = {s->square, m, square, CUBLAS_OP_N};
+    struct operands x = {s->x, s->cols, area, CUBLAS_OP_N};
+    struct operands x_t = {s->x, s->cols, area, CUBLAS_OP_T};
+    struct operands next = {s->next, s->cols, area, CUBLAS_OP_N};
+    struct operands gram = {s->gram, m, square, CUBLAS_OP_N};
+    struct operands both = {s->square, m, square, CUBLAS_OP_N};
     if (is_wide)
         multiply_batch(p, x_t, x, gram, m, m, n, root, s->n);
     else
@@ -284,16 +283,16 @@ double products_rate(struct products *p, void *room)
     const float one = 1.0f, zero = 0.0f;
     size_t area = (size_t)RATE_SIDE * RATE_SIDE;
     __nv_bfloat16 *x = (__nv_bfloat16 *)room;
-    cudaEvent_t begin, end;
+    cudaEvent_t start, end;
     float ms = 0.0f;
-    if (cudaEventCreate(&begin) != cudaSuccess ||
+    if (cudaEventCreate(&start) != cudaSuccess ||
         cudaEventCreate(&end) != cudaSuccess)
         return 0;
     fill_random<<<(unsigned)(2 * area / THREADS), THREADS, 0, p->stream>>>(
         x, 2 * area);
     for (int i = 0; i <= TURNS; i++) {
         if (i == 1)
-            cudaEventRecord(begin, p->stream);
+            cudaEventRecord(start, p->stream);
         note(p,
              p->gemm(p->handle, CUBLAS_OP_T, CUBLAS_OP_N, RATE_SIDE, RATE_SIDE,
                      RATE_SIDE, &one, x, CUDA_R_16BF, RATE_SIDE, x + area,
@@ -302,8 +301,8 @@ double products_rate(struct products *p, void *room)
     }
     cudaEventRecord(end, p->stream);
     cudaEventSynchronize(end);
-    cudaEventElapsedTime(&ms, begin, end);
-    cudaEventDestroy(begin);
+    cudaEventElapsedTime(&ms, start, end);
+    cudaEventDestroy(start);
     cudaEventDestroy(end);
     return ms > 0 ? 2e3 * TURNS * RATE_SIDE * (double)area / ms : 0;
 }

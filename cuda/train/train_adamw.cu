@@ -21,9 +21,9 @@ static __global__ void square_parts(double *parts, const float *x, size_t n)
 {
     __shared__ double lanes[THREADS];
     size_t each = (n + NORM_PARTS - 1) / NORM_PARTS;
-    size_t begin = blockIdx.x * each, end = begin + each < n ? begin + each : n;
+    size_t start = blockIdx.x * each, end = start + each < n ? start + each : n;
     double sum = 0;
-    for (size_t i = begin + threadIdx.x; i < end; i += THREADS)
+    for (size_t i = start + threadIdx.x; i < end; i += THREADS)
         sum += (double)x[i] * (double)x[i];
     sum = block_sum<THREADS>(sum, lanes);
     if (threadIdx.x == 0)
@@ -64,7 +64,7 @@ static __global__ void adamw(struct adamw_job j)
     struct adamw_factors s = j.factors;
     float keep = 1.0f - s.rate * s.weight_decay * range.decays;
     for (int k = threadIdx.x; k < range.n; k += THREADS) {
-        size_t i = range.begin + k;
+        size_t i = range.start + k;
         float g = j.gradient[i] * s.scale;
         float m = fmaf(s.beta_1, j.m[i], s.rest_1 * g);
         float v = fmaf(s.beta_2, j.v[i], s.rest_2 * g * g);
@@ -111,7 +111,7 @@ static void list_ranges(struct adamw_range *to, const struct parameters *list)
         for (int k = 0; k < ranges_of(p); k++) {
             size_t at = parameter_muon_floats(p) + (size_t)k * ADAMW_FLOATS;
             size_t left = p->n - at;
-            to->begin = p->offset + at;
+            to->start = p->offset + at;
             to->n = left < ADAMW_FLOATS ? (int)left : ADAMW_FLOATS;
             to->decays = p->decays ? 1.0f : 0.0f;
             to++;

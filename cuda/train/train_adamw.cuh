@@ -20,7 +20,7 @@ enum {
 
 /* Consecutive floats of the parameters, up to ADAMW_FLOATS. */
 struct adamw_range {
-    unsigned long long begin;
+    unsigned long long start;
     int n;
     float decays; /* 1 or 0 */
 };

@@ -1,5 +1,5 @@
-/* train_dtbc.cu -- what is between the projections of a Mamba-1 mixer: dt, B
- * and C taken apart, and put together again on the way back; and A.
+/* train_dtbc.cu -- what is between the projections of a Mamba-1 mixer: takes
+ * dt, B and C apart, and joins their gradients; and A.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -86,9 +86,9 @@ void launch_split_dtbc(const struct replica *r, int l)
 }
 
 struct join_job {
-    const float *ddt; /* [t][ld_dt], times the scale of dt                  */
+    const float *ddt; /* [t][ld_dt], times the scale of dt                */
     const float *dt_inverse;
-    const float *dbc;   /* [t][blocks][n_bc]                                  */
+    const float *dbc;   /* [t][blocks][n_bc]                                */
     const float *scale; /* [t], of u                                        */
     void *ddtbc;        /* [t][ld], times that                              */
     int ld_dt, ld, dt_rank, n_bc, n_blocks, n_rows;

@@ -43,7 +43,8 @@ static void run_layer(struct replica *r, int l, bool again)
     launch_norm(r, l, again);
     mark(r, PHASE_NORM);
     product_forward(r->products, in, rows_of(tape->x, d_model),
-                    rows_of(tape->projected, projected_ld(r)), false, r->n_rows);
+                    rows_of(tape->projected, projected_ld(r)), false,
+                    r->n_rows);
     mark(r, PHASE_PRODUCTS);
     r->mixer->forward(r, l);
 

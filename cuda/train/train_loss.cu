@@ -1,5 +1,5 @@
 /* train_loss.cu -- the two ends of the model: the loss and its gradient, and
- * that of the embedding.
+ * the gradient of the embedding.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,7 +26,7 @@ struct loss_job {
     float *loss;   /* [t]                                                   */
 };
 
-enum { LOGITS = N_BYTES_VOCAB / WARP }; /* of a lane */
+enum { LOGITS = N_BYTES_VOCAB / WARP }; /* that a lane has */
 
 /* loss = log(sum of e^logit) - logit[byte];
  * its gradient is share (softmax - [i = byte]).  A warp a row. */
@@ -84,11 +84,11 @@ void launch_cross_entropy(const struct replica *r, int first, int n)
 static __global__ void sum_loss(float *out, const float *loss, int n,
                                 float share)
 {
-    __shared__ double lanes[SUM_THREADS];
+    __shared__ double room[SUM_THREADS];
     double sum = 0;
     for (int i = threadIdx.x; i < n; i += SUM_THREADS)
         sum += (double)loss[i];
-    sum = block_sum<SUM_THREADS>(sum, lanes);
+    sum = block_sum<SUM_THREADS>(sum, room);
     if (threadIdx.x == 0)
         *out = (float)(sum * (double)share);
 }
@@ -109,19 +109,19 @@ struct embed_job {
     int n_t, n_rows, d;
 };
 
-/* A warp sums WARP columns over a span of rows, in their order. */
+/* A warp sums WARP columns over EMBED_SPAN rows, in the order of the rows. */
 static __global__ void embed_backward(struct embed_job j)
 {
     __shared__ float table[N_BYTES_VOCAB][WARP];
     int lane = threadIdx.x, column = blockIdx.y * WARP + lane;
-    int begin = blockIdx.x * EMBED_SPAN;
-    int end = min(begin + EMBED_SPAN, j.n_rows);
+    int start = blockIdx.x * EMBED_SPAN;
+    int end = min(start + EMBED_SPAN, j.n_rows);
     for (int i = 0; i < N_BYTES_VOCAB; i++)
         table[i][lane] = 0.0f;
     if (column >= j.d)
         return;
 #pragma unroll 8
-    for (int row = begin; row < end; row++)
+    for (int row = start; row < end; row++)
         table[__ldg(byte_of(j.bytes, row, j.n_t))][lane] +=
             __ldg(j.dh + (size_t)row * j.d + column);
     float *out = j.partial + (size_t)blockIdx.x * N_BYTES_VOCAB * j.d + column;
@@ -129,7 +129,7 @@ static __global__ void embed_backward(struct embed_job j)
         out[(size_t)i * j.d] = table[i][lane];
 }
 
-/* A tied head has left its part of the gradient there. */
+/* Where lm_head is tied, its part of the gradient is there already. */
 void launch_embed_backward(const struct replica *r)
 {
     int d = r->config.d_model, spans = ceil_div(r->n_rows, EMBED_SPAN);

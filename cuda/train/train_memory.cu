@@ -100,8 +100,8 @@ static size_t partial_floats(const struct replica *r)
 static void carve_scratch(struct replica *r, struct carver *carver)
 {
     const struct model_config *c = &r->config;
-    size_t n = r->n_rows, begin = carver->n_bytes;
-    r->muon_room = carver->base ? carver->base + begin : NULL;
+    size_t n = r->n_rows, start = carver->n_bytes;
+    r->muon_room = carver->base ? carver->base + start : NULL;
     r->o = carve_numbers(r, carver, c->d_model);
     r->amax = (uint32_t *)carve(carver, n, sizeof *r->amax);
     r->dh = carve_floats(carver, n, c->d_model);
@@ -115,7 +115,7 @@ static void carve_scratch(struct replica *r, struct carver *carver)
     r->partial = carve_floats(carver, partial_floats(r), 1);
     r->mixer->carve_scratch(r, carver);
     size_t least = muon_least_bytes(r);
-    r->muon_bytes = carver->n_bytes - begin;
+    r->muon_bytes = carver->n_bytes - start;
     if (r->muon_bytes < least) {
         carve(carver, least - r->muon_bytes, 1);
         r->muon_bytes = least;

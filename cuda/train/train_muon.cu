@@ -36,14 +36,14 @@ struct muon_job {
 /* The floats of a matrix that a block has: block (part, matrix).  All shapes
  * are multiples of four. */
 struct share {
-    int begin, end;
+    int start, end;
 };
 
 static __device__ __forceinline__ struct share share_of(int area)
 {
     int each = round_up(ceil_div(area, MUON_PARTS), 4);
-    int begin = blockIdx.x * each;
-    return {begin, min(begin + each, area)};
+    int start = blockIdx.x * each;
+    return {start, min(start + each, area)};
 }
 
 /* X = G = g + momentum m, m being the new momentum; parts of |G|^2. */
@@ -55,7 +55,7 @@ template <typename T> static __global__ void muon_momentum(struct muon_job j)
     const float *gradient = j.gradient + j.offsets[blockIdx.y];
     float *momentum = j.momentum + j.offsets[blockIdx.y], sum = 0.0f;
     T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
-    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
+    for (int i = s.start + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
         float4 g = scaled(get4(gradient + i), j.scale);
         float4 m = fused(keep, get4(momentum + i), g);
         put4(momentum + i, m);
@@ -78,7 +78,7 @@ template <typename T> static __global__ void muon_begin(struct muon_job j)
                        : 0.0f;
     float factor = 1.0f / (sqrtf(block_sum(square, room)) + 1e-7f);
     T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
-    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS)
+    for (int i = s.start + 4 * threadIdx.x; i < s.end; i += 4 * THREADS)
         put4(x + i, scaled(get4(x + i), factor));
 }
 
@@ -88,7 +88,7 @@ template <typename T> static __global__ void muon_apply(struct muon_job j)
     struct share s = share_of(j.area);
     float *w = j.weights + j.offsets[blockIdx.y];
     const T *x = (const T *)j.x + (size_t)blockIdx.y * j.area;
-    for (int i = s.begin + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
+    for (int i = s.start + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
         float4 o = scaled(get4(x + i), -j.factor);
         put4(w + i, plus(scaled(get4(w + i), j.keep), o));
     }

@@ -1,7 +1,8 @@
 /* train_norm.cu -- RMSNorm and LayerNorm of training, forward and backward.
  *
- * Forward it also adds what the layer before has put out, or looks bytes up,
- * and quantises; backward it also makes what the layer before is told.
+ * The forward kernel also adds the output of the layer before, or looks bytes
+ * up in the embedding, and quantises.  The backward one also makes dho, which
+ * the layer before reads.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +11,7 @@
 #include "cuda/common/reduce.cuh"
 #include "cuda/train/train_rows.cuh"
 
-/* Groups of four numbers that a thread keeps. */
+/* Fours of a row that a thread keeps in registers. */
 enum { FOURS = 4 };
 
 /* Threads for a row of d numbers. */
@@ -68,14 +69,14 @@ static __device__ __forceinline__ float4 centred(float4 x, float mean, float r)
                        (x.w - mean) * r);
 }
 
-/* A block a row; thread i has the numbers from 4 (i + k threads) on. */
-template <typename T> static __global__ void norm(struct norm_job j)
+/* Makes h of a row, and stores it; thread i has the fours i, i + threads, ..
+ * Returns the sum of this thread's. */
+template <typename T>
+static __device__ __forceinline__ float
+load_row(float4 h[FOURS], const struct norm_job &j, int row)
 {
-    __shared__ float room[WARP];
-    int row = blockIdx.x, step = 4 * blockDim.x, first = 4 * threadIdx.x;
-    float4 h[FOURS];
-    float sum = 0.0f, squares = 0.0f, mean = 0.0f;
-    uint32_t amax = 0;
+    int step = 4 * blockDim.x, first = 4 * threadIdx.x;
+    float sum = 0.0f;
 #pragma unroll
     for (int k = 0; k < FOURS; k++) {
         int i = first + k * step;
@@ -86,6 +87,17 @@ template <typename T> static __global__ void norm(struct norm_job j)
         }
         sum += sum4(h[k]);
     }
+    return sum;
+}
+
+/* A block a row. */
+template <typename T> static __global__ void norm(struct norm_job j)
+{
+    __shared__ float room[WARP];
+    int row = blockIdx.x, step = 4 * blockDim.x, first = 4 * threadIdx.x;
+    float4 h[FOURS];
+    float sum = load_row<T>(h, j, row), squares = 0.0f, mean = 0.0f;
+    uint32_t amax = 0;
     if (j.bias)
         mean = block_sum(sum, room) / j.d;
 #pragma unroll
@@ -189,6 +201,24 @@ struct norm_backward_job {
     int d, n_rows;
 };
 
+/* The parts of a block in the gradients of weight and bias. */
+static __device__ __forceinline__ void
+put_partial(const struct norm_backward_job &j, const float4 dweight[FOURS],
+            const float4 dbias[FOURS])
+{
+    int step = 4 * blockDim.x, first = 4 * threadIdx.x;
+    float *out = j.partial + (size_t)blockIdx.x * 2 * j.d;
+#pragma unroll
+    for (int k = 0; k < FOURS; k++) {
+        int i = first + k * step;
+        if (i >= j.d)
+            continue;
+        put4(out + i, dweight[k]);
+        if (j.has_bias)
+            put4(out + j.d + i, dbias[k]);
+    }
+}
+
 /* With c = (h - mean) r and e = dx weight:
  * dh += r (e - mean of e - c * mean of e c); without mean in RMSNorm.
  * A block takes every gridDim-th row. */
@@ -240,16 +270,7 @@ static __global__ void norm_backward(struct norm_backward_job j)
                 put4((T *)j.dho + at, scaled(dh[k], scale));
         }
     }
-    float *out = j.partial + (size_t)blockIdx.x * 2 * j.d;
-#pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        int i = first + k * step;
-        if (i >= j.d)
-            continue;
-        put4(out + i, dweight[k]);
-        if (j.has_bias)
-            put4(out + j.d + i, dbias[k]);
-    }
+    put_partial(j, dweight, dbias);
 }
 
 void launch_norm_backward(const struct replica *r, int l)

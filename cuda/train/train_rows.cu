@@ -11,7 +11,7 @@ enum {
     ROW_THREADS = 256,
     SOME_ROWS = 4, /* of a block that quantises */
     SUM_COLUMNS = 32,
-    SUM_LANES = 32
+    SUM_THREADS = 32
 };
 
 /* ---- weights, made ready ------------------------------------------------ */
@@ -26,7 +26,7 @@ struct prepare_job {
     bool imitates;
 };
 
-/* Four numbers of a row, zeros after it. */
+/* Four numbers of a row; zeros past its end. */
 static __device__ __forceinline__ float4 weight4(const float *row, int i,
                                                  int cols)
 {
@@ -108,24 +108,25 @@ struct sum_job {
     bool adds;
 };
 
-/* Lane k of a column sums the rows k, k + lanes, ..; then a tree. */
+/* Of the threads of a column, number k sums the rows k, k + SUM_THREADS, ..;
+ * then a tree. */
 static __global__ void sum_partial(struct sum_job j)
 {
-    __shared__ float lanes[SUM_LANES][SUM_COLUMNS];
-    int lane = threadIdx.x / SUM_COLUMNS, column = threadIdx.x % SUM_COLUMNS;
+    __shared__ float sums[SUM_THREADS][SUM_COLUMNS];
+    int part = threadIdx.x / SUM_COLUMNS, column = threadIdx.x % SUM_COLUMNS;
     int i = blockIdx.x * SUM_COLUMNS + column;
     float sum = 0.0f;
-    for (int p = lane; p < j.n_partial && i < j.n; p += SUM_LANES)
+    for (int p = part; p < j.n_partial && i < j.n; p += SUM_THREADS)
         sum += j.partial[(size_t)p * j.ld + i];
-    lanes[lane][column] = sum;
-    for (int s = SUM_LANES / 2; s > 0; s /= 2) {
+    sums[part][column] = sum;
+    for (int s = SUM_THREADS / 2; s > 0; s /= 2) {
         __syncthreads();
-        if (lane < s)
-            lanes[lane][column] += lanes[lane + s][column];
+        if (part < s)
+            sums[part][column] += sums[part + s][column];
     }
-    if (lane > 0 || i >= j.n)
+    if (part > 0 || i >= j.n)
         return;
-    sum = lanes[0][column];
+    sum = sums[0][column];
     j.out[i] = j.adds ? j.out[i] + sum : sum;
 }
 
@@ -134,7 +135,7 @@ void launch_sum_partial(const struct replica *r, float *out,
                         bool adds)
 {
     struct sum_job job = {out, partial, n_partial, ld, n, adds};
-    sum_partial<<<ceil_div(n, SUM_COLUMNS), SUM_COLUMNS * SUM_LANES, 0,
+    sum_partial<<<ceil_div(n, SUM_COLUMNS), SUM_COLUMNS * SUM_THREADS, 0,
                   r->stream>>>(job);
 }
 
@@ -158,8 +159,8 @@ load_some(four<T> y[SOME_ROWS], const T *rows, int n, int c, int d)
             y[i] = load_four<T>(rows, (size_t)i * d + c);
 }
 
-/* A block has some rows, of which a thread asks for all before it looks at
- * one. */
+/* A block has some rows; a thread asks for its part of all of them before it
+ * looks at one. */
 template <typename T>
 static __global__ void __launch_bounds__(ROW_THREADS)
     quantise_rows(struct quantise_job j)

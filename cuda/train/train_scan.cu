@@ -1,6 +1,15 @@
 /* train_scan.cu -- the selective scan of training, forward.
  *
- * It keeps the state before each tile for the way back.
+ * It keeps the state before every KEPT-th byte for the backward pass.
+ *
+ * Two rooms of shared memory take the tiles in turn.  Why one barrier a tile
+ * is enough:
+ *
+ *     what is written          was last read by               ordered by
+ *     delta, du of a thread's  the scan two tiles before;     the barrier of
+ *     units                    du by the thread itself        the tile between
+ *     bc, by copies            the scan two tiles before      the same
+ *     sums of C s, in du       the lanes of the channel       their shuffles
  *
  * SPDX-License-Identifier: MIT
  */
@@ -8,18 +17,18 @@
 
 /* Shared memory of a block, for a tile. */
 template <int N> struct forward_room {
-    float delta[TILE][shape<N>::ROW];
-    float du[TILE][shape<N>::ROW]; /* delta u, then the sum of C s */
+    float delta[TILE][dims<N>::ROW];
+    float du[TILE][dims<N>::ROW]; /* delta u, then the sum of C s */
     float bc[TILE][2 * N];
 };
 
 /* s = decay s + delta u B; returns this thread's part of C s. */
 template <int N>
-static __device__ __forceinline__ float advance(float s[shape<N>::STATES],
+static __device__ __forceinline__ float advance(float s[dims<N>::STATES],
                                                 const float a[], float delta,
                                                 float du, const float *bc)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     float b[STATES], c[STATES], y[4] = {0, 0, 0, 0};
     get_floats<STATES>(b, bc);
     get_floats<STATES>(c, bc + N);
@@ -33,11 +42,11 @@ static __device__ __forceinline__ float advance(float s[shape<N>::STATES],
 
 template <typename T, int N>
 static __device__ __forceinline__ void
-scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
+scan_tile(float s[dims<N>::STATES], const float a[dims<N>::STATES],
           struct forward_room<N> &m, const struct train_scan_job &j,
           const struct place_of<N> &at, int tile)
 {
-    constexpr int BATCH = shape<N>::BATCH, SLOTS = shape<N>::SLOTS;
+    constexpr int BATCH = dims<N>::BATCH, SLOTS = dims<N>::SLOTS;
 #pragma unroll
     for (int t = 0; t < TILE; t += BATCH) {
         float y[BATCH];
@@ -48,7 +57,7 @@ scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
         for (int i = 0; i < BATCH; i++)
             y[i] =
                 advance<N>(s, a, m.delta[t + i][at.slot], m.du[t + i][at.slot],
-                           m.bc[t + i] + at.lane * shape<N>::STATES);
+                           m.bc[t + i] + at.lane * dims<N>::STATES);
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(y);
         int mine = lanes_scattered<BATCH, SLOTS, WARP>();
         if (at.lane < BATCH)
@@ -56,13 +65,13 @@ scan_tile(float s[shape<N>::STATES], const float a[shape<N>::STATES],
     }
 }
 
-/* The largest y of a byte; all threads of a warp come together. */
+/* The largest y of a byte; all threads of a warp call it together. */
 template <int N>
 static __device__ __forceinline__ void put_amax(uint32_t *to, float4 y,
                                                 bool is_row)
 {
     uint32_t amax = magnitude4(y);
-    constexpr int WIDTH = shape<N>::QUADS < WARP ? shape<N>::QUADS : WARP;
+    constexpr int WIDTH = dims<N>::QUADS < WARP ? dims<N>::QUADS : WARP;
     amax = lanes_max<WIDTH>(amax);
     if (threadIdx.x % WIDTH == 0 && is_row)
         atomicMax(to, amax);
@@ -83,7 +92,7 @@ put_y(const struct tile_numbers<T, N> &x, const struct forward_room<N> &m,
     if (at.t >= TILE)
         return;
 #pragma unroll
-    for (int i = 0; i < shape<N>::EACH; i++) {
+    for (int i = 0; i < dims<N>::EACH; i++) {
         struct unit_of<N> unit(j, at, t0, i);
         four<T> y;
         put4((T *)&y, zero4());
@@ -101,9 +110,8 @@ put_y(const struct tile_numbers<T, N> &x, const struct forward_room<N> &m,
     }
 }
 
-/* While a tile is scanned the one before it is finished, and the one after it
- * loaded: shared memory has two of them, and one barrier a tile is enough.
- * What a thread puts before the recurrence nobody but itself reads after it. */
+/* While a tile is scanned, the one before it is finished and the one after it
+ * loaded: shared memory has room for two. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(SCAN_THREADS, N < 16 ? 1 : 4)
     scan_forward(struct train_scan_job j)
@@ -111,11 +119,11 @@ static __global__ void __launch_bounds__(SCAN_THREADS, N < 16 ? 1 : 4)
     __shared__ __align__(16) struct forward_room<N> rooms[2];
     struct place_of<N> at(j.d_inner);
     struct tile_numbers<T, N> last, now, next;
-    float s[shape<N>::STATES], a[shape<N>::STATES] = {};
+    float s[dims<N>::STATES], a[dims<N>::STATES] = {};
     first_state<N>(s, j, at);
     if (at.has_channel)
-        get_floats<shape<N>::STATES>(a, j.a_log2e + (size_t)at.channel * N +
-                                            at.lane * shape<N>::STATES);
+        get_floats<dims<N>::STATES>(a, j.a_log2e + (size_t)at.channel * N +
+                                           at.lane * dims<N>::STATES);
     load_tile<T, N>(next, j, at, 0);
     copy_bc<N>(rooms[0].bc, j, at, 0);
     copy_commit();

@@ -2,13 +2,13 @@
  * backward.
  *
  * A block has some channels of a window and goes through it TILE bytes at a
- * time.  Before and after the recurrence a thread has four neighbouring
- * channels of a byte of the tile; in it, eight states of one channel, or four
- * where there are few.  The lanes of a warp first count the channels, then the
- * states.
+ * time.  Before and after the recurrence a thread has units: four neighbouring
+ * channels of a byte of the tile.  In the recurrence it has eight states of one
+ * channel, or four where there are few.  The low bits of a lane's number say
+ * which channel of the warp it has, the high bits which of the states.
  *
- * A sum over the states of a channel waits for as many bytes as a channel has
- * lanes, up to four: then each lane ends with the sum of one byte.
+ * Sums over the states of a channel are made for as many bytes together as the
+ * channel has lanes, up to four: then each lane ends with the sum of one byte.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -46,20 +46,20 @@ struct train_scan_job {
     float *dd, *ddt_bias;   /* [window][d_inner]                            */
 };
 
-/* What follows from the number of states of a channel. */
-template <int N> struct shape {
+/* What follows from N, the number of states of a channel. */
+template <int N> struct dims {
     static constexpr int STATES = scan_states(N); /* of a thread */
     static constexpr int LANES = N / STATES;      /* of a channel */
     static constexpr int SLOTS = WARP / LANES;    /* channels of a warp */
     static constexpr int CHANNELS = SCAN_THREADS / LANES;
-    /* floats between the bytes of a tile, so that lanes of one slot that
-     * store sums of different bytes find different banks */
+    /* floats from a byte of a tile to the next: lanes that store sums of
+     * different bytes of one channel use different banks */
     static constexpr int ROW = CHANNELS + SLOTS % WARP;
-    /* of four channels of a byte: what a thread has before and after */
+    /* units of a byte, of a tile, and of a thread */
     static constexpr int QUADS = CHANNELS / 4;
     static constexpr int UNITS = TILE * QUADS;
     static constexpr int EACH = UNITS > SCAN_THREADS ? UNITS / SCAN_THREADS : 1;
-    /* of four numbers of B and C */
+    /* fours of B and C of a tile, and of a thread */
     static constexpr int BC_UNITS = TILE * 2 * N / 4;
     static constexpr int BC_EACH =
         BC_UNITS > SCAN_THREADS ? BC_UNITS / SCAN_THREADS : 1;
@@ -68,50 +68,50 @@ template <int N> struct shape {
     static constexpr int WARPS = SCAN_THREADS / WARP;
 };
 
-/* Where a thread is: in the recurrence, and before and after it, where it has
- * the channels from c on of the bytes t + i STEP of a tile. */
+/* Where a thread is.  In the recurrence it has `channel`, which is number slot
+ * of the block.  Before and after it, its units are the four channels from c
+ * on (slot_c of the block) of the bytes t, t + STEP, .. of a tile. */
 template <int N> struct place_of {
-    static constexpr int STEP = SCAN_THREADS / shape<N>::QUADS;
+    static constexpr int STEP = SCAN_THREADS / dims<N>::QUADS;
     int window, channel, slot, lane;
     int t, c, slot_c;
     bool has_channel, has_unit;
 
     __device__ place_of(int d_inner)
     {
-        int first = blockIdx.x * shape<N>::CHANNELS;
+        int first = blockIdx.x * dims<N>::CHANNELS;
         window = blockIdx.y;
-        slot = threadIdx.x / WARP * shape<N>::SLOTS +
-               threadIdx.x % shape<N>::SLOTS;
-        lane = threadIdx.x % WARP / shape<N>::SLOTS;
+        slot =
+            threadIdx.x / WARP * dims<N>::SLOTS + threadIdx.x % dims<N>::SLOTS;
+        lane = threadIdx.x % WARP / dims<N>::SLOTS;
         channel = first + slot;
-        t = threadIdx.x / shape<N>::QUADS;
-        slot_c = threadIdx.x % shape<N>::QUADS * 4;
+        t = threadIdx.x / dims<N>::QUADS;
+        slot_c = threadIdx.x % dims<N>::QUADS * 4;
         c = first + slot_c;
         has_channel = channel < d_inner;
         has_unit = t < TILE && c < d_inner;
     }
 };
 
-/* ---- tiles, on their way from memory ---------------------------------------
- */
+/* ---- tiles, on their way from memory ------------------------------------- */
 
-/* What a thread has of a tile before the recurrence. */
+/* What a thread loads of a tile. */
 template <typename T, int N> struct tile_numbers {
-    four<T> v[shape<N>::EACH], u[shape<N>::EACH], z[shape<N>::EACH];
-    float v_row[shape<N>::EACH], z_row[shape<N>::EACH];
+    four<T> v[dims<N>::EACH], u[dims<N>::EACH], z[dims<N>::EACH];
+    float v_row[dims<N>::EACH], z_row[dims<N>::EACH];
 };
 
 /* The states of a thread, as they are kept. */
 template <typename T, int N> struct kept_states {
-    four<T> x[shape<N>::STATES / 4];
+    four<T> x[dims<N>::STATES / 4];
 };
 template <> struct __align__(16) kept_states<__nv_bfloat16, 16>
 {
     four<__nv_bfloat16> x[2];
 };
 
-/* Four channels of a byte of a tile: those that a thread has i-th, their row,
- * and where they are in an array of rows of d_inner. */
+/* The i-th unit of a thread in a tile: its byte of the tile, its row, and where
+ * it is in an array of rows of d_inner. */
 template <int N> struct unit_of {
     int t;
     unsigned row;
@@ -134,19 +134,19 @@ template <int N> struct unit_of {
     }
 };
 
-/* B and C of a tile, on their way: zeros after the window. */
+/* Starts to copy B and C of a tile; zeros past the window. */
 template <int N>
 static __device__ __forceinline__ void
 copy_bc(float bc[TILE][2 * N], const struct train_scan_job &j,
         const struct place_of<N> &at, int t0)
 {
 #pragma unroll
-    for (int i = 0; i < shape<N>::BC_EACH; i++) {
+    for (int i = 0; i < dims<N>::BC_EACH; i++) {
         unsigned k = threadIdx.x + i * SCAN_THREADS;
         int t = k / (N / 2);
         unsigned row = at.window * j.n_t + min(t0 + t, j.n_t - 1);
         const float *from = j.bc + (size_t)row * 2 * N + 4 * (k % (N / 2));
-        if (k < shape<N>::BC_UNITS)
+        if (k < dims<N>::BC_UNITS)
             copy16(bc[0] + 4 * k, from, t0 + t < j.n_t);
     }
 }
@@ -157,7 +157,7 @@ load_tile(struct tile_numbers<T, N> &x, const struct train_scan_job &j,
           const struct place_of<N> &at, int t0)
 {
 #pragma unroll
-    for (int i = 0; i < shape<N>::EACH; i++) {
+    for (int i = 0; i < dims<N>::EACH; i++) {
         struct unit_of<N> unit(j, at, t0, i);
         if (!unit.is_there)
             continue;
@@ -172,10 +172,10 @@ load_tile(struct tile_numbers<T, N> &x, const struct train_scan_job &j,
 /* The state before the window. */
 template <int N>
 static __device__ __forceinline__ void
-first_state(float s[shape<N>::STATES], const struct train_scan_job &j,
+first_state(float s[dims<N>::STATES], const struct train_scan_job &j,
             const struct place_of<N> &at)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     const float *from = j.state + at.window * j.state_floats + at.channel +
                         (size_t)at.lane * STATES * j.d_inner;
 #pragma unroll
@@ -186,9 +186,9 @@ first_state(float s[shape<N>::STATES], const struct train_scan_job &j,
 template <int N>
 static __device__ __forceinline__ void
 keep_state(const struct train_scan_job &j, const struct place_of<N> &at,
-           const float s[shape<N>::STATES])
+           const float s[dims<N>::STATES])
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     float *to = j.state_after + at.window * j.state_floats + at.channel +
                 (size_t)at.lane * STATES * j.d_inner;
     if (!at.has_channel)
@@ -198,13 +198,13 @@ keep_state(const struct train_scan_job &j, const struct place_of<N> &at,
         to[(size_t)k * j.d_inner] = s[k];
 }
 
-/* The states of this thread that are kept i-th. */
+/* The i-th of the states that this thread keeps. */
 template <typename T, int N>
 static __device__ __forceinline__ struct kept_states<T, N> *
 states_of(const struct train_scan_job &j, const struct place_of<N> &at, int i) {
     unsigned k = at.window * j.n_tiles * (TILE / KEPT) + i;
     size_t channel = (size_t)k * (unsigned)j.d_inner + at.channel;
-    T *states = (T *)j.states + channel * N + at.lane * shape<N>::STATES;
+    T *states = (T *)j.states + channel * N + at.lane * dims<N>::STATES;
     return (struct kept_states<T, N> *)states;
 }
 
@@ -221,10 +221,10 @@ static __device__ __forceinline__ void get_floats(float x[n], const float *from)
 
 template <typename T, int N>
 static __device__ __forceinline__ void
-unpack(float x[shape<N>::STATES], const struct kept_states<T, N> &kept)
+unpack(float x[dims<N>::STATES], const struct kept_states<T, N> &kept)
 {
 #pragma unroll
-    for (int k = 0; k < shape<N>::STATES; k += 4) {
+    for (int k = 0; k < dims<N>::STATES; k += 4) {
         float4 y = get4(kept.x[k / 4]);
         x[k] = y.x, x[k + 1] = y.y, x[k + 2] = y.z, x[k + 3] = y.w;
     }
@@ -232,26 +232,26 @@ unpack(float x[shape<N>::STATES], const struct kept_states<T, N> &kept)
 
 template <typename T, int N>
 static __device__ __forceinline__ struct kept_states<T, N>
-packed(const float x[shape<N>::STATES]) {
+packed(const float x[dims<N>::STATES]) {
     struct kept_states<T, N> kept;
 #pragma unroll
-    for (int k = 0; k < shape<N>::STATES; k += 4)
+    for (int k = 0; k < dims<N>::STATES; k += 4)
         put4((T *)&kept.x[k / 4],
              make_float4(x[k], x[k + 1], x[k + 2], x[k + 3]));
     return kept;
 }
 
-/* delta and delta u of a tile; 0 after the window. */
+/* delta and delta u of a tile; 0 past the window. */
 template <typename T, int N>
 static __device__ __forceinline__ void
-put_steps(float delta[TILE][shape<N>::ROW], float du[TILE][shape<N>::ROW],
+put_steps(float delta[TILE][dims<N>::ROW], float du[TILE][dims<N>::ROW],
           const struct tile_numbers<T, N> &x, const struct train_scan_job &j,
           const struct place_of<N> &at, int t0)
 {
     if (at.t >= TILE)
         return;
 #pragma unroll
-    for (int i = 0; i < shape<N>::EACH; i++) {
+    for (int i = 0; i < dims<N>::EACH; i++) {
         struct unit_of<N> unit(j, at, t0, i);
         int t = unit.t;
         float4 d = zero4(), w = zero4();

@@ -1,51 +1,64 @@
 /* train_scan_back.cu -- the selective scan of training, backward.
  *
  * It takes the tiles from the last to the first, and of a tile the second half
- * before the first: it makes the states of the half again, keeping them and
+ * before the first.  It computes the states of the half again, keeps them and
  * the decays 2^(delta a) in registers, and goes back through them.
+ *
+ * While a tile is in the recurrence, the one before it in time is fetched.  A
+ * barrier stands before the recurrence and one behind it.  Why these two a
+ * tile are enough:
+ *
+ *     what is written           was last read by          ordered by
+ *     delta, du, g of a         the same thread           nothing else needed
+ *     thread's units
+ *     dxb, dd, dbc, sums in du  the threads of the units  the barrier before
+ *                               and of dbc, a tile ago    the recurrence
+ *     bc, by copies             the recurrence two tiles  the barrier behind it
+ *                               ago: two take turns
+ *     next, kept, u, dz, slope  the same thread           its wait for copies
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/train/train_scan.cuh"
+#include "cuda/train/train_channel_sums.cuh"
 
 #define LN2 0x1.62e430p-1f
 
 enum { HALF = TILE / 2 };
 static_assert((int)HALF == (int)KEPT, "states before a half are kept");
 
-/* What a tile needs, on its way from memory; but for B and C a thread copies
- * what it will read itself. */
+/* What a tile needs, on its way from memory: a thread copies what it will read
+ * itself, but for B and C. */
 template <typename T, int N> struct arrivals {
-    four<T> v[shape<N>::EACH][SCAN_THREADS], u[shape<N>::EACH][SCAN_THREADS];
-    four<T> z[shape<N>::EACH][SCAN_THREADS], dy[shape<N>::EACH][SCAN_THREADS];
-    float v_row[shape<N>::EACH][SCAN_THREADS];
-    float z_row[shape<N>::EACH][SCAN_THREADS];
-    float y_inverse[shape<N>::EACH][SCAN_THREADS];
+    four<T> v[dims<N>::EACH][SCAN_THREADS], u[dims<N>::EACH][SCAN_THREADS];
+    four<T> z[dims<N>::EACH][SCAN_THREADS], dy[dims<N>::EACH][SCAN_THREADS];
+    float v_row[dims<N>::EACH][SCAN_THREADS];
+    float z_row[dims<N>::EACH][SCAN_THREADS];
+    float y_inverse[dims<N>::EACH][SCAN_THREADS];
 };
 
-/* Shared memory of a block, backward.  [SCAN_THREADS]: each its own. */
+/* Shared memory of a block.  Of [SCAN_THREADS] each thread has its own. */
 template <typename T, int N> struct backward_room {
-    float delta[TILE][shape<N>::ROW];
-    float du[TILE][shape<N>::ROW];  /* delta u, then the sum of C s         */
-    float g[TILE][shape<N>::ROW];   /* derivative of sum C s + D u          */
-    float dxb[TILE][shape<N>::ROW]; /* sums over states                     */
-    float dd[TILE][shape<N>::ROW];
+    float delta[TILE][dims<N>::ROW];
+    float du[TILE][dims<N>::ROW];  /* delta u, then the sum of C s         */
+    float g[TILE][dims<N>::ROW];   /* derivative of sum C s + D u          */
+    float dxb[TILE][dims<N>::ROW]; /* sums over states                     */
+    float dd[TILE][dims<N>::ROW];
     float bc[2][TILE][2 * N]; /* of this tile and the next in turn */
-    float dbc[TILE][shape<N>::WARPS][2 * N];
-    /* of the unit that a thread has: what is told before the recurrence */
-    float4 dz[shape<N>::EACH][SCAN_THREADS]; /* dy silu'(z)              */
-    float4 u[shape<N>::EACH][SCAN_THREADS], slope[shape<N>::EACH][SCAN_THREADS];
+    float dbc[TILE][dims<N>::WARPS][2 * N];
+    /* of a thread's units, from before the recurrence to behind it */
+    float4 dz[dims<N>::EACH][SCAN_THREADS]; /* dy silu'(z)              */
+    float4 u[dims<N>::EACH][SCAN_THREADS], slope[dims<N>::EACH][SCAN_THREADS];
     struct kept_states<T, N> kept[2][TILE / KEPT][SCAN_THREADS];
     struct arrivals<T, N> next;
     float4 total_d[SCAN_THREADS], total_bias[SCAN_THREADS]; /* over time */
 };
 
-/* What flows backward in time, and sums over time. */
+/* A thread's states: ds flows backward in time, da is a sum over time. */
 template <int N> struct scan_flow {
-    float ds[shape<N>::STATES], da[shape<N>::STATES], a[shape<N>::STATES];
+    float ds[dims<N>::STATES], da[dims<N>::STATES], a[dims<N>::STATES];
 };
 
-/* Asks for a tile. */
+/* Starts to copy what a tile needs. */
 template <typename T, int N>
 static __device__ __forceinline__ void
 ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
@@ -66,7 +79,7 @@ ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
                           (const char *)kept + k);
     }
 #pragma unroll
-    for (int i = 0; i < shape<N>::EACH; i++) {
+    for (int i = 0; i < dims<N>::EACH; i++) {
         struct unit_of<N> unit(j, at, t0, i);
         if (!unit.is_there)
             continue;
@@ -97,13 +110,13 @@ static __device__ __forceinline__ float gate_slope(float dy, float z, float *dz)
     return dy * z * gate;
 }
 
-/* The scales of rows, until they are needed again. */
+/* Scales of the rows of a thread's units, kept for put_slopes. */
 template <int N> struct row_scales {
-    float v[shape<N>::EACH], z[shape<N>::EACH];
+    float v[dims<N>::EACH], z[dims<N>::EACH];
 };
 
-/* delta, delta u and g of a tile, and what the way back from them needs; 0
- * after the window. */
+/* delta, delta u and g of a tile, and what put_slopes needs; 0 past the
+ * window. */
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
@@ -114,7 +127,7 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
     if (at.t >= TILE)
         return;
 #pragma unroll
-    for (int i = 0; i < shape<N>::EACH; i++) {
+    for (int i = 0; i < dims<N>::EACH; i++) {
         struct unit_of<N> unit(j, at, t0, i);
         float4 g = zero4(), delta = zero4(), u = zero4(), slope, dz;
         if (unit.is_there) {
@@ -144,7 +157,7 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
     }
 }
 
-/* The recurrence of one byte backward.  With e = ds + g C:
+/* The recurrence of one byte, backward.  With e = ds + g C:
  *     dC     = sum over channels of g s
  *     dB     = sum over channels of e delta u
  *     du    += e delta B
@@ -155,11 +168,11 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
  * made from, and of ddelta. */
 template <int N>
 static __device__ __forceinline__ void
-step_back(struct scan_flow<N> &f, float x[2 * shape<N>::STATES],
+step_back(struct scan_flow<N> &f, float x[2 * dims<N>::STATES],
           const float before[], const float s[], const float decay[],
           float delta, float du, float g, const float *bc, float sums[3])
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     float b[STATES], c[STATES], y[2] = {0, 0}, dxb[2] = {0, 0}, dd[2] = {0, 0};
     get_floats<STATES>(b, bc);
     get_floats<STATES>(c, bc + N);
@@ -180,77 +193,19 @@ step_back(struct scan_flow<N> &f, float x[2 * shape<N>::STATES],
     sums[2] = dd[0] + dd[1];
 }
 
-/* The sums over the channels of a warp of dB and dC of a byte: each lane
- * stores those that it ends with. */
-template <typename T, int N> struct channel_sums {
-    static __device__ void put(float x[2 * shape<N>::STATES], float *dbc,
-                               const struct place_of<N> &at)
-    {
-        constexpr int SLOTS = shape<N>::SLOTS, STATES = shape<N>::STATES;
-        constexpr int LEFT = SLOTS < 2 * STATES ? 2 * STATES / SLOTS : 1;
-        lanes_reduce_scatter<2 * STATES, 1, SLOTS>(x);
-        int mine = lanes_scattered<2 * STATES, 1, SLOTS>();
-        if (threadIdx.x % SLOTS >= 2 * STATES)
-            return;
-#pragma unroll
-        for (int i = 0; i < LEFT; i++) {
-            int k = mine + i, n = at.lane * STATES + k % STATES;
-            dbc[k < STATES ? n : N + n] = x[i];
-        }
-    }
-};
-
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-
-/* With sixteen states, on tensor cores: four numbers of each lane go in, of
- * the four lanes that differ in the low bits; b is 1 in the two columns that
- * belong to them, so that after four products each of those lanes has the
- * four sums of one.  tf32 cuts a number off after 11 bits; where numbers are
- * float32, what is cut off is summed too. */
-template <typename T> struct channel_sums<T, 16> {
-    static __device__ void put(float x[16], float *dbc,
-                               const struct place_of<16> &at)
-    {
-        int column = threadIdx.x % WARP / 4;
-        float c[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float b0 = column == 2 * i ? 1.0f : 0.0f;
-            float b1 = column == 2 * i + 1 ? 1.0f : 0.0f;
-            product_16x8x8(c, x + 4 * i, b0, b1);
-            if constexpr (sizeof(T) == sizeof(float)) {
-                float cut[4];
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    float *y = x + 4 * i + k;
-                    cut[k] = *y - exact_float(exact_bits(*y) & 0xffffe000u);
-                }
-                product_16x8x8(c, cut, b0, b1);
-            }
-        }
-        /* states 0, 1, 2, 3 of four; the other channels are 4 lanes away */
-        float sum[4] = {c[0], c[2], c[1], c[3]};
-        lanes_reduce_scatter<4, 4, 16>(sum);
-        int four = threadIdx.x % 4, k = lanes_scattered<4, 4, 16>();
-        dbc[four / 2 * 16 + at.lane * 8 + four % 2 * 4 + k] = sum[0];
-    }
-};
-
-#endif
-
-/* What a thread makes again of half a tile: after each byte. */
+/* The states of half a tile, computed again: after each byte. */
 template <int N> struct half_tile {
-    float s[HALF][shape<N>::STATES], decay[HALF][shape<N>::STATES];
+    float s[HALF][dims<N>::STATES], decay[HALF][dims<N>::STATES];
 };
 
-/* s after one more byte, and what it was multiplied with. */
+/* s after one more byte, and the decay that it was multiplied by. */
 template <typename T, int N>
 static __device__ __forceinline__ void
-scan_byte(float s[shape<N>::STATES], float decay[shape<N>::STATES],
+scan_byte(float s[dims<N>::STATES], float decay[dims<N>::STATES],
           const struct backward_room<T, N> &m, const struct scan_flow<N> &f,
           const struct place_of<N> &at, int turn, int t)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     float delta = m.delta[t][at.slot], du = m.du[t][at.slot], b[STATES];
     get_floats<STATES>(b, m.bc[turn][t] + at.lane * STATES);
 #pragma unroll
@@ -260,34 +215,34 @@ scan_byte(float s[shape<N>::STATES], float decay[shape<N>::STATES],
     }
 }
 
-/* The states of the half that begins at byte begin. */
+/* The states of the half from byte `start` on. */
 template <typename T, int N>
 static __device__ __forceinline__ void
 scan_again(struct half_tile<N> &h, const struct backward_room<T, N> &m,
            const struct scan_flow<N> &f, const struct place_of<N> &at, int turn,
-           int begin)
+           int start)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     float s[STATES];
-    unpack<T, N>(s, m.kept[turn][begin / KEPT][threadIdx.x]);
+    unpack<T, N>(s, m.kept[turn][start / KEPT][threadIdx.x]);
 #pragma unroll
     for (int i = 0; i < HALF; i++) {
-        scan_byte<T, N>(s, h.decay[i], m, f, at, turn, begin + i);
+        scan_byte<T, N>(s, h.decay[i], m, f, at, turn, start + i);
 #pragma unroll
         for (int k = 0; k < STATES; k++)
             h.s[i][k] = s[k];
     }
 }
 
-/* Half a tile backward. */
+/* Goes back through half a tile. */
 template <typename T, int N>
 static __device__ __forceinline__ void
 scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
           const struct half_tile<N> &h, const struct place_of<N> &at, int turn,
-          int begin)
+          int start)
 {
-    constexpr int BATCH = shape<N>::BATCH, SLOTS = shape<N>::SLOTS;
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int BATCH = dims<N>::BATCH, SLOTS = dims<N>::SLOTS;
+    constexpr int STATES = dims<N>::STATES;
     int warp = threadIdx.x / WARP;
 #pragma unroll
     for (int first = HALF - BATCH; first >= 0; first -= BATCH) {
@@ -295,9 +250,9 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
 #pragma unroll
         for (int i = BATCH - 1; i >= 0; i--) {
             float x[2 * STATES], before[STATES], sums[3];
-            int t = begin + first + i;
+            int t = start + first + i;
             if (first + i == 0)
-                unpack<T, N>(before, m.kept[turn][begin / KEPT][threadIdx.x]);
+                unpack<T, N>(before, m.kept[turn][start / KEPT][threadIdx.x]);
 #pragma unroll
             for (int k = 0; k < STATES && first + i > 0; k++)
                 before[k] = h.s[first + i - 1][k];
@@ -310,7 +265,7 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(y);
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(dxb);
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(dd);
-        int mine = begin + first + lanes_scattered<BATCH, SLOTS, WARP>();
+        int mine = start + first + lanes_scattered<BATCH, SLOTS, WARP>();
         if (at.lane < BATCH) {
             m.du[mine][at.slot] = y[0];
             m.dxb[mine][at.slot] = dxb[0];
@@ -319,7 +274,7 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
     }
 }
 
-/* du, dv, dz of a byte of a tile, and its part of the sums over time. */
+/* du, dv and dz of a unit, and its part of the sums over time. */
 template <typename T, int N>
 static __device__ __forceinline__ void
 put_slopes(struct backward_room<T, N> &m, const struct row_scales<N> &scales,
@@ -349,14 +304,14 @@ put_dbc(const struct backward_room<T, N> &m, const struct train_scan_job &j,
         int w, int t0)
 {
 #pragma unroll
-    for (int i = 0; i < shape<N>::BC_EACH; i++) {
+    for (int i = 0; i < dims<N>::BC_EACH; i++) {
         unsigned k = threadIdx.x + i * SCAN_THREADS, n = 4 * (k % (N / 2));
         int t = k / (N / 2);
-        if (k >= shape<N>::BC_UNITS || t0 + t >= j.n_t)
+        if (k >= dims<N>::BC_UNITS || t0 + t >= j.n_t)
             continue;
         float4 sum = get4(m.dbc[t][0] + n);
 #pragma unroll
-        for (int warp = 1; warp < shape<N>::WARPS; warp++)
+        for (int warp = 1; warp < dims<N>::WARPS; warp++)
             sum = plus(sum, get4(m.dbc[t][warp] + n));
         unsigned row = w * j.n_t + t0 + t;
         size_t to = (size_t)row * gridDim.x + blockIdx.x;
@@ -364,7 +319,7 @@ put_dbc(const struct backward_room<T, N> &m, const struct train_scan_job &j,
     }
 }
 
-/* The sum over the bytes of a channel's parts. */
+/* The sum of the parts of a channel, which threads of different bytes have. */
 template <int N>
 static __device__ __forceinline__ void put_total(float *to, const float4 *parts,
                                                  const struct place_of<N> &at)
@@ -374,7 +329,7 @@ static __device__ __forceinline__ void put_total(float *to, const float4 *parts,
     if (at.t > 0 || !at.has_unit)
         return;
     for (int i = 0; i < ROWS; i++)
-        sum = plus(sum, parts[i * shape<N>::QUADS + threadIdx.x]);
+        sum = plus(sum, parts[i * dims<N>::QUADS + threadIdx.x]);
     put4(to + at.c, sum);
 }
 
@@ -384,7 +339,7 @@ static __device__ __forceinline__ void
 put_totals(struct backward_room<T, N> &m, const struct scan_flow<N> &f,
            const struct train_scan_job &j, const struct place_of<N> &at)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     size_t window = (size_t)at.window * j.d_inner;
     float *da = j.da + (window + at.channel) * N + at.lane * STATES;
 #pragma unroll
@@ -396,14 +351,11 @@ put_totals(struct backward_room<T, N> &m, const struct scan_flow<N> &f,
     put_total<N>(j.ddt_bias + window, m.total_bias, at);
 }
 
-/* What a tile needs is on its way while the one after it is in the recurrence.
- * What a thread puts before the recurrence nobody but itself reads after it,
- * so that two barriers a tile are enough. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(SCAN_THREADS, N < 64 ? 4 : 1)
     scan_backward(struct train_scan_job j)
 {
-    constexpr int STATES = shape<N>::STATES;
+    constexpr int STATES = dims<N>::STATES;
     extern __shared__ float4 shared[];
     struct backward_room<T, N> &m = *(struct backward_room<T, N> *)shared;
     struct place_of<N> at(j.d_inner);
@@ -426,14 +378,14 @@ static __global__ void __launch_bounds__(SCAN_THREADS, N < 64 ? 4 : 1)
         if (tile > 0)
             ask_for<T, N>(m, j, at, tile - 1);
 #pragma unroll
-        for (int begin = HALF; begin >= 0; begin -= HALF) {
+        for (int start = HALF; start >= 0; start -= HALF) {
             struct half_tile<N> h;
-            scan_again<T, N>(h, m, f, at, tile % 2, begin);
-            scan_back<T, N>(m, f, h, at, tile % 2, begin);
+            scan_again<T, N>(h, m, f, at, tile % 2, start);
+            scan_back<T, N>(m, f, h, at, tile % 2, start);
         }
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < shape<N>::EACH; i++)
+        for (int i = 0; i < dims<N>::EACH; i++)
             put_slopes<T, N>(m, scales, j, at, t0, i);
         put_dbc<T, N>(m, j, at.window, t0);
     }
@@ -491,7 +443,7 @@ struct totals_job {
     int d_inner, d_state, n_windows;
 };
 
-/* The sum of x[window][n] at i. */
+/* The sum over the windows of x[window][i]; n: floats of a window. */
 static __device__ __forceinline__ float over_windows(const float *x, int n,
                                                      int i, int n_windows)
 {
@@ -502,8 +454,8 @@ static __device__ __forceinline__ float over_windows(const float *x, int n,
     return sum;
 }
 
-/* dA_log = sum of dA log2(e)^-1 A log2(e): a derivative by the exponent is
- * ln 2 times that, and the exponential its own derivative. */
+/* With a = -e^A_log log2(e): dA_log = sum of da a ln 2, where ln 2 comes from
+ * the derivative of 2^(delta a). */
 static __global__ void sum_windows(struct totals_job j)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
