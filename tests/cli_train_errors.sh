@@ -37,7 +37,18 @@ trains_not 2 "--steps, --bytes and --minutes do not go together" \
 trains_not 2 "--rate: 'nan' is not a number" --rate=nan text
 trains_not 2 "--decay: 2 is not between 0 and 1" --decay=2 text
 trains_not 2 "--d-model: 30 is not a multiple of 4" --d-model=30 text
-trains_not 2 "--d-state: 24 is not a power of two" --d-state=24 text
+trains_not 2 "--architecture: 'mamba3' is neither 'mamba1' nor 'mamba2'" \
+	--architecture=mamba3 text
+trains_not 2 "--d-state: 24 is not a power of two up to 64" \
+	--architecture=mamba1 --d-state=24 text
+trains_not 2 "--d-state: 24 is not a multiple of 16" --d-state=24 \
+	--architecture=mamba2 text
+trains_not 2 "--head-dim: 12 is not a multiple of 8" --head-dim=12 \
+	--architecture=mamba2 text
+trains_not 2 "--d-model times --expand, 40, is not made of heads of 16" \
+	--d-model=20 --head-dim=16 --architecture=mamba2 text
+trains_not 2 "8 heads are not made of 3 groups" --groups=3 \
+	--architecture=mamba2 text
 trains_not 2 "--d-conv: 9 is not between 2 and 8" --d-conv=9 text
 trains_not 2 "--imitate: 'int4' is neither 'int8' nor 'none'" \
 	--imitate=int4 text

@@ -87,8 +87,8 @@ static const struct option_row rows[] = {
     {.name = "d-state",
      .argument = "N",
      INTO_INTEGER(AT(train.d_state), 4, MAMBA2_D_STATE_MAX),
-     .help = "size of a channel's state: a power of two up to 64\n"
-             "(16); of Mamba-2 a multiple of 16 (64)"},
+     .help = "size of a channel's state: a power of two up to\n"
+             "64 (16); of Mamba-2 a multiple of 16 (64)"},
     {.name = "d-conv",
      .argument = "N",
      INTO_INTEGER(AT(train.d_conv), 2, D_CONV_MAX),
@@ -301,9 +301,18 @@ static enum status check_mamba2(const struct train_options *o)
     return OK;
 }
 
+static enum status check_shape(const struct train_options *o)
+{
+    if (o->d_model * o->expand > D_INNER_MAX)
+        return fail(E_USAGE, "--d-model times --expand is above %d",
+                    D_INNER_MAX);
+    return o->mixer == MIXER_MAMBA1 ? check_mamba1(o) : check_mamba2(o);
+}
+
 static enum status check_model(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
+    TRY(check_shape(o));
     if (command->classifier.test || command->classifier.model)
         return fail(E_USAGE, "--%s needs --head",
                     command->classifier.test ? "test" : "model");
@@ -320,10 +329,7 @@ static enum status check_model(const struct train_command *command)
         return fail(E_USAGE, "--plot needs a --log to draw");
     if (o->n_windows * o->n_t > INT32_MAX / 4)
         return fail(E_USAGE, "--windows times --length is too large");
-    if (o->d_model * o->expand > D_INNER_MAX)
-        return fail(E_USAGE, "--d-model times --expand is above %d",
-                    D_INNER_MAX);
-    return o->mixer == MIXER_MAMBA1 ? check_mamba1(o) : check_mamba2(o);
+    return OK;
 }
 
 static void set_defaults(struct train_command *command)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,29 +68,39 @@ static void print_script(FILE *out, const char *path, const char *log_path,
     fputc('\n', out);
 }
 
-/* Starts gnuplot, which draws to fd what it is told by *script.  Returns an
+/* A file without a name, from whose start the script is read; or NULL.  A pipe
+ * would kill us when gnuplot ends early. */
+static FILE *write_script(const char *path, const char *log_path,
+                          const struct dataset *valid)
+{
+    int fd = memfd_create("script", MFD_CLOEXEC);
+    FILE *script = fd < 0 ? NULL : fdopen(fd, "w");
+    if (!script) {
+        if (fd >= 0)
+            close(fd);
+        return NULL;
+    }
+    print_script(script, path, log_path, valid);
+    if (fflush(script) == 0 && lseek(fd, 0, SEEK_SET) == 0)
+        return script;
+    fclose(script);
+    return NULL;
+}
+
+/* Starts gnuplot, which draws to fd what it reads from script.  Returns an
  * errno. */
-static int start_gnuplot(pid_t *child, FILE **script, int fd)
+static int start_gnuplot(pid_t *child, int script, int fd)
 {
     static char name[] = "gnuplot";
     char *argv[] = {name, NULL};
-    int ends[2];
     posix_spawn_file_actions_t actions;
-    *script = NULL;
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return errno;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, script, STDIN_FILENO);
     posix_spawn_file_actions_adddup2(&actions, fd, STDOUT_FILENO);
     posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null",
                                      O_WRONLY, 0);
     int error = posix_spawnp(child, name, &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
-    close(ends[0]);
-    if (error == 0)
-        *script = fdopen(ends[1], "w");
-    if (!*script)
-        close(ends[1]);
     return error;
 }
 
@@ -108,18 +119,14 @@ static enum status draw(int fd, const char *path, const char *log_path,
                         const struct dataset *valid)
 {
     pid_t child;
-    FILE *script;
-    int error = start_gnuplot(&child, &script, fd);
+    FILE *script = write_script(path, log_path, valid);
+    if (!script)
+        return fail(E_IO, "the script for gnuplot: %s", strerror(errno));
+    int error = start_gnuplot(&child, fileno(script), fd);
+    fclose(script);
     if (error != 0)
         return fail(E_IO, "gnuplot: %s", strerror(error));
-    bool is_told = script != NULL;
-    if (is_told) {
-        print_script(script, path, log_path, valid);
-        is_told = fclose(script) == 0;
-    }
-    return wait_for(child) && is_told
-               ? OK
-               : fail(E_IO, "gnuplot could not draw %s", path);
+    return wait_for(child) ? OK : fail(E_IO, "gnuplot could not draw %s", path);
 }
 
 enum status plot_draw(const char *path, const char *log_path,
