@@ -11,32 +11,30 @@
 #include "cuda/batch/batch_pack.cuh"
 #include "cuda/batch/batch_plan.cuh"
 
-/* ---- a call -------------------------------------------------------------- */
-
 enum {
-    BATCH_ROWS = 4096,    /* of a launch                                      */
-    BATCH_ROWS_LEAST = 8, /* of a tile, where there are as many              */
-    LOGITS_FLOATS = BATCH_ROWS * N_BYTES_VOCAB,
-    ASK_EARLY_US = 100, /* a sleep ends up to 60 us late                    */
+    LAUNCH_ROWS = 4096,  /* at most                                         */
+    TILE_ROWS_LEAST = 8, /* where there are as many                         */
+    LOGITS_FLOATS = LAUNCH_ROWS * N_BYTES_VOCAB,
+    ASK_EARLY_US = 100, /* a sleep ends up to 60 us late                   */
     ASK_US = 200
 };
 
 struct batch_decoder {
-    struct batch_model model; /* without `at`: that depends on the rows     */
+    struct batch_model model; /* without `at`, which depends on the rows    */
     struct batch_variant few, many; /* for tiles of few rows, and of more   */
-    int n_teams;    /* that run at the same time                           */
+    int n_teams;    /* that can run at the same time                      */
     int max_shared; /* bytes                                               */
     cudaStream_t stream;
     cudaEvent_t done;
-    int timed_rows;     /* of a tile in the last step; 0: none  */
-    double last_us;    /* what that took                       */
+    int timed_rows;     /* of a tile in the last launch; 0: none */
+    double last_us;     /* what that launch took                 */
     void *weights;      /* owned                                */
-    char *sent;         /* owned, pinned, read by the kernel: images, where
-                           logits are wanted, then bytes        */
+    char *sent;         /* owned, pinned, read by the kernel: images, places
+                           for logits, bytes                    */
     float *host_bits;   /* owned, pinned                        */
     float *host_logits; /* the same; NULL until wanted          */
     float *logits;      /* owned                                */
-    const struct segment *segments[BATCH_ROWS]; /* of the rows              */
+    const struct segment *segments[LAUNCH_ROWS]; /* of the rows             */
 };
 
 static void set_launch(cudaLaunchConfig_t *config,
@@ -55,20 +53,20 @@ static void set_launch(cudaLaunchConfig_t *config,
     config->numAttrs = 1;
 }
 
-/* Takes the next segments that have a byte; how many. */
+/* Takes the next segments that have a byte; returns how many. */
 static int take_rows(struct batch_decoder *d, const struct segment **next,
                      const struct segment *end)
 {
     int n = 0;
-    for (; *next < end && n < BATCH_ROWS; (*next)++) {
+    for (; *next < end && n < LAUNCH_ROWS; (*next)++) {
         if ((*next)->n > 0)
             d->segments[n++] = *next;
     }
     return n;
 }
 
-/* Where the kernel writes the logits of row i: where they are wanted, or into
- * memory of ours. */
+/* Where the kernel is to write the logits of row i: where the caller wants
+ * them, or into memory of ours, or nowhere. */
 static enum status place_logits(struct batch_decoder *d, int i,
                                 const struct host_floats *floats, float **place)
 {
@@ -84,13 +82,13 @@ static enum status place_logits(struct batch_decoder *d, int i,
     return OK;
 }
 
-/* Rows of a tile: so that teams have equal shares, in as few rounds as the
- * memory of a team allows. */
+/* Rows of a tile: as few rounds as the memory of a team allows, with equal
+ * shares for all teams. */
 static int tile_rows(const struct batch_decoder *d, int n)
 {
     int rounds = ceil_div(n, d->n_teams * d->many.rows);
     int rows = ceil_div(n, d->n_teams * rounds);
-    return rows < BATCH_ROWS_LEAST ? BATCH_ROWS_LEAST : rows;
+    return rows < TILE_ROWS_LEAST ? TILE_ROWS_LEAST : rows;
 }
 
 static enum status launch_rows(struct batch_decoder *d, int n,
@@ -134,12 +132,12 @@ static void sleep_us(double us)
     nanosleep(&t, NULL);
 }
 
-/* Waits for the step that was launched at `start`.  To be woken by the device
- * takes some 50 us, so where the last step had such tiles too, this sleeps
- * until shortly before the end, as that took, and then asks again and again;
- * but not for long, to leave the core to others. */
-static enum status await_step(struct batch_decoder *d, int tile_rows,
-                              double start)
+/* Waits for what was launched at `start`.  The device would wake us some 50 us
+ * late.  So if the last launch had tiles of as many rows, this sleeps until
+ * shortly before as much time has passed, and then polls; not for long, to
+ * leave the core to others. */
+static enum status await_launch(struct batch_decoder *d, int tile_rows,
+                                double start)
 {
     const double expected = d->timed_rows == tile_rows ? d->last_us : 0.0;
     const double early = start + expected - ASK_EARLY_US;
@@ -153,17 +151,17 @@ static enum status await_step(struct batch_decoder *d, int tile_rows,
             sched_yield();
         }
     }
-    cudaGetLastError(); /* "not ready" is kept as if it were a failure */
+    cudaGetLastError(); /* forgets "not ready", which is no failure */
     if (error == cudaErrorNotReady)
         error = cudaEventSynchronize(d->done);
-    /* What had ended before the first question may have been much shorter. */
+    /* What had ended before the first poll may have taken much less. */
     bool is_late = error == cudaSuccess && expected > 0.0 && asked == 0;
     d->timed_rows = tile_rows;
     d->last_us = is_late ? 0.75 * expected : now_us() - start;
     return cuda_status(error, "decoding a batch");
 }
 
-/* The kernel has written them to the memory of the host. */
+/* The kernel has written the results to pinned memory. */
 static void take_results(struct batch_decoder *d, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -187,20 +185,20 @@ enum status batch_decoder_feed(struct batch_decoder *d,
             return OK;
         double start = now_us();
         TRY(launch_rows(d, rows, floats));
-        TRY(await_step(d, tile_rows(d, rows), start));
+        TRY(await_launch(d, tile_rows(d, rows), start));
         take_results(d, rows);
     }
 }
 
 /* ---- opening ------------------------------------------------------------- */
 
-/* The most rows of a tile that fit, with a ring of use where there is one; 0
- * when not even a small tile does. */
+/* The most rows of a tile that fit beside a ring large enough to be of use, if
+ * the variant has one; 0 when not even a small tile fits. */
 static int most_rows(const struct batch_decoder *d,
                      const struct batch_variant *v)
 {
     struct batch_model m = d->model;
-    for (int rows = v->rows_max; rows >= BATCH_ROWS_LEAST; rows--) {
+    for (int rows = v->rows_max; rows >= TILE_ROWS_LEAST; rows--) {
         batch_place_memory(&m, v, rows, d->max_shared);
         if (m.at.bytes <= d->max_shared &&
             (!v->has_ring || m.at.ring_stages >= RING_STAGES_LEAST))
@@ -224,7 +222,7 @@ static enum status prepare(struct batch_variant *v,
         what);
 }
 
-/* How many teams run at the same time; 0 where the shape does not fit. */
+/* How many teams can run at the same time; 0 where the shape does not fit. */
 static enum status count_teams(struct batch_decoder *d, int channels)
 {
     cudaLaunchConfig_t config;
@@ -258,12 +256,12 @@ static enum status choose_grid(struct batch_decoder *d, int channels)
 
 static enum status allocate(struct batch_decoder *d)
 {
-    size_t sent = BATCH_ROWS * (2 * sizeof(float *) + 1);
+    size_t sent = LAUNCH_ROWS * (2 * sizeof(float *) + 1);
     CUDA_TRY(cudaEventCreateWithFlags(&d->done, cudaEventDisableTiming |
                                                     cudaEventBlockingSync),
              "an event");
     CUDA_TRY(cudaMallocHost(&d->sent, sent), "memory for bytes");
-    CUDA_TRY(cudaMallocHost(&d->host_bits, BATCH_ROWS * sizeof(float)),
+    CUDA_TRY(cudaMallocHost(&d->host_bits, LAUNCH_ROWS * sizeof(float)),
              "memory for results");
     return cuda_status(
         cudaMalloc(&d->logits, LOGITS_FLOATS * sizeof *d->logits),
@@ -298,7 +296,7 @@ enum status batch_decoder_open(struct batch_decoder **decoder,
         *decoder = d;
     else
         batch_decoder_close(d);
-    return status == E_MEMORY ? OK : status; /* the waves need less */
+    return status == E_MEMORY ? OK : status; /* prefill needs less */
 }
 
 void batch_decoder_close(struct batch_decoder *d)

@@ -1,9 +1,9 @@
 /* batch.cuh -- many streams, a byte each.
  *
- * A team, which is a cluster of blocks, carries a tile of streams through all
- * layers on the chip: only weights and states come from memory, and no kernel
- * is launched on the way.  The same bits as prefill.cuh, which serves longer
- * pieces, and the shapes and GPUs that teams do not.
+ * A team is a cluster of blocks.  It carries a tile of streams through all
+ * layers on the chip: one launch, and only weights and states come from memory.
+ * prefill.cuh gives the same bits, for longer segments, and for the shapes and
+ * GPUs that teams cannot serve.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,17 +12,17 @@
 
 #include "cuda/common/device.cuh"
 
-struct batch_decoder; /* private: weights in the order of use, what is under way
-                       */
+struct batch_decoder; /* private */
 
-/* *decoder is NULL where the shape does not fit the GPU, or what it needs its
- * memory: a second copy of the weights.  The model outlives it. */
+/* *decoder is NULL where the shape does not fit the GPU, or its memory has no
+ * room for a second copy of the weights.  The model outlives the decoder. */
 enum status batch_decoder_open(struct batch_decoder **decoder,
                                const struct cuda_model *model);
 void batch_decoder_close(struct batch_decoder *decoder); /* NULL is accepted */
 
-/* engine_feed for segments of one byte or none, without sums.  Returns when
- * all is done.  Logits in any of floats are written there by the kernel. */
+/* engine_feed for segments of one byte or none, without pooled features.
+ * Returns when all is done.  floats: pinned memory of the host; logits that are
+ * wanted there are written there by the kernel. */
 enum status batch_decoder_feed(struct batch_decoder *decoder,
                                const struct segment *segments, size_t n,
                                const struct host_floats *floats);

@@ -1,11 +1,11 @@
 /* batch_block.cuh -- a block of a team: where its arrays are, what it sends to
  * the other blocks, and what it asks of memory ahead of use.
  *
- * A phase that needs what other blocks made begins with the wait for it: the
- * stores of the others count their bytes in a barrier here, so that nobody has
- * to wait until stores to memory are done, as a barrier of the cluster would.
+ * A phase that needs what other blocks made begins by waiting for it.  The
+ * stores of the others count their bytes at an mbarrier of this block: a
+ * barrier of the cluster would wait for stores to memory as well.
  *
- * Where channels matter a thread has one of them, and every at_once-th row.
+ * Where channels matter, a thread has one channel, and every at_once-th row.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,12 +17,12 @@
 
 #ifdef HAS_CLUSTER
 
-/* A block with its place in the team and its tile. */
+/* A block: its place in the team, its tile, and how far it is. */
 template <class T> struct batch_block {
     const struct batch_model &m;
     int rank; /* in the team                                               */
     int thread, warp, lane;
-    int row, n, own; /* the tile; own: rows of each block's h              */
+    int row, n, own; /* the tile; own: rows of h that each block keeps     */
     uint32_t parity; /* of the next wait in each exchange, a bit each      */
     int used, slot;  /* stages that have been used; where the next is      */
     uint32_t lap;    /* parity of the next                                 */
@@ -62,8 +62,8 @@ template <class T> struct batch_block {
     }
 };
 
-/* Makes the compiler forget what it knows of these: it would compute the
- * addresses of all phases ahead of all layers, and have no registers left. */
+/* Makes the compiler forget what it knows of these.  Else it computes the
+ * addresses of all phases before the first layer, and runs out of registers. */
 template <class T>
 static __device__ __forceinline__ void batch_forget(batch_block<T> &k)
 {
@@ -111,7 +111,7 @@ static __device__ __forceinline__ void batch_await(batch_block<T> &k,
     batch_forget(k);
 }
 
-/* x to offset `to` of the shared memory of the block of that rank. */
+/* Sends x to offset `to` of the shared memory of the block of that rank. */
 template <class T, typename V>
 static __device__ __forceinline__ void
 batch_send(const batch_block<T> &k, enum exchange e, int to, int rank, V x)
@@ -120,7 +120,7 @@ batch_send(const batch_block<T> &k, enum exchange e, int to, int rank, V x)
     cluster_store(base + to, base + k.m.at.come + e * 8, x);
 }
 
-/* To all blocks, each beginning with its own. */
+/* To all blocks, its own first. */
 template <class T, typename V>
 static __device__ __forceinline__ void
 batch_send_all(const batch_block<T> &k, enum exchange e, int to, V x)
@@ -138,9 +138,9 @@ static __device__ __forceinline__ uint4 words_of(const float v[4])
                       exact_bits(v[3]));
 }
 
-/* ---- what is on its way -------------------------------------------------- */
+/* ---- ahead of use -------------------------------------------------------- */
 
-/* The parameters of a layer, to shared memory. */
+/* Starts to copy the parameters of a layer to shared memory. */
 template <class T>
 static __device__ __forceinline__ void fetch_params(const batch_block<T> &k,
                                                     const char *from, int bytes)
@@ -150,8 +150,8 @@ static __device__ __forceinline__ void fetch_params(const batch_block<T> &k,
     copy_commit();
 }
 
-/* The weights of a layer, to the L2 cache: each team asks for a part of what
- * its blocks of this rank will all need. */
+/* The weights of a layer, to the L2 cache.  The blocks of this rank need the
+ * same ones in all teams, so each team asks for a part. */
 template <class T>
 static __device__ __forceinline__ void prefetch_weights(const batch_block<T> &k,
                                                         int layer)
@@ -166,8 +166,8 @@ static __device__ __forceinline__ void prefetch_weights(const batch_block<T> &k,
         bulk_prefetch(from, bytes);
 }
 
-/* The states that a layer will need, of as many rows as the L2 cache holds of
- * all teams beside the weights, to it: the memory is idle from scan to scan. */
+/* The states of a layer, to the L2 cache, while the memory is idle between two
+ * scans: of as many rows as fit there, for all teams, beside the weights. */
 template <class T>
 static __device__ __forceinline__ void prefetch_states(const batch_block<T> &k,
                                                        int layer)

@@ -1,4 +1,5 @@
-/* batch_conv.cuh -- the convolution.
+/* batch_conv.cuh -- the convolution of a layer, byte by byte: the past
+ * inputs of a channel come from the state.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +11,7 @@
 
 #ifdef HAS_CLUSTER
 
-/* What a thread has of some rows, on its way. */
+/* The past inputs of some rows, on their way. */
 enum { PAST_ABREAST = 2 };
 struct past_rows {
     float at[PAST_ABREAST][BATCH_TAPS - 1];
@@ -29,8 +30,7 @@ load_past(struct past_rows &p, const batch_block<T> &k, int layer, int r)
     }
 }
 
-/* u = silu(conv(u)) of a row, its magnitude, and the past for the next byte.
- */
+/* u = silu(conv(u)) of row r, its magnitude, and the past for the next byte. */
 template <class T>
 static __device__ __forceinline__ void
 convolve_row(const batch_block<T> &k, int layer, int r, const float *past)

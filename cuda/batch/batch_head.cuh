@@ -10,7 +10,8 @@
 
 #ifdef HAS_CLUSTER
 
-/* The units of a tile follow each other. */
+/* The logits of the tile: a warp has tiles of eight rows of lm_head, whose
+ * units follow each other. */
 template <class T>
 static __device__ __forceinline__ void
 batch_head_product(const batch_block<T> &k, const struct batch_job &job)
@@ -46,8 +47,8 @@ batch_head_product(const batch_block<T> &k, const struct batch_job &job)
     }
 }
 
-/* What the bytes cost under the predictions of the states, which the new ones
- * replace.  A warp a row. */
+/* The cost of each byte under the prediction in its state, which the new one
+ * then replaces.  A warp a row. */
 template <class T>
 static __device__ __forceinline__ void
 batch_deliver(const batch_block<T> &k, const struct batch_job &job)

@@ -1,5 +1,5 @@
-/* batch_job.cuh -- what the host and the blocks of a team both know: the shape,
- * the work, and where everything lies.
+/* batch_job.cuh -- what the host and the blocks of a team both know: the
+ * shape, the work, and where everything lies.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,9 +23,9 @@ enum {
     RING_STAGES_MAX = 32 /* a lane fetches each                             */
 };
 
-/* A block's channels; how many products deep its rows are at most; whether
- * weights pass through a ring in shared memory, or else how much of in_proj is
- * on its way to registers at a time. */
+/* A block's channels; how many products, of 16 rows each, its tile has at most;
+ * whether weights pass through a ring in shared memory; if not, how many units
+ * of in_proj are on their way to registers. */
 template <int channels_, int deep_, bool has_ring_, int in_ahead_>
 struct batch_shape {
     static constexpr int channels = channels_, deep = deep_;
@@ -35,28 +35,29 @@ struct batch_shape {
     static constexpr int at_once = BATCH_THREADS / channels; /* rows         */
     static constexpr int uz_pitch = 2 * channels + 8; /* no bank conflicts  */
     static constexpr int in_tiles = 2 * channels / 8 / BATCH_WARPS; /* a warp */
-    static constexpr int chunks = channels / 16;
+    static constexpr int cells = channels / 16; /* of 16 bytes, in q */
 };
 
-/* For few rows, which leave room for a ring; for many. */
+/* For tiles of few rows, and for tiles of many.  Few rows of 128 channels leave
+ * room for a ring. */
 using batch_128_few = batch_shape<128, 2, true, 1>;
 using batch_128 = batch_shape<128, 5, false, 4>;
 using batch_256_few = batch_shape<256, 1, false, 4>;
 using batch_256 = batch_shape<256, 2, false, 2>;
 
-/* Where the parts of a block's share of a layer lie, bytes.  What comes before
- * `a` is copied to shared memory as it is: the parameters.
+/* Where the parts of a block's share of a layer lie, in bytes.  What comes
+ * before `a`, the parameters, is copied to shared memory as it is.
  *
- * A unit is a part of a matrix as the tensor cores take it: eight rows, 64
- * deep; lane 4 g + t has of row g the bytes 4 t .. 4 t + 3 and those 16, 32 and
- * 48 after them.  A stage is a unit for each warp.  The stages of a layer, in
- * the order of use:
+ * A unit is a part of a matrix as the tensor cores take it, eight rows and 64
+ * deep: of row g, lane 4 g + t has bytes 4 t .. 4 t + 3, and those 16, 32 and
+ * 48 after them.  A stage is a unit for each warp.  A layer's stages, in the
+ * order of use:
  *
- *   in    unit by unit, the tiles of eight rows of a warp in turn: of u and of
- *         z, of the same channels
- *   x     tile by tile, a unit of the depth for each warp
- *   out   unit by unit, a tile for each warp; or half of its depth, where
- *         there are tiles for half of the warps only
+ *   in    unit by unit; a warp has tiles of eight rows of u, and of z for the
+ *         same channels, in turn
+ *   x     tile by tile; the units of its depth are dealt out to the warps
+ *   out   unit by unit; a tile a warp, or half its depth where there are tiles
+ *         for at most half of the warps
  */
 struct batch_share {
     int norm, norm_bias; /* f32 [d_model]                                  */
@@ -68,13 +69,13 @@ struct batch_share {
     int a;                    /* f32 [d_state][channels]                   */
     int out_scale;            /* f32 [d_model / size]                      */
     int stages;
-    int in_units, x_stages, out_units; /* of a tile; x: stages of a tile    */
+    int in_units, x_stages, out_units; /* of a tile                         */
     int n_x_tiles, n_out_tiles;        /* of a block                        */
     int n_stages;
     int bytes;
 };
 
-/* The same of the head. */
+/* The same for lm_head. */
 struct batch_head {
     int norm, norm_bias; /* as in batch_share                               */
     int scale;           /* f32 [tiles][8]                                 */
@@ -88,8 +89,8 @@ struct batch_memory {
     int h;      /* f32 [own rows][d_model]: the residual                   */
     int q;      /* i8  [rows][q_pitch]: what a product multiplies          */
     int uz;     /* f32 [rows][uz_pitch]: u, then y, and z                  */
-    int dv;     /* f32 [own rows][d_model]: what is to be added to h       */
-    int sums;   /*     at the same place: i32 [x tiles][rows][8]           */
+    int dv;     /* f32 [own rows][d_model]: what out_proj adds to h        */
+    int sums;   /* i32 [x tiles][rows][8] of x_proj, at the same place     */
     int dtbc;   /* f32 [rows][dtbc_stride]                                 */
     int dt_q;   /* u32 [rows][dt_words]                                    */
     int maxima; /* u32 [size][rows]: of every block's channels             */
@@ -98,17 +99,17 @@ struct batch_memory {
     int scale, inverse; /* f32 [rows]: of q                                */
     int dt_unit;        /* f32 [rows]: the scale of dt_q                   */
     int image;          /* float * [rows]: states                          */
-    int byte;           /* u8 [rows]: what they read                       */
+    int byte;           /* u8 [rows]: what the streams read                */
     int norm;           /* struct norm_words, of each group of warps       */
     int come;           /* u64 [EXCHANGES]: mbarriers                      */
     int full;           /* u64 [ring_stages]: mbarriers                    */
     int ring;           /* stages of weights                               */
-    int filled;         /* int: stages that have been fetched              */
+    int filled;         /* int: stages fetched so far                      */
     int ring_stages;
     int q_pitch, bytes;
 };
 
-enum { NORM_BYTES = 1024 }; /* at norm */
+enum { NORM_BYTES = 1024 }; /* room at `norm` */
 
 /* A model as teams see it. */
 struct batch_model {
@@ -139,7 +140,7 @@ struct batch_job {
     float *host_bits; /* [n_rows]                                      */
 };
 
-/* What blocks of a team send each other in a layer; in this order. */
+/* What the blocks of a team send each other in a layer, in this order. */
 enum exchange {
     X_COMES, /* norm(h), quantised, and its scales                         */
     U_MAXIMA,
@@ -151,19 +152,13 @@ enum exchange {
     EXCHANGES
 };
 
-/* Rows of h that each block has. */
-static __host__ __device__ __forceinline__ int own_rows(int rows, int size)
-{
-    return (rows + size - 1) / size;
-}
-
 /* Whether two warps share the depth of a tile of eight rows. */
 static __host__ __device__ __forceinline__ bool out_is_shared(int tiles)
 {
     return 2 * tiles <= BATCH_WARPS;
 }
 
-/* The tiles of eight rows of the head that a block has begin here. */
+/* The first tile of eight rows of lm_head that a block has. */
 static __host__ __device__ __forceinline__ int head_tile(int rank, int size)
 {
     return N_BYTES_VOCAB / 8 * rank / size;

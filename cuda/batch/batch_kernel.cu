@@ -1,5 +1,5 @@
 /* batch_kernel.cu -- the kernel of batch decode: what follows what in a layer,
- * and why a place that other blocks write to is free when they do.
+ * and who may overwrite what.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,18 +17,24 @@
 static_assert(NORM_GROUPS * sizeof(struct norm_words) <= NORM_BYTES,
               "the words of the norms have room");
 
-/* u, y, dt ..: the names of cpu_engine.c.  A place in the memory of a block is
- * free when others write to it:
- *   q       for u: who sends it has all maxima of u, which blocks send when
- *           they have read x; for y: all maxima of y, sent after u was read;
- *           for x: all of dv, which warps send when they have read y
- *   maxima  of y: who sends them has dt, B and C, made of all of u, which
- *           blocks send when they have read those of u; of u: all of x, made
- *           of all of dv
- *   dtbc    who sends it has all of u, hence all have left the scan before
- *   dv      (and sums) who sends it has all of y, hence all have left x_proj;
- *           who sends x has read all of its dv
- * The first layer of a tile does not wait for dv: tiles end with a barrier. */
+/* A layer of a tile; names as in cpu_engine.c.  A block writes to the memory of
+ * another only what that one no longer needs, as it has received before what
+ * the other sent later:
+ *
+ *   place    holds     reused by       the sender has received
+ *   q        x         u               all maxima of u, sent after x was read
+ *            u         y               all maxima of y, sent after u was read
+ *            y         x, next layer   all of dv, sent after y was read
+ *   maxima   of u      those of y      dt, B and C: made of all of u, which
+ *                                      blocks send after reading maxima of u
+ *            of y      those of u      all of x: made of all of dv
+ *   dtbc     a layer   the next layer  all of u, sent after the last scan
+ *   sums     x_proj    dv, same place  all of y, sent after x_proj
+ *   dv       a layer   sums            (the block itself clears them, when it
+ *                                      has read dv)
+ *
+ * The first layer of a tile does not wait for dv: tiles end with a barrier of
+ * the cluster. */
 template <class T>
 static __device__ __forceinline__ void batch_layer(batch_block<T> &k, int layer)
 {
@@ -108,8 +114,8 @@ enter_tile(batch_block<T> &k, const struct batch_job &job, int tile)
 {
     k.row = tile * job.tile_rows;
     k.n = min(job.tile_rows, job.n_rows - k.row);
-    k.own = own_rows(k.n, k.m.size);
-    __syncthreads(); /* nobody reads the last tile's images and bytes */
+    k.own = ceil_div(k.n, k.m.size);
+    __syncthreads(); /* images and bytes of the last tile are read */
     for (int i = k.thread; i < k.n; i += BATCH_THREADS) {
         k.template place<float *>(k.m.at.image)[i] = job.images[k.row + i];
         k.template place<uint8_t>(k.m.at.byte)[i] = job.bytes[k.row + i];

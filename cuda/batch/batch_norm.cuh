@@ -1,4 +1,5 @@
-/* batch_norm.cuh -- the norm of a block's own rows: a group of warps a row.
+/* batch_norm.cuh -- the norm of a block's own rows of h, a group of warps a
+ * row.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,7 +12,7 @@
 #ifdef HAS_CLUSTER
 
 enum {
-    NORM_WARPS = 4, /* of a group: a thread has four elements at a time      */
+    NORM_WARPS = 4, /* of a group; a thread has four elements at a time      */
     NORM_THREADS = NORM_WARPS * WARP,
     NORM_GROUPS = BATCH_WARPS / NORM_WARPS
 };
@@ -30,14 +31,14 @@ own_norm_words(const batch_block<T> &k)
            k.warp / NORM_WARPS;
 }
 
-/* A barrier of the group. */
+/* A barrier of the group.  0 is __syncthreads. */
 template <class T>
 static __device__ __forceinline__ void norm_sync(const batch_block<T> &k)
 {
     barrier_sync(1 + k.warp / NORM_WARPS, NORM_THREADS);
 }
 
-/* Own row r of h: the byte's embedding, or what it was and dv. */
+/* Own row r of h: the embedding of its byte, or its old value plus dv. */
 template <class T>
 static __device__ __forceinline__ const float *own_h(const batch_block<T> &k,
                                                      int r, bool is_first)
@@ -59,8 +60,8 @@ static __device__ __forceinline__ const float *own_h(const batch_block<T> &k,
     return h;
 }
 
-/* The sum of (h - centre)^2, or of h, in exact.h's order: a lane a thread of
- * two warps.  All of the group get it. */
+/* The sum of (h - centre)^2, or of h, in the order of exact.h: each thread of
+ * two warps has one of the 64 strided sums.  The whole group gets it. */
 template <bool is_squared, class T>
 static __device__ __forceinline__ float sum_own(const batch_block<T> &k,
                                                 const float *h, float centre)
@@ -87,7 +88,7 @@ static __device__ __forceinline__ float sum_own(const batch_block<T> &k,
     return words->sum;
 }
 
-/* The largest of the group's. */
+/* The largest amax of the group. */
 template <class T>
 static __device__ __forceinline__ uint32_t norm_max(const batch_block<T> &k,
                                                     uint32_t amax)
@@ -101,7 +102,7 @@ static __device__ __forceinline__ uint32_t norm_max(const batch_block<T> &k,
                max(words->amax[2], words->amax[3]));
 }
 
-/* The words of this and the next three lanes; of use to every fourth. */
+/* The words of this lane and of the next three; every fourth lane uses them. */
 static __device__ __forceinline__ uint4 gather_words(uint32_t word)
 {
     return make_uint4(word, __shfl_down_sync(WHOLE_WARP, word, 1),
@@ -109,8 +110,8 @@ static __device__ __forceinline__ uint4 gather_words(uint32_t word)
                       __shfl_down_sync(WHOLE_WARP, word, 3));
 }
 
-/* q = norm(h) of own rows quantised, and its scale, to all blocks.  norm,
- * norm_bias: offsets of the parameters. */
+/* Sends q = norm(h) of own rows, quantised, and its scale to all blocks.
+ * norm, norm_bias: where the parameters lie. */
 template <class T>
 static __device__ __forceinline__ void
 batch_norm(const batch_block<T> &k, bool is_first, int norm, int norm_bias)

@@ -8,8 +8,8 @@ enum { PACK_THREADS = 256 };
 
 enum packed { PACK_IN, PACK_X, PACK_OUT, PACK_HEAD };
 
-/* Unit number i of a block: which tile of eight rows, and which part of its
- * depth; -1: none.  See batch_share. */
+/* Where unit number i of a block comes from (see batch_share): x is the tile of
+ * eight rows, -1 for none; y is the part of its depth. */
 static __device__ int2 unit_at(const struct batch_model &m, enum packed what,
                                int rank, int i)
 {
@@ -56,7 +56,7 @@ static __global__ void pack_units(uint32_t *to, struct cuda_matrix w,
                 : 0;
 }
 
-/* Words of dt_proj, the channels side by side. */
+/* dt_proj, word by word, the channels side by side. */
 static __global__ void pack_dt(uint32_t *to, struct cuda_matrix w, int first,
                                int channels, int words)
 {
@@ -75,7 +75,7 @@ static __global__ void pack_rows(float *to, const float *from, int rows,
         to[i] = from[(size_t)(i / cols) * stride + i % cols];
 }
 
-/* n units of the block of a rank. */
+/* The n units of the block of this rank. */
 static void put_units(char *to, const struct cuda_matrix *w,
                       const struct batch_model *m, enum packed what, int rank,
                       int n, cudaStream_t stream)
@@ -97,7 +97,7 @@ static void put_floats(char *to, const float *from, int n, cudaStream_t stream)
     put_rows(to, from, 1, n, n, stream);
 }
 
-/* What the block of a rank has of a layer. */
+/* The share of a layer that the block of this rank has. */
 static void put_share(char *to, const struct batch_model *m,
                       const struct cuda_layer *l, int rank, int channels,
                       cudaStream_t stream)

@@ -1,10 +1,10 @@
-/* batch_plan.cu -- where everything lies, in weights and in shared memory.
+/* batch_plan.cu -- gives out places in the weights and in shared memory.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/batch/batch_plan.cuh"
 
-/* Gives out places, at multiples of 16 bytes. */
+/* The next free place, at a multiple of 16 bytes. */
 static int next_place(int *used, size_t bytes)
 {
     int at = *used;
@@ -35,7 +35,7 @@ static void place_share(struct batch_model *m, int channels)
         depth = m->d_inner / UNIT_DEPTH;
     s->in_units = m->d_model / UNIT_DEPTH;
     s->x_stages = ceil_div(depth, BATCH_WARPS);
-    s->n_x_tiles = own_rows(m->x_tiles, m->size);
+    s->n_x_tiles = ceil_div(m->x_tiles, m->size);
     s->n_out_tiles = m->d_model / 8 / m->size;
     s->out_units = out_is_shared(s->n_out_tiles) ? depth / 2 : depth;
     s->n_stages =
@@ -45,7 +45,7 @@ static void place_share(struct batch_model *m, int channels)
 
     struct batch_head *h = &m->head;
     used = 0;
-    h->tiles = own_rows(N_BYTES_VOCAB / 8, m->size);
+    h->tiles = ceil_div(N_BYTES_VOCAB / 8, m->size);
     h->norm = next_place(&used, m->d_model * f);
     h->norm_bias = next_place(&used, bias * f);
     h->scale = next_place(&used, h->tiles * 8 * f);
@@ -58,8 +58,8 @@ void batch_place_memory(struct batch_model *m, const struct batch_variant *v,
 {
     struct batch_memory *at = &m->at;
     const size_t f = sizeof(float);
-    size_t own = (size_t)own_rows(rows, m->size) * m->d_model * f;
-    size_t x = (size_t)own_rows(m->x_tiles, m->size) * rows * 8 * f;
+    size_t own = (size_t)ceil_div(rows, m->size) * m->d_model * f;
+    size_t x = (size_t)ceil_div(m->x_tiles, m->size) * rows * 8 * f;
     int params = m->share.a > m->head.units ? m->share.a : m->head.units;
     int used = 0;
     m->rows = rows;
@@ -90,7 +90,7 @@ void batch_place_memory(struct batch_model *m, const struct batch_variant *v,
         at->ring_stages = RING_STAGES_MAX;
     if (at->ring_stages > 0)
         used += at->ring_stages * STAGE_BYTES;
-    /* The last product of a tile is fed rows past the tile. */
+    /* The last product of a tile reads rows past the tile. */
     int fed = at->q + round_up(rows, ROW_TILE) * at->q_pitch;
     at->bytes = used > fed ? used : fed;
 }

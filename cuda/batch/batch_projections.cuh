@@ -45,7 +45,7 @@ static __device__ __forceinline__ void batch_in(in_stream<T> &s,
     }
 }
 
-/* ---- x_proj: its rows dealt to the blocks, its depth to the warps -------- */
+/* ---- x_proj: its rows are dealt out to the blocks, its depth to the warps  */
 
 template <class T> using x_stream = unit_stream<T, 1, 4>;
 
@@ -64,7 +64,7 @@ start_x(x_stream<T> &s, const batch_block<T> &k, int layer, int i)
     s.start(k, layer, at.in_units * T::in_tiles + i * at.x_stages, at.x_stages);
 }
 
-/* The sums of the warps meet in shared memory: integers, in any order. */
+/* Clears the sums to which all warps add: integers, in any order. */
 template <class T>
 static __device__ __forceinline__ void clear_x(const batch_block<T> &k)
 {
@@ -73,7 +73,8 @@ static __device__ __forceinline__ void clear_x(const batch_block<T> &k)
         k.template place<int32_t>(k.m.at.sums)[i] = 0;
 }
 
-/* Where there is no such tile, or no such unit, the weights are zeros. */
+/* Adds this warp's part of tile i.  The weights are zeros where there is no
+ * such tile, or no such part. */
 template <class T>
 static __device__ __forceinline__ void add_x(x_stream<T> &s, batch_block<T> &k,
                                              int i)
@@ -91,7 +92,7 @@ static __device__ __forceinline__ void add_x(x_stream<T> &s, batch_block<T> &k,
     }
 }
 
-/* dt, B and C of the rows from the sums, to all blocks: four by four. */
+/* Sends dt, B and C of the rows, from the sums, to all blocks: four by four. */
 template <class T>
 static __device__ __forceinline__ void share_x(const batch_block<T> &k)
 {
@@ -142,9 +143,9 @@ start_out(out_stream<T> &s, const batch_block<T> &k, int layer)
             at.out_units);
 }
 
-/* What is to be added to h, to the blocks that have its rows.  Lanes 2 i and
- * 2 i + 1 have neighbouring pairs of columns of two rows: they exchange them,
- * so that each has four columns of one. */
+/* Sends dv, which is to be added to h, to the blocks that have its rows.  Lanes
+ * 2 i and 2 i + 1 have neighbouring pairs of columns of two rows, and exchange
+ * them, so that each has four columns of one row. */
 template <class T>
 static __device__ __forceinline__ void send_out(const batch_block<T> &k,
                                                 const int32_t sum[4], int row,
@@ -169,8 +170,8 @@ static __device__ __forceinline__ void send_out(const batch_block<T> &k,
                    row / k.own, words_of(v));
 }
 
-/* The sums of the warp that has the second half of the depth, by way of the
- * place of u and z, to the warp that has the first. */
+/* Hands the sums of the warps that have the second half of the depth to those
+ * that have the first, by way of the place of u and z, which is free. */
 template <class T>
 static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
                                                 const batch_block<T> &k)

@@ -1,4 +1,5 @@
-/* batch_quantise.cuh -- u and y, quantised: maxima over all blocks first.
+/* batch_quantise.cuh -- u and y are quantised when the maxima of all blocks
+ * are known.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +11,7 @@
 
 #ifdef HAS_CLUSTER
 
-/* This block's maxima of the rows, complete, to all. */
+/* Sends this block's maxima of the rows, which are complete, to all. */
 template <class T>
 static __device__ __forceinline__ void tell_maxima(const batch_block<T> &k,
                                                    enum exchange e)
@@ -23,8 +24,8 @@ static __device__ __forceinline__ void tell_maxima(const batch_block<T> &k,
     }
 }
 
-/* Sixteen floats quantised.  The four words are read in an order that depends
- * on the lane, so that the lanes of a row do not meet in a bank. */
+/* Quantises sixteen floats.  Each lane reads its four words in an order of its
+ * own (turn), so that the lanes of a row do not meet in a bank. */
 static __device__ __forceinline__ uint4 quantise16(const float *v,
                                                    float inverse, int turn)
 {
@@ -41,7 +42,7 @@ static __device__ __forceinline__ uint4 quantise16(const float *v,
     return make_uint4(y[0], y[1], y[2], y[3]);
 }
 
-/* q = u or y quantised, to all blocks; the maxima have come. */
+/* Sends q = u or y, quantised, to all blocks; the maxima have come. */
 template <class T>
 static __device__ __forceinline__ void batch_quantise(const batch_block<T> &k,
                                                       enum exchange e)
@@ -62,15 +63,14 @@ static __device__ __forceinline__ void batch_quantise(const batch_block<T> &k,
     __syncthreads(); /* scales are written, all warps have told their maxima */
     if (k.thread < k.n)
         k.template place<uint32_t>(k.m.at.amax)[k.thread] = 0;
-    for (int i = k.thread; i < k.n * T::chunks; i += BATCH_THREADS) {
-        int row = i / T::chunks, chunk = i % T::chunks;
+    for (int i = k.thread; i < k.n * T::cells; i += BATCH_THREADS) {
+        int row = i / T::cells, cell = i % T::cells;
         uint4 words = make_uint4(0, 0, 0, 0);
         if (scales[row] != 0.0f)
-            words =
-                quantise16(k.uz(row) + chunk * 16, inverses[row], chunk / 2);
+            words = quantise16(k.uz(row) + cell * 16, inverses[row], cell / 2);
         batch_send_all(k, e,
                        k.m.at.q + row * k.m.at.q_pitch + k.rank * T::channels +
-                           chunk * 16,
+                           cell * 16,
                        words);
     }
 }

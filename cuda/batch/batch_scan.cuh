@@ -10,7 +10,7 @@
 
 #ifdef HAS_CLUSTER
 
-/* dt of all rows quantised, eight threads a row. */
+/* Quantises dt of all rows, eight threads a row. */
 template <class T>
 static __device__ __forceinline__ void quantise_dt(const batch_block<T> &k)
 {
@@ -44,7 +44,7 @@ static __device__ __forceinline__ float *states_of(const batch_block<T> &k,
     return past_of(k, layer, r) + k.m.image.s;
 }
 
-/* The states of the thread's channel in row r, or in the last. */
+/* The states of the thread's channel in row r, or in the last row. */
 template <class T>
 static __device__ __forceinline__ void
 load_states(float s[BATCH_STATES], const batch_block<T> &k, int layer, int r)
@@ -72,7 +72,7 @@ static __device__ __forceinline__ float delta_of(const batch_block<T> &k, int r)
         k.param(k.m.share.dt_bias)[c]);
 }
 
-/* s = 2^(delta a) s + delta u B; C s.  bc: B, then C of the row. */
+/* s = 2^(delta a) s + delta u B; returns C s.  bc: B, then C of the row. */
 static __device__ __forceinline__ float
 advance_states(float s[BATCH_STATES], const float a[BATCH_STATES], float delta,
                float u, const float4 *bc)
@@ -94,7 +94,7 @@ advance_states(float s[BATCH_STATES], const float a[BATCH_STATES], float delta,
     return (p[0] + p[1]) + (p[2] + p[3]);
 }
 
-/* y of row r, its magnitude, and its states. */
+/* y of row r with its magnitude, and the row's new states. */
 template <class T>
 static __device__ __forceinline__ void
 scan_row(const batch_block<T> &k, int layer, int r, float s[BATCH_STATES],

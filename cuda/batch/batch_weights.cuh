@@ -28,8 +28,9 @@ static __device__ __forceinline__ void ring_fetch(const batch_block<T> &k,
               STAGE_BYTES, full);
 }
 
-/* Fetches what there is room for, behind a barrier of the block: all warps
- * have used the stages before k.used.  One warp does, a stage a lane. */
+/* Fetches as many stages as there is room for.  The last warp does it, a stage
+ * a lane, behind a barrier of the block: all warps have used the stages before
+ * k.used. */
 template <class T>
 static __device__ __forceinline__ void ring_fill(const batch_block<T> &k)
 {
@@ -46,7 +47,7 @@ static __device__ __forceinline__ void ring_fill(const batch_block<T> &k)
     __syncwarp();
 }
 
-/* This lane's part of the next stage. */
+/* Waits for the next stage; returns this lane's part of it. */
 template <class T>
 static __device__ __forceinline__ uint4 ring_next(batch_block<T> &k)
 {
@@ -63,7 +64,7 @@ static __device__ __forceinline__ uint4 ring_next(batch_block<T> &k)
 
 /* ---- products ------------------------------------------------------------ */
 
-/* sum += q W^T for eight rows of W, 64 deep, and sixteen of q. */
+/* sum += q W^T for `tiles` units of W and sixteen rows of q. */
 template <int tiles>
 static __device__ __forceinline__ void
 multiply_unit(int32_t sum[tiles][4], const uint4 w[tiles], const int8_t *q)
@@ -79,9 +80,9 @@ multiply_unit(int32_t sum[tiles][4], const uint4 w[tiles], const int8_t *q)
     }
 }
 
-/* The units of a warp in consecutive stages: `tiles` at a time, of rows that
- * are multiplied by the same part of q.  Through the ring, or `ahead` of them
- * on their way to registers. */
+/* The units of a warp in consecutive stages.  `tiles` at a time are multiplied
+ * by the same part of q.  They come through the ring, or straight to registers,
+ * `ahead` of them at a time. */
 template <class T, int tiles, int ahead> struct unit_stream {
     const uint4 *from; /* this lane's, of the first unit */
     uint4 next[ahead][tiles];
@@ -94,8 +95,9 @@ template <class T, int tiles, int ahead> struct unit_stream {
                 load_once(from + (unit * tiles + j) * (STAGE_BYTES / 16));
     }
 
-    /* From a stage of the layer on, n times `tiles` stages.  What is past the
-     * last is fetched as the last: no old values are kept alive. */
+    /* Starts at a stage of the layer; there are n times `tiles` stages.  Past
+     * the last one it fetches that again, so that no old value is kept alive.
+     */
     __device__ __forceinline__ void start(const batch_block<T> &k, int layer,
                                           int stage, int n)
     {
@@ -109,14 +111,14 @@ template <class T, int tiles, int ahead> struct unit_stream {
             fetch(i, min(i, n - 1));
     }
 
-    /* sum += q W^T; q: of this lane, for load_matrices; step: from unit to
-     * unit. */
+    /* sum += q W^T.  q: operand() of the first unit; pitch: bytes from there to
+     * the next unit. */
     __device__ __forceinline__ void multiply(batch_block<T> &k,
                                              int32_t sum[T::deep][tiles][4],
-                                             const int8_t *q, int step, int n)
+                                             const int8_t *q, int pitch, int n)
     {
         if constexpr (T::has_ring) {
-            multiply_ring(k, sum, q, step, n);
+            multiply_ring(k, sum, q, pitch, n);
         } else {
 #pragma unroll 1
             for (int u0 = 0; u0 < n; u0 += ahead) {
@@ -124,7 +126,7 @@ template <class T, int tiles, int ahead> struct unit_stream {
                 for (int i = 0; i < ahead; i++) {
                     if (u0 + i >= n)
                         break;
-                    multiply_rows(k, sum, next[i], q + (u0 + i) * step);
+                    multiply_rows(k, sum, next[i], q + (u0 + i) * pitch);
                     if (u0 + i + ahead < n)
                         fetch(i, u0 + i + ahead);
                 }
@@ -132,10 +134,11 @@ template <class T, int tiles, int ahead> struct unit_stream {
         }
     }
 
-    /* Half of the ring is used between barriers, so that half is on its way. */
+    /* At most half of the ring is used between two barriers; the other half is
+     * on its way. */
     static __device__ __forceinline__ void
     multiply_ring(batch_block<T> &k, int32_t sum[T::deep][tiles][4],
-                  const int8_t *q, int step, int n)
+                  const int8_t *q, int pitch, int n)
     {
         const int at_most = k.m.at.ring_stages / 2 / tiles;
 #pragma unroll 1
@@ -149,7 +152,7 @@ template <class T, int tiles, int ahead> struct unit_stream {
 #pragma unroll
             for (int j = 0; j < tiles; j++)
                 w[j] = ring_next(k);
-            multiply_rows(k, sum, w, q + u * step);
+            multiply_rows(k, sum, w, q + u * pitch);
         }
     }
 
@@ -166,7 +169,7 @@ template <class T, int tiles, int ahead> struct unit_stream {
     }
 };
 
-/* What this lane gives load_matrices. */
+/* The address in q that this lane gives load_matrices. */
 template <class T>
 static __device__ __forceinline__ const int8_t *operand(const batch_block<T> &k)
 {

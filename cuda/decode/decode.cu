@@ -8,7 +8,7 @@
 
 enum { CLUSTER_MAX = 16 }; /* blocks */
 
-/* Bytes go in and out through these, mapped into the device. */
+/* What a launch writes: memory of the host, mapped into the device. */
 struct mailbox {
     float logits[LAUNCH_BYTES][N_BYTES_VOCAB];
     float bits[LAUNCH_BYTES];
@@ -34,7 +34,7 @@ static void set_launch(cudaLaunchConfig_t *config, cudaLaunchAttribute at[2],
     config->dynamicSmemBytes = plan->memory.bytes;
     config->stream = stream;
     config->attrs = at;
-    /* All blocks are resident, or the launch fails: they wait for another. */
+    /* Blocks wait for each other: all are resident, or the launch fails. */
     at[0].id = cudaLaunchAttributeCooperative;
     at[0].val.cooperative = 1;
     config->numAttrs = 1;
@@ -47,7 +47,7 @@ static void set_launch(cudaLaunchConfig_t *config, cudaLaunchAttribute at[2],
     }
 }
 
-/* The blocks of clusters of that size that can be resident. */
+/* How many blocks can be resident, in clusters of that size. */
 static void count_blocks(struct decode_limits *limits, decode_function *kernel)
 {
     struct decode_plan trial;
@@ -58,16 +58,16 @@ static void count_blocks(struct decode_limits *limits, decode_function *kernel)
     trial.n_blocks = trial.cluster = limits->cluster;
     trial.memory.bytes = limits->shared_bytes;
     set_launch(&config, attributes, &trial, NULL);
-    /* An error says that clusters of this size there are none. */
+    /* An error says that the device has no clusters of this size. */
     if (cudaOccupancyMaxActiveClusters(&n, kernel, &config) != cudaSuccess)
         n = 0;
     cudaGetLastError();
     limits->n_blocks = n * limits->cluster;
 }
 
-/* Of the cluster sizes, the one that leaves the least to the busiest block:
- * large clusters share x_proj among more, but leave more of the
- * multiprocessors out. */
+/* Chooses the cluster size that leaves the fewest bytes to the busiest block:
+ * large clusters deal x_proj out to more blocks, but leave more multiprocessors
+ * unused. */
 static void choose_cluster(struct decode_limits *limits,
                            const struct cuda_model *model,
                            decode_function *kernel)
@@ -95,7 +95,7 @@ static enum status device_get(int *value, enum cudaDeviceAttr attribute)
     return OK;
 }
 
-/* What this device lets the kernel have; n_blocks 0 when it cannot run. */
+/* What this device gives the kernel; n_blocks is 0 when it cannot run. */
 static enum status find_limits(struct decode_limits *limits,
                                const struct cuda_model *model,
                                decode_function *kernel)
@@ -113,7 +113,7 @@ static enum status find_limits(struct decode_limits *limits,
         return OK;
     limits->n_blocks = n_sm;
     limits->shared_bytes = shared - (int)attributes.sharedSizeBytes;
-    /* What the kernel was compiled for decides what is in it. */
+    /* The kernel has a ring if it was compiled for a capability that has. */
     limits->has_ring = major >= 9 && attributes.ptxVersion >= 90;
     CUDA_TRY(cudaFuncSetAttribute(kernel,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -183,7 +183,7 @@ void decoder_close(struct decoder *d)
 /* Launches the job and sleeps until it is done. */
 static enum status run(struct decoder *d, struct decode_job *job)
 {
-    const char *what = "stepping a stream";
+    const char *what = "decoding";
     cudaLaunchConfig_t config;
     cudaLaunchAttribute attributes[2];
     set_launch(&config, attributes, &d->plan, d->stream);
@@ -223,20 +223,20 @@ enum status decoder_feed(struct decoder *d, float *image, const uint8_t *bytes,
 {
     struct mailbox *m = d->mailbox;
     for (size_t i = 0; i < n; i += launch_bytes(n - i)) {
-        const size_t batch = launch_bytes(n - i);
+        const size_t at_once = launch_bytes(n - i);
         struct decode_job job;
         memset(&job, 0, sizeof job);
         job.image = image;
-        job.n = (int)batch;
+        job.n = (int)at_once;
         job.bits = bits == NULL ? NULL : m->bits;
         job.logits = logits == NULL ? NULL : m->logits[0];
-        memcpy(job.given, bytes + i, batch);
+        memcpy(job.given, bytes + i, at_once);
         TRY(run(d, &job));
         if (bits != NULL)
-            memcpy(bits + i, m->bits, batch * sizeof *bits);
+            memcpy(bits + i, m->bits, at_once * sizeof *bits);
         if (logits != NULL)
             memcpy(logits + i * N_BYTES_VOCAB, m->logits,
-                   batch * sizeof m->logits[0]);
+                   at_once * sizeof m->logits[0]);
     }
     return OK;
 }

@@ -1,4 +1,4 @@
-/* decode.cuh -- one stream, a byte at a time, in one persistent kernel.
+/* decode.cuh -- one stream, byte by byte, in one persistent kernel.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,17 +7,17 @@
 
 #include "cuda/common/device.cuh"
 
-struct decoder; /* private: what the kernel needs beside the model */
+struct decoder; /* private */
 
-/* Chooses the grid, places the weights: a second copy of the model, in the
- * order of use.  *decoder is NULL where the shape does not fit the GPU.  The
- * model outlives the decoder; all its work is ordered on stream. */
+/* Chooses the grid, and makes a second copy of the weights, in the order of
+ * use. *decoder is NULL where the shape does not fit the GPU.  The model
+ * outlives the decoder.  All of its work is on that stream of CUDA. */
 enum status decoder_open(struct decoder **decoder,
                          const struct cuda_model *model, cudaStream_t stream);
 void decoder_close(struct decoder *decoder); /* NULL is accepted */
 
-/* engine_generate for one stream; image: its state on the device.  Returns
- * when bytes [n], on the host, are there. */
+/* engine_generate for one stream, whose state on the device is image.  Returns
+ * when bytes [n], on the host, are written. */
 enum status decoder_generate(struct decoder *decoder, float *image,
                              const struct sampler *sampler, uint64_t index,
                              uint8_t *bytes, size_t n);

@@ -1,8 +1,8 @@
-/* decode_block.cuh -- what a block of the decode kernel knows, and does to
- * whole vectors: quantise, multiply, normalise.
+/* decode_block.cuh -- a block of the decode kernel, as a thread of its
+ * computing warps knows it.
  *
- * All computing warps call these functions together.  Results are those of
- * exact.h: int32 sums in any order, float sums in the stated one.
+ * Below, all computing warps call a function together, unless it says
+ * otherwise.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,17 +16,16 @@
 #include "cuda/decode/weight_stream.cuh"
 
 enum {
-    WAITING_WARP = N_WARPS - 1, /* for weights: it has the least to do */
-    SCAN_WARP = 1               /* the first in the scan */
+    WAITING_WARP = N_WARPS - 1, /* waits for weights: it has the least to do */
+    SCAN_WARP = 1               /* the first one in the scan */
 };
 
-/* What a thread of the computing warps knows. */
 struct decode_block {
     const struct decode_plan *plan;
     struct packed_weights packed;
     struct weights weights;
     int thread, warp, lane;
-    int scan_thread;    /* the thread's first place in scan() */
+    int scan_thread;    /* its first place in scan() */
     int c0, n_channels; /* the block's channels */
     int r0, n_rows;     /* of h */
     int x0, n_x_rows;   /* of x_proj */
@@ -38,7 +37,7 @@ struct decode_block {
     uint64_t *x_words;
     uint32_t *maxima;   /* [N_WARPS] */
     uint64_t *complete; /* [2]: mbarriers of v, h */
-    uint32_t parity;    /* their next ones, a bit each */
+    uint32_t parity;    /* of the next wait for each, a bit each */
     struct sample_scratch *sample;
 };
 
@@ -58,17 +57,17 @@ static __device__ struct decode_block block_make(const struct decode_plan *p,
     block.lane = threadIdx.x % WARP;
     block.scan_thread =
         (threadIdx.x + N_THREADS - SCAN_WARP * WARP) % N_THREADS;
-    block.c0 = share_begin(rank, p->config.d_inner, p->n_blocks);
+    block.c0 = share_start(rank, p->config.d_inner, p->n_blocks);
     block.n_channels =
-        share_begin(rank + 1, p->config.d_inner, p->n_blocks) - block.c0;
-    block.r0 = share_begin(rank, p->config.d_model, p->n_blocks);
+        share_start(rank + 1, p->config.d_inner, p->n_blocks) - block.c0;
+    block.r0 = share_start(rank, p->config.d_model, p->n_blocks);
     block.n_rows =
-        share_begin(rank + 1, p->config.d_model, p->n_blocks) - block.r0;
-    block.l0 = share_begin(rank, N_BYTES_VOCAB, p->n_blocks);
+        share_start(rank + 1, p->config.d_model, p->n_blocks) - block.r0;
+    block.l0 = share_start(rank, N_BYTES_VOCAB, p->n_blocks);
     block.n_logits =
-        share_begin(rank + 1, N_BYTES_VOCAB, p->n_blocks) - block.l0;
-    block.x0 = share_begin(part, n_x, p->n_parts);
-    block.n_x_rows = share_begin(part + 1, n_x, p->n_parts) - block.x0;
+        share_start(rank + 1, N_BYTES_VOCAB, p->n_blocks) - block.l0;
+    block.x0 = share_start(part, n_x, p->n_parts);
+    block.n_x_rows = share_start(part + 1, n_x, p->n_parts) - block.x0;
     block.h = (float *)(memory + m->h);
     block.x = (float *)(memory + m->x);
     block.v = (float *)(memory + m->v);
@@ -85,12 +84,12 @@ static __device__ struct decode_block block_make(const struct decode_plan *p,
     return block;
 }
 
-/* Sizes that a kernel knows when it is compiled, all or, with 0, none: then
- * it asks the plan. */
+/* The sizes of a model, which a kernel knows when it is compiled; with 0 for
+ * all of them it asks the plan. */
 template <int D_MODEL, int D_INNER, int DT_RANK, int D_STATE, int D_CONV>
 struct decode_shape {
-    /* Whether the code for eight rows of a product at once may pay: where it
-     * does not it costs, even unused. */
+    /* Whether code for eight rows of a product at once may pay.  Where it does
+     * not, it costs time even unused. */
     static constexpr bool has_many_rows = D_MODEL == 0 || D_MODEL > 512;
     static __device__ __forceinline__ int
     d_model(const struct decode_block *block)
@@ -126,6 +125,7 @@ struct decode_shape {
     }
 };
 
+/* Float i of a share whose floats begin there. */
 static __device__ __forceinline__ float
 share_float(const struct decode_block *block, weight_place floats, int i)
 {

@@ -1,7 +1,7 @@
-/* decode_kernel.cu -- one stream, a byte at a time, in one persistent kernel.
+/* decode_kernel.cu -- one stream, byte by byte, in one persistent kernel.
  *
- * A launch steps all layers of many bytes.  Every block keeps the residual h
- * and its own channels; a layer is
+ * A launch takes many bytes through all layers.  Every block keeps the residual
+ * h and the state of its own channels.  A layer is
  *
  *   norm, quantise         every block, the whole of h
  *   in_proj, conv, silu    the block's channels            -> u to all
@@ -9,13 +9,13 @@
  *   dt_proj, scan, gate    the block's channels            -> y to all
  *   quantise, out_proj     the block's rows of h           -> h to all
  *
- * so three times a layer a block waits for the whole grid, and once for its
- * cluster; each wait is for data that a dot product over the whole vector
- * needs, behind a scale that is known only with its last element.  Nothing
- * else waits: see exchange.cuh, and weight_stream.cuh for the weights.
+ * So a block waits three times a layer for the whole grid, and once for its
+ * cluster: a product over a whole vector needs all of it, and a scale that its
+ * last element may decide.  Nothing else waits: see exchange.cuh, and for the
+ * weights weight_stream.cuh.
  *
- * The last byte's logits are known to all blocks, and all of them draw the
- * next byte: the host only starts launches and receives bytes.
+ * Every block has the logits, and draws the next byte for itself: the host only
+ * starts launches and receives bytes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -23,7 +23,7 @@
 
 #include "cuda/decode/decode_mixer.cuh"
 
-/* Receives a vector in v and multiplies it; returns the scale of its q. */
+/* Receives a vector in v, quantises and multiplies it; returns its scale. */
 template <class S>
 static __device__ __forceinline__ float
 receive_and_multiply(struct decode_block *block, const struct matrix_share *m,
@@ -37,9 +37,9 @@ receive_and_multiply(struct decode_block *block, const struct matrix_share *m,
     return scale;
 }
 
-/* A layer; in: what in_begin() made of it, and then of the next.  Stages that
- * few warps have work in belong to different ones, and what can be done ahead
- * is done by the others while the scan runs. */
+/* A layer.  in: what in_begin() returned for it; then, for the next one.  Phases
+ * that have work for few warps give it to different ones, so that the others do
+ * what can be done ahead while the scan runs. */
 template <class S>
 static __device__ __forceinline__ void
 decode_layer(struct decode_block *block, int layer, struct in_share *in,
@@ -99,8 +99,8 @@ decode_layer(struct decode_block *block, int layer, struct in_share *in,
                                         packed_in(&block->packed, layer + 1),
                                         p->out.bytes),
                           image, layer + 1);
-    compute_barrier(); /* the rows of dt_proj are read: they are freed; and
-                        * nobody asks for y before this block's is sent */
+    compute_barrier(); /* the rows of dt_proj are read, and can be freed; this
+                        * block's part of y is sent before it asks for y */
     free_weights(block);
 
     /* out_proj */
@@ -149,7 +149,7 @@ static __device__ __forceinline__ void predict(struct decode_block *block,
     compute_barrier(); /* logits are complete */
 }
 
-/* All layers and the head, from h to logits. */
+/* All layers and lm_head, from h to logits. */
 template <class S>
 static __device__ __forceinline__ void decode_byte(struct decode_block *block,
                                                    float *image, uint32_t epoch)
@@ -169,7 +169,7 @@ static __device__ __forceinline__ void decode_byte(struct decode_block *block,
     predict<S>(block, epoch);
 }
 
-/* The byte to read next: given, or drawn; and what it cost. */
+/* The byte to read next, given or drawn.  Reports it, or what it cost. */
 static __device__ int next_byte(const struct decode_block *block,
                                 const struct decode_job *job, int t)
 {
@@ -216,9 +216,9 @@ static __device__ void decode_bytes(struct decode_block *block,
     state_store<S>(block, job->image);
 }
 
-/* Clears the shared memory before the ring, which makes the words of the
- * cluster ones of an epoch that never comes, and pads q and dt with zeros;
- * then readies the ring. */
+/* Clears the shared memory before the ring: the words of the cluster then have
+ * an epoch that never comes, and q and dt are padded with zeros.  Then prepares
+ * the ring. */
 static __device__ void block_start(struct decode_block *block, uint8_t *memory,
                                    const struct decode_job *job,
                                    uint32_t *freed)
@@ -226,7 +226,7 @@ static __device__ void block_start(struct decode_block *block, uint8_t *memory,
     const struct decode_plan *p = block->plan;
     for (int i = threadIdx.x; i < p->memory.full / 4; i += blockDim.x)
         ((uint32_t *)memory)[i] = 0;
-    __syncthreads(); /* zeros are there before logits */
+    __syncthreads(); /* the zeros are there before the logits */
     for (int i = threadIdx.x; i < N_BYTES_VOCAB; i += blockDim.x)
         block->logits[i] = job->image[p->image.logits + i];
 #ifdef HAS_RING
@@ -286,8 +286,6 @@ static bool is_shape(const struct model_config *c, int d_model, int dt_rank)
            c->dt_rank == dt_rank && c->d_state == 16 && c->d_conv == 4;
 }
 
-/* A kernel compiled for the shape of the model that ships, or of a published
- * one; else the one for all. */
 decode_function *decode_choose_kernel(const struct model_config *c)
 {
     if (is_shape(c, 512, 32))

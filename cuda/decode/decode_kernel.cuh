@@ -7,16 +7,16 @@
 
 #include "cuda/decode/decode_plan.cuh"
 
-enum { LAUNCH_BYTES = 256 }; /* of text, at most */
+enum { LAUNCH_BYTES = 256 }; /* that a launch reads or draws, at most */
 
-/* What a launch is to do.  What it writes is the host's memory, mapped. */
+/* What a launch is to do.  It writes to pinned memory of the host. */
 struct decode_job {
     float *image;
     struct sampler sampler;
     uint64_t index; /* of the first byte that is drawn */
-    uint32_t epoch; /* the last one that was used */
+    uint32_t epoch; /* the last one of the launch before */
     int n;
-    uint8_t *bytes; /* [n], drawn; NULL: bytes are given */
+    uint8_t *bytes; /* [n], to be drawn; NULL: bytes are given */
     uint8_t given[LAUNCH_BYTES];
     float *bits;   /* [n] or NULL */
     float *logits; /* [n][256] or NULL */
@@ -24,8 +24,8 @@ struct decode_job {
 
 typedef void decode_function(struct decode_plan, struct decode_job);
 
-/* A kernel compiled for the shape of the model that ships, or of a published
- * one; else the one for all. */
+/* The kernel compiled for this shape, if it is one of a model that ships or is
+ * published; else the one for all shapes. */
 decode_function *decode_choose_kernel(const struct model_config *c);
 
 #endif

@@ -1,8 +1,8 @@
 /* decode_mixer.cuh -- what a block does for its channels between the products
- * of a layer: state, convolution, dt_proj, scan, gate.
+ * of a layer: convolution, x_proj's results, dt_proj, scan, gate.
  *
  * A thread has a channel, or a group of states of a channel.  What does not
- * depend on a product is done by the ..._begin() functions, before it.
+ * need a product's result is done before it, by in_begin() and scan_begin().
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,18 +15,18 @@
 
 /* ---- in_proj, convolution ----------------------------------------------- */
 
-/* What a thread knows of its row of in_proj before the product: one half of
+/* What a thread knows of its row of in_proj before the product.  One half of
  * the threads has the rows of u, the other those of z. */
 struct in_share {
     int c;
     bool works, is_z;
     float scale;
-    float sum; /* of the convolution without its last */
-    float tap; /* the last */
+    float sum; /* of the convolution, without its newest input */
+    float tap; /* the factor of that input */
 };
 
-/* Takes the floats, and shifts the past of the convolution but for its newest
- * input; then asks for the past of the next layer. */
+/* Reads the floats, and shifts the past of the convolution, which then lacks
+ * its newest input.  Starts to load the past of the next layer. */
 template <class S>
 static __device__ __forceinline__ struct in_share
 in_begin(const struct decode_block *block, weight_place floats, float *image,
@@ -63,7 +63,7 @@ in_begin(const struct decode_block *block, weight_place floats, float *image,
     return f;
 }
 
-/* After the product: u to all, silu(z) to the gates. */
+/* After the product: sends u to all blocks, and keeps silu(z). */
 template <class S>
 static __device__ __forceinline__ void
 in_finish(const struct decode_block *block, const struct in_share *f,
@@ -90,8 +90,8 @@ in_finish(const struct decode_block *block, const struct in_share *f,
 
 /* ---- x_proj: dt, B, C --------------------------------------------------- */
 
-/* Hands row and receiver j of the block's to the others of the cluster (of
- * the grid). */
+/* Number j of the block's rows and receivers: sends that row to that block of
+ * the cluster; without clusters, to the grid. */
 template <class S>
 static __device__ __forceinline__ void x_send(const struct decode_block *block,
                                               int j, float row_scale,
@@ -112,6 +112,7 @@ static __device__ __forceinline__ void x_send(const struct decode_block *block,
     word_publish(p->x_words + word, x, epoch);
 }
 
+/* The scale of row j, as x_send() counts. */
 static __device__ __forceinline__ float
 x_row_scale(const struct decode_block *block, weight_place floats, int j)
 {
@@ -119,7 +120,7 @@ x_row_scale(const struct decode_block *block, weight_place floats, int j)
     return share_float(block, floats, min(row, block->plan->n_x_rows - 1));
 }
 
-/* The same for all; row_scale: that of the thread's first. */
+/* Sends them all.  row_scale: that of the thread's first row. */
 template <class S>
 static __device__ __forceinline__ void
 x_finish(const struct decode_block *block, weight_place floats, float row_scale,
@@ -153,7 +154,7 @@ x_load_pair(const struct decode_block *block, int i)
     return load_relaxed_pair(block->plan->x_words + i);
 }
 
-/* Four neighbouring elements, from an even one on. */
+/* Waits for four neighbouring elements, from an even one on. */
 static __device__ __forceinline__ void
 x_wait_group(float x[EXACT_GROUP], const struct decode_block *block, int i,
              uint32_t epoch)
@@ -170,7 +171,7 @@ x_wait_group(float x[EXACT_GROUP], const struct decode_block *block, int i,
     x[3] = word_value(high.y);
 }
 
-/* This warp's own quantised dt; returns the scale. */
+/* Waits for dt and quantises it, each warp for itself; returns the scale. */
 template <class S>
 static __device__ __forceinline__ float
 quantise_dt(const struct decode_block *block, int8_t *dt, uint32_t epoch)
@@ -199,14 +200,14 @@ quantise_dt(const struct decode_block *block, int8_t *dt, uint32_t epoch)
             exact_quantise(x[first / WARP % AT_ONCE], scale.inverse);
         dt[i] = scale.scale == 0.0f ? 0 : q;
     }
-    __syncwarp(); /* the warp reads all of dt */
+    __syncwarp(); /* dt is written: every lane reads all of it */
     return scale.scale;
 }
 
 /* ---- dt_proj, scan ------------------------------------------------------ */
 
-/* What a thread knows of place t of the scan: of its channel c, and its group
- * g of states. */
+/* What a thread knows of place t of the scan: group g of the states of channel
+ * c. */
 struct scan_share {
     int t, c, g;
     bool works;
@@ -214,7 +215,7 @@ struct scan_share {
     weight_place rows; /* of dt_proj */
 };
 
-/* Takes the floats. */
+/* Reads the floats. */
 template <class S>
 static __device__ __forceinline__ struct scan_share
 scan_begin(const struct decode_block *block, weight_place floats, int t)
@@ -237,7 +238,7 @@ scan_begin(const struct decode_block *block, weight_place floats, int t)
     return f;
 }
 
-/* delta of the thread's channel, by all threads of the channel. */
+/* delta of the thread's channel; all threads of the channel compute it. */
 template <class S>
 static __device__ __forceinline__ float
 scan_delta(const struct decode_block *block, const struct scan_share *f,
@@ -262,9 +263,9 @@ scan_delta(const struct decode_block *block, const struct scan_share *f,
                           f->dt_bias);
 }
 
-/* y to all: a thread for a group of states of a channel.  Threads without one
- * go along, as the shuffles need whole warps.  Asks for the states of the
- * next layer. */
+/* Sends y to all blocks: a thread takes a group of states of a channel.  Threads
+ * without a group come along, as shuffles need whole warps.  Starts to load the
+ * states of the next layer. */
 template <class S>
 static __device__ __forceinline__ void
 scan(const struct decode_block *block, const struct scan_share *f, float *image,

@@ -1,12 +1,15 @@
 /* decode_pack.cu -- a second copy of the weights, as the blocks read them.
  *
+ * It is made on the device, from the engine's matrices.  Zeros pad each share
+ * to the size of the largest; they add nothing.
+ *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/decode/decode_plan.cuh"
 
 enum { PACK_THREADS = 256 };
 
-/* Rows [first, end) of a matrix, then zeros up to the rows of the piece. */
+/* Rows [first, end) of a matrix, then zeros up to n_rows. */
 static __device__ void pack_rows(uint8_t *to, const struct cuda_matrix *from,
                                  int first, int end, int n_rows, int stride)
 {
@@ -29,16 +32,16 @@ static __device__ float *pack_floats(float *to, const float *from, int first,
     return to + n;
 }
 
-/* Block (b, l): what block b of the decode kernel needs of layer l. */
+/* Block (b, l) of the grid: the share of layer l that block b has. */
 static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
                                        const struct cuda_layer *layers)
 {
     const struct cuda_layer *l = &layers[blockIdx.y];
     const int block = blockIdx.x, d_inner = p.config.d_inner;
-    const int c0 = share_begin(block, d_inner, p.n_blocks);
-    const int c1 = share_begin(block + 1, d_inner, p.n_blocks);
-    const int r0 = share_begin(block, p.config.d_model, p.n_blocks);
-    const int r1 = share_begin(block + 1, p.config.d_model, p.n_blocks);
+    const int c0 = share_start(block, d_inner, p.n_blocks);
+    const int c1 = share_start(block + 1, d_inner, p.n_blocks);
+    const int r0 = share_start(block, p.config.d_model, p.n_blocks);
+    const int r1 = share_start(block + 1, p.config.d_model, p.n_blocks);
     const int n = p.n_channels;
     uint8_t *in = own + block * p.block_bytes + blockIdx.y * p.layer_bytes;
     uint8_t *scan = in + p.in.bytes;
@@ -68,12 +71,12 @@ static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
               p.out.stride);
 }
 
-/* Block b: its rows of lm_head, after its layers. */
+/* Block b of the grid: block b's rows of lm_head, behind its layers. */
 static __global__ void pack_head_kernel(struct decode_plan p, uint8_t *own,
                                         struct cuda_matrix lm_head)
 {
-    const int v0 = share_begin(blockIdx.x, N_BYTES_VOCAB, p.n_blocks);
-    const int v1 = share_begin(blockIdx.x + 1, N_BYTES_VOCAB, p.n_blocks);
+    const int v0 = share_start(blockIdx.x, N_BYTES_VOCAB, p.n_blocks);
+    const int v1 = share_start(blockIdx.x + 1, N_BYTES_VOCAB, p.n_blocks);
     uint8_t *head =
         own + blockIdx.x * p.block_bytes + p.config.n_layer * p.layer_bytes;
     pack_floats((float *)head, lm_head.scale, v0, v1, p.n_logits);
@@ -81,21 +84,21 @@ static __global__ void pack_head_kernel(struct decode_plan p, uint8_t *own,
               p.head.stride);
 }
 
-/* Block (i, l): part i of x_proj of layer l. */
+/* Block (i, l) of the grid: part i of x_proj of layer l. */
 static __global__ void pack_parts_kernel(struct decode_plan p, uint8_t *parts,
                                          const struct cuda_layer *layers)
 {
     const struct cuda_layer *l = &layers[blockIdx.y];
     const int n = p.config.dt_rank + 2 * p.config.d_state;
-    const int x0 = share_begin(blockIdx.x, n, p.n_parts);
-    const int x1 = share_begin(blockIdx.x + 1, n, p.n_parts);
+    const int x0 = share_start(blockIdx.x, n, p.n_parts);
+    const int x1 = share_start(blockIdx.x + 1, n, p.n_parts);
     uint8_t *x =
         parts + ((size_t)blockIdx.x * gridDim.y + blockIdx.y) * p.x.bytes;
     pack_floats((float *)x, l->x_proj.scale, x0, x1, p.n_x_rows);
     pack_rows(x + p.x.float_bytes, &l->x_proj, x0, x1, p.n_x_rows, p.x.stride);
 }
 
-/* Block l: the norm of layer l; the last one, the final norm. */
+/* Block l of the grid: the norm of layer l; the last block: the final norm. */
 static __global__ void pack_norms_kernel(struct decode_plan p, uint8_t *norms,
                                          const struct cuda_layer *layers,
                                          const float *norm_f,

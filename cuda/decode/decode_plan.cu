@@ -1,14 +1,11 @@
 /* decode_plan.cu -- deals a model out to the blocks of the decode kernel.
  *
- * The packing runs on the device, from the engine's plain matrices; what
- * pads a share to the size of the largest is zero, and adds nothing.
- *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/decode/decode_plan.cuh"
 
 enum {
-    STATE_SHARE = 8, /* of shared memory, one part */
+    STATE_SHARE = 8, /* the state may take one part in so many of the memory */
     STAGES_MIN = 4
 };
 
@@ -26,16 +23,17 @@ static struct matrix_share share_make(int rows, int cols, int n_floats)
     return p;
 }
 
-/* Rows in batches of at most half of what may be waited for, so that the rest
- * fills meanwhile.  With a batch, what comes before the rows is there, and what
- * comes after them is waited for; false when that does not fit. */
+/* Sets how many rows are waited for at once: at most half of the usable bytes,
+ * so that the rest fills meanwhile.  Beside them there must be room for the
+ * `before` bytes that come before the rows, and the `after` bytes that are
+ * waited for with the last ones; false when it all does not fit. */
 static bool share_fit(struct matrix_share *p, int before, int after, int usable)
 {
     int left = usable - before - after;
-    int batch = (left < usable / 2 ? left : usable / 2) / p->stride;
-    if (batch < 1)
+    int at_once = (left < usable / 2 ? left : usable / 2) / p->stride;
+    if (at_once < 1)
         return false;
-    p->rows_at_once = batch < p->rows ? batch : p->rows;
+    p->rows_at_once = at_once < p->rows ? at_once : p->rows;
     return true;
 }
 
@@ -88,8 +86,8 @@ static bool lay_out_ring(struct decode_plan *p, int shared_bytes)
         round_up(m->full + m->n_stages * (int)sizeof(uint64_t), ARENA_ALIGN);
     m->bytes = m->ring + m->n_stages * STAGE_BYTES;
 
-    /* A stage is fetched when all of it is free, and one may be begun at
-     * either end of what is waited for. */
+    /* A stage is fetched when all of it is free, and what is waited for may
+     * begin and end within a stage. */
     int usable = (m->n_stages - 2) * STAGE_BYTES;
     int in = p->in.float_bytes + p->norm_bytes;
     int head = p->head.float_bytes + p->norm_bytes;
@@ -170,8 +168,8 @@ bool decode_plan_make(struct decode_plan *p, const struct cuda_model *model,
     size_shares(p);
     size_state(p);
 
-    /* The state of all layers stays in shared memory where it is small: the
-     * ring needs the rest more. */
+    /* The state of all layers stays in shared memory if it is small; else the
+     * ring needs the room more. */
     size_t state_bytes = p->config.n_layer * p->state_floats * sizeof(float);
     if (state_bytes <= (size_t)limits->shared_bytes / STATE_SHARE) {
         p->state_layers = p->config.n_layer;

@@ -1,18 +1,19 @@
 /* decode_plan.cuh -- who computes what in the decode kernel, and from where.
  *
  * The channels of a layer, the rows of out_proj and the rows of lm_head are
- * dealt evenly to the blocks; the rows of x_proj to the blocks of a cluster,
- * every cluster computing all of them (without clusters: to all blocks).
+ * dealt out evenly to the blocks.  The rows of x_proj are dealt out to the
+ * blocks of a cluster, and every cluster computes all of them; without
+ * clusters, they are dealt out to all blocks.
  *
- * A block reads its weights as one endless stream, in the order in which it
- * needs them, byte after byte; for each layer
+ * A block reads its weights as one endless stream, in the order of use.  For
+ * each layer of each byte these are
  *
  *   in floats | norms | in rows | scan | x floats, rows | out floats, rows
  *
- * then the final norm between the floats and the rows of the head.  Floats
- * come before the rows they go with, so that they are in registers before
- * the products are.  What a block has for itself is packed contiguously when
- * a decoder is opened, and is fetched ahead with few large copies.
+ * and then the floats of lm_head, the final norm, the rows of lm_head.  Floats
+ * come before their rows, so that they are in registers before the product
+ * ends.  What only one block needs is packed together when a decoder is opened,
+ * so that few large copies fetch it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,17 +27,17 @@ enum {
     N_WARPS = 8, /* that compute; one more fetches */
     N_THREADS = N_WARPS * WARP,
     BLOCK_THREADS = N_THREADS + WARP,
-    COPY_ALIGN = 16,        /* of every piece, bytes */
+    COPY_ALIGN = 16,        /* bytes: shares begin at multiples of it */
     STAGE_BYTES = 8192,     /* what is fetched at a time */
-    STRIP_BYTES = WARP * 16 /* of a row, which a warp does at once */
+    STRIP_BYTES = WARP * 16 /* of a row, which a warp multiplies at once */
 };
 
-/* Floats, then int8 rows [rows][stride]. */
+/* A block's share of a matrix: floats, then int8 rows [rows][stride]. */
 struct matrix_share {
     int rows, stride;
-    int float_bytes;  /* the floats', multiple of COPY_ALIGN */
+    int float_bytes;  /* a multiple of COPY_ALIGN */
     int bytes;        /* in all */
-    int rows_at_once; /* waited for, and freed */
+    int rows_at_once; /* that are waited for, and freed */
 };
 
 /* A block's shared memory: where each array begins, bytes. */
@@ -47,7 +48,7 @@ struct decode_memory {
     int u;        /* f32 [n_channels]: the block's own */
     int gate;     /* f32 [n_channels]: silu(z) */
     int logits;   /* f32 [256] */
-    int q;        /* i8: v quantised, padded to 16 */
+    int q;        /* i8: a vector, quantised, padded to 16 */
     int dt;       /* i8 [scan warps][round_up(dt_rank)] */
     int sums;     /* i32: what multiply() leaves */
     int state;    /* f32 [state_layers] past, s of layer */
@@ -78,7 +79,7 @@ struct decode_plan {
     int norm_bytes;                  /* norm, and bias, of one layer */
     size_t layer_bytes, block_bytes; /* of own */
 
-    const uint8_t *own;   /* [n_blocks] in, scan, out ..; head */
+    const uint8_t *own;   /* [n_blocks]: of each layer in, scan, out; head */
     const uint8_t *parts; /* [n_parts][n_layer] x */
     const uint8_t *norms; /* [n_layer + 1] */
 
@@ -92,14 +93,14 @@ struct decode_plan {
     struct decode_memory memory;
 };
 
-/* Of n things dealt to n_shares, share i has [share_begin(i),
- * share_begin(i + 1)). */
-static inline __host__ __device__ int share_begin(int i, int n, int n_shares)
+/* Of n things dealt out in n_shares, share i has those from share_start(i) to
+ * before share_start(i + 1). */
+static inline __host__ __device__ int share_start(int i, int n, int n_shares)
 {
     return (int)((int64_t)i * n / n_shares);
 }
 
-/* What a grid may be; from the device and the kernel's attributes. */
+/* What the device and the kernel's attributes allow. */
 struct decode_limits {
     int n_blocks;     /* resident at the same time */
     int cluster;      /* 0: no clusters */

@@ -17,17 +17,17 @@ static __device__ __forceinline__ int32_t dot16(int4 a, int4 b, int32_t sum)
     return __dp4a(a.w, b.w, sum);
 }
 
-/* A warp's part in a product: bytes of q, and where those of a row begin that
- * meet them. */
+/* A warp's part in a product: bytes of q, from column col on, and the rows that
+ * it multiplies by them. */
 struct warp_part {
     int4 q;
     int col, stride;
-    int n, step; /* rows; from one of this warp's to the next */
+    int n, step; /* rows in all; from one of this warp's to the next */
 };
 
 /* Adds the products of `at_once` rows of a warp, from `row` on, to their sums.
- * Past the last row it multiplies that one again, in vain, as a branch would
- * cost more. */
+ * Past the last row it multiplies the last one again and drops the result: a
+ * branch would cost more. */
 template <int at_once>
 static __device__ __forceinline__ void
 multiply_some(const struct decode_block *block, const struct warp_part *p,
@@ -51,8 +51,8 @@ multiply_some(const struct decode_block *block, const struct warp_part *p,
 }
 
 /* Adds the products of n rows of cols columns, which begin at the place of the
- * weights, to sums [n].  A warp takes a segment of the columns and the rows of
- * its group, four at a time; or eight, while there are more than four. */
+ * weights, to sums [n].  A warp takes a strip of the columns, and the rows of
+ * its group: eight at a time while there are more than four, then four. */
 template <class S>
 static __device__ __forceinline__ void
 multiply_rows(const struct decode_block *block, int cols, int n, int32_t *sums)
@@ -88,8 +88,8 @@ free_weights(const struct decode_block *block)
         weights_free(&block->weights);
 }
 
-/* The bytes of the next batch of a piece of which `left` rows are left, with
- * the `ahead` behind the last one. */
+/* The bytes to wait for next, of a matrix of which `left` rows are left;
+ * `ahead` bytes are wanted behind its last row. */
 static __device__ __forceinline__ int next_bytes(const struct matrix_share *m,
                                                  int cols, int left, int ahead)
 {
@@ -98,9 +98,9 @@ static __device__ __forceinline__ int next_bytes(const struct matrix_share *m,
                                    : m->rows_at_once * stride;
 }
 
-/* sums <- W q, for the rows at the place of the weights, which goes on behind
- * them.  The ahead bytes after them are waited for too, and may be read when
- * this returns.  A piece that is not of one batch frees what lies before. */
+/* sums <- W q, for the rows at the place of the weights, which then lies behind
+ * them.  This waits for the `ahead` bytes after them too.  Rows that are not
+ * waited for at once are freed as it goes, but for the last. */
 template <class S>
 static __device__ __forceinline__ void multiply(struct decode_block *block,
                                                 const struct matrix_share *m,

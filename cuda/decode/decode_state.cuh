@@ -1,5 +1,10 @@
 /* decode_state.cuh -- the state of a block's channels during a launch.
  *
+ * It is in shared memory where the states of all layers fit.  Else it stays in
+ * the image, and shared memory has room for one layer, loaded ahead.  A thread
+ * reads and writes only what belongs to its channel, or to its group of states,
+ * in both places.
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_DECODE_STATE_CUH
@@ -7,14 +12,7 @@
 
 #include "cuda/decode/decode_block.cuh"
 
-/* ---- the state ----------------------------------------------------------
- *
- * During a launch the state of a block's channels is in its shared memory,
- * where it fits; else it stays in the image, and the block has a place for
- * one layer, into which it loads ahead.  A thread reads and writes only what
- * belongs to its channel, or to its group of states, here and there.
- */
-
+/* Whether the state stays in shared memory between two bytes. */
 static __device__ __forceinline__ bool
 state_stays(const struct decode_block *block)
 {
@@ -38,14 +36,14 @@ state_s(const struct decode_block *block, int layer)
            (S::d_conv(block) - 1) * block->plan->n_channels;
 }
 
-/* Where in the image the past of the thread's channel, the group t of states
- * begins. */
+/* Where the past of the thread's channel begins in the image. */
 static __device__ __forceinline__ float *
 image_past(const struct decode_block *block, float *image, int layer)
 {
     return image + layer * block->plan->image.layer + block->c0 + block->thread;
 }
 
+/* Where group t of states begins there. */
 template <class S>
 static __device__ __forceinline__ float *
 image_s(const struct decode_block *block, float *image, int layer, int t)
@@ -69,7 +67,7 @@ fetch_past(const struct decode_block *block, float *image, int layer)
                       image_past(block, image, layer) + k * S::d_inner(block));
 }
 
-/* Starts to load the group t of states. */
+/* Starts to load group t of states. */
 template <class S>
 static __device__ __forceinline__ void
 fetch_states(const struct decode_block *block, float *image, int layer, int t)
@@ -83,8 +81,8 @@ fetch_states(const struct decode_block *block, float *image, int layer, int t)
             image_s<S>(block, image, layer, t) + k * S::d_inner(block));
 }
 
-/* Brings the state in before a launch's first byte, and out after its last,
- * where it stays between them. */
+/* Before the first byte of a launch: loads the state that stays, or that of the
+ * first layer. */
 template <class S>
 static __device__ void state_load(const struct decode_block *block,
                                   float *image)
@@ -101,6 +99,7 @@ static __device__ void state_load(const struct decode_block *block,
     copy_wait_all();
 }
 
+/* After the last byte of a launch: stores the state that has stayed. */
 template <class S>
 static __device__ void state_store(const struct decode_block *block,
                                    float *image)

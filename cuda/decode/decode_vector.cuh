@@ -1,5 +1,5 @@
-/* decode_vector.cuh -- what a block does to whole vectors: receives them, and
- * computes norms and quantises.
+/* decode_vector.cuh -- what a block does to whole vectors: receive, normalise
+ * and quantise them.  Results have the bits of exact.h.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,9 +11,9 @@
 
 enum { VECTOR_V, VECTOR_H };
 
-/* Waits for a vector of epoch, from all blocks of the grid, into v or h; and
- * meanwhile for the next n_ahead bytes of weights, so that nobody waits for
- * them when the vector is there.  Every thread may read all of the vector. */
+/* Waits for a vector of this epoch from all blocks of the grid, which goes into
+ * v or h; and meanwhile for the next n_ahead bytes of weights, so that no time
+ * is lost on them afterwards.  Then every thread may read the whole vector. */
 static __device__ __forceinline__ void receive(struct decode_block *block,
                                                int vector,
                                                const uint64_t *words, int n,
@@ -57,8 +57,9 @@ share_amax(const struct decode_block *block, const float *values, int n)
     return amax;
 }
 
-/* Quantises values [n] into q; amax: the largest magnitude that this thread
- * knows of.  Clears the sums for the product that follows. */
+/* Quantises values [n] into q, and returns the scale.  amax: the largest
+ * magnitude that this thread has seen.  Clears the sums for the product that
+ * follows. */
 static __device__ __forceinline__ float
 quantise(const struct decode_block *block, const float *values, int n,
          uint32_t amax, int n_sums)
@@ -66,7 +67,7 @@ quantise(const struct decode_block *block, const float *values, int n,
     amax = warp_max(amax);
     if (block->lane == 0)
         block->maxima[block->warp] = amax;
-    compute_barrier(); /* values, maxima are written; last sums are read */
+    compute_barrier(); /* values and maxima are written, old sums read */
     amax = 0;
 #pragma unroll
     for (int i = 0; i < N_WARPS; i += 4) {
@@ -88,7 +89,7 @@ quantise(const struct decode_block *block, const float *values, int n,
     return scale.scale;
 }
 
-/* The mean of h, in the order of exact.h, in every warp. */
+/* The mean of h, in the order of exact.h; every warp computes it. */
 static __device__ __forceinline__ float
 norm_mean(const struct decode_block *block, int n)
 {
@@ -102,8 +103,8 @@ norm_mean(const struct decode_block *block, int n)
     return strided_sum(low, high) / (float)n;
 }
 
-/* The sum of (h - mean)^2, in the order of exact.h, in every warp: that is
- * sooner done than handed from one to the others. */
+/* The sum of (h - mean)^2, in the order of exact.h.  Every warp computes it:
+ * that takes less time than to hand it on. */
 static __device__ __forceinline__ float
 norm_sum(const struct decode_block *block, int n, float mean)
 {
@@ -127,14 +128,14 @@ norm_sum(const struct decode_block *block, int n, float mean)
     return strided_sum(low, high);
 }
 
-/* x <- the norm of h, with the factors at the place of the weights; returns
- * the largest magnitude that this thread made. */
+/* x <- norm(h), with the factors at the place of the weights.  Returns the
+ * largest magnitude that this thread wrote. */
 static __device__ __forceinline__ uint32_t normalise(struct decode_block *block,
                                                      int n)
 {
     const struct decode_plan *p = block->plan;
     const bool has_bias = p->config.has_norm_bias;
-    /* Without a mean h - 0 is h. */
+    /* Where there is no mean, h - 0 is h. */
     const float mean = has_bias ? norm_mean(block, n) : 0.0f;
     const float sum = norm_sum(block, n, mean);
     const float r = 1.0f / sqrtf(sum / (float)n + p->config.norm_epsilon);

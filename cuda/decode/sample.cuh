@@ -1,9 +1,9 @@
-/* sample.cuh -- odds and the choice of a byte, with a thread a byte.
+/* sample.cuh -- odds and the choice of a byte, a thread a byte.
  *
- * The same integers as sampler.c.  All threads of the computing warps call
- * these functions together; the first 256 work, all meet at the barriers.
- * What runs over bytes is a maximum, an integer sum or a prefix sum of
- * integers, so that no result depends on the order.
+ * The same integers as sampler.c.  All threads of the computing warps call a
+ * function together; the first 256 work, and all meet at the barriers.  What
+ * runs over bytes is a maximum, or a sum of integers: no result depends on the
+ * order.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -27,19 +27,22 @@ struct sample_scratch {
     uint32_t byte;
 };
 
-/* The barrier of the warps that compute; the fetching warp is not in it. */
+/* The barrier of the computing warps, without the fetching warp.  (Written
+ * here, not as barrier_sync of ptx.cuh: the compiler makes more of constants.)
+ */
 static __device__ __forceinline__ void compute_barrier(void)
 {
     asm volatile("bar.sync 1, %0;" ::"n"((int)N_THREADS) : "memory");
 }
 
-/* An unsigned number that rises with x, which is not a NaN; and back. */
+/* An unsigned number that rises with x, which is not a NaN. */
 static __device__ __forceinline__ uint32_t order_key(float x)
 {
     uint32_t u = exact_bits(x);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
+/* The x of such a number. */
 static __device__ __forceinline__ float order_value(uint32_t key)
 {
     return exact_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
@@ -102,7 +105,7 @@ static __device__ struct sample_weights sample_weigh(struct sample_scratch *s,
     return w;
 }
 
-/* odds_cost; every thread gets it. */
+/* odds_cost(); every thread gets it. */
 static __device__ float sample_cost(struct sample_scratch *s,
                                     const float *logits, int byte, int thread)
 {
@@ -110,7 +113,7 @@ static __device__ float sample_cost(struct sample_scratch *s,
     return exact_cost(exact_logit(logits[byte]) - w.largest, w.sum);
 }
 
-/* odds_from_logits: frequency of all bytes into s->frequency. */
+/* odds_from_logits(), into s->frequency. */
 static __device__ void sample_odds(struct sample_scratch *s,
                                    const float *logits,
                                    float inverse_temperature, int thread)
@@ -204,7 +207,7 @@ static __device__ void sample_most_likely(struct sample_scratch *s,
     compute_barrier(); /* the byte is written */
 }
 
-/* sampler_choose; every thread gets the byte. */
+/* sampler_choose(); every thread gets the byte. */
 static __device__ uint32_t sample_choose(struct sample_scratch *s,
                                          const struct sampler *sampler,
                                          const float *logits, uint64_t index,

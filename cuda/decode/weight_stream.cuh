@@ -1,11 +1,10 @@
 /* weight_stream.cuh -- a block's weights, fetched ahead of their use.
  *
- * On compute capability 9.0 the weights pass through a ring in shared
- * memory.  One warp does nothing but copy: it keeps the ring full, stages of
- * STAGE_BYTES at a time, however long the computing warps wait for other
- * blocks; so memory is read all the time, not only when there is something
- * to multiply.  A stage is announced by its mbarrier, and is free again when
- * the computing warps' position has passed it.
+ * From compute capability 9.0 on, the weights pass through a ring in shared
+ * memory.  One warp does nothing but copy.  It keeps the ring full, a stage of
+ * STAGE_BYTES at a time, also while the computing warps wait for other blocks:
+ * memory is read all the time.  The mbarrier of a stage says when it has come;
+ * it is free again when the computing warps' position has passed it.
  *
  * Below 9.0 the computing warps read the packed weights where they lie.
  *
@@ -31,21 +30,20 @@ typedef uint32_t weight_place; /* where in the ring */
 typedef const uint8_t *weight_place;
 #endif
 
-/* A thread's place in its block's stream: the first byte of a piece, or of
- * what is left of it. */
+/* A thread's place in its block's stream of weights. */
 struct weights {
     weight_place at;
 #ifdef HAS_RING
     uint8_t *ring;
     uint64_t *full;  /* [n_stages] */
-    uint32_t *freed; /* the position below which all is free */
+    uint32_t *freed; /* all below this position is free */
     uint32_t ring_bytes;
     uint32_t position;
     uint32_t n_stages, n_waited, slot, parity; /* of the waiting warp */
 #endif
 };
 
-/* Where a piece lies in device memory. */
+/* Where the shares of a block lie in device memory. */
 struct packed_weights {
     const struct decode_plan *plan;
     int block, part;
@@ -57,7 +55,7 @@ packed_norms(const struct packed_weights *s, int layer)
     return s->plan->norms + (size_t)layer * s->plan->norm_bytes;
 }
 
-/* in of this layer, or the head after the last. */
+/* The block's share of in_proj; of lm_head after the last layer. */
 static __device__ __forceinline__ const uint8_t *
 packed_in(const struct packed_weights *s, int layer)
 {
@@ -87,16 +85,16 @@ packed_out(const struct packed_weights *s, int layer)
 
 /* ---- the computing warps ------------------------------------------------ */
 
-/* Says where the next piece lies, for those who have no ring. */
+/* Says where the next bytes lie in memory, for kernels without a ring. */
 static __device__ __forceinline__ void weights_open(struct weights *w,
-                                                    const uint8_t *source)
+                                                    const uint8_t *packed)
 {
 #ifndef HAS_RING
-    w->at = source;
+    w->at = packed;
 #endif
 }
 
-/* The place offset bytes behind another, within a piece. */
+/* The place `offset` bytes behind another of the same share. */
 static __device__ __forceinline__ weight_place
 weights_behind(const struct weights *w, weight_place place, uint32_t offset)
 {
@@ -108,19 +106,19 @@ weights_behind(const struct weights *w, weight_place place, uint32_t offset)
 #endif
 }
 
-/* The place offset bytes on, which is source for those who have no ring. */
+/* The place `offset` bytes on; without a ring, that is `packed`. */
 static __device__ __forceinline__ weight_place
-weights_place(const struct weights *w, const uint8_t *source, uint32_t offset)
+weights_place(const struct weights *w, const uint8_t *packed, uint32_t offset)
 {
 #ifdef HAS_RING
     const uint32_t at = w->at + offset;
     return at < w->ring_bytes ? at : at - w->ring_bytes;
 #else
-    return source;
+    return packed;
 #endif
 }
 
-/* The aligned object that begins offset bytes from a place. */
+/* The aligned object `offset` bytes behind a place. */
 static __device__ __forceinline__ const void *
 weights_at(const struct weights *w, weight_place place, uint32_t offset)
 {
@@ -138,7 +136,7 @@ static __device__ __forceinline__ float weights_float(const struct weights *w,
     return *(const float *)weights_at(w, place, i * sizeof(float));
 }
 
-/* Goes on by bytes, a multiple of COPY_ALIGN and less than the ring. */
+/* Moves on by `bytes`: a multiple of COPY_ALIGN, and less than the ring. */
 static __device__ __forceinline__ void weights_advance(struct weights *w,
                                                        uint32_t bytes)
 {
@@ -151,8 +149,8 @@ static __device__ __forceinline__ void weights_advance(struct weights *w,
 #endif
 }
 
-/* Waits until the next bytes are there.  One warp calls it, always the same,
- * before a barrier that makes it known to the others. */
+/* Waits until the next bytes have come.  Always the same warp calls it, before
+ * a barrier that tells the others. */
 static __device__ __forceinline__ void weights_wait(struct weights *w,
                                                     uint32_t bytes)
 {
@@ -169,9 +167,9 @@ static __device__ __forceinline__ void weights_wait(struct weights *w,
 #endif
 }
 
-/* Frees all before this place.  One thread calls it, after a barrier behind
- * which nobody reads there: what was read is in registers, so the store needs
- * no release, which would wait for loads and stores that are under way. */
+/* Frees all before this place.  One thread calls it, behind a barrier after
+ * which no thread reads there.  The store needs no release, which would wait
+ * for loads and stores under way: what was read is in registers. */
 static __device__ __forceinline__ void weights_free(const struct weights *w)
 {
 #ifdef HAS_RING
@@ -183,17 +181,17 @@ static __device__ __forceinline__ void weights_free(const struct weights *w)
 
 #ifdef HAS_RING
 
-/* Where the fetching thread is: what is left of the piece it copies. */
+/* Where the fetching thread is, and what is left of what it copies. */
 struct fetch {
     struct packed_weights packed;
     const uint8_t *from;
     uint32_t left;
     int layer, share;
-    size_t n_bytes; /* of text: what is left to fetch for */
+    size_t n_bytes; /* of text, for which weights are still to be fetched */
 };
 
-/* The next part of the stream, in the order of decode_plan.cuh; what is
- * contiguous in memory counts as one.  False at the end. */
+/* The next share of the stream, in the order of decode_plan.cuh; what lies
+ * together in memory counts as one.  False at the end of the stream. */
 static __device__ bool fetch_next_share(struct fetch *f)
 {
     const struct decode_plan *p = f->packed.plan;
@@ -234,7 +232,7 @@ static __device__ bool fetch_next_share(struct fetch *f)
     }
 }
 
-/* Copies the next stage; false when it is the end of the stream. */
+/* Copies the next stage; false when the stream ends in it. */
 static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
                                    uint64_t *mbarrier)
 {
@@ -249,13 +247,12 @@ static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
         f->left -= n;
         filled += n;
     }
-    /* The copies may land before they are expected: the phase cannot end
-     * without this arrival. */
+    /* The copies may have come already: the phase ends with this arrival. */
     mbarrier_expect(mbarrier, filled);
     return goes_on;
 }
 
-/* What the fetching thread does for n_bytes of text. */
+/* Fetches the weights for n_bytes of text.  One thread calls it. */
 static __device__ void fetch_all(const struct weights *w,
                                  struct packed_weights packed, size_t n_bytes)
 {
