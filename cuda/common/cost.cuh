@@ -10,7 +10,7 @@ extern "C" {
 #include "model/model.h"
 }
 
-/* odds_cost(logits, byte): the sum is of integers, in any order. */
+/* odds_cost() of a byte, by a warp: the sum is of integers, in any order. */
 static __device__ float cost_of(const float *logits, int byte, int lane)
 {
     constexpr int each = N_BYTES_VOCAB / WARP;

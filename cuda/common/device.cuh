@@ -1,9 +1,9 @@
 /* device.cuh -- what the GPU engine's files share: the model as it lies on
  * the device, the state of a stream, and errors.
  *
- * Everything of a model is in one allocation.  A state is one device array
- * of model_state_floats() floats in the very layout of engine.h, so that
- * saving it is a copy.
+ * A model is one allocation on the device.  A state is an array of
+ * model_state_floats() floats in the layout that engine.h states, so that
+ * saving one is a copy.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,12 +26,12 @@ extern "C" {
 }
 
 enum {
-    ROW_ALIGN = 32,   /* bytes: rows of int8 matrices start at a multiple */
-    ARENA_ALIGN = 256 /* bytes: every array of the model does */
+    ROW_ALIGN = 32,   /* bytes: int8 rows begin at a multiple           */
+    ARENA_ALIGN = 256 /* bytes: arrays of the model begin at a multiple */
 };
 
-/* y = W x.  Row r is q + r * stride; the bytes from cols to stride are 0, so
- * that whole words past cols add nothing to a sum. */
+/* y = W x.  Row r is at q + r * stride.  Bytes from cols to stride are 0: they
+ * add nothing to a sum. */
 struct cuda_matrix {
     int rows, cols, stride;
     const int8_t *q;
@@ -54,7 +54,7 @@ struct cuda_layer {
 struct state {
     float *image;
     struct state *next;        /* in the engine's list of states to use again */
-    bool is_target, is_source; /* of a copy that has not begun */
+    bool is_target, is_source; /* of a copy that has not started */
 };
 
 /* Pinned memory of the host, which the device can write to. */
@@ -63,7 +63,7 @@ struct host_floats {
     struct host_floats *next;
 };
 
-/* Whether n floats from p on lie in one of them. */
+/* Whether n floats from p on lie in one of these. */
 static inline bool are_pinned(const struct host_floats *floats, const float *p,
                               size_t n)
 {
@@ -72,9 +72,8 @@ static inline bool are_pinned(const struct host_floats *floats, const float *p,
     return floats && n <= (size_t)(floats->end - p);
 }
 
-/* Where the parts of an image lie, in floats, for kernels: layer l begins at
- * l * layer with the past inputs of its convolution, its s follows at
- * l * layer + s. */
+/* Where the parts of a state's image lie, in floats: the past inputs of layer l
+ * at l * layer, its s at l * layer + s. */
 struct image_layout {
     size_t layer, s, logits;
 };
@@ -88,8 +87,8 @@ struct cuda_model {
     struct cuda_matrix lm_head;
     struct cuda_layer *layers;              /* [n_layer], host      */
     const struct cuda_layer *device_layers; /* [n_layer + 1], device; the
-                                             * last is the head: norm_f, and
-                                             * lm_head as in_proj */
+                                             * last one has norm_f, and lm_head
+                                             * as in_proj */
     void *arena; /* owned: all of the above but layers  */
     size_t arena_bytes;
 };
@@ -100,7 +99,7 @@ struct cuda_model {
  * is out of memory, else E_DEVICE. */
 enum status cuda_status(cudaError_t error, const char *what);
 
-/* OK when there is a device of that index; else E_DEVICE with the reason. */
+/* OK where there is a device of that index; else E_DEVICE with the reason. */
 enum status cuda_find_device(int index);
 
 #define CUDA_TRY(call, what) TRY(cuda_status(call, what))

@@ -1,5 +1,5 @@
-/* exact_vector.cuh -- what exact.h defines, for a thread that has several
- * numbers of a vector, and for a warp that has a row: the same bits.
+/* exact_vector.cuh -- exact.h for a thread that has several numbers of a
+ * vector, and for a warp that has a row: the same bits.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,7 +12,7 @@
 
 /* ---- int8 ---------------------------------------------------------------- */
 
-/* The magnitude of x as bits: order-free maxima are taken on these. */
+/* The magnitude of x as bits, of which maxima are taken in any order. */
 static __device__ __forceinline__ uint32_t magnitude_bits(float x)
 {
     return exact_bits(x) & EXACT_ABS_MASK;
@@ -25,7 +25,7 @@ static __device__ __forceinline__ uint32_t magnitude4(float4 x)
                max(magnitude_bits(x.z), magnitude_bits(x.w)));
 }
 
-/* exact_quantise of four numbers. */
+/* exact_quantise() of four numbers. */
 static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
 {
     uint32_t x = exact_bits(fmaf(v.x, inverse, EXACT_ROUND));
@@ -36,9 +36,9 @@ static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
                        0x5410);
 }
 
-/* exact_scale_of() without its branches, which a division otherwise has for
- * results that are not normal; here none is.  A large amax is brought down by
- * a power of two first, as its reciprocal would not be normal. */
+/* exact_scale_of() without branches.  A division has them for results that are
+ * not normal; here all are: a large amax, whose reciprocal would not be, is
+ * brought down by a power of two first. */
 static __device__ __forceinline__ struct exact_scale
 scale_of(uint32_t amax_bits)
 {
@@ -59,7 +59,7 @@ scale_of(uint32_t amax_bits)
     return s;
 }
 
-/* quantise4, of a vector whose scale may be 0. */
+/* The same where the scale may be 0. */
 static __device__ __forceinline__ uint32_t quantised4(float4 v,
                                                       struct exact_scale s)
 {
@@ -68,14 +68,16 @@ static __device__ __forceinline__ uint32_t quantised4(float4 v,
 
 /* ---- norms --------------------------------------------------------------- */
 
-/* The sum of the 64 strided sums of exact.h, of which this thread has `low`,
- * number `lane`, and `high`, number lane + 32.  Every thread gets it. */
+/* The sum of the 64 strided sums of exact.h.  A thread has two of them: `low`
+ * is number `lane`, `high` is number lane + 32.  Every thread gets the result.
+ */
 static __device__ __forceinline__ float strided_sum(float low, float high)
 {
     return warp_sum(low + high);
 }
 
-/* The sum of (h - centre)^2, or of h, over d elements, in exact.h's order. */
+/* The sum of (h - centre)^2, or of h, over d elements, in the order of exact.h.
+ */
 template <bool is_squared>
 static __device__ __forceinline__ float sum_row(const float *h, float centre,
                                                 int d, int lane)
@@ -93,7 +95,7 @@ static __device__ __forceinline__ float sum_row(const float *h, float centre,
     return strided_sum(low, high);
 }
 
-/* An element of the norm; r: 1 over the root of the mean square. */
+/* An element of the norm.  r: 1 over the root of the mean square. */
 static __device__ __forceinline__ float normed(float h, float r, float weight)
 {
     return h * r * weight;
@@ -124,12 +126,12 @@ static __device__ __forceinline__ float4 normed(float4 h, float mean, float r,
 
 /* ---- functions of several numbers ---------------------------------------
  *
- * The same bits as the functions of exact.h.  Each step is written for all n
- * numbers before the next one, so that their chains of dependent operations
- * run abreast; tests for what is unusual are made once for all.
+ * Each operation is written for all n numbers before the next one, so that
+ * their chains of dependent operations run side by side.  Tests for unusual
+ * values are made once for all.
  */
 
-/* exact_exp2_reduced; x = 2^(r + f), t and f given. */
+/* exact_exp2_reduced() of t and f, into x. */
 template <int n>
 static __device__ __forceinline__ void exp2_all(float *x, const float *t,
                                                 const float *f)
@@ -150,7 +152,7 @@ static __device__ __forceinline__ void exp2_all(float *x, const float *t,
         x[i] = exact_float(exact_bits(x[i]) + (exact_bits(t[i]) << 23));
 }
 
-/* exact_exp of what lies in the range that it clamps to. */
+/* exact_exp() of numbers in the range that it clamps to. */
 template <int n> static __device__ __forceinline__ void exp_all(float *x)
 {
     float t[n], f[n];
@@ -166,8 +168,8 @@ template <int n> static __device__ __forceinline__ void exp_all(float *x)
     exp2_all<n>(x, t, f);
 }
 
-/* x /= d, correctly rounded: the steps that the compiler takes for a division
- * of numbers far from the ends of the range, without its test for those. */
+/* x /= d, correctly rounded: what the compiler makes of a division, without its
+ * test for numbers near the ends of the range. */
 template <int n>
 static __device__ __forceinline__ void divide_all(float *x, const float *d)
 {
@@ -192,13 +194,13 @@ static __device__ __forceinline__ void divide_all(float *x, const float *d)
         x[i] = q[i];
 }
 
-/* Out of the way of the usual case. */
+/* A call, which keeps this out of the way of the usual case. */
 static __device__ __noinline__ float silu_unusual(float x)
 {
     return exact_silu(x);
 }
 
-/* exact_silu.  Usual is 2^-100 <= |x| < 64: there the divisor is at most
+/* exact_silu().  Usual is 2^-100 <= |x| < 64: there the divisor is at most
  * 1 + e^64, and the exponential needs no clamp. */
 template <int n> static __device__ __forceinline__ void silu_all(float *x)
 {
@@ -225,7 +227,7 @@ template <int n> static __device__ __forceinline__ void silu_all(float *x)
         x[i] = y[i];
 }
 
-/* exact_softplus */
+/* exact_softplus() */
 template <int n> static __device__ __forceinline__ void softplus_all(float *x)
 {
     constexpr float c[] = {

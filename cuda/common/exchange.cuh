@@ -1,18 +1,17 @@
 /* exchange.cuh -- vectors that blocks hand to each other without a barrier.
  *
- * A word is a float with the epoch it belongs to, in 64 bits that are
- * written and read as one.  The owner of an element stores its word; a
- * reader loads the word until the epoch is the one it waits for, and then
- * has the float too.  So the wait is the transfer: no counter, no fence, and
- * one trip to the L2 cache in place of three.
+ * A word is a float and its epoch, 64 bits that are stored and loaded as one.
+ * The owner of an element stores its word.  A reader loads the word until it
+ * has the epoch that it waits for, and then has the float too.  So the wait is
+ * the transfer: no counter, no fence, one trip to the L2 cache in place of
+ * three.
  *
- * Why no fence is needed: nothing but the word itself is handed over, and a
- * relaxed 64-bit access is never torn.  Why a word may be overwritten: see
- * "Who waits for whom" in cuda/README; every writer of an epoch has received
- * values that were computed from what the slowest reader read before.
+ * No fence is needed, as nothing but the word is handed over, and a relaxed
+ * 64-bit access is never torn.  When a word may be overwritten stands in
+ * cuda/README, under "Who waits for whom".
  *
- * Blocks of a cluster share the waiting: each waits for a part of the words
- * and forwards it into the shared memory of all.
+ * Blocks of a cluster share the waiting: each waits for its share of the words,
+ * and forwards it to the shared memory of all.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -43,12 +42,12 @@ static __device__ __forceinline__ void word_publish(uint64_t *word, float x,
     store_relaxed(word, word_make(x, epoch));
 }
 
-/* Waits for words [n] of epoch with all threads of the block; values [n], in
- * shared memory, are complete after the next barrier.  Returns the largest
- * magnitude among those that this thread received.  n is even.
+/* Waits for words [n] of this epoch, n even, with all threads of the block.
+ * values [n], in shared memory, are complete after the next barrier.  Returns
+ * the largest magnitude among those that this thread received.
  *
- * All words of a thread that are missing are asked for again at once: one by
- * one, each would cost a trip of its own. */
+ * A thread asks again for all of its words that are missing at once: one by
+ * one, each would take a trip of its own. */
 static __device__ __forceinline__ uint32_t words_gather(float *values,
                                                         const uint64_t *words,
                                                         int n, uint32_t epoch,
@@ -65,7 +64,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
         bool is_mine[IN_FLIGHT], is_complete;
 #pragma unroll
         for (int k = 0; k < IN_FLIGHT; k++) {
-            /* the first condition is known when n is */
+            /* if n is known to the compiler, so is the first condition */
             is_mine[k] = first + step * k < n &&
                          (first + step * (k + 1) <= n || begin + step * k < n);
             if (is_mine[k])
@@ -95,7 +94,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
     return amax;
 }
 
-/* The value of one word of epoch. */
+/* Waits for one word of this epoch; returns its value. */
 static __device__ __forceinline__ float word_wait(const uint64_t *word,
                                                   uint32_t epoch)
 {
@@ -110,7 +109,7 @@ static __device__ __forceinline__ float word_wait(const uint64_t *word,
 
 #ifdef HAS_CLUSTER
 
-/* Stores x to the word at the same place in the block of that rank. */
+/* Hands x to the block of that rank: stores it to the same word there. */
 static __device__ __forceinline__ void
 cluster_word_publish(uint64_t *word, float x, uint32_t epoch, int rank)
 {
@@ -123,9 +122,10 @@ struct cluster_member {
     int thread, n_threads;
 };
 
-/* How many threads, as a power of two, ask for the same words of a share of n
- * groups, and divide its receivers: as many as there are, so that nobody asks
- * twice, one after the other. */
+/* How many threads ask for the same four words, and divide the receivers among
+ * them, when a share has n such groups: as many as there are threads for, so
+ * that no thread has two groups to wait for.  A power of two, of which this
+ * returns the exponent. */
 static __device__ __forceinline__ int
 cluster_askers(int n, const struct cluster_member *m)
 {
@@ -135,11 +135,10 @@ cluster_askers(int n, const struct cluster_member *m)
     return bits;
 }
 
-/* A block's part in gathering words [n] of epoch with its cluster: it waits
- * for its share of them alone and forwards it to all; mbarrier tells when
- * values [n] are complete.  So the L2 cache is asked for a word by one block
- * in a cluster, not by all.  n is a multiple of 4, and each block has a
- * share. */
+/* A block's part in gathering words [n] of this epoch with its cluster.  It
+ * waits for its share of them alone, and forwards that to all; so one block of
+ * a cluster asks the L2 cache for a word, not all.  values [n] are complete
+ * when mbarrier says so.  n is a multiple of 4, and each block has a share. */
 static __device__ __forceinline__ void
 cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
                uint32_t epoch, const struct cluster_member *m)
@@ -168,6 +167,7 @@ cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
     }
 }
 
+/* Waits for one word that comes to this block; returns its value. */
 static __device__ __forceinline__ float cluster_word_wait(const uint64_t *word,
                                                           uint32_t epoch)
 {

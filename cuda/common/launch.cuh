@@ -1,4 +1,4 @@
-/* launch.cuh -- how the kernels of a stream follow each other.
+/* launch.cuh -- how the kernels of a CUDA stream follow each other.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,10 +12,10 @@ struct queue {
     bool overlaps; /* the device can start a kernel while the last one ends */
 };
 
-/* A kernel may start while the one before it in the stream ends: nothing that
- * a kernel wrote may be read before this call, but the model and microbatches
- * may.  Every block with work makes it, so that when a kernel is done all
- * that came before it is. */
+/* Where kernels overlap, a kernel waits here for the one before it.  Before
+ * this call it may read the model and the microbatch, but nothing that a kernel
+ * wrote.  Every block that has work calls this: so when a kernel is done, all
+ * before it are. */
 static __device__ __forceinline__ void await_previous(void)
 {
 #if __CUDA_ARCH__ >= 900

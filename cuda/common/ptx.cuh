@@ -22,7 +22,7 @@ static __device__ __forceinline__ uint32_t shared_address(const void *p)
 
 /* ---- approximations ------------------------------------------------------ */
 
-/* 1 / x, to 1 ulp; 0 where that is not normal. */
+/* 1 / x, to 1 ulp; 0 where the result is not normal. */
 static __device__ __forceinline__ float fast_inverse(float x)
 {
     float y;
@@ -30,7 +30,7 @@ static __device__ __forceinline__ float fast_inverse(float x)
     return y;
 }
 
-/* 2^x, to 2 ulp; 0 where that is not normal. */
+/* 2^x, to 2 ulp; 0 where the result is not normal. */
 static __device__ __forceinline__ float fast_exp2(float x)
 {
     float y;
@@ -40,14 +40,14 @@ static __device__ __forceinline__ float fast_exp2(float x)
 
 /* ---- barriers and single words ------------------------------------------- */
 
-/* Barrier number `id` of the block, of n_threads: whole warps.  __syncthreads
- * has number 0. */
+/* Waits at barrier number `id` of the block for n_threads, whole warps.  Number
+ * 0 is __syncthreads. */
 static __device__ __forceinline__ void barrier_sync(int id, int n_threads)
 {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
 }
 
-/* A word of shared memory that threads hand each other without a barrier. */
+/* Loads a word that threads of a block hand each other without a barrier. */
 static __device__ __forceinline__ uint32_t shared_load_relaxed(uint32_t *word)
 {
     uint32_t x;
@@ -58,6 +58,7 @@ static __device__ __forceinline__ uint32_t shared_load_relaxed(uint32_t *word)
     return x;
 }
 
+/* Stores one. */
 static __device__ __forceinline__ void shared_store_relaxed(uint32_t *word,
                                                             uint32_t x)
 {
@@ -67,7 +68,7 @@ static __device__ __forceinline__ void shared_store_relaxed(uint32_t *word,
         : "memory");
 }
 
-/* A word that blocks of the grid hand each other. */
+/* Loads a word that blocks of the grid hand each other without a barrier. */
 static __device__ __forceinline__ uint64_t load_relaxed(const uint64_t *word)
 {
     uint64_t x;
@@ -78,7 +79,8 @@ static __device__ __forceinline__ uint64_t load_relaxed(const uint64_t *word)
     return x;
 }
 
-/* Two neighbouring ones, the first at a multiple of 16 bytes. */
+/* Loads two neighbours, the first at a multiple of 16 bytes; each is loaded as
+ * one. */
 static __device__ __forceinline__ ulonglong2
 load_relaxed_pair(const uint64_t *words)
 {
@@ -90,6 +92,7 @@ load_relaxed_pair(const uint64_t *words)
     return pair;
 }
 
+/* Stores one. */
 static __device__ __forceinline__ void store_relaxed(uint64_t *word, uint64_t x)
 {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(word), "l"(x)
@@ -98,7 +101,8 @@ static __device__ __forceinline__ void store_relaxed(uint64_t *word, uint64_t x)
 
 /* ---- loads and copies ---------------------------------------------------- */
 
-/* 16 bytes that are read once: the L1 cache does not keep them. */
+/* Loads 16 bytes that no one writes meanwhile, and that are read once: the L1
+ * cache does not keep them. */
 static __device__ __forceinline__ uint4 load_once(const uint4 *from)
 {
     uint4 v;
@@ -108,7 +112,7 @@ static __device__ __forceinline__ uint4 load_once(const uint4 *from)
     return v;
 }
 
-/* Starts to copy 16 bytes from global to shared memory; zeros when not valid.
+/* Starts to copy 16 bytes from global to shared memory; zeros where not valid.
  */
 static __device__ __forceinline__ void copy16(void *to, const void *from,
                                               bool is_valid)
@@ -162,7 +166,7 @@ static __device__ __forceinline__ void copy_wait_all(void)
 #endif
 }
 
-/* The line at `from`, to the L2 cache. */
+/* Asks for the line at `from`, for the L2 cache. */
 static __device__ __forceinline__ void prefetch_line(const void *from)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
@@ -172,14 +176,14 @@ static __device__ __forceinline__ void prefetch_line(const void *from)
 
 #ifdef HAS_CLUSTER
 
-/* What ordinary stores and copies brought to shared memory becomes visible to
- * bulk copies and to products of a warpgroup. */
+/* Makes what ordinary stores and copies wrote to shared memory visible to bulk
+ * copies and to products of a warpgroup. */
 static __device__ __forceinline__ void fence_async_proxy(void)
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* An mbarrier of shared memory that one thread arrives at. */
+/* Makes an mbarrier, in shared memory, at which one thread arrives. */
 static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier)
 {
     asm volatile(
@@ -187,13 +191,13 @@ static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier)
         : "memory");
 }
 
-/* Those that this thread has made become visible to the cluster. */
+/* Makes the mbarriers that this thread has made visible to the cluster. */
 static __device__ __forceinline__ void mbarrier_publish(void)
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-/* One arrival, and bytes that are to come; they may have come before. */
+/* Arrives, and says how many bytes are to come; they may have come before. */
 static __device__ __forceinline__ void mbarrier_expect(uint64_t *mbarrier,
                                                        uint32_t bytes)
 {
@@ -204,6 +208,8 @@ static __device__ __forceinline__ void mbarrier_expect(uint64_t *mbarrier,
         : "memory");
 }
 
+/* Waits for the end of the phase of this parity: all have arrived, and all
+ * bytes have come. */
 static __device__ __forceinline__ void mbarrier_wait(uint64_t *mbarrier,
                                                      uint32_t parity)
 {
@@ -221,7 +227,8 @@ static __device__ __forceinline__ void mbarrier_wait(uint64_t *mbarrier,
     } while (!is_done);
 }
 
-/* Copies bytes, a multiple of 16, to shared memory; mbarrier counts them. */
+/* Starts to copy `bytes`, a multiple of 16, to shared memory, where mbarrier
+ * counts them. */
 static __device__ __forceinline__ void
 bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *mbarrier)
 {
@@ -232,7 +239,7 @@ bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *mbarrier)
         : "memory");
 }
 
-/* bytes, a multiple of 16, to the L2 cache. */
+/* Asks for `bytes`, a multiple of 16, for the L2 cache. */
 static __device__ __forceinline__ void bulk_prefetch(const void *from,
                                                      uint32_t bytes)
 {
@@ -240,7 +247,8 @@ static __device__ __forceinline__ void bulk_prefetch(const void *from,
                  "r"(bytes));
 }
 
-/* The same place of the shared memory of the block of that rank. */
+/* The address of the same place in the shared memory of the block of that rank.
+ */
 static __device__ __forceinline__ uint32_t cluster_address(const void *shared,
                                                            int rank)
 {
@@ -251,6 +259,7 @@ static __device__ __forceinline__ uint32_t cluster_address(const void *shared,
     return remote;
 }
 
+/* A barrier of the cluster; stores before it are visible after it. */
 static __device__ __forceinline__ void cluster_barrier(void)
 {
     asm volatile("barrier.cluster.arrive.release.aligned;\n"
@@ -258,8 +267,8 @@ static __device__ __forceinline__ void cluster_barrier(void)
                      : "memory");
 }
 
-/* Stores x at an address of the cluster, and counts its bytes at an mbarrier
- * of the same block. */
+/* Stores x to an address of the cluster; an mbarrier of the same block counts
+ * its bytes. */
 static __device__ __forceinline__ void
 cluster_store(uint32_t to, uint32_t mbarrier, uint32_t x)
 {
@@ -287,7 +296,7 @@ cluster_store(uint32_t to, uint32_t mbarrier, float4 x)
                  : "memory");
 }
 
-/* A word that blocks of a cluster hand each other. */
+/* Stores a word that blocks of a cluster hand each other without a barrier. */
 static __device__ __forceinline__ void cluster_store_relaxed(uint32_t to,
                                                              uint64_t x)
 {
@@ -296,7 +305,7 @@ static __device__ __forceinline__ void cluster_store_relaxed(uint32_t to,
                  : "memory");
 }
 
-/* One that came to this block's own shared memory. */
+/* Loads one from this block's own shared memory. */
 static __device__ __forceinline__ uint64_t
 cluster_load_relaxed(const uint64_t *word)
 {
@@ -308,7 +317,7 @@ cluster_load_relaxed(const uint64_t *word)
     return x;
 }
 
-/* Two neighbouring ones, the first at a multiple of 16 bytes. */
+/* Loads two neighbours, the first at a multiple of 16 bytes. */
 static __device__ __forceinline__ ulonglong2
 cluster_load_relaxed_pair(const uint64_t *words)
 {

@@ -1,7 +1,7 @@
 /* reduce.cuh -- sums and maxima over the threads of a warp or a block.
  *
- * All threads that a function speaks of call it together.  Integers and maxima
- * need no order; a sum of floats has the order stated here.
+ * All threads whose values a function takes call it together.  Integers and
+ * maxima need no order; a sum of floats has the order that is stated here.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,7 +14,7 @@
 
 enum { WARP = 32 };
 
-static constexpr uint32_t WHOLE_WARP = 0xffffffffu; /* of its lanes */
+static constexpr uint32_t WHOLE_WARP = 0xffffffffu; /* a bit a lane */
 
 /* ---- over a warp: every thread gets the result --------------------------- */
 
@@ -104,9 +104,9 @@ static __device__ __forceinline__ uint32_t lanes_max(uint32_t x)
 
 /* ---- over the lanes whose numbers differ in some bits -------------------- */
 
-/* Sums n values over the lanes whose numbers differ in the bits from `low` up
- * to below `high`, and deals the sums out to them: each lane ends with some,
- * in the first places of x, those from lanes_scattered() on. */
+/* Sums n values over the lanes whose numbers differ only in the bits from `low`
+ * to below `high`, and deals the sums out to them.  A lane gets those of its
+ * share, from number lanes_scattered() on, in the first places of x. */
 template <int n, int low, int high>
 static __device__ __forceinline__ void lanes_reduce_scatter(float *x)
 {
@@ -127,7 +127,7 @@ static __device__ __forceinline__ void lanes_reduce_scatter(float *x)
     }
 }
 
-/* The first of the n values whose sums this lane then has. */
+/* The first value whose sum this lane gets. */
 template <int n, int low, int high>
 static __device__ __forceinline__ int lanes_scattered(void)
 {
@@ -140,7 +140,7 @@ static __device__ __forceinline__ int lanes_scattered(void)
 
 /* ---- over a block of whole warps ----------------------------------------- */
 
-/* The sum for every thread: that of the warps' sums.  room: [WARP] shared. */
+/* The sum of the warps' sums, for every thread.  room: [WARP], shared. */
 static __device__ __forceinline__ float block_sum(float x, float *room)
 {
     x = warp_sum(x);
@@ -154,12 +154,12 @@ static __device__ __forceinline__ float block_sum(float x, float *room)
     return warp_sum(lane < n_warps ? room[lane] : 0.0f);
 }
 
-/* The same, but for the order of the warps' sums: warp by warp. */
+/* The same, but the warps' sums are added one by one. */
 template <int THREADS> static __device__ float block_sum_in_turn(float x)
 {
     __shared__ float part[THREADS / WARP];
     x = warp_sum(x);
-    __syncthreads(); /* the last sum was read by all */
+    __syncthreads(); /* all have read the last sum */
     if (threadIdx.x % WARP == 0)
         part[threadIdx.x / WARP] = x;
     __syncthreads();
@@ -169,8 +169,8 @@ template <int THREADS> static __device__ float block_sum_in_turn(float x)
     return sum;
 }
 
-/* The sum in float64, for thread 0: a tree over the threads, from THREADS / 2
- * on.  room: [THREADS] shared. */
+/* The sum in float64, for thread 0, in a tree over the threads: x += x of
+ * thread i + s for s = THREADS / 2, .., 2, 1.  room: [THREADS], shared. */
 template <int THREADS>
 static __device__ __forceinline__ double block_sum(double x, double *room)
 {
@@ -183,7 +183,7 @@ static __device__ __forceinline__ double block_sum(double x, double *room)
     return room[0];
 }
 
-/* The largest for every thread.  room: [WARP] shared. */
+/* The largest, for every thread.  room: [WARP], shared. */
 static __device__ __forceinline__ uint32_t block_max(uint32_t x, float *room)
 {
     x = warp_max(x);

@@ -1,8 +1,8 @@
 /* tensor.cuh -- products on tensor cores, for every GPU from compute
  * capability 7.5.
  *
- * A product of a warp is 16 x 8, 32 deep: c += a b with int32 sums.  With
- * g = lane / 4 and t = lane % 4 a lane holds, as the hardware wants it,
+ * A product of a warp is 16 x 8, and 32 deep: c += a b with int32 sums.  The
+ * hardware wants the numbers so, with g = lane / 4 and t = lane % 4:
  *   a[0] row g, a[1] row g + 8: bytes 4 t .. 4 t + 3;  a[2], a[3]: those + 16
  *   b[0] column g: bytes 4 t .. 4 t + 3;               b[1]: those + 16
  *   c[0], c[1] row g, c[2], c[3] row g + 8: columns 2 t, 2 t + 1
@@ -15,8 +15,8 @@
 #include "base/exact.h"
 #include "cuda/common/ptx.cuh"
 
-/* Four 8 x 16-byte matrices; lane i gives the address of row i % 8 of matrix
- * i / 8, and gets bytes 4 t .. 4 t + 3 of row g of each. */
+/* Loads four matrices of eight rows of 16 bytes.  Lane i gives the address of
+ * row i % 8 of matrix i / 8, and gets bytes 4 t .. 4 t + 3 of row g of each. */
 static __device__ __forceinline__ void load_matrices(uint32_t r[4],
                                                      const void *row)
 {
@@ -73,15 +73,15 @@ product_16x8x8(float c[4], const float a[4], float b0, float b1)
 
 /* ---- products of a warpgroup (Hopper) -----------------------------------
  *
- * Four warps multiply 64 x 128, both sides straight from shared memory: rows
- * of 128 bytes, the chunk c of row r at c ^ (r % 8), 1024-byte aligned.  Warp
- * i has rows 16 i .., held like the results of 16 products of a warp.
+ * Four warps multiply 64 x 128, and take both sides from shared memory: rows of
+ * 128 bytes from a multiple of 1024 on, cell c (16 bytes) of row r at place
+ * c ^ (r % 8).  Warp i has rows 16 i to 16 i + 15 of the result, held like
+ * those of 16 products of a warp.
  */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HAVE_WARPGROUP_PRODUCT 1
 
-/* The descriptor of rows that begin at p: the layout above, eight rows are
- * 1024 bytes. */
+/* The descriptor of rows that begin at p, in the layout above. */
 static __device__ __forceinline__ uint64_t group_rows(const void *p)
 {
     uint64_t at = shared_address(p) & 0x3ffff;
@@ -104,7 +104,7 @@ static __device__ __forceinline__ void group_wait(void)
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-/* c += a b, 32 deep; under way until group_wait. */
+/* c += a b, 32 deep; under way until group_wait(). */
 static __device__ __forceinline__ void
 group_product_64x128x32(int32_t c[16][4], uint64_t a, uint64_t b)
 {

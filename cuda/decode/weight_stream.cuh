@@ -247,7 +247,7 @@ static __device__ bool fetch_stage(struct fetch *f, uint8_t *stage,
         f->left -= n;
         filled += n;
     }
-    /* The copies may have come already: the phase ends with this arrival. */
+    /* Copies may have come before this: the phase does not end without it. */
     mbarrier_expect(mbarrier, filled);
     return goes_on;
 }
