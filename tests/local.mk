@@ -76,6 +76,7 @@ cli_tests = \
   tests/cli_train_head.sh \
   tests/lint_file_lists.sh \
   tests/lint_man.sh \
+  tests/lint_rules.sh \
   tests/man_examples.sh \
   tests/man_import.sh \
   tests/man_readme.sh \
