@@ -26,6 +26,18 @@ static __device__ __forceinline__ void load_matrices(uint32_t r[4],
         : "r"(shared_address(row)));
 }
 
+/* The same of the transposed matrices: of two-byte numbers, lane 4 g + t gets
+ * numbers 2 t and 2 t + 1 of column g. */
+static __device__ __forceinline__ void load_transposed(uint32_t r[4],
+                                                       const void *row)
+{
+    asm volatile(
+        "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, "
+        "[%4];"
+        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+        : "r"(shared_address(row)));
+}
+
 #if __CUDA_ARCH__ < 800
 static __device__ __forceinline__ void product_8x8x16(int32_t c[2], uint32_t a,
                                                       uint32_t b)
@@ -52,6 +64,21 @@ product_16x8x32(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
     product_8x8x16(c, a[2], b[1]);
     product_8x8x16(c + 2, a[1], b[0]);
     product_8x8x16(c + 2, a[3], b[1]);
+#endif
+}
+
+/* c += a b, 16 x 8 and 16 deep, of bf16 with float sums.  Numbers lie as above,
+ * two of bf16 in place of four bytes.  From compute capability 8.0 on. */
+static __device__ __forceinline__ void
+product_16x8x16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+                   "r"(b[1]));
 #endif
 }
 

@@ -92,17 +92,6 @@ static __device__ __forceinline__ int lane_of(void)
     return threadIdx.x % WARP;
 }
 
-/* As load_matrices, of matrices whose rows are the columns wanted. */
-static __device__ __forceinline__ void load_transposed(uint32_t r[4],
-                                                       const void *row)
-{
-    asm volatile(
-        "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, "
-        "[%4];"
-        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-        : "r"(shared_address(row)));
-}
-
 /* Rows row .. row + 15 and terms k .. k + 15 of a left operand that lies in
  * a tile as [row][k], or as [k][row] when transposed. */
 template <bool TRANSPOSED>
@@ -167,19 +156,6 @@ load_right(right<float> b[2], const float *tile, int k, int n)
 }
 
 /* ---- products ------------------------------------------------------------ */
-
-static __device__ __forceinline__ void
-product_16x8x16(float c[4], const uint32_t a[4], const uint32_t b[2])
-{
-#if __CUDA_ARCH__ >= 800
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                 "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
-                   "r"(b[1]));
-#endif
-}
 
 static __device__ __forceinline__ void multiply(float c[4],
                                                 const left<__nv_bfloat16> &a,
