@@ -7,7 +7,7 @@
 
 #include "cuda/common/device.cuh"
 
-struct prefill; /* private: buffers, waves under way */
+struct prefill; /* private: see prefill_parts.cuh */
 
 /* Takes what memory it needs, less where the device has less.  overlaps: see
  * struct queue.  The model outlives it. */

@@ -20,16 +20,16 @@ struct mixer_ops {
     int n_weights;
     const enum place *places; /* [n_weights] */
 
-    /* On the host: allocates its pointer in r, and frees it, or NULL. */
+    /* Allocates what its pointer in r points to, on the host, and frees it.
+     * close accepts what open left, or nothing. */
     enum status (*open)(struct replica *r);
     void (*close)(struct replica *r);
 
-    /* What the current device must be told before the first launch. */
+    /* Sets what kernels need on the current device, before the first launch. */
     enum status (*prepare_device)(const struct replica *r);
 
-    /* Its part of the arena: what layer l keeps, where *r shares the
-     * activations of layer 0 with all layers when it recomputes; and the
-     * scratch of a pass. */
+    /* Its part of the arena: what layer l keeps, and the scratch of a pass.
+     * Where r->recomputes, all layers share the activations of layer 0. */
     void (*carve_layer)(struct replica *r, struct carver *carver, int l);
     void (*carve_scratch)(struct replica *r, struct carver *carver);
 
@@ -37,8 +37,8 @@ struct mixer_ops {
     size_t (*partial_floats)(const struct replica *r);
     int (*longest_scale)(const struct replica *r);
 
-    /* Enqueued once a step; then once a layer, and again when layers are
-     * computed twice; and the way back. */
+    /* Each enqueues work for layer l: what a step needs first, the forward
+     * pass (twice where r->recomputes), the backward pass. */
     void (*prepare)(struct replica *r, int l);
     void (*forward)(struct replica *r, int l);
     void (*backward)(struct replica *r, int l);

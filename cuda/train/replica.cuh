@@ -14,6 +14,18 @@
  * What is here belongs to every architecture.  What a layer computes between
  * its two projections is its mixer's business: see mixer.cuh.
  *
+ * One CUDA stream orders a step, so that buffers may be used again:
+ *
+ *     buffer                   used again by             ordered by
+ *     scratch of a layer       the next layer            the CUDA stream
+ *     all scratch              Muon, in the update       the CUDA stream
+ *     activations that layers  the next one that is      the CUDA stream
+ *     share                    computed
+ *     states and after         the next step, swapped    the CUDA stream
+ *     bytes                    the next step             the CUDA stream
+ *     the host's windows       the caller                the host, which waits
+ *                                                        for the gradient
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_REPLICA_CUH
@@ -37,8 +49,8 @@ struct stopwatch; /* stopwatch.cuh */
  * its own. */
 enum { W_IN, W_OUT, W_MIXER, WEIGHTS_MAX = 4 };
 
-/* What the forward pass of a layer leaves for the backward pass.  q: as the
- * products saw it.  The head is a layer without a mixer whose W_IN is
+/* What the forward pass of a layer leaves for the backward pass.  q: as
+ * products multiply it.  The head is a layer without a mixer whose W_IN is
  * lm_head. */
 struct train_tape {
     struct train_weight weights[WEIGHTS_MAX];
@@ -81,8 +93,8 @@ struct replica {
     struct train_tape *tapes; /* host: [n_layer + 1]; the last is the head  */
     float *ones;              /* scales without imitation                   */
 
-    /* Scratch of a pass, the mixer's too; all of it is Muon's room
-     * afterwards. */
+    /* Scratch of a pass, the mixer's included; behind it, all of it is Muon's
+     * room. */
     char *muon_room;
     size_t muon_bytes;
     void *o;          /* [t][d_model] numbers, sums of out_proj             */

@@ -21,7 +21,7 @@ struct row_scale {
 
 #ifdef __CUDACC__
 
-/* As exact_quantise has it, without a way through integers. */
+/* exact_quantise, without a conversion to an integer and back. */
 static __device__ __forceinline__ float quantise1(float x, float inverse)
 {
     return fmaf(x, inverse, EXACT_ROUND) - EXACT_ROUND;

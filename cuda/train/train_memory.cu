@@ -41,7 +41,7 @@ struct row_scale carve_scale(const struct replica *r, struct carver *carver)
     return s;
 }
 
-/* What is needed when a layer is computed again, but for the mixer's. */
+/* What layers share when they are computed twice, but for the mixer's part. */
 static void carve_activations(const struct replica *r, struct carver *carver,
                               struct train_tape *tape)
 {
@@ -155,7 +155,7 @@ static void lay_out(struct replica *r, void *base)
     r->n_bytes = carver.n_bytes;
 }
 
-/* ---- allocation --------------------------------------------------------- */
+/* ---- allocation ---------------------------------------------------------- */
 
 /* Windows that would fit when layers are computed twice. */
 static int windows_that_fit(const struct replica *r, size_t room)
