@@ -56,11 +56,17 @@ static inline vfloat v_or_zero(vfloat p, float min)
 
 /* ---- products of panels -------------------------------------------------- */
 
-/* x: [n_t][ld_x] int8, x_sum: [n_t] their sums, 4 n_groups columns; panels of
- * panel_size bytes; out: [n_t][ld] sums, PANEL_ROWS for each panel. */
+/* The sums of a pair of panels for one row of activations, int32. */
+typedef vint pair_sums[2][PANEL_VECTORS];
+
+enum { PAIR_ROWS = 2 * PANEL_ROWS };
+
+/* x: [n_t][ld_x] int8, x_sum: [n_t] their sums; n_panels panels of panel_size
+ * bytes.  The sums of pair i and row t go to out[i * ld + t]; those of an odd
+ * panel come twice. */
 struct panel_job {
-    int32_t *out;
-    size_t ld;
+    pair_sums *out;
+    int ld;
     const uint8_t *panels;
     size_t panel_size;
     int n_panels;
@@ -69,16 +75,30 @@ struct panel_job {
     const int32_t *x_sum;
     int n_groups; /* a multiple of 4 */
     int n_t;
+    /* Of row t, only the first place + t + 1 columns are not 0; -1: all may be
+     * something else. */
+    int place;
 };
+
+static int32_t *sums_at(pair_sums *sums, int ld, int t, int row)
+{
+    return (int32_t *)sums[row / PAIR_ROWS * ld + t] + row % PAIR_ROWS;
+}
 
 static void multiply_panels_by_one(const struct panel_job *job)
 {
-    for (int p = 0; p < job->n_panels; p++) {
-        vint sums[PANEL_VECTORS];
-        product_row(sums, job->panels + (size_t)p * job->panel_size, job->x,
+    for (int p = 0; p < job->n_panels; p++)
+        product_row(job->out[p / 2 * job->ld][p % 2],
+                    job->panels + (size_t)p * job->panel_size, job->x,
                     job->x_sum[0], job->n_groups);
-        memcpy(job->out + p * PANEL_ROWS, sums, sizeof sums);
-    }
+}
+
+/* The groups of rows up to t of a job that have a place. */
+static int groups_until(const struct panel_job *job, int t)
+{
+    int n = (job->place + t + PANEL_COLS_UNIT) / PANEL_COLS_UNIT *
+            (PANEL_COLS_UNIT / PANEL_GROUP);
+    return job->place < 0 || n > job->n_groups ? job->n_groups : n;
 }
 
 static void multiply_panels(const struct panel_job *job)
@@ -93,20 +113,13 @@ static void multiply_panels(const struct panel_job *job)
         struct tile tile = {
             .panel = {panel, panel + (is_pair ? job->panel_size : 0)},
             .ld = job->ld_x,
-            .n_groups = job->n_groups,
         };
         for (int t = 0; t < job->n_t; t += tile.n_t) {
-            vint sums[V_TILE][2][PANEL_VECTORS];
             tile.x = job->x + (size_t)t * job->ld_x;
             tile.x_sum = job->x_sum + t;
             tile.n_t = job->n_t - t < V_TILE ? job->n_t - t : V_TILE;
-            product(sums, &tile);
-            for (int i = 0; i < tile.n_t; i++) {
-                int32_t *out =
-                    job->out + (size_t)(t + i) * job->ld + p * PANEL_ROWS;
-                memcpy(out, sums[i],
-                       sizeof sums[i][0] * (size_t)(is_pair ? 2 : 1));
-            }
+            tile.n_groups = groups_until(job, t + tile.n_t - 1);
+            product(job->out + p / 2 * job->ld + t, &tile);
         }
     }
 }
@@ -116,7 +129,8 @@ static void multiply_panels(const struct panel_job *job)
 typedef uint8_t sixteen __attribute__((vector_size(16)));
 
 /* Four rows of 16 bytes to 16 groups of four. */
-static void interleave(uint8_t out[PANEL_GROUP_SIZE], const uint8_t *const r[4])
+static inline void interleave(uint8_t out[PANEL_GROUP_SIZE],
+                              const uint8_t *const r[4])
 {
     sixteen row[4], low[2], high[2];
     for (int i = 0; i < 4; i++)
@@ -215,28 +229,53 @@ static void turn_b(uint8_t *turned, const uint8_t *b, int n_states)
 
 /* ---- before the recurrence ----------------------------------------------- */
 
-/* delta and alpha of heads [h, h + n), n <= V_LANES. */
-static void take_steps(const struct mamba2_job *job, int t, int h, int n)
+/* delta and alpha of V_LANES heads. */
+static inline void take_steps(float *delta, float *alpha, const float *dt,
+                              const float *bias, const float *a,
+                              const struct model_config *c)
+{
+    vfloat d = v_softplus(v_load(dt) + v_load(bias));
+    d = v_min(v_max(d, v_set1(c->delta_min)), v_set1(c->delta_max));
+    v_store(delta, d);
+    v_store(alpha, v_or_zero(v_exp2_neg(d * v_load(a)), EXACT_DECAY_MIN));
+}
+
+/* The same of n heads, fewer. */
+static void take_some_steps(float *delta, float *alpha, const float *dt,
+                            const float *bias, const float *a,
+                            const struct model_config *c, int n)
+{
+    float some[5][V_LANES] = {{0}};
+    size_t size = (size_t)n * sizeof(float);
+    memcpy(some[2], dt, size);
+    memcpy(some[3], bias, size);
+    memcpy(some[4], a, size);
+    take_steps(some[0], some[1], some[2], some[3], some[4], c);
+    memcpy(delta, some[0], size);
+    memcpy(alpha, some[1], size);
+}
+
+/* Heads [h0, h1) of byte t. */
+static void take_all_steps(const struct mamba2_job *job, int t, int h0, int h1)
 {
     const struct model_config *c = job->config;
-    size_t at = (size_t)(job->row + t) * (size_t)c->n_heads + (size_t)h;
-    float dt[V_LANES] = {0}, bias[V_LANES] = {0}, a[V_LANES] = {0};
-    size_t size = (size_t)n * sizeof(float);
-    memcpy(dt, mamba2_dt(job, t) + h, size);
-    memcpy(bias, job->layer->dt_bias + h, size);
-    memcpy(a, job->layer->a_log2e + h, size);
-    vfloat delta = v_softplus(v_load(dt) + v_load(bias));
-    delta = v_min(v_max(delta, v_set1(c->delta_min)), v_set1(c->delta_max));
-    vfloat alpha = v_or_zero(v_exp2_neg(delta * v_load(a)), EXACT_DECAY_MIN);
-    v_store(dt, delta);
-    v_store(a, alpha);
-    memcpy(job->rows->delta + at, dt, size);
-    memcpy(job->rows->alpha + at, a, size);
+    size_t row = (size_t)(job->row + t) * (size_t)c->n_heads;
+    for (int h = h0; h < h1; h += V_LANES) {
+        float *delta = job->rows->delta + row + h;
+        float *alpha = job->rows->alpha + row + h;
+        const float *dt = mamba2_dt(job, t) + h;
+        const float *bias = job->layer->dt_bias + h;
+        const float *a = job->layer->a_log2e + h;
+        if (h1 - h >= V_LANES)
+            take_steps(delta, alpha, dt, bias, a, c);
+        else
+            take_some_steps(delta, alpha, dt, bias, a, c, h1 - h);
+    }
 }
 
 /* q <- x, both [n], n <= 256; returns the scale, *sum is that of q. */
-static float to_bytes(int8_t *q, int32_t *sum, const float *x, int n,
-                      struct exact_scale s)
+static inline float to_bytes(int8_t *q, int32_t *sum, const float *x, int n,
+                             struct exact_scale s)
 {
     int n_used = s.scale != 0.0f ? n : 0;
     *sum = round_to_bytes(q, x, s.inverse, n_used);
@@ -258,8 +297,7 @@ static void heads_in(const struct mamba2_job *job, int h0, int h1)
                 to_bytes(job->rows->x + at * headdim, &sum, x, c->headdim,
                          exact_scale_of(amax_of(x, c->headdim)));
         }
-        for (int h = h0; h < h1; h += V_LANES)
-            take_steps(job, t, h, h1 - h < V_LANES ? h1 - h : V_LANES);
+        take_all_steps(job, t, h0, h1);
     }
     for (int h = h0; h < h1; h++)
         put_columns(x_panels(job->state, c, h),
@@ -289,9 +327,10 @@ static void group_in(const struct mamba2_job *job, int group)
                                      exact_scale_of(amax_of(x, c->d_state)));
         rows->c_sum[at] = c_sum[t];
     }
+    pair_sums sums[CHUNK / PAIR_ROWS * CHUNK];
     struct panel_job scores = {
-        .out = rows->scores + first * CHUNK,
-        .ld = n_groups * CHUNK,
+        .out = sums,
+        .ld = CHUNK,
         .panels = b,
         .panel_size = states_panel_size(c),
         .n_panels = (job->place + job->n_t + PANEL_ROWS - 1) / PANEL_ROWS,
@@ -300,8 +339,15 @@ static void group_in(const struct mamba2_job *job, int group)
         .x_sum = c_sum,
         .n_groups = c->d_state / PANEL_GROUP,
         .n_t = job->n_t,
+        .place = -1,
     };
     multiply_panels(&scores);
+    for (int t = 0; t < job->n_t; t++) {
+        int32_t *out = rows->scores + (first + (size_t)t * n_groups) * CHUNK;
+        for (int s = 0; s < scores.n_panels * PANEL_ROWS; s += PAIR_ROWS)
+            memcpy(out + s, sums_at(sums, CHUNK, t, s),
+                   PAIR_ROWS * sizeof *out);
+    }
 }
 
 /* ---- the recurrence ------------------------------------------------------ */
@@ -316,23 +362,56 @@ struct head_work {
     float m_scale[CHUNK];
     int32_t m_sum[CHUNK], c_sum[CHUNK];
     float e[CHUNK];
-    int32_t near[CHUNK][HEADDIM_MAX]; /* [t][p]: m^ x^ */
-    int32_t far[CHUNK][HEADDIM_MAX];  /* [t][p]: S^ C^ */
+    pair_sums near[HEADDIM_MAX / PAIR_ROWS * CHUNK]; /* m^ x^ */
+    pair_sums far[HEADDIM_MAX / PAIR_ROWS * CHUNK];  /* S^ C^ */
 };
 
-/* m = g w, in float; returns the bits of the largest. */
-static uint32_t weigh_scores(float m[CHUNK], const int32_t *scores,
-                             const float *w, int n)
+/* w with k in lane i. */
+static inline vfloat with_lane(vfloat w, float k, int i)
 {
+    static const int32_t lanes[] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                    8, 9, 10, 11, 12, 13, 14, 15};
+    vint all;
+    memcpy(&all, lanes, sizeof all);
+    vint is = all == i;
+    return (vfloat)(((vint)w & ~is) | ((vint)v_set1(k) & is));
+}
+
+/* Weights and m^ of a byte, the first n of them, a constant: those of place
+ * are k, those before it decay, those behind it are 0. */
+static inline __attribute__((always_inline)) void
+mix_byte(int8_t *m_q, float *m_scale, int32_t *m_sum, float *w, float alpha,
+         float k, const int32_t *scores, int place, const int n)
+{
+    vfloat m[CHUNK / V_LANES];
     vint largest = {0};
-    for (int s = 0; s < n; s += V_LANES) {
+#pragma GCC unroll 16
+    for (int i = 0; i < n / V_LANES; i++) {
+        int s = i * V_LANES;
         vint g;
         memcpy(&g, scores + s, sizeof g);
-        vfloat x = __builtin_convertvector(g, vfloat) * v_load(w + s);
-        v_store(m + s, x);
-        largest = v_int_max(largest, v_magnitude(x));
+        vfloat weight =
+            v_or_zero(v_load(w + s) * v_set1(alpha), EXACT_WEIGHT_MIN);
+        if (place / V_LANES == i)
+            weight = with_lane(weight, k, place % V_LANES);
+        v_store(w + s, weight);
+        m[i] = __builtin_convertvector(g, vfloat) * weight;
+        largest = v_int_max(largest, v_magnitude(m[i]));
     }
-    return v_max_of(largest);
+    struct exact_scale scale = exact_scale_of_products(v_max_of(largest));
+    *m_scale = scale.scale;
+    *m_sum = 0;
+    if (scale.scale == 0.0f)
+        return;
+    vint sums = {0};
+#pragma GCC unroll 16
+    for (int i = 0; i < n / V_LANES; i++) {
+        vint rounded =
+            (vint)v_fma(m[i], v_set1(scale.inverse), v_set1(EXACT_ROUND));
+        v_store_bytes(m_q + i * V_LANES, rounded);
+        sums += rounded - (vint)v_set1(EXACT_ROUND);
+    }
+    *m_sum = v_sum_of(sums);
 }
 
 /* Weights, E and m^ of all bytes, one after the other. */
@@ -340,26 +419,32 @@ static void mix(struct head_work *work)
 {
     const struct mamba2_job *job = work->job;
     const struct mamba2_rows *rows = job->rows;
+    size_t n_heads = (size_t)job->config->n_heads;
+    size_t n_groups = (size_t)job->config->n_groups;
     float *w = job->state->w + (size_t)work->h * CHUNK;
     float e = job->state->e[work->h];
-    int n = work->n_places;
+    memset(work->m_q, 0, (size_t)job->n_t * CHUNK);
     for (int t = 0; t < job->n_t; t++) {
-        size_t at = work->at + (size_t)t * (size_t)job->config->n_heads;
-        size_t at_group =
-            work->at_group + (size_t)t * (size_t)job->config->n_groups;
+        size_t at = work->at + (size_t)t * n_heads;
+        size_t at_group = work->at_group + (size_t)t * n_groups;
+        const int32_t *g = rows->scores + at_group * CHUNK;
         int place = job->place + t;
-        float alpha = rows->alpha[at], m[CHUNK];
+        int8_t *m_q = work->m_q[t];
+        float *scale = &work->m_scale[t], alpha = rows->alpha[at];
+        int32_t *sum = &work->m_sum[t];
+        float k = exact_weight(rows->delta[at], rows->x_scale[at],
+                               rows->b_scale[at_group]);
         e = place == 0 ? alpha : exact_or_zero(e * alpha, EXACT_DECAY_MIN);
         work->e[t] = e;
-        for (int s = 0; s < place; s += V_LANES)
-            v_store(w + s,
-                    v_or_zero(v_load(w + s) * v_set1(alpha), EXACT_WEIGHT_MIN));
-        w[place] = exact_weight(rows->delta[at], rows->x_scale[at],
-                                rows->b_scale[at_group]);
-        uint32_t amax = weigh_scores(m, rows->scores + at_group * CHUNK, w, n);
-        work->m_scale[t] = to_bytes(work->m_q[t], &work->m_sum[t], m, n,
-                                    exact_scale_of_products(amax));
         work->c_sum[t] = rows->c_sum[at_group];
+        if (place < 16)
+            mix_byte(m_q, scale, sum, w, alpha, k, g, place, 16);
+        else if (place < 32)
+            mix_byte(m_q, scale, sum, w, alpha, k, g, place, 32);
+        else if (place < 48)
+            mix_byte(m_q, scale, sum, w, alpha, k, g, place, 48);
+        else
+            mix_byte(m_q, scale, sum, w, alpha, k, g, place, 64);
     }
     job->state->e[work->h] = e;
 }
@@ -370,8 +455,8 @@ static void sum_up(struct head_work *work)
     const struct model_config *c = job->config;
     int n_panels = (int)(mamba2_padded_headdim(c) / PANEL_ROWS);
     struct panel_job near = {
-        .out = work->near[0],
-        .ld = HEADDIM_MAX,
+        .out = work->near,
+        .ld = CHUNK,
         .panels = x_panels(job->state, c, work->h),
         .panel_size = CHUNK_PANEL_SIZE,
         .n_panels = n_panels,
@@ -380,11 +465,12 @@ static void sum_up(struct head_work *work)
         .x_sum = work->m_sum,
         .n_groups = work->n_places / PANEL_GROUP,
         .n_t = job->n_t,
+        .place = job->place,
     };
     multiply_panels(&near);
     struct panel_job far = {
-        .out = work->far[0],
-        .ld = HEADDIM_MAX,
+        .out = work->far,
+        .ld = CHUNK,
         .panels = s_panels(job->state, c, work->h),
         .panel_size = states_panel_size(c),
         .n_panels = n_panels,
@@ -393,61 +479,123 @@ static void sum_up(struct head_work *work)
         .x_sum = work->c_sum,
         .n_groups = c->d_state / PANEL_GROUP,
         .n_t = job->n_t,
+        .place = -1,
     };
     multiply_panels(&far);
 }
 
-/* v of byte t, and what the norm has to know of it. */
-static void read_head(const struct head_work *work, int t)
+/* What v of a byte of a head is made of. */
+struct reading {
+    float near_scale, far_scale, x_scale;
+    const int8_t *x;      /* x^ of the byte, [P] */
+    const float *s_scale; /* [P], and so on */
+    const float *d, *z, *weight;
+    float *v;
+};
+
+static struct reading reading_of(const struct head_work *work, int t)
 {
     const struct mamba2_job *job = work->job;
     const struct model_config *c = job->config;
     size_t at = work->at + (size_t)t * (size_t)c->n_heads;
-    int first = work->h * c->headdim, p = 0;
-    float c_scale =
-        job->rows->c_scale[work->at_group + (size_t)t * (size_t)c->n_groups];
-    float near_scale = work->m_scale[t] * c_scale;
-    float far_scale = c_scale * work->e[t];
-    float x_scale = job->rows->x_scale[at];
-    const int8_t *x_q = job->rows->x + at * (size_t)c->headdim;
-    const float *s_scale = job->state->s_scale + first;
-    const float *d = job->layer->d + first;
-    const float *z = mamba2_z(job, t) + first;
-    const float *weight = job->layer->gate_norm + first;
-    float *v = mamba2_x(job, t) + first;
-    float u[HEADDIM_MAX];
-    for (; p + V_LANES <= c->headdim; p += V_LANES) {
-        vint near, far;
-        memcpy(&near, work->near[t] + p, sizeof near);
-        memcpy(&far, work->far[t] + p, sizeof far);
-        vfloat y = __builtin_convertvector(near, vfloat) * v_set1(near_scale);
-        y = v_fma(__builtin_convertvector(far, vfloat),
-                  v_load(s_scale + p) * v_set1(far_scale), y);
-        vfloat x = __builtin_convertvector(v_load_bytes(x_q + p), vfloat);
-        y = v_fma(v_load(d + p), x * v_set1(x_scale), y);
-        y *= v_silu(v_load(z + p));
-        v_store(v + p, y);
-        v_store(u + p, y * v_load(weight + p));
+    size_t at_group = work->at_group + (size_t)t * (size_t)c->n_groups;
+    int first = work->h * c->headdim;
+    float c_scale = job->rows->c_scale[at_group];
+    return (struct reading){
+        .near_scale = work->m_scale[t] * c_scale,
+        .far_scale = c_scale * work->e[t],
+        .x_scale = job->rows->x_scale[at],
+        .x = job->rows->x + at * (size_t)c->headdim,
+        .s_scale = job->state->s_scale + first,
+        .d = job->layer->d + first,
+        .z = mamba2_z(job, t) + first,
+        .weight = job->layer->gate_norm + first,
+        .v = mamba2_x(job, t) + first,
+    };
+}
+
+/* v of V_LANES channels from p on. */
+static inline vfloat read_vector(const struct reading *r, const int32_t *near,
+                                 const int32_t *far, int p)
+{
+    vint n, f;
+    memcpy(&n, near, sizeof n);
+    memcpy(&f, far, sizeof f);
+    vfloat y = __builtin_convertvector(n, vfloat) * v_set1(r->near_scale);
+    y = v_fma(__builtin_convertvector(f, vfloat),
+              v_load(r->s_scale + p) * v_set1(r->far_scale), y);
+    vfloat x = __builtin_convertvector(v_load_bytes(r->x + p), vfloat);
+    y = v_fma(v_load(r->d + p), x * v_set1(r->x_scale), y);
+    y *= v_silu(v_load(r->z + p));
+    v_store(r->v + p, y);
+    return y;
+}
+
+static float read_one(const struct reading *r, int32_t near, int32_t far, int p)
+{
+    float y = (float)near * r->near_scale;
+    y = fmaf((float)far, r->s_scale[p] * r->far_scale, y);
+    y = fmaf(r->d[p], (float)r->x[p] * r->x_scale, y);
+    return r->v[p] = y * exact_silu(r->z[p]);
+}
+
+/* Adds the squares of x[first] to x[end - 1] to their lanes. */
+static void add_squares(vfloat lane[LANE_VECTORS], const float *x, int first,
+                        int end)
+{
+    float some[EXACT_LANES];
+    memcpy(some, lane, sizeof some);
+    for (int i = first; i < end; i++)
+        some[i % EXACT_LANES] = fmaf(x[i], x[i], some[i % EXACT_LANES]);
+    memcpy(lane, some, sizeof some);
+}
+
+/* v of byte t; returns the sum of squares, and the bits of the largest |u|. */
+static float read_head(struct head_work *work, int t, uint32_t *amax)
+{
+    struct reading r = reading_of(work, t);
+    int headdim = work->job->config->headdim, p = 0;
+    vfloat lane[LANE_VECTORS] = {{0}};
+    vint largest = {0};
+    for (; p + EXACT_LANES <= headdim; p += EXACT_LANES) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANE_VECTORS; i++) {
+            int at = p + i * V_LANES;
+            vfloat v = read_vector(&r, sums_at(work->near, CHUNK, t, at),
+                                   sums_at(work->far, CHUNK, t, at), at);
+            lane[i] = v_fma(v, v, lane[i]);
+            largest =
+                v_int_max(largest, v_magnitude(v * v_load(r.weight + at)));
+        }
     }
-    for (; p < c->headdim; p++) {
-        float y = (float)work->near[t][p] * near_scale;
-        y = fmaf((float)work->far[t][p], s_scale[p] * far_scale, y);
-        y = fmaf(d[p], (float)x_q[p] * x_scale, y);
-        v[p] = y * exact_silu(z[p]);
-        u[p] = v[p] * weight[p];
+    for (; p + V_LANES <= headdim; p += V_LANES) {
+        vfloat v = read_vector(&r, sums_at(work->near, CHUNK, t, p),
+                               sums_at(work->far, CHUNK, t, p), p);
+        vfloat *sum = &lane[p % EXACT_LANES / V_LANES];
+        *sum = v_fma(v, v, *sum);
+        largest = v_int_max(largest, v_magnitude(v * v_load(r.weight + p)));
     }
-    job->rows->squares[at] = sum_of_squares(v, 0.0f, c->headdim);
-    job->rows->largest[at] = exact_float(amax_of(u, c->headdim));
+    *amax = v_max_of(largest);
+    int first = p;
+    for (; p < headdim; p++) {
+        float v = read_one(&r, *sums_at(work->near, CHUNK, t, p),
+                           *sums_at(work->far, CHUNK, t, p), p);
+        uint32_t u = exact_bits(v * r.weight[p]) & EXACT_ABS_MASK;
+        *amax = u > *amax ? u : *amax;
+    }
+    if (first < headdim)
+        add_squares(lane, r.v, first, headdim);
+    return lanes_total(lane);
 }
 
 /* S of a row after a chunk; returns the bits of the largest. */
-static uint32_t add_chunk(float *s, const int32_t *sums, float e, float scale,
+static uint32_t add_chunk(float *s, pair_sums *sums, float e, float scale,
                           int n)
 {
     vint largest = {0};
     for (int i = 0; i < n; i += V_LANES) {
         vint sum;
-        memcpy(&sum, sums + i, sizeof sum);
+        memcpy(&sum, sums_at(sums, V_TILE, 0, i), sizeof sum);
         vfloat x = v_fma(v_set1(e), v_load(s + i),
                          __builtin_convertvector(sum, vfloat) * v_set1(scale));
         x = v_keep(x, (vfloat)v_magnitude(x), v_set1(EXACT_WEIGHT_MIN));
@@ -487,13 +635,14 @@ static void end_chunk_rows(const struct head_work *work, const uint8_t *turned,
     const struct model_config *c = work->job->config;
     const struct mamba2_state *state = work->job->state;
     int8_t v_q[V_TILE][CHUNK], s_q[MAMBA2_D_STATE_MAX];
-    int32_t v_sum[V_TILE], sums[V_TILE][MAMBA2_D_STATE_MAX], sum;
+    pair_sums sums[MAMBA2_D_STATE_MAX / PAIR_ROWS * V_TILE];
+    int32_t v_sum[V_TILE], sum;
     float v_scale[V_TILE];
     for (int i = 0; i < n_p; i++)
         v_scale[i] = weigh_chunk(v_q[i], &v_sum[i], work, p + i);
     struct panel_job job = {
-        .out = sums[0],
-        .ld = MAMBA2_D_STATE_MAX,
+        .out = sums,
+        .ld = V_TILE,
         .panels = turned,
         .panel_size = CHUNK_PANEL_SIZE,
         .n_panels = c->d_state / PANEL_ROWS,
@@ -502,13 +651,14 @@ static void end_chunk_rows(const struct head_work *work, const uint8_t *turned,
         .x_sum = v_sum,
         .n_groups = CHUNK_GROUPS,
         .n_t = n_p,
+        .place = -1,
     };
     multiply_panels(&job);
     for (int i = 0; i < n_p; i++) {
         size_t channel = (size_t)(work->h * c->headdim + p + i);
         float *s = state->s + channel * (size_t)c->d_state;
         uint32_t amax =
-            add_chunk(s, sums[i], state->e[work->h], v_scale[i], c->d_state);
+            add_chunk(s, sums + i, state->e[work->h], v_scale[i], c->d_state);
         state->s_scale[channel] =
             to_bytes(s_q, &sum, s, c->d_state, exact_scale_of_products(amax));
         put_row(s_panels(state, c, work->h), s_q, c->d_state, p + i);
@@ -526,6 +676,23 @@ static void end_chunk(const struct head_work *work, const uint8_t *turned)
     state->e[work->h] = 0.0f;
 }
 
+static void fetch(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch(bytes + i);
+}
+
+/* What the next head is going to read, of which a step reads all only once. */
+static void fetch_head(const struct head_work *work, int h)
+{
+    const struct model_config *c = work->job->config;
+    size_t headdim = mamba2_padded_headdim(c);
+    const uint8_t *x = x_panels(work->job->state, c, h);
+    fetch(s_panels(work->job->state, c, h), headdim * (size_t)c->d_state);
+    for (size_t p = 0; p < headdim; p += PANEL_ROWS)
+        fetch(x + p * CHUNK, (size_t)work->n_places * PANEL_ROWS);
+}
+
 static void heads(const struct mamba2_job *job, int h0, int h1)
 {
     const struct model_config *c = job->config;
@@ -541,10 +708,16 @@ static void heads(const struct mamba2_job *job, int h0, int h1)
         work.at = (size_t)job->row * (size_t)c->n_heads + (size_t)h;
         work.at_group =
             (size_t)job->row * (size_t)c->n_groups + (size_t)work.group;
+        if (job->n_t == 1 && h + 1 < h1)
+            fetch_head(&work, h + 1);
         mix(&work);
         sum_up(&work);
-        for (int t = 0; t < job->n_t; t++)
-            read_head(&work, t);
+        for (int t = 0; t < job->n_t; t++) {
+            size_t at = work.at + (size_t)t * (size_t)c->n_heads;
+            uint32_t amax;
+            job->rows->squares[at] = read_head(&work, t, &amax);
+            job->rows->largest[at] = exact_float(amax);
+        }
         if (job->place + job->n_t < CHUNK)
             continue;
         if (turned_group != work.group)
