@@ -2,6 +2,9 @@
  *
  * usage: bench_engine [MODEL [LEVEL]]
  *
+ * Measures MODEL, and then Mamba-2 of the size of the default model (27M), with
+ * random weights: the modes of that one begin with "mamba2-".
+ *
  * CSV on stdout, a line for each number of threads and mode:
  *
  *     decode     one stream, a byte at a time
@@ -26,6 +29,7 @@
 #include "config.h"
 #include "engine/engine.h"
 #include "kernels/cpu_kernels.h"
+#include "tiny_model.h"
 
 enum {
     N_TURNS = 15,
@@ -175,7 +179,8 @@ static const struct limits *limits_of(const char *level)
 
 struct bench {
     const struct model *model;
-    const char *cpu; /* the name of the processor */
+    const char *prefix; /* of the modes */
+    const char *cpu;    /* the name of the processor */
     const struct cpu_kernels *level;
     const struct limits *limits;
     struct threads *team; /* for the limits */
@@ -286,8 +291,8 @@ static double median(double *x, size_t n)
 static void print_line(const struct bench *b, const char *mode, double speed,
                        double limit, const char *limit_what)
 {
-    printf("%s,%s,%s,%d,%s,%.0f,", PACKAGE_VERSION, b->cpu, b->level->name,
-           threads_count(b->team), mode, speed);
+    printf("%s,%s,%s,%d,%s%s,%.0f,", PACKAGE_VERSION, b->cpu, b->level->name,
+           threads_count(b->team), b->prefix, mode, speed);
     if (limit > 0.0)
         printf("%.0f,%.2f,%s\n", limit, speed / limit, limit_what);
     else
@@ -371,30 +376,43 @@ static void make_text(uint8_t *text, size_t n)
         text[i] = (uint8_t)words[(i + i / 97) % (sizeof words - 1)];
 }
 
+static void bench_model(struct bench *b, const struct model *model,
+                        const char *prefix)
+{
+    b->model = model;
+    b->prefix = prefix;
+    b->n_weights = count_weights(model);
+    b->memory = must_alloc(b->n_weights);
+    memset(b->memory, 1, b->n_weights);
+    for (int n = 1; n <= 2; n++)
+        bench_threads(b, n);
+    free(b->memory);
+}
+
 int main(int argc, char **argv)
 {
     const char *path = argc > 1 ? argv[1] : getenv("MAMBYTE_MODEL");
+    struct tiny_spec spec = tiny_spec_mamba2(512, 16, 1);
+    struct tiny_model mamba2;
     char cpu[64];
     struct model *model = NULL;
     must(path ? model_open(&model, path)
               : fail(E_USAGE, "usage: bench_engine MODEL [LEVEL]"));
+    must(tiny_model_open(&mamba2, &spec));
     cpu_name(cpu);
-    struct bench b = {.model = model, .cpu = cpu};
+    struct bench b = {.cpu = cpu};
     b.level = cpu_kernels_find(argc > 2 ? argv[2] : NULL);
     must(b.level ? OK : fail(E_USAGE, "no level %s here", argv[2]));
     b.limits = limits_of(b.level->name);
-    b.n_weights = count_weights(model);
-    b.memory = must_alloc(b.n_weights);
-    memset(b.memory, 1, b.n_weights);
     b.text = must_alloc(PREFILL_BYTES);
     make_text(b.text, PREFILL_BYTES);
 
     printf("version,cpu,level,threads,mode,bytes_per_s,limit_bytes_per_s,"
            "share,limit_what\n");
-    for (int n = 1; n <= 2; n++)
-        bench_threads(&b, n);
+    bench_model(&b, model, "");
+    bench_model(&b, mamba2.model, "mamba2-");
     free(b.text);
-    free(b.memory);
+    tiny_model_close(&mamba2);
     model_close(model);
     return 0;
 }
