@@ -42,10 +42,10 @@ template <class T> struct batch_block {
     {
         return place<float>(m.at.uz) + r * T::uz_pitch;
     }
-    /* A parameter of the layer, of batch_share or batch_head. */
-    __device__ __forceinline__ const float *param(int offset) const
+    /* An array of the resident part, of batch_share or batch_head. */
+    __device__ __forceinline__ const float *resident(int offset) const
     {
-        return place<float>(m.at.params + offset);
+        return place<float>(m.at.resident + offset);
     }
     __device__ __forceinline__ const char *share(int layer) const
     {
@@ -140,13 +140,13 @@ static __device__ __forceinline__ uint4 words_of(const float v[4])
 
 /* ---- ahead of use -------------------------------------------------------- */
 
-/* Starts to copy the parameters of a layer to shared memory. */
+/* Starts to copy the resident part of a share to shared memory. */
 template <class T>
-static __device__ __forceinline__ void fetch_params(const batch_block<T> &k,
-                                                    const char *from, int bytes)
+static __device__ __forceinline__ void
+fetch_resident(const batch_block<T> &k, const char *from, int bytes)
 {
     for (int i = k.thread * 16; i < bytes; i += BATCH_THREADS * 16)
-        copy16(k.template place<char>(k.m.at.params) + i, from + i, true);
+        copy16(k.template place<char>(k.m.at.resident) + i, from + i, true);
     copy_commit();
 }
 

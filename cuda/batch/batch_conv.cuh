@@ -36,9 +36,9 @@ static __device__ __forceinline__ void
 convolve_row(const batch_block<T> &k, int layer, int r, const float *past)
 {
     const int c = own_channel(k);
-    const float *weight = k.param(k.m.share.conv) + c;
+    const float *weight = k.resident(k.m.share.conv) + c;
     float *keep = past_of(k, layer, r);
-    float input = k.uz(r)[c], a = k.param(k.m.share.conv_bias)[c];
+    float input = k.uz(r)[c], a = k.resident(k.m.share.conv_bias)[c];
 #pragma unroll
     for (int i = 0; i < BATCH_TAPS; i++) {
         float x = i < BATCH_TAPS - 1 ? past[i] : input;
@@ -57,11 +57,11 @@ template <class T>
 static __device__ __forceinline__ void
 batch_convolve(struct past_rows &p, const batch_block<T> &k, int layer)
 {
-    constexpr int step = PAST_ABREAST * T::at_once;
+    constexpr int stride = PAST_ABREAST * T::at_once;
 #pragma unroll 1
-    for (int r = own_row(k); r < k.n; r += step) {
+    for (int r = own_row(k); r < k.n; r += stride) {
         struct past_rows now = p;
-        load_past(p, k, layer, r + step);
+        load_past(p, k, layer, r + stride);
 #pragma unroll
         for (int j = 0; j < PAST_ABREAST; j++) {
             if (r + j * T::at_once < k.n)

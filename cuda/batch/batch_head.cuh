@@ -24,7 +24,7 @@ batch_head_product(const batch_block<T> &k, const struct batch_job &job)
         const uint4 *unit = (const uint4 *)(k.head_share() + k.m.head.units) +
                             (size_t)tile * n * WARP + k.lane;
         int pair = tile * 8 + k.lane % 4 * 2;
-        float2 w = *(const float2 *)(k.param(k.m.head.scale) + pair);
+        float2 w = *(const float2 *)(k.resident(k.m.head.scale) + pair);
         int32_t sum[T::deep][1][4] = {};
 #pragma unroll 4
         for (int i = 0; i < n; i++) {

@@ -46,7 +46,7 @@ using batch_256_few = batch_shape<256, 1, false, 4>;
 using batch_256 = batch_shape<256, 2, false, 2>;
 
 /* Where the parts of a block's share of a layer lie, in bytes.  What comes
- * before `a`, the parameters, is copied to shared memory as it is.
+ * before `a` is the resident part, which is copied to shared memory as it is.
  *
  * A unit is a part of a matrix as the tensor cores take it, eight rows and 64
  * deep: of row g, lane 4 g + t has bytes 4 t .. 4 t + 3, and those 16, 32 and
@@ -86,16 +86,16 @@ struct batch_head {
 
 /* Where the arrays of a block lie in its shared memory, bytes. */
 struct batch_memory {
-    int h;      /* f32 [own rows][d_model]: the residual                   */
-    int q;      /* i8  [rows][q_pitch]: what a product multiplies          */
-    int uz;     /* f32 [rows][uz_pitch]: u, then y, and z                  */
-    int dv;     /* f32 [own rows][d_model]: what out_proj adds to h        */
-    int sums;   /* i32 [x tiles][rows][8] of x_proj, at the same place     */
-    int dtbc;   /* f32 [rows][dtbc_stride]                                 */
-    int dt_q;   /* u32 [rows][dt_words]                                    */
-    int maxima; /* u32 [size][rows]: of every block's channels             */
-    int params; /* the parameters of a layer                               */
-    int amax;   /* u32 [rows]: of this block's channels                    */
+    int h;        /* f32 [own rows][d_model]: the residual                   */
+    int q;        /* i8  [rows][q_pitch]: what a product multiplies          */
+    int uz;       /* f32 [rows][uz_pitch]: u, then y, and z                  */
+    int dv;       /* f32 [own rows][d_model]: what out_proj adds to h        */
+    int sums;     /* i32 [x tiles][rows][8] of x_proj, at the same place     */
+    int dtbc;     /* f32 [rows][dtbc_stride]                                 */
+    int dt_q;     /* u32 [rows][dt_words]                                    */
+    int maxima;   /* u32 [size][rows]: of every block's channels             */
+    int resident; /* the resident part of a share                             */
+    int amax;     /* u32 [rows]: of this block's channels                    */
     int scale, inverse; /* f32 [rows]: of q                                */
     int dt_unit;        /* f32 [rows]: the scale of dt_q                   */
     int image;          /* float * [rows]: states                          */

@@ -48,7 +48,7 @@ static __device__ __forceinline__ void batch_layer(batch_block<T> &k, int layer)
     float s[BATCH_STATES], a[BATCH_STATES];
 
     copy_wait<0>();
-    __syncthreads(); /* the parameters are there */
+    __syncthreads(); /* the resident part is there */
     load_past(past, k, layer, own_row(k));
     start_in(in, k, layer);
     if (!is_last)
@@ -88,8 +88,8 @@ static __device__ __forceinline__ void batch_layer(batch_block<T> &k, int layer)
     batch_await(k, Y_MAXIMA, maxima);
     batch_quantise(k, Y_COMES);
     batch_await(k, Y_COMES, k.n * m.d_inner);
-    fetch_params(k, is_last ? k.head_share() : k.share(layer + 1),
-                 is_last ? m.head.units : m.share.a);
+    fetch_resident(k, is_last ? k.head_share() : k.share(layer + 1),
+                   is_last ? m.head.units : m.share.a);
     batch_out(out, k, layer);
     batch_await(k, DV_COMES, k.n_own() * m.d_model * (int)sizeof(float));
 }
@@ -99,7 +99,7 @@ static __device__ __forceinline__ void
 batch_predict(batch_block<T> &k, const struct batch_job &job)
 {
     copy_wait<0>();
-    __syncthreads(); /* the parameters are there */
+    __syncthreads(); /* the resident part is there */
     batch_norm(k, false, k.m.head.norm, k.m.head.norm_bias);
     batch_await(k, X_COMES, k.n * (k.m.d_model + (int)sizeof(float)));
     batch_head_product(k, job);
@@ -121,7 +121,7 @@ enter_tile(batch_block<T> &k, const struct batch_job &job, int tile)
         k.template place<uint8_t>(k.m.at.byte)[i] = job.bytes[k.row + i];
         k.template place<uint32_t>(k.m.at.amax)[i] = 0;
     }
-    fetch_params(k, k.share(0), k.m.share.a);
+    fetch_resident(k, k.share(0), k.m.share.a);
     __syncthreads(); /* images and bytes are written */
     prefetch_states(k, 0);
 }

@@ -19,7 +19,7 @@ enum {
 
 /* What the warps of a group tell each other. */
 struct norm_words {
-    float lanes[WARP], sum;
+    float upper[WARP], sum; /* strided sums 32 to 63; of all */
     uint32_t amax[NORM_WARPS];
 };
 
@@ -77,10 +77,10 @@ static __device__ __forceinline__ float sum_own(const batch_block<T> &k,
         }
     }
     if (warp == 1)
-        words->lanes[k.lane] = sum;
-    norm_sync(k); /* the upper lanes are written */
+        words->upper[k.lane] = sum;
+    norm_sync(k); /* the upper sums are written */
     if (warp == 0) {
-        sum = strided_sum(sum, words->lanes[k.lane]);
+        sum = strided_sum(sum, words->upper[k.lane]);
         if (k.lane == 0)
             words->sum = sum;
     }
@@ -111,13 +111,13 @@ static __device__ __forceinline__ uint4 gather_words(uint32_t word)
 }
 
 /* Sends q = norm(h) of own rows, quantised, and its scale to all blocks.
- * norm, norm_bias: where the parameters lie. */
+ * norm, norm_bias: places in the resident part. */
 template <class T>
 static __device__ __forceinline__ void
 batch_norm(const batch_block<T> &k, bool is_first, int norm, int norm_bias)
 {
     const int d = k.m.d_model, n = k.n_own();
-    const float *weight = k.param(norm), *bias = k.param(norm_bias);
+    const float *weight = k.resident(norm), *bias = k.resident(norm_bias);
 #pragma unroll 1
     for (int r = k.warp / NORM_WARPS; r < n; r += NORM_GROUPS) {
         const float *h = own_h(k, r, is_first);

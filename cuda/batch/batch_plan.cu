@@ -60,7 +60,7 @@ void batch_place_memory(struct batch_model *m, const struct batch_variant *v,
     const size_t f = sizeof(float);
     size_t own = (size_t)ceil_div(rows, m->size) * m->d_model * f;
     size_t x = (size_t)ceil_div(m->x_tiles, m->size) * rows * 8 * f;
-    int params = m->share.a > m->head.units ? m->share.a : m->head.units;
+    int resident = m->share.a > m->head.units ? m->share.a : m->head.units;
     int used = 0;
     m->rows = rows;
     at->q_pitch = m->d_inner + 16;
@@ -73,7 +73,7 @@ void batch_place_memory(struct batch_model *m, const struct batch_variant *v,
     at->dtbc = next_place(&used, rows * m->dtbc_stride * f);
     at->dt_q = next_place(&used, rows * m->dt_words * f);
     at->maxima = next_place(&used, m->size * rows * f);
-    at->params = next_place(&used, params);
+    at->resident = next_place(&used, resident);
     at->amax = next_place(&used, rows * f);
     at->scale = next_place(&used, rows * f);
     at->inverse = next_place(&used, rows * f);

@@ -32,7 +32,7 @@ static __device__ __forceinline__ void batch_in(in_stream<T> &s,
     for (int j = 0; j < T::in_tiles; j++) {
         int column = (k.warp * half + j % half) * 8 + k.lane % 4 * 2 +
                      (j < half ? 0 : T::channels);
-        float2 w = *(const float2 *)(k.param(k.m.share.in_scale) + column);
+        float2 w = *(const float2 *)(k.resident(k.m.share.in_scale) + column);
 #pragma unroll
         for (int i = 0; i < 2 * T::deep; i++) {
             const int32_t *c = sum[i / 2][j] + i % 2 * 2;
@@ -105,7 +105,7 @@ static __device__ __forceinline__ void share_x(const batch_block<T> &k)
             continue;
         const int32_t *sum = k.template place<int32_t>(k.m.at.sums) +
                              (tile * k.m.rows + row) * 8 + half * 4;
-        const float *w = k.param(k.m.share.x_scale) + at;
+        const float *w = k.resident(k.m.share.x_scale) + at;
         float v[4];
 #pragma unroll
         for (int j = 0; j < 4; j++)

@@ -60,7 +60,7 @@ template <class T>
 static __device__ __forceinline__ float delta_of(const batch_block<T> &k, int r)
 {
     const int c = own_channel(k);
-    const int *w = (const int *)k.param(k.m.share.dt_proj) + c;
+    const int *w = (const int *)k.resident(k.m.share.dt_proj) + c;
     const int *q = k.template place<int>(k.m.at.dt_q) + r * k.m.dt_words;
     int sum = 0;
 #pragma unroll 4
@@ -68,8 +68,8 @@ static __device__ __forceinline__ float delta_of(const batch_block<T> &k, int r)
         sum = __dp4a(w[i * T::channels], q[i], sum);
     float unit = k.template place<float>(k.m.at.dt_unit)[r];
     return exact_softplus(
-        exact_dequantise(sum, unit, k.param(k.m.share.dt_scale)[c]) +
-        k.param(k.m.share.dt_bias)[c]);
+        exact_dequantise(sum, unit, k.resident(k.m.share.dt_scale)[c]) +
+        k.resident(k.m.share.dt_bias)[c]);
 }
 
 /* s = 2^(delta a) s + delta u B; returns C s.  bc: B, then C of the row. */
@@ -112,7 +112,7 @@ scan_row(const batch_block<T> &k, int layer, int r, float s[BATCH_STATES],
     for (int i = 0; i < BATCH_STATES; i++)
         __stcs(to + (size_t)i * k.m.d_inner, s[i]);
     silu_all<1>(&z);
-    y = fmaf(k.param(k.m.share.d)[c], u, y) * z;
+    y = fmaf(k.resident(k.m.share.d)[c], u, y) * z;
     uz[c] = y;
     uint32_t amax = warp_max(magnitude_bits(y));
     if (k.lane == 0)

@@ -55,20 +55,21 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
                                                         int n_threads)
 {
     enum { IN_FLIGHT = 4 };
-    const int step = 2 * n_threads;
+    const int stride = 2 * n_threads;
     uint32_t amax = 0;
 #pragma unroll 1
-    for (int first = 0; first < n; first += step * IN_FLIGHT) {
+    for (int first = 0; first < n; first += stride * IN_FLIGHT) {
         const int begin = first + 2 * thread;
         ulonglong2 pair[IN_FLIGHT];
         bool is_mine[IN_FLIGHT], is_complete;
 #pragma unroll
         for (int k = 0; k < IN_FLIGHT; k++) {
             /* if n is known to the compiler, so is the first condition */
-            is_mine[k] = first + step * k < n &&
-                         (first + step * (k + 1) <= n || begin + step * k < n);
+            is_mine[k] =
+                first + stride * k < n &&
+                (first + stride * (k + 1) <= n || begin + stride * k < n);
             if (is_mine[k])
-                pair[k] = load_relaxed_pair(words + begin + step * k);
+                pair[k] = load_relaxed_pair(words + begin + stride * k);
         }
         do {
             is_complete = true;
@@ -76,7 +77,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
             for (int k = 0; k < IN_FLIGHT; k++) {
                 if (is_mine[k] && !(word_is_of(pair[k].x, epoch) &&
                                     word_is_of(pair[k].y, epoch))) {
-                    pair[k] = load_relaxed_pair(words + begin + step * k);
+                    pair[k] = load_relaxed_pair(words + begin + stride * k);
                     is_complete = false;
                 }
             }
@@ -86,7 +87,7 @@ static __device__ __forceinline__ uint32_t words_gather(float *values,
             if (!is_mine[k])
                 continue;
             float2 both = {word_value(pair[k].x), word_value(pair[k].y)};
-            *(float2 *)(values + begin + step * k) = both;
+            *(float2 *)(values + begin + stride * k) = both;
             amax =
                 max(amax, max(magnitude_bits(both.x), magnitude_bits(both.y)));
         }

@@ -37,7 +37,7 @@ receive_and_multiply(struct decode_block *block, const struct matrix_share *m,
     return scale;
 }
 
-/* A layer.  in: what in_begin() returned for it; then, for the next one.  Phases
+/* A layer.  in: what in_begin() returned for it; then, for the next one. Phases
  * that have work for few warps give it to different ones, so that the others do
  * what can be done ahead while the scan runs. */
 template <class S>

@@ -49,13 +49,13 @@ in_begin(const struct decode_block *block, weight_place floats, float *image,
         copy_wait_all();
     float *past = state_past(block, layer) + f.c;
     float *shifted = stays ? past : image_past(block, image, layer);
-    const int step = stays ? n : S::d_inner(block);
+    const int stride = stays ? n : S::d_inner(block);
     f.sum = share_float(block, floats, (2 + taps) * n + f.c);
     for (int k = 0; k < taps - 1; k++) {
         const float x = past[k * n];
         f.sum = fmaf(share_float(block, floats, (2 + k) * n + f.c), x, f.sum);
         if (k > 0)
-            shifted[(k - 1) * step] = x;
+            shifted[(k - 1) * stride] = x;
     }
     f.tap = share_float(block, floats, (1 + taps) * n + f.c);
     if (!stays && layer + 1 < p->config.n_layer)
@@ -263,7 +263,7 @@ scan_delta(const struct decode_block *block, const struct scan_share *f,
                           f->dt_bias);
 }
 
-/* Sends y to all blocks: a thread takes a group of states of a channel.  Threads
+/* Sends y to all blocks: a thread takes a group of states of a channel. Threads
  * without a group come along, as shuffles need whole warps.  Starts to load the
  * states of the next layer. */
 template <class S>
@@ -302,10 +302,10 @@ scan(const struct decode_block *block, const struct scan_share *f, float *image,
     if (f->g == 0)
         word_publish(p->y_words + block->c0 + f->c, y, epoch);
     float *kept = stays ? s : image_s<S>(block, image, layer, f->t);
-    const int step = stays ? p->scan_threads : S::d_inner(block);
+    const int stride = stays ? p->scan_threads : S::d_inner(block);
 #pragma unroll
     for (int k = 0; k < EXACT_GROUP; k++)
-        kept[k * step] = new_s[k];
+        kept[k * stride] = new_s[k];
     if (!stays)
         fetch_states<S>(block, image,
                         layer + 1 < p->config.n_layer ? layer + 1 : 0, f->t);

@@ -22,7 +22,7 @@ static __device__ __forceinline__ int32_t dot16(int4 a, int4 b, int32_t sum)
 struct warp_part {
     int4 q;
     int col, stride;
-    int n, step; /* rows in all; from one of this warp's to the next */
+    int n, pitch; /* rows in all; from one of this warp's to the next */
 };
 
 /* Adds the products of `at_once` rows of a warp, from `row` on, to their sums.
@@ -40,12 +40,12 @@ multiply_some(const struct decode_block *block, const struct warp_part *p,
     for (int k = 0; k < at_once; k++)
         w[k] = *(const int4 *)weights_at(
             &block->weights, block->weights.at,
-            min((row + k * p->step) * p->stride, last) + p->col);
+            min((row + k * p->pitch) * p->stride, last) + p->col);
 #pragma unroll
     for (int k = 0; k < at_once; k++)
         sum[k] = dot16(w[k], p->q, 0);
     const int32_t mine = warp_sum_each<at_once>(sum, block->lane);
-    const int my_row = row + block->lane * p->step;
+    const int my_row = row + block->lane * p->pitch;
     if (block->lane < at_once && my_row < p->n)
         atomicAdd(sums + my_row, mine);
 }
