@@ -10,7 +10,7 @@
 
 /* conv.u: [t][channels] numbers, q; its u_q and scale are not used. */
 struct conv_heads_job {
-    struct conv_job conv;
+    struct train_conv_job conv;
     int n_heads, headdim, n_groups, d_state;
     int n_places;    /* of a window                                        */
     float *x_scale;  /* [head][place]                                      */

@@ -15,7 +15,7 @@ enum { FORWARD_THREADS = 256 };
 template <typename T, int TAPS>
 static __device__ __forceinline__ void
 convolve_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
-                  const struct conv_job &j, int w, int t0, int c)
+                  const struct train_conv_job &j, int w, int t0, int c)
 {
     T *to = (T *)j.u + ((size_t)w * j.n_t + t0) * j.channels + c;
     convolve_rows<T, TAPS>(j, w, t0, c, [&](int i, float4 x) {
@@ -28,8 +28,8 @@ convolve_channels(four<T> u[SPAN_ROWS], uint32_t amax[SPAN_ROWS],
 
 /* The scales of the rows, for all threads. */
 static __device__ __forceinline__ const struct exact_scale *
-scale_rows(const uint32_t amax[SPAN_ROWS], const struct conv_job &j, int w,
-           int t0)
+scale_rows(const uint32_t amax[SPAN_ROWS], const struct train_conv_job &j,
+           int w, int t0)
 {
     __shared__ uint32_t largest[SPAN_ROWS][FORWARD_THREADS / WARP];
     __shared__ struct exact_scale scales[SPAN_ROWS];
@@ -57,7 +57,7 @@ scale_rows(const uint32_t amax[SPAN_ROWS], const struct conv_job &j, int w,
 template <typename T>
 static __device__ __forceinline__ void
 quantise_channels(const four<T> u[SPAN_ROWS], const struct exact_scale *scales,
-                  const struct conv_job &j, int w, int t0, int c)
+                  const struct train_conv_job &j, int w, int t0, int c)
 {
 #pragma unroll
     for (int i = 0; i < SPAN_ROWS; i++)
@@ -67,8 +67,9 @@ quantise_channels(const four<T> u[SPAN_ROWS], const struct exact_scale *scales,
 }
 
 template <typename T>
-static __device__ __forceinline__ void
-load_u(four<T> u[SPAN_ROWS], const struct conv_job &j, int w, int t0, int c)
+static __device__ __forceinline__ void load_u(four<T> u[SPAN_ROWS],
+                                              const struct train_conv_job &j,
+                                              int w, int t0, int c)
 {
 #pragma unroll
     for (int i = 0; i < SPAN_ROWS; i++)
@@ -80,7 +81,7 @@ load_u(four<T> u[SPAN_ROWS], const struct conv_job &j, int w, int t0, int c)
 /* A block of many channels reads them again when it knows their scale. */
 template <typename T, int TAPS>
 static __global__ void __launch_bounds__(FORWARD_THREADS, TAPS > 4 ? 1 : 3)
-    conv_forward(struct conv_job j)
+    conv_forward(struct train_conv_job j)
 {
     int t0 = blockIdx.x * SPAN_ROWS, w = blockIdx.y;
     int first = 4 * threadIdx.x, step = 4 * blockDim.x;
@@ -102,12 +103,12 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, TAPS > 4 ? 1 : 3)
 
 /* ---- launches ------------------------------------------------------------ */
 
-static struct conv_job conv_of(const struct replica *r, int l)
+static struct train_conv_job conv_of(const struct replica *r, int l)
 {
     const struct train_tape *tape = &r->tapes[l];
     const struct mamba1_tape *own = &r->mamba1->tapes[l];
     const struct model_config *c = &r->config;
-    struct conv_job job = {};
+    struct train_conv_job job = {};
     job.in = tape->projected;
     job.ld = 2 * c->d_inner;
     job.row_scale = tape->x_scale.scale;
@@ -132,7 +133,7 @@ static struct conv_job conv_of(const struct replica *r, int l)
 }
 
 template <typename T>
-static void forward(const struct replica *r, const struct conv_job &job)
+static void forward(const struct replica *r, const struct train_conv_job &job)
 {
     dim3 grid(ceil_div(job.n_t, SPAN_ROWS), r->n_windows);
     int threads = round_up(ceil_div(job.channels, 4), WARP);
@@ -145,12 +146,12 @@ static void forward(const struct replica *r, const struct conv_job &job)
 
 void launch_conv(const struct replica *r, int l)
 {
-    struct conv_job job = conv_of(r, l);
+    struct train_conv_job job = conv_of(r, l);
     BY_NUMBER(r, forward, r, job);
 }
 
 void launch_conv_backward(const struct replica *r, int l)
 {
-    struct conv_job job = conv_of(r, l);
+    struct train_conv_job job = conv_of(r, l);
     run_conv_backward(r, &job, l);
 }

@@ -18,7 +18,7 @@ enum {
     CONV_SPAN = 128 /* rows of a block, backward                            */
 };
 
-struct conv_job {
+struct train_conv_job {
     int n_t, channels, d_conv;
     const void *in; /* [t][ld] numbers, sums                                */
     int ld;
@@ -45,8 +45,8 @@ static inline size_t conv_partial_floats(const struct replica *r, int channels)
 }
 
 /* train_conv_back.cu: din, and the gradients of taps and bias. */
-void run_conv_backward(const struct replica *r, const struct conv_job *job,
-                       int l);
+void run_conv_backward(const struct replica *r,
+                       const struct train_conv_job *job, int l);
 
 #ifdef __CUDACC__
 
@@ -58,7 +58,7 @@ template <typename T> struct conv_row {
 
 template <typename T>
 static __device__ __forceinline__ struct conv_row<T>
-load_row(const struct conv_job &j, int w, int t, int c) {
+load_row(const struct train_conv_job &j, int w, int t, int c) {
     struct conv_row<T> r;
     size_t first = (size_t)w * j.n_t;
     int row = min(max(t, 0), j.n_t - 1);
@@ -76,8 +76,8 @@ static __device__ __forceinline__ float4 input_of(const struct conv_row<T> &r,
 }
 
 /* The input at byte t < 0 of window w. */
-static __device__ __forceinline__ float4 past(const struct conv_job &j, int w,
-                                              int t, int c)
+static __device__ __forceinline__ float4 past(const struct train_conv_job &j,
+                                              int w, int t, int c)
 {
     int k = t + j.d_conv - 1;
     return k < 0 ? zero4()
@@ -88,7 +88,7 @@ static __device__ __forceinline__ float4 past(const struct conv_job &j, int w,
 /* The taps of four channels, those that there are not 0. */
 template <int TAPS>
 static __device__ __forceinline__ void
-load_taps(float4 taps[TAPS], const struct conv_job &j, int c)
+load_taps(float4 taps[TAPS], const struct train_conv_job &j, int c)
 {
     const float *from = j.taps + (size_t)c * j.d_conv;
 #pragma unroll
@@ -125,7 +125,8 @@ static __device__ __forceinline__ void push(float4 ring[TAPS], float4 x)
 
 /* The last inputs of a window, for the next: four channels. */
 template <typename T>
-static __device__ void keep_history(const struct conv_job &j, int w, int c)
+static __device__ void keep_history(const struct train_conv_job &j, int w,
+                                    int c)
 {
     float *after = j.history_after + w * j.state_floats;
     for (int k = 0; k < j.d_conv - 1; k++) {
@@ -141,7 +142,7 @@ static __device__ void keep_history(const struct conv_job &j, int w, int c)
  * take(row, u). */
 template <typename T, int TAPS, typename Take>
 static __device__ __forceinline__ void
-convolve_rows(const struct conv_job &j, int w, int t0, int c, Take take)
+convolve_rows(const struct train_conv_job &j, int w, int t0, int c, Take take)
 {
     struct conv_row<T> rows[SPAN_ROWS + TAPS - 1];
     float4 taps[TAPS], x[TAPS];

@@ -19,9 +19,9 @@ template <typename T> struct conv_byte {
 };
 
 template <typename T, bool HAS_TWO>
-static __device__ __forceinline__ void load_bytes(struct conv_byte<T> b[BATCH],
-                                                  const struct conv_job &j,
-                                                  int w, int t, int c)
+static __device__ __forceinline__ void
+load_bytes(struct conv_byte<T> b[BATCH], const struct train_conv_job &j, int w,
+           int t, int c)
 {
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
@@ -77,7 +77,7 @@ static __device__ __forceinline__ float4 conv_step(struct conv_window<TAPS> &s,
 }
 
 template <int TAPS>
-static __device__ void put_taps(const struct conv_job &j,
+static __device__ void put_taps(const struct train_conv_job &j,
                                 const struct conv_window<TAPS> &s, int c)
 {
     size_t span = (size_t)blockIdx.z * gridDim.y + blockIdx.y;
@@ -97,9 +97,9 @@ static __device__ void put_taps(const struct conv_job &j,
 }
 
 template <typename T, int TAPS>
-static __device__ __forceinline__ void begin_window(struct conv_window<TAPS> &s,
-                                                    const struct conv_job &j,
-                                                    int w, int t0, int c)
+static __device__ __forceinline__ void
+begin_window(struct conv_window<TAPS> &s, const struct train_conv_job &j, int w,
+             int t0, int c)
 {
     load_taps<TAPS>(s.taps, j, c);
     s.bias = get4(j.bias + c);
@@ -115,7 +115,7 @@ static __device__ __forceinline__ void begin_window(struct conv_window<TAPS> &s,
 /* Bytes [t0, t1) of a window, and TAPS - 1 more whose da reaches back. */
 template <typename T, int TAPS, bool HAS_TWO>
 static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
-    conv_backward(struct conv_job j)
+    conv_backward(struct train_conv_job j)
 {
     int c = 4 * (blockIdx.x * BACKWARD_THREADS + threadIdx.x);
     int t0 = blockIdx.y * CONV_SPAN, w = blockIdx.z;
@@ -150,7 +150,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
 }
 
 template <typename T, bool HAS_TWO>
-static void backward(const struct replica *r, const struct conv_job &job)
+static void backward(const struct replica *r, const struct train_conv_job &job)
 {
     dim3 grid(ceil_div(job.channels, 4 * BACKWARD_THREADS),
               ceil_div(job.n_t, CONV_SPAN), r->n_windows);
@@ -164,7 +164,7 @@ static void backward(const struct replica *r, const struct conv_job &job)
 
 template <typename T>
 static void backward_by_ways(const struct replica *r,
-                             const struct conv_job &job)
+                             const struct train_conv_job &job)
 {
     if (job.du_x)
         backward<T, true>(r, job);
@@ -172,8 +172,8 @@ static void backward_by_ways(const struct replica *r,
         backward<T, false>(r, job);
 }
 
-void run_conv_backward(const struct replica *r, const struct conv_job *job,
-                       int l)
+void run_conv_backward(const struct replica *r,
+                       const struct train_conv_job *job, int l)
 {
     int n_taps = job->d_conv * job->channels, ld = n_taps + job->channels;
     int spans = r->n_windows * ceil_div(r->n_t, CONV_SPAN);

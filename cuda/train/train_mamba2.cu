@@ -141,7 +141,7 @@ static struct conv_heads_job conv_of(const struct replica *r, int l)
     const struct mamba2_tape *own = &r->mamba2->tapes[l];
     const struct model_config *c = &r->config;
     struct conv_heads_job job = {};
-    struct conv_job *conv = &job.conv;
+    struct train_conv_job *conv = &job.conv;
     size_t x = c->d_inner;
     conv->n_t = r->n_t;
     conv->channels = conv_channels(c);

@@ -35,11 +35,11 @@ struct muon_job {
 
 /* The floats of a matrix that a block has: block (part, matrix).  All shapes
  * are multiples of four. */
-struct share {
+struct matrix_part {
     int start, end;
 };
 
-static __device__ __forceinline__ struct share share_of(int area)
+static __device__ __forceinline__ struct matrix_part part_of(int area)
 {
     int each = round_up(ceil_div(area, MUON_PARTS), 4);
     int start = blockIdx.x * each;
@@ -51,7 +51,7 @@ template <typename T> static __global__ void muon_momentum(struct muon_job j)
 {
     __shared__ float room[WARP];
     const float4 keep = splat(MUON_MOMENTUM);
-    struct share s = share_of(j.area);
+    struct matrix_part s = part_of(j.area);
     const float *gradient = j.gradient + j.offsets[blockIdx.y];
     float *momentum = j.momentum + j.offsets[blockIdx.y], sum = 0.0f;
     T *x = (T *)j.x + (size_t)blockIdx.y * j.area;
@@ -72,7 +72,7 @@ template <typename T> static __global__ void muon_momentum(struct muon_job j)
 template <typename T> static __global__ void muon_begin(struct muon_job j)
 {
     __shared__ float room[WARP];
-    struct share s = share_of(j.area);
+    struct matrix_part s = part_of(j.area);
     float square = threadIdx.x < MUON_PARTS
                        ? j.parts[blockIdx.y * MUON_PARTS + threadIdx.x]
                        : 0.0f;
@@ -85,7 +85,7 @@ template <typename T> static __global__ void muon_begin(struct muon_job j)
 /* w -= rate (weight_decay w + 0.2 sqrt(larger side) O) */
 template <typename T> static __global__ void muon_apply(struct muon_job j)
 {
-    struct share s = share_of(j.area);
+    struct matrix_part s = part_of(j.area);
     float *w = j.weights + j.offsets[blockIdx.y];
     const T *x = (const T *)j.x + (size_t)blockIdx.y * j.area;
     for (int i = s.start + 4 * threadIdx.x; i < s.end; i += 4 * THREADS) {
