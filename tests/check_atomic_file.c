@@ -394,7 +394,7 @@ START_TEST(failures_name_the_file)
     assert_fails(write_text(".", ""), E_IO, ".: Is a directory");
     assert_fails(write_text("no/", ""), E_IO, "no/: Is a directory");
     assert_fails(atomic_file_open(&file, ".", ATOMIC_REPLACE), E_IO,
-                 ".: exists and is no regular file");
+                 ".: exists and is not a regular file");
     assert_fails(write_text("/dev/full", "x"), E_IO,
                  "/dev/full: No space left on device");
     ck_assert_int_eq(write_text("/dev/null", "x"), OK);

@@ -1,9 +1,10 @@
 /* check_backward.c -- gradients are right, and the forward pass is the
  * engine's.
  *
- * Against: recorded gradients of an independent implementation in float64
- * (data/train/README), finite differences for odd shapes, the engine bit for
- * bit, and themselves with other numbers of threads and levels of the CPU.
+ * They are compared with recorded gradients of an independent implementation in
+ * float64 (data/train/README), with finite differences for odd shapes, with the
+ * engine bit for bit, and with those of other numbers of threads and levels of
+ * the CPU.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -171,7 +172,7 @@ START_TEST(gradients_are_those_of_the_reference)
 }
 END_TEST
 
-/* A number that is rounded the other way moves all that follows. */
+/* One number that is rounded the other way changes all that follow. */
 START_TEST(imitated_gradients_are_those_of_the_reference)
 {
     compare_gradients(true, "grads-int8.safetensors", 5.5067117055, 2e-2);
@@ -209,7 +210,7 @@ static const struct model_config odd_shapes[] = {
      .norm_epsilon = 1e-3f},
 };
 
-/* Far from where gradients vanish or are alike. */
+/* Weights for which gradients are neither small nor alike. */
 static void random_weights(const struct parameters *p, float *weights)
 {
     parameters_init(p, weights, 7);
@@ -218,8 +219,8 @@ static void random_weights(const struct parameters *p, float *weights)
             0.05f * ((float)(random_at(3, i) >> 40) * 0x1p-23f - 1.0f);
 }
 
-/* The slope of the loss along the gradient of one tensor, by the difference
- * of two losses, is the size of the gradient. */
+/* The slope of the loss along the gradient of one tensor, from the difference
+ * of two losses, equals the size of the gradient. */
 static void check_slope(struct bench *b, const struct parameter *p,
                         const float *states)
 {
@@ -259,7 +260,7 @@ START_TEST(gradients_are_finite_differences)
     open_bench(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     random_bytes(&b, 5);
-    /* the second and third window go on from a state */
+    /* the second and the third window continue from a state */
     run(&b);
     b.begins[1] = b.begins[2] = false;
     size_t n = 3 * trainer_state_floats(config);

@@ -1,5 +1,5 @@
-/* check_byteio.c -- short calls, interruptions, full disks; and what is
- * written with a sink: JSON.
+/* check_byteio.c -- short calls, interruptions, full disks; and JSON, which is
+ * written with a sink.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -78,7 +78,7 @@ struct drain {
     uint64_t n, sum;
 };
 
-/* Reads slowly, in odd parts, and sums with the position. */
+/* Reads slowly, in odd parts; adds up bytes times positions. */
 static void *drain_pipe(void *context)
 {
     struct drain *drain = context;

@@ -106,7 +106,7 @@ static const struct {
     {grow, "source: has changed since it was read, not removed"},
     {write_over, "source: has changed since it was read, not removed"},
     {write_over_secretly, "source: has changed since it was read, not removed"},
-    {exchange, "source: is another file by now, not removed"},
+    {exchange, "source: is now another file, not removed"},
 };
 
 START_TEST(a_source_that_changed_is_not_removed)

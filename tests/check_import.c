@@ -119,7 +119,7 @@ START_TEST(shapes_are_found)
 }
 END_TEST
 
-/* The authors' model with more rows of the vocabulary: NaN, for they must not
+/* The authors' model with more rows in the vocabulary, all NaN: they must not
  * matter. */
 static enum status adopt_padded(struct adopted *adopted, uint64_t rows)
 {
@@ -223,7 +223,7 @@ static void plant(struct patient *p, int l, enum place scaled,
             g;
 }
 
-/* Opens what the weights are now, in floats or in int8. */
+/* Opens the model that the weights make now, in floats or in int8. */
 static struct model *open_weights(const struct patient *p, bool is_int8,
                                   void **memory)
 {
@@ -269,8 +269,8 @@ static double distance(const struct patient *p, bool is_int8, const float *want)
     return difference(got, want, LENGTH * 256);
 }
 
-/* Outliers before in_proj; before out_proj, in a channel of small steps: D
- * grows, and the state by longer steps of slower decays. */
+/* Outliers before in_proj; before out_proj, in a channel of small delta: D
+ * grows, and the state by a larger delta of slower decays. */
 static void plant_outliers(struct patient *p, int l, enum place projection)
 {
     const float g = 256.0f, log_g = 8.0f / EXACT_LOG2E;
@@ -285,8 +285,8 @@ static void plant_outliers(struct patient *p, int l, enum place projection)
         weights_of(p, l, P_A_LOG)[c * 16 + s] -= log_g;
 }
 
-/* The model in floats stays nearly the same; int8 comes nearer to it where it
- * was far. */
+/* The model in floats stays nearly the same; int8, where it was far from that,
+ * comes nearer. */
 START_TEST(outliers_are_made_equal)
 {
     static const enum place places[] = {P_IN_PROJ, P_OUT_PROJ};

@@ -179,7 +179,7 @@ static void open_counter(struct dataset *d, struct loader *l, int begin_byte)
 }
 
 /* Windows follow each other: the last byte of one is the first of the next,
- * unless that begins. */
+ * unless that starts a passage. */
 START_TEST(windows_follow_each_other)
 {
     struct dataset d;
@@ -201,7 +201,8 @@ START_TEST(windows_follow_each_other)
         }
         ck_assert(step > 0 || n_begins == N_WINDOWS);
     }
-    /* ten runs a stream, and those that the shorter first ones make room for */
+    /* ten passages a stream, and those for which the shorter first ones leave
+     * room */
     ck_assert_int_ge(n_begins, 40 / CARRY * N_WINDOWS);
     ck_assert_int_le(n_begins, (40 / CARRY + 1) * N_WINDOWS);
     loader_close(&l);
@@ -225,7 +226,7 @@ START_TEST(a_step_has_the_same_windows_always)
 END_TEST
 
 /* Of 60001 bytes the last 4096 are never seen; what was drawn goes on at the
- * begin. */
+ * start. */
 START_TEST(held_out_bytes_are_not_dealt)
 {
     struct dataset d;

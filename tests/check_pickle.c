@@ -1,7 +1,7 @@
 /* check_pickle.c -- the pickle of a state dict is read, any other refused.
  *
- * Pickles are written by hand, an opcode at a time: what Python's pickletools
- * calls them stands beside.
+ * Pickles are written by hand, an opcode at a time, with the names of Python's
+ * pickletools beside them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -126,7 +126,7 @@ START_TEST(a_newer_protocol_is_read)
 }
 END_TEST
 
-/* BINPUT and BINGET, as Python writes what comes twice. */
+/* BINPUT and BINGET: how Python writes a value that comes twice. */
 START_TEST(what_is_kept_is_recalled)
 {
     struct text p = {.n = 0};

@@ -222,7 +222,7 @@ static const struct {
      "t: b: data begin at 0, inside other data that end at 4"},
 };
 
-/* How the JSON is bad is said in the words of the library. */
+/* The library says what is wrong with the JSON. */
 #define BAD_JSON "header is not valid JSON at byte "
 
 static const char *const bad_json[] = {
@@ -332,7 +332,7 @@ START_TEST(every_truncation_is_refused)
     size_t n;
     uint8_t *bytes = make_image(&n, good_header, GOOD_DATA);
     for (size_t i = 0; i < n; i++) {
-        /* A copy of that very length, so that a sanitizer sees a read past
+        /* A copy of exactly that length, so that a sanitizer sees a read past
          * the end. */
         uint8_t *part = malloc(i + 1);
         memcpy(part, bytes, i);
@@ -371,7 +371,7 @@ static const char *data_path(char path[4096], const char *name)
     return path;
 }
 
-/* The last message without the path that it begins with. */
+/* The last message without the path that it starts with. */
 static const char *sentence_after(const char *path)
 {
     size_t n = strlen(path);
@@ -382,7 +382,7 @@ static const char *sentence_after(const char *path)
 
 static const struct {
     const char *name;
-    const char *sentence; /* its begin; NULL for a good file */
+    const char *sentence; /* its start; NULL for a good file */
 } files[] = {
     {"good-one.safetensors", NULL},
     {"good-empty-tensor.safetensors", NULL},

@@ -1,4 +1,4 @@
-/* check_threads.c -- a team does all of its work, once, and waits as said.
+/* check_threads.c -- a team does all of its work, once, and waits as it should.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -94,7 +94,7 @@ START_TEST(who_sleeps_is_woken)
 END_TEST
 
 /* Pauses as long as the one before, when members wake by themselves, and
- * shorter and longer ones: whoever is awake, asleep or in between comes. */
+ * shorter and longer ones: every member comes, whether awake or asleep. */
 START_TEST(all_come_after_any_pause)
 {
     const long pauses[] = {1000000, 1000000, 1000000, 100000,   3000000,

@@ -50,7 +50,8 @@ static enum status check_old(const struct atomic_file *file,
         return exists_already(file);
     case ATOMIC_REPLACE:
         if (!is_file && !S_ISLNK(old->st_mode))
-            return fail(E_IO, "%s: exists and is no regular file", file->path);
+            return fail(E_IO, "%s: exists and is not a regular file",
+                        file->path);
         return OK;
     default:
         if (is_file && access(file->path, W_OK) != 0)

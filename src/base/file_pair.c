@@ -78,7 +78,7 @@ static enum status remove_source(const struct file_pair *pair)
     const char *path = pair->source.path;
     if (stat(path, &now) != 0 || now.st_ino != old->st_ino ||
         now.st_dev != old->st_dev)
-        return fail(E_IO, "%s: is another file by now, not removed", path);
+        return fail(E_IO, "%s: is now another file, not removed", path);
     if (now.st_size != old->st_size ||
         !is_same_time(&now.st_mtim, &old->st_mtim) ||
         !is_same_time(&now.st_ctim, &old->st_ctim))

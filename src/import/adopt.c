@@ -135,8 +135,8 @@ static enum status trim_vocabulary(struct adopted *a, uint64_t said)
 {
     struct tensor *embedding = find(a, EMBEDDING);
     if (!embedding || embedding->n_dims != 2)
-        return fail(E_MODEL, "no embedding is there, under any name that is "
-                             "known: not a Mamba");
+        return fail(E_MODEL, "there is no embedding under any known name: "
+                             "not a Mamba");
     a->vocabulary = embedding->shape[0];
     TRY(check_vocabulary(a, said));
     struct tensor *head = find(a, HEAD);

@@ -347,7 +347,7 @@ static enum status do_build(struct pickle_machine *m)
     TRY(pop(m, &state));
     if (m->stack.n == 0 ||
         m->values[m->stack.at[m->stack.n - 1]].kind != K_DICT)
-        return fail(E_MODEL, "the pickle sets the state of what is no dict");
+        return fail(E_MODEL, "the pickle sets the state of what is not a dict");
     return OK;
 }
 

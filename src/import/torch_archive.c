@@ -114,7 +114,7 @@ static enum status check_byte_order(struct torch_archive *a)
     bool is_little = n == 6 && memcmp(bytes, "little", 6) == 0;
     free(bytes);
     if (!is_little)
-        return fail(E_MODEL, "the file is of a big-endian machine");
+        return fail(E_MODEL, "the file was saved on a big-endian machine");
     return OK;
 }
 
@@ -133,7 +133,7 @@ static enum status open_source(struct torch_archive *a, zip_source_t *source,
     if (a->zip)
         return OK;
     zip_source_free(source);
-    return fail(E_MODEL, "not a zip archive that is whole: %s",
+    return fail(E_MODEL, "not a whole zip archive: %s",
                 zip_error_strerror(error));
 }
 

@@ -127,7 +127,8 @@ static enum status copy_view(struct torch_file *f, struct tensor *t,
 {
     f->n_copied += t->n_bytes;
     if (f->n_copied > f->archive.size)
-        return fail(E_MODEL, "%s: tensors overlap to more than the file has",
+        return fail(E_MODEL,
+                    "%s: tensors overlap, and would be larger than the file",
                     p->name);
     void *copy = malloc(t->n_bytes);
     if (!copy)

@@ -45,7 +45,7 @@ static enum status load_matrix(const struct parameter *p, float *x,
     const struct tensor *scale = safetensors_find(file, name);
     if (!scale || scale->dtype != DTYPE_F32 ||
         scale->n_elements != (uint64_t)p->shape[0])
-        return fail(E_FORMAT, "%s has no scale a row", tensor->name);
+        return fail(E_FORMAT, "%s has no scale for each row", tensor->name);
     const int8_t *q = tensor->data;
     float row_scale = 0.0f;
     size_t cols = (size_t)p->shape[1];

@@ -264,7 +264,7 @@ static enum status check_step(const struct run *run, const struct step *step,
     if (isfinite(step->loss) && isfinite(step->gradient_norm)) {
         if (bits <= DIVERGED_BITS)
             return OK;
-        what = "the loss has run away";
+        what = "the loss has diverged";
     }
     if (run->autosave.saved_step == 0)
         return fail(E_IO, "step %" PRIu64 ": %s; a lower --rate may help",
