@@ -2,9 +2,9 @@
  * engine's.
  *
  * They are compared with recorded gradients of an independent implementation in
- * float64 (data/train/README), with finite differences for odd shapes, with the
- * engine bit for bit, and with those of other numbers of threads and levels of
- * the CPU.
+ * float64 (data/train/README, data/train-mamba2/README), with finite differences for odd
+ * shapes, with the engine bit for bit, and with those of other numbers of
+ * threads and levels of the CPU.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -88,48 +88,71 @@ static void random_bytes(struct bench *b, uint64_t seed)
 
 /* ---- the reference ------------------------------------------------------ */
 
-enum { WINDOWS = 4, BYTES = 96 };
+enum { WINDOWS = 4, N_RECORDED = 2 };
 
-static const struct model_config reference_shape = {
-    .d_model = 32,
-    .n_layer = 2,
-    .d_inner = 64,
-    .d_state = 16,
-    .d_conv = 4,
-    .dt_rank = 2,
-    .begin_byte = -1,
-    .norm_epsilon = 1e-5f,
+static const struct recorded {
+    const char *folder;
+    int n_t;
+    double loss, imitated_loss;
+    struct model_config shape;
+} recorded[N_RECORDED] = {
+    {.folder = "train",
+     .n_t = 96,
+     .loss = 5.5073092128,
+     .imitated_loss = 5.5067117055,
+     .shape = {.d_model = 32,
+               .n_layer = 2,
+               .d_inner = 64,
+               .d_state = 16,
+               .d_conv = 4,
+               .dt_rank = 2,
+               .begin_byte = -1,
+               .norm_epsilon = 1e-5f}},
+    {.folder = "train-mamba2",
+     .n_t = 160,
+     .loss = 5.9981759977,
+     .imitated_loss = 5.9968133018,
+     .shape = {.mixer = MIXER_MAMBA2,
+               .d_model = 32,
+               .n_layer = 2,
+               .d_inner = 64,
+               .d_state = 16,
+               .d_conv = 4,
+               .n_heads = 4,
+               .headdim = 16,
+               .n_groups = 1,
+               .delta_max = INFINITY,
+               .begin_byte = -1,
+               .norm_epsilon = 1e-5f}},
 };
 
-static struct safetensors *open_reference(const char *name)
+static void recorded_path(char path[512], const struct recorded *r,
+                          const char *name)
 {
-    char path[512];
     const char *srcdir = getenv("srcdir");
-    struct safetensors *file;
-    snprintf(path, sizeof path, "%s/tests/data/train/%s", srcdir ? srcdir : ".",
+    snprintf(path, 512, "%s/tests/data/%s/%s", srcdir ? srcdir : ".", r->folder,
              name);
-    ck_assert_msg(safetensors_open(&file, path) == OK, "%s", status_message());
-    return file;
 }
 
-static void load_reference(const struct parameters *p, float *x,
-                           const char *name)
+static void load_recorded(const struct parameters *p, float *x,
+                          const struct recorded *r, const char *name)
 {
-    struct safetensors *file = open_reference(name);
+    char path[512];
+    struct safetensors *file;
+    recorded_path(path, r, name);
+    ck_assert_msg(safetensors_open(&file, path) == OK, "%s", status_message());
     ck_assert_msg(parameters_load(p, x, file, "") == OK, "%s",
                   status_message());
     safetensors_close(file);
 }
 
-static void load_batch(uint8_t *bytes)
+static void load_batch(uint8_t *bytes, const struct recorded *r)
 {
     char path[512];
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/data/train/batches.bin",
-             srcdir ? srcdir : ".");
+    recorded_path(path, r, "batches.bin");
     FILE *in = fopen(path, "rb");
     ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, BYTES + 1, WINDOWS, in), WINDOWS);
+    ck_assert_uint_eq(fread(bytes, (size_t)r->n_t + 1, WINDOWS, in), WINDOWS);
     fclose(in);
 }
 
@@ -145,37 +168,41 @@ static double distance(const float *a, const float *b, size_t n)
     return sqrt(sum / (size + 1e-30));
 }
 
-static void compare_gradients(bool imitates, const char *name, double loss,
+static void compare_gradients(const struct recorded *r, bool imitates,
                               double tolerance)
 {
     struct bench b;
-    struct backward_options options = {WINDOWS, BYTES, imitates, NULL};
-    open_bench(&b, &reference_shape, &options, 2);
-    load_reference(&b.parameters, b.weights, "init.safetensors");
-    load_batch(b.bytes);
-    ck_assert_double_eq_tol(run(&b), loss, 1e-5);
+    struct backward_options options = {WINDOWS, r->n_t, imitates, NULL};
+    const char *name =
+        imitates ? "grads-int8.safetensors" : "grads-float.safetensors";
+    open_bench(&b, &r->shape, &options, 2);
+    load_recorded(&b.parameters, b.weights, r, "init.safetensors");
+    load_batch(b.bytes, r);
+    ck_assert_double_eq_tol(run(&b), imitates ? r->imitated_loss : r->loss,
+                            1e-5);
 
     float *expected = floats(b.parameters.n_floats);
-    load_reference(&b.parameters, expected, name);
+    load_recorded(&b.parameters, expected, r, name);
     for (size_t i = 0; i < b.parameters.n; i++) {
         const struct parameter *p = &b.parameters.list[i];
         double d = distance(b.gradient + p->offset, expected + p->offset, p->n);
-        ck_assert_msg(d < tolerance, "%s: %s is off by %.2e", name, p->name, d);
+        ck_assert_msg(d < tolerance, "%s/%s: %s is off by %.2e", r->folder,
+                      name, p->name, d);
     }
     free(expected);
     close_bench(&b);
 }
 
-START_TEST(gradients_are_those_of_the_reference)
+START_TEST(gradients_are_those_recorded)
 {
-    compare_gradients(false, "grads-float.safetensors", 5.5073092128, 2e-5);
+    compare_gradients(&recorded[_i], false, 2e-5);
 }
 END_TEST
 
 /* One number that is rounded the other way changes all that follow. */
-START_TEST(imitated_gradients_are_those_of_the_reference)
+START_TEST(imitated_gradients_are_those_recorded)
 {
-    compare_gradients(true, "grads-int8.safetensors", 5.5067117055, 2e-2);
+    compare_gradients(&recorded[_i], true, 2e-2);
 }
 END_TEST
 
@@ -208,6 +235,50 @@ static const struct model_config odd_shapes[] = {
      .is_tied = true,
      .begin_byte = 0,
      .norm_epsilon = 1e-3f},
+    {.mixer = MIXER_MAMBA2,
+     .d_model = 12,
+     .n_layer = 2,
+     .d_inner = 24,
+     .d_state = 16,
+     .d_conv = 2,
+     .n_heads = 3,
+     .headdim = 8,
+     .n_groups = 1,
+     .delta_max = INFINITY,
+     .begin_byte = -1,
+     .norm_epsilon = 1e-5f},
+    {.mixer = MIXER_MAMBA2,
+     .d_model = 20,
+     .n_layer = 1,
+     .d_inner = 96,
+     .d_state = 48,
+     .d_conv = 3,
+     .n_heads = 4,
+     .headdim = 24,
+     .n_groups = 2,
+     .delta_max = INFINITY,
+     .has_norm_bias = true,
+     .begin_byte = 0,
+     .norm_epsilon = 1e-5f},
+    {.mixer = MIXER_MAMBA2,
+     .d_model = 36,
+     .n_layer = 2,
+     .d_inner = 128,
+     .d_state = 80,
+     .d_conv = 8,
+     .n_heads = 1,
+     .headdim = 128,
+     .n_groups = 1,
+     .delta_min = 0.01f,
+     .delta_max = 0.09f,
+     .is_tied = true,
+     .begin_byte = 0,
+     .norm_epsilon = 1e-3f},
+};
+
+enum {
+    N_ODD = sizeof odd_shapes / sizeof odd_shapes[0],
+    FIRST_MAMBA2 = 3 /* of them */
 };
 
 /* Weights for which gradients are neither small nor alike. */
@@ -255,8 +326,9 @@ static void check_slope(struct bench *b, const struct parameter *p,
 START_TEST(gradients_are_finite_differences)
 {
     struct bench b;
-    struct backward_options options = {3, 37, false, NULL};
     const struct model_config *config = &odd_shapes[_i];
+    int n_t = config->mixer == MIXER_MAMBA2 ? 150 : 37;
+    struct backward_options options = {3, n_t, false, NULL};
     open_bench(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     random_bytes(&b, 5);
@@ -297,7 +369,7 @@ static void open_finished(struct finished *f, const struct bench *b)
                   "%s", status_message());
     ck_assert_int_eq(engine_open(&f->engine, f->model, &cpu), OK);
     ck_assert_int_eq(f->engine->ops->state_new(f->engine, &f->state), OK);
-    f->image = floats(model_state_floats(&f->model->config));
+    f->image = floats(model_state_size(&f->model->config) / sizeof(float) + 1);
     ck_assert_int_eq(engine_state_set(f->engine, f->state, f->image), OK);
 }
 
@@ -328,25 +400,35 @@ static double read_window(struct finished *f, const struct bench *b)
     return sum / (double)n_t / (double)EXACT_LOG2E;
 }
 
+/* The state of window 1, layer by layer; an image has more of a layer. */
+static void compare_states(struct bench *b, const struct finished *f)
+{
+    const struct model_config *c = &b->parameters.config;
+    size_t n = trainer_state_floats(c), layer = n / (size_t)c->n_layer;
+    const float *actual = backward_states(b->backward) + n;
+    for (int l = 0; l < c->n_layer; l++)
+        ck_assert_mem_eq(actual + (size_t)l * layer, state_conv(c, f->image, l),
+                         layer * sizeof(float));
+}
+
 /* Both windows of the batch are alike, so that its loss is that of one; the
  * next batch goes on from the states. */
 START_TEST(states_are_those_of_the_engine)
 {
     struct bench b;
     struct finished f;
-    struct backward_options options = {2, 50, true, NULL};
     const struct model_config *config = &odd_shapes[_i];
+    int n_t = config->mixer == MIXER_MAMBA2 ? 2 * CHUNK : 50;
+    struct backward_options options = {2, n_t, true, NULL};
     open_bench(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     open_finished(&f, &b);
-    size_t n = trainer_state_floats(config);
     for (uint64_t round = 0; round < 3; round++) {
         random_bytes(&b, round);
-        memcpy(b.bytes, b.bytes + 51, 51);
+        memcpy(b.bytes, b.bytes + n_t + 1, (size_t)n_t + 1);
         double loss = run(&b);
         ck_assert_double_eq_tol(loss, read_window(&f, &b), 1e-5);
-        ck_assert_mem_eq(backward_states(b.backward) + n, f.image,
-                         n * sizeof(float));
+        compare_states(&b, &f);
         b.begins[0] = b.begins[1] = false;
     }
     close_finished(&f);
@@ -357,11 +439,12 @@ END_TEST
 /* ---- threads and levels ------------------------------------------------- */
 
 /* The gradient, and the loss before it. */
-static float *gradient_with(const struct backward_options *options,
+static float *gradient_with(const struct model_config *config,
+                            const struct backward_options *options,
                             int n_threads, size_t *n)
 {
     struct bench b;
-    open_bench(&b, &odd_shapes[1], options, n_threads);
+    open_bench(&b, config, options, n_threads);
     random_weights(&b.parameters, b.weights);
     random_bytes(&b, 5);
     run(&b);
@@ -376,14 +459,15 @@ static float *gradient_with(const struct backward_options *options,
 
 START_TEST(threads_and_levels_change_no_bit)
 {
-    struct backward_options options = {2, 41, _i == 1, NULL};
+    const struct model_config *config = &odd_shapes[1 + _i / 2 * FIRST_MAMBA2];
+    struct backward_options options = {2, _i < 2 ? 41 : 91, _i % 2 == 1, NULL};
     size_t n;
-    float *expected = gradient_with(&options, 1, &n);
+    float *expected = gradient_with(config, &options, 1, &n);
     for (const struct train_kernels *const *level = train_kernels_all(); *level;
          level++) {
         options.kernels = *level;
         for (int threads = 1; threads <= 5; threads += 2) {
-            float *actual = gradient_with(&options, threads, &n);
+            float *actual = gradient_with(config, &options, threads, &n);
             ck_assert_msg(memcmp(actual, expected, n * sizeof *actual) == 0,
                           "%s, %d threads", (*level)->name, threads);
             free(actual);
@@ -398,11 +482,12 @@ int main(void)
     Suite *suite = suite_create("backward");
     TCase *gradients = tcase_create("gradients");
     tcase_set_timeout(gradients, 120);
-    tcase_add_test(gradients, gradients_are_those_of_the_reference);
-    tcase_add_test(gradients, imitated_gradients_are_those_of_the_reference);
-    tcase_add_loop_test(gradients, gradients_are_finite_differences, 0, 3);
-    tcase_add_loop_test(gradients, states_are_those_of_the_engine, 0, 3);
-    tcase_add_loop_test(gradients, threads_and_levels_change_no_bit, 0, 2);
+    tcase_add_loop_test(gradients, gradients_are_those_recorded, 0, N_RECORDED);
+    tcase_add_loop_test(gradients, imitated_gradients_are_those_recorded, 0,
+                        N_RECORDED);
+    tcase_add_loop_test(gradients, gradients_are_finite_differences, 0, N_ODD);
+    tcase_add_loop_test(gradients, states_are_those_of_the_engine, 0, N_ODD);
+    tcase_add_loop_test(gradients, threads_and_levels_change_no_bit, 0, 4);
     suite_add_tcase(suite, gradients);
     return run_suite(suite);
 }

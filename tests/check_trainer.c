@@ -15,31 +15,57 @@
 
 #include "runner.h" /* last */
 
-static const struct model_config shape = {
-    .d_model = 32,
-    .n_layer = 2,
-    .d_inner = 64,
-    .d_state = 16,
-    .d_conv = 4,
-    .dt_rank = 2,
-    .begin_byte = -1,
-    .norm_epsilon = 1e-5f,
+enum { WINDOWS = 4, STEPS = 40, N_RECORDED = 2 };
+
+/* A folder of data, and what was recorded there. */
+static const struct recorded {
+    const char *folder;
+    int n_t;
+    struct model_config shape;
+} recorded[N_RECORDED] = {
+    {"train",
+     96,
+     {.d_model = 32,
+      .n_layer = 2,
+      .d_inner = 64,
+      .d_state = 16,
+      .d_conv = 4,
+      .dt_rank = 2,
+      .begin_byte = -1,
+      .norm_epsilon = 1e-5f}},
+    {"train-mamba2",
+     160,
+     {.mixer = MIXER_MAMBA2,
+      .d_model = 32,
+      .n_layer = 2,
+      .d_inner = 64,
+      .d_state = 16,
+      .d_conv = 4,
+      .n_heads = 4,
+      .headdim = 16,
+      .n_groups = 1,
+      .delta_max = INFINITY,
+      .begin_byte = -1,
+      .norm_epsilon = 1e-5f}},
 };
 
-static const char *data_path(char path[512], const char *name)
+static const char *data_path(char path[512], const struct recorded *r,
+                             const char *name)
 {
     const char *srcdir = getenv("srcdir");
-    snprintf(path, 512, "%s/tests/data/train/%s", srcdir ? srcdir : ".", name);
+    snprintf(path, 512, "%s/tests/data/%s/%s", srcdir ? srcdir : ".", r->folder,
+             name);
     return path;
 }
 
-static float *load(const struct parameters *p, const char *name)
+static float *load(const struct parameters *p, const struct recorded *r,
+                   const char *name)
 {
     char path[512];
     struct safetensors *file;
     float *x = calloc(p->n_floats, sizeof *x);
     ck_assert_ptr_nonnull(x);
-    ck_assert_msg(safetensors_open(&file, data_path(path, name)) == OK, "%s",
+    ck_assert_msg(safetensors_open(&file, data_path(path, r, name)) == OK, "%s",
                   status_message());
     ck_assert_int_eq(parameters_load(p, x, file, ""), OK);
     safetensors_close(file);
@@ -58,15 +84,17 @@ static double distance(const float *a, const float *b, size_t n)
 
 /* ---- the recorded run --------------------------------------------------- */
 
-enum { WINDOWS = 4, BYTES = 96, STEPS = 40, BATCH = WINDOWS * (BYTES + 1) };
-
-static void read_batches(uint8_t *bytes)
+static uint8_t *read_batches(const struct recorded *r)
 {
     char path[512];
-    FILE *in = fopen(data_path(path, "batches.bin"), "rb");
+    size_t batch = (size_t)(WINDOWS * (r->n_t + 1));
+    uint8_t *bytes = malloc(STEPS * batch);
+    FILE *in = fopen(data_path(path, r, "batches.bin"), "rb");
+    ck_assert_ptr_nonnull(bytes);
     ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, BATCH, STEPS, in), STEPS);
+    ck_assert_uint_eq(fread(bytes, batch, STEPS, in), STEPS);
     fclose(in);
+    return bytes;
 }
 
 /* A row of run.tsv: loss, size of the gradient, rate. */
@@ -76,26 +104,26 @@ static void read_row(FILE *run, double *loss, double *norm, double *rate)
     ck_assert_int_eq(fscanf(run, "%d %lf %lf %lf", &step, loss, norm, rate), 4);
 }
 
-static FILE *open_run(void)
+static FILE *open_run(const struct recorded *r)
 {
     char path[512], header[256];
-    FILE *run = fopen(data_path(path, "run.tsv"), "r");
+    FILE *run = fopen(data_path(path, r, "run.tsv"), "r");
     ck_assert_ptr_nonnull(run);
     ck_assert_ptr_nonnull(fgets(header, sizeof header, run));
     return run;
 }
 
-static void follow(struct trainer *t)
+static void follow(struct trainer *t, const struct recorded *r)
 {
-    static uint8_t bytes[STEPS][BATCH];
+    uint8_t *bytes = read_batches(r);
     const bool begins[WINDOWS] = {true, true, true, true};
     const struct schedule schedule = {2e-3, 10, 0.35};
-    FILE *run = open_run();
-    read_batches(bytes[0]);
+    FILE *run = open_run(r);
     for (int i = 0; i < STEPS; i++) {
         double loss, norm, rate;
         struct step step;
-        struct windows windows = {WINDOWS, BYTES, bytes[i], begins};
+        struct windows windows = {WINDOWS, r->n_t,
+                                  bytes + i * WINDOWS * (r->n_t + 1), begins};
         read_row(run, &loss, &norm, &rate);
         ck_assert_int_eq(trainer_gradient(t, &step, &windows), OK);
         ck_assert_double_eq_tol(step.loss, loss, 2e-3);
@@ -112,23 +140,25 @@ static void follow(struct trainer *t)
         ck_assert_int_eq(trainer_update(t, &update), OK);
     }
     fclose(run);
+    free(bytes);
 }
 
 START_TEST(forty_steps_are_those_of_the_reference)
 {
+    const struct recorded *r = &recorded[_i];
     struct parameters p;
     struct trainer *t;
     struct trainer_options options = {.n_windows = WINDOWS,
-                                      .n_t = BYTES,
+                                      .n_t = r->n_t,
                                       .imitates_int8 = true,
                                       .n_threads = 2};
-    ck_assert_int_eq(parameters_open(&p, &shape), OK);
+    ck_assert_int_eq(parameters_open(&p, &r->shape), OK);
     ck_assert_int_eq(cpu_trainer_open(&t, &p, &options), OK);
-    float *first = load(&p, "init.safetensors");
-    float *expected = load(&p, "final.safetensors");
+    float *first = load(&p, r, "init.safetensors");
+    float *expected = load(&p, r, "final.safetensors");
     float *actual = calloc(p.n_floats, sizeof *actual);
     ck_assert_int_eq(trainer_set(t, PART_WEIGHTS, first), OK);
-    follow(t);
+    follow(t, r);
     ck_assert_int_eq(trainer_get(t, PART_WEIGHTS, actual), OK);
     for (size_t i = 0; i < p.n; i++) {
         const struct parameter *at = &p.list[i];
@@ -178,7 +208,7 @@ END_TEST
  * whichever side is larger. */
 START_TEST(muon_moves_orthogonally)
 {
-    struct model_config config = shape;
+    struct model_config config = recorded[0].shape;
     struct parameters p;
     struct threads *team;
     struct muon *muon;
@@ -215,7 +245,8 @@ int main(void)
     Suite *suite = suite_create("trainer");
     TCase *steps = tcase_create("steps");
     tcase_set_timeout(steps, 120);
-    tcase_add_test(steps, forty_steps_are_those_of_the_reference);
+    tcase_add_loop_test(steps, forty_steps_are_those_of_the_reference, 0,
+                        N_RECORDED);
     tcase_add_test(steps, the_rate_rises_stays_and_falls);
     tcase_add_test(steps, adamw_begins_with_the_sign);
     tcase_add_loop_test(steps, muon_moves_orthogonally, 0, 2);

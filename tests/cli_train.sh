@@ -98,13 +98,21 @@ same "standard input, every byte once" 71 "$(tail -n 1 once.log | cut -f 1)"
 
 # ---- other shapes and ways
 
-run train --steps=2 -o odd --d-model=20 --expand=3 --d-state=8 --d-conv=3 \
-	--dt-rank=5 --n-layer=2 --tied --imitate=none --decay=0.5 \
-	--weight-decay=0 --clip=0.5 --carry=1 --valid=folder --valid-bytes=2K \
-	-q --device=cpu verses
-same "an odd shape" "0 folder 2048" "$status $(cut -f 1,2 out | tr '\t' ' ')"
-run "$MAMBYTE" -n 5 -m ./odd verses
-same "the odd model runs" "0 5" "$status $(wc -c <out | xargs)"
+# odd_shape ARGUMENT...
+odd_shape()
+{
+	run train --steps=2 -o odd --expand=3 --d-conv=3 --n-layer=2 --tied \
+		--decay=0.5 --weight-decay=0 --clip=0.5 --carry=1 \
+		--valid=folder --valid-bytes=2K -q --device=cpu "$@" verses
+	same "$*" "0 folder 2048" "$status $(cut -f 1,2 out | tr '\t' ' ')"
+	run "$MAMBYTE" -n 5 -m ./odd verses
+	same "the model of $* runs" "0 5" "$status $(wc -c <out | xargs)"
+}
+odd_shape --architecture=mamba1 --d-model=20 --d-state=8 --dt-rank=5 \
+	--imitate=none
+odd_shape --d-model=24 --d-state=32 --groups=3
+odd_shape --d-model=16 --d-state=16 --head-dim=16 --imitate=none --length=80
+odd_shape --architecture=mamba1 --d-model=32
 
 # Fine-tuning begins where the model is.
 run train --init=./model --steps=3 --log=tuned.log -o tuned --rate=0.001 verses

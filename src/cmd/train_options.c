@@ -68,7 +68,7 @@ static const struct option_row rows[] = {
     {.name = "architecture",
      .argument = "mamba1|mamba2",
      .take = take_architecture,
-     .help = "what the layers of a new model are (mamba1)"},
+     .help = "what the layers of a new model are (mamba2)"},
     {.name = "d-model",
      .argument = "N",
      .take = take_d_model,
@@ -87,8 +87,8 @@ static const struct option_row rows[] = {
     {.name = "d-state",
      .argument = "N",
      INTO_INTEGER(AT(train.d_state), 4, MAMBA2_D_STATE_MAX),
-     .help = "size of a channel's state: a power of two up to\n"
-             "64 (16); of Mamba-2 a multiple of 16 (64)"},
+     .help = "size of a channel's state: a multiple of 16 (64);\n"
+             "of Mamba-1 a power of two up to 64 (16)"},
     {.name = "d-conv",
      .argument = "N",
      INTO_INTEGER(AT(train.d_conv), 2, D_CONV_MAX),
@@ -100,7 +100,7 @@ static const struct option_row rows[] = {
     {.name = "head-dim",
      .argument = "N",
      INTO_INTEGER(AT(train.headdim), 8, HEADDIM_MAX),
-     .help = "channels of a head (64); Mamba-2"},
+     .help = "channels of a head (the most up to 64); Mamba-2"},
     {.name = "groups",
      .argument = "N",
      INTO_INTEGER(AT(train.n_groups), 1, MAMBA2_GROUPS_MAX),
@@ -280,6 +280,17 @@ static enum status check_mamba1(const struct train_options *o)
     return OK;
 }
 
+/* Without --head-dim, heads are as large as they can be up to 64. */
+static void set_headdim(struct train_options *o)
+{
+    uint64_t d_inner = o->d_model * o->expand;
+    if (o->headdim > 0)
+        return;
+    o->headdim = 64;
+    while (o->headdim > 8 && d_inner % o->headdim != 0)
+        o->headdim -= 8;
+}
+
 static enum status check_mamba2(const struct train_options *o)
 {
     uint64_t d_inner = o->d_model * o->expand;
@@ -337,7 +348,7 @@ static void set_defaults(struct train_command *command)
     command->train = (struct train_options){
         .d_model = 256,
         .n_layer = 6,
-        .headdim = 64,
+        .mixer = MIXER_MAMBA2,
         .n_groups = 1,
         .d_conv = 4,
         .expand = 2,
@@ -370,6 +381,7 @@ enum status train_options_parse(struct train_command *command, int argc,
         return OK;
     command->train.operands = (const char *const *)argv + first;
     command->train.n_operands = argc - first;
+    set_headdim(&command->train);
     if (!command->classifier.examples)
         return check_model(command);
     command->classifier.output = command->train.output;

@@ -11,4 +11,5 @@ libmambyte_a_SOURCES += \
   src/kernels/cpu_vector_mamba2.h \
   src/kernels/mamba2.h \
   src/kernels/train_dispatch.c \
-  src/kernels/train_kernels.h
+  src/kernels/train_kernels.h \
+  src/kernels/train_level.h

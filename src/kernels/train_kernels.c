@@ -7,19 +7,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "kernels/train_kernels.h"
-
 #include <math.h>
 #include <string.h>
 
-#include "base/exact.h"
-
-#ifndef TRAIN_LEVEL
-#define TRAIN_LEVEL      train_plain
-#define TRAIN_LEVEL_NAME "plain"
-#endif
-
-#define LN2 0x1.62e430p-1f
+#include "kernels/train_level.h"
 
 /* ---- products ----------------------------------------------------------- */
 
@@ -47,11 +38,6 @@ struct corner {
     int j, n_j; /* columns of c */
     int k, n_k; /* the sum      */
 };
-
-static int least(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* Zeros beyond the last column. */
 static void copy_panel(struct panel *panel, const struct product *job,
@@ -287,28 +273,6 @@ static inline void add_to(float *row, const float x[LANES], struct block block)
 {
     for (int j = 0; j < block.n; j++)
         row[block.c + j] += x[j];
-}
-
-/* x[i] += x[i + s] for s = 8, 4, 2, 1 */
-static inline float total(float x[LANES])
-{
-    for (int j = 0; j < 8; j++)
-        x[j] += x[j + 8];
-    for (int j = 0; j < 4; j++)
-        x[j] += x[j + 4];
-    return (x[0] + x[2]) + (x[1] + x[3]);
-}
-
-static inline float sigmoid(float x)
-{
-    return 1.0f / (1.0f + exact_exp(-x));
-}
-
-/* silu'(x) = sigmoid(x) (1 + x (1 - sigmoid(x))) */
-static inline float silu_slope(float x)
-{
-    float s = sigmoid(x);
-    return s * fmaf(x, 1.0f - s, 1.0f);
 }
 
 /* ---- convolution -------------------------------------------------------- */
@@ -642,4 +606,7 @@ const struct train_kernels TRAIN_LEVEL = {
     .conv_backward = conv_backward,
     .scan = scan,
     .scan_backward = scan_backward,
+    .chunk_backward = CHUNK_BACKWARD,
+    .gate_backward = GATE_BACKWARD,
+    .gate_backward_weight = GATE_BACKWARD_WEIGHT,
 };

@@ -1,6 +1,7 @@
 /* train_kernels.h -- the array operations of training on a CPU.
  *
- * One text, train_kernels.c, compiled once for each level of instructions.
+ * One text, train_kernels.c and train_mamba2.c, compiled once for each level of
+ * instructions.
  * Every sum has a stated order and every product a stated rounding, as in
  * exact.h, so that all levels give the same bits; what the forward pass
  * computes are the very bits of the engine (cpu_scalar.c).
@@ -88,6 +89,51 @@ struct scan_pass {
     float *decays;        /* [t][d_state][LANES], likewise              */
 };
 
+/* Mamba-2: one head over one chunk of a window, backward: train_mamba2.c. */
+struct chunk_pass {
+    int n_t; /* CHUNK, or fewer at the end of a window     */
+    int headdim, d_state;
+    bool imitates;
+    const float *x, *b, *c; /* [t][ld_xbc], after the convolution: of the
+                             * head, and of its group                     */
+    size_t ld_xbc;
+    const float *z, *dt; /* [t][ld_in], of the head                    */
+    size_t ld_in;
+    const float *s; /* [headdim][d_state]: state before           */
+    float a_log2e, dt_bias, d;
+    float delta_min, delta_max;
+
+    const float *dv; /* [t][ld_dv]: of y silu(z)                   */
+    size_t ld_dv;
+    float *ds;       /* [headdim][d_state]: of the state after, then
+                      * of that before                             */
+    float *dx;       /* [t][ld_xbc], set                           */
+    float *dz, *ddt; /* [t][ld_in], set                            */
+    float *db, *dc;  /* [t][ld_dbc], set: the head's share         */
+    size_t ld_dbc;
+    float *da_log, *dd, *ddt_bias; /* of the head, added to        */
+    float *room;                   /* [chunk_room_floats()]        */
+};
+
+static inline size_t chunk_room_floats(int headdim, int d_state)
+{
+    return (size_t)(9 * headdim + 4 * d_state + 5 * CHUNK + 12) * CHUNK +
+           2 * (size_t)headdim * (size_t)d_state;
+}
+
+/* The norm before out_proj, over each group of channels, backward. */
+struct gate_pass {
+    const float *v;      /* [t][d], what is normed                     */
+    const float *weight; /* [d]                                        */
+    float epsilon;
+    int d, n_groups;
+    float *r; /* [t][n_groups]: multiplied with it          */
+
+    const float *dy; /* [t][d], of the norm's result               */
+    float *dv;       /* [t][d], set                                */
+    float *dweight;  /* [d], added to                              */
+};
+
 struct train_kernels {
     const char *name;
 
@@ -112,6 +158,15 @@ struct train_kernels {
     void (*conv_backward)(const struct conv_pass *job, int block);
     void (*scan)(const struct scan_pass *job, int block);
     void (*scan_backward)(const struct scan_pass *job, int block);
+
+    void (*chunk_backward)(const struct chunk_pass *job);
+
+    /* Rows t in [t0, t1): dv and r. */
+    void (*gate_backward)(const struct gate_pass *job, int t0, int t1);
+
+    /* Columns i in [i0, i1), from all rows t in [0, n_t); needs r. */
+    void (*gate_backward_weight)(const struct gate_pass *job, int n_t, int i0,
+                                 int i1);
 };
 
 /* Blocks of n channels. */

@@ -9,6 +9,7 @@
 
 #include "train/backward_pass.h"
 #include "train/mamba1.h"
+#include "train/mamba2.h"
 
 /* ---- the weights, made ready -------------------------------------------- */
 
@@ -26,14 +27,14 @@ static void prepare(struct backward *b, int thread)
     clear_gradient(b, thread);
     for (int l = 0; l < n_layer; l++) {
         linear_prepare(b, thread, &b->tapes[l].in_proj);
-        mamba1_prepare(b, thread, l);
+        b->mixer->prepare(b, thread, l);
         linear_prepare(b, thread, &b->tapes[l].out_proj);
     }
     linear_prepare(b, thread, &b->lm_head);
     meet(b);
     for (int l = thread; l < n_layer; l += threads_count(b->team)) {
         linear_pack(b, &b->tapes[l].in_proj);
-        mamba1_prepare_rest(b, l);
+        b->mixer->prepare_rest(b, l);
         linear_pack(b, &b->tapes[l].out_proj);
     }
     if (thread == 0)
@@ -50,7 +51,6 @@ static void run_layer(struct backward *b, int thread, int l)
     size_t d_model = (size_t)config_of(b)->d_model;
     struct activations x = {b->x, d_model};
     struct activations in = {tape->in, (size_t)b->d_in};
-    struct activations y = {tape->y, (size_t)config_of(b)->d_inner};
     struct activations next = {b->tapes[l + 1].h, d_model};
     struct share t = rows_of(b, thread);
     size_t begin = (size_t)t.begin * d_model, end = (size_t)t.end * d_model;
@@ -58,10 +58,10 @@ static void run_layer(struct backward *b, int thread, int l)
     norm_forward(b, thread, l);
     linear_forward(b, thread, in, &tape->in_proj, x, false);
     meet(b);
-    mamba1_forward(b, thread, l);
+    b->mixer->forward(b, thread, l);
     meet(b);
     memcpy(next.x + begin, tape->h + begin, (end - begin) * sizeof(float));
-    linear_forward(b, thread, next, &tape->out_proj, y, true);
+    b->mixer->output(b, thread, l, next);
 }
 
 static void run_layer_backward(struct backward *b, int thread, int l)
@@ -74,7 +74,7 @@ static void run_layer_backward(struct backward *b, int thread, int l)
     struct activations dy = {b->dy, d_inner}, din = {b->din, (size_t)b->d_in};
 
     linear_backward(b, thread, &tape->out_proj, dy, dh, y, false);
-    mamba1_backward(b, thread, l);
+    b->mixer->backward(b, thread, l);
     norm_forward(b, thread, l);
     linear_backward(b, thread, &tape->in_proj, dx, din, x, false);
     norm_backward(b, thread, l);
@@ -94,7 +94,7 @@ static void run(void *context, int thread)
     meet(b);
     embed_backward(b, thread);
     for (int l = thread; l < n_layer; l += threads_count(b->team))
-        mamba1_finish(b, l);
+        b->mixer->finish(b, l);
 }
 
 /* ---- a step ------------------------------------------------------------- */
@@ -193,7 +193,7 @@ static size_t lay_out(struct backward *b, void *base)
         lay_out_tape(b, &carver, l);
     b->tapes[c->n_layer].h =
         carve_floats(&carver, (size_t)b->n_rows, (size_t)c->d_model);
-    mamba1_lay_out(b, &carver);
+    b->mixer->lay_out(b, &carver);
     linear_lay_out(b, &carver, &b->lm_head, parameters_lm_head(b->parameters));
     lay_out_forward(b, &carver);
     lay_out_backward(b, &carver);
@@ -204,8 +204,7 @@ static enum status allocate(struct backward *b)
 {
     size_t n_tapes = (size_t)config_of(b)->n_layer + 1;
     b->tapes = calloc(n_tapes, sizeof *b->tapes);
-    b->mamba1 = mamba1_new(b);
-    if (!b->tapes || !b->mamba1)
+    if (!b->tapes || !b->mixer->open(b))
         return fail_memory("training");
     b->n_bytes = lay_out(b, NULL);
     b->arena = aligned_alloc(CARVER_ALIGNMENT, b->n_bytes);
@@ -237,6 +236,8 @@ enum status backward_open(struct backward **backward,
     b->n_rows = options->n_windows * options->n_t;
     b->d_in = parameters_at(parameters, 0, P_IN_PROJ)->shape[0];
     b->imitates = options->imitates_int8;
+    b->mixer =
+        parameters->config.mixer == MIXER_MAMBA2 ? &mamba2_pass : &mamba1_pass;
     enum status status = allocate(b);
     if (status != OK) {
         backward_close(b);
@@ -252,6 +253,6 @@ void backward_close(struct backward *backward)
         return;
     free(backward->arena);
     free(backward->tapes);
-    mamba1_free(backward->mamba1);
+    backward->mixer->close(backward);
     free(backward);
 }

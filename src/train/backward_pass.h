@@ -4,8 +4,8 @@
  *     linear.c     y = W x, in float32 or imitated in int8, and its gradients
  *     norm.c       the norm before each layer and before the prediction
  *     ends.c       the embedding; the prediction and its loss
- *     mamba1.c     the mixer: what a layer computes between its in_proj and
- *                  its out_proj
+ *     mamba1.c mamba2.c  the mixers: what a layer computes between its in_proj
+ *                  and its out_proj
  *
  * Row t of an array is a byte of the batch: row w * n_t + i is byte i of
  * window w.  A step runs inside one threads_run: every thread walks the
@@ -66,8 +66,10 @@ struct backward {
 
     void *arena; /* owned: all arrays below, and the mixer's  */
     size_t n_bytes;
-    struct tape *tapes;    /* [n_layer + 1]; of the last only h is used */
-    struct mamba1 *mamba1; /* the mixers of all layers                  */
+    struct tape *tapes; /* [n_layer + 1]; of the last only h is used */
+    const struct mixer_pass *mixer; /* which of the two the layers have */
+    struct mamba1 *mamba1; /* the mixers of all layers; else NULL       */
+    struct mamba2 *mamba2; /* likewise                                  */
     struct linear lm_head;
     float *states, *after; /* [n_windows][trainer_state_floats()]       */
     float *x;              /* [t][d_model], normed                      */
@@ -81,6 +83,44 @@ struct backward {
     float *seen;     /* [t][widest input], as the products saw it */
     float *dh, *dx;  /* [t][d_model]                              */
     float *din, *dy; /* [t][d_in], [t][d_inner]                   */
+};
+
+/* Activations or their gradients: row t begins at x + t * ld. */
+struct activations {
+    float *x;
+    size_t ld;
+};
+
+/* The mixer of a model's layers: mamba1.h, mamba2.h. */
+struct mixer_pass {
+    /* The lists, without their arrays; false when memory ran out. */
+    bool (*open)(struct backward *b);
+    void (*close)(struct backward *b);
+
+    /* The arrays. */
+    void (*lay_out)(struct backward *b, struct carver *carver);
+
+    /* Make layer l ready for a step: this thread's rows of projections; then,
+     * by one thread, once all have done so, the rest. */
+    void (*prepare)(struct backward *b, int thread, int l);
+    void (*prepare_rest)(struct backward *b, int l);
+
+    /* What output needs, from in, of which all rows have to be there, and the
+     * states after the step.  All threads meet in here; when this returns,
+     * others may still be at work. */
+    void (*forward)(struct backward *b, int thread, int l);
+
+    /* y, and out_proj y added to next: this thread's rows. */
+    void (*output)(struct backward *b, int thread, int l,
+                   struct activations next);
+
+    /* din from dy, of which all rows have to be there, and the gradients of
+     * the mixer.  All threads meet in here, the last time at the end. */
+    void (*backward)(struct backward *b, int thread, int l);
+
+    /* Brings gradients from the order of the kernels to that of the
+     * parameters; by one thread, once the layer's backward pass is done. */
+    void (*finish)(struct backward *b, int l);
 };
 
 /* ---- who does what ------------------------------------------------------ */
@@ -107,12 +147,6 @@ static inline void meet(struct backward *b)
 }
 
 /* ---- where things are --------------------------------------------------- */
-
-/* Activations or their gradients: row t begins at x + t * ld. */
-struct activations {
-    float *x;
-    size_t ld;
-};
 
 static inline const struct model_config *config_of(const struct backward *b)
 {
@@ -157,6 +191,13 @@ void linear_pack(struct backward *b, struct linear *linear);
 void linear_forward(struct backward *b, int thread, struct activations y,
                     const struct linear *linear, struct activations x,
                     bool accumulate);
+
+/* The same from what is in int8 already, in this room for n numbers a row, of
+ * which this thread's begin at first. */
+struct quantised linear_room(struct backward *b, int n, int first);
+void linear_multiply(struct backward *b, int thread, struct activations y,
+                     const struct linear *linear, const struct quantised *q,
+                     bool accumulate);
 
 /* dx = dy W (added to dx when accumulate), this thread's rows; dW += dy^T x.
  * All threads meet in here, once before dW and once after it. */

@@ -155,8 +155,6 @@ enum status cpu_trainer_open(struct trainer **trainer,
                              const struct trainer_options *options)
 {
     *trainer = NULL;
-    if (parameters->config.mixer != MIXER_MAMBA1)
-        return fail(E_DEVICE, "Mamba-2 is trained on a GPU only");
     struct cpu_trainer *t = calloc(1, sizeof *t);
     if (!t)
         return fail_memory("training");

@@ -74,11 +74,21 @@ void linear_pack(struct backward *b, struct linear *linear)
 /* Room for rows of n numbers in int8.  Threads may be at different
  * projections: the rows of this one begin at first, and whatever n is, they
  * lie apart from those of the others. */
-static struct quantised quantised_of(struct backward *b, int n, int first)
+struct quantised linear_room(struct backward *b, int n, int first)
 {
     int ld = (n + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
     int8_t *q = b->q + (size_t)first * (size_t)(b->q_ld - ld);
     return (struct quantised){q, ld, b->q_scale, b->q_sum};
+}
+
+void linear_multiply(struct backward *b, int thread, struct activations y,
+                     const struct linear *linear, const struct quantised *q,
+                     bool accumulate)
+{
+    struct share t = rows_of(b, thread);
+    if (t.begin < t.end)
+        b->int8->matmul(y.x, y.ld, &linear->projection, q, accumulate, t.begin,
+                        t.end, 0, linear->rows);
 }
 
 void linear_forward(struct backward *b, int thread, struct activations y,
@@ -89,10 +99,9 @@ void linear_forward(struct backward *b, int thread, struct activations y,
     if (t.begin == t.end)
         return;
     if (b->imitates) {
-        struct quantised q = quantised_of(b, linear->cols, t.begin);
+        struct quantised q = linear_room(b, linear->cols, t.begin);
         b->int8->quantise(&q, x.x, x.ld, linear->cols, t.begin, t.end);
-        b->int8->matmul(y.x, y.ld, &linear->projection, &q, accumulate, t.begin,
-                        t.end, 0, linear->rows);
+        linear_multiply(b, thread, y, linear, &q, accumulate);
         return;
     }
     struct product job = {
@@ -118,7 +127,7 @@ static struct activations see(struct backward *b, int thread,
     if (!b->imitates)
         return x;
     struct activations seen = {b->seen, (size_t)n};
-    struct quantised q = quantised_of(b, n, t.begin);
+    struct quantised q = linear_room(b, n, t.begin);
     b->int8->quantise(&q, x.x, x.ld, n, t.begin, t.end);
     for (int row = t.begin; row < t.end; row++) {
         const int8_t *from = q.q + (size_t)row * (size_t)q.ld;

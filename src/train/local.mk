@@ -25,6 +25,8 @@ libmambyte_a_SOURCES += \
   src/train/loader.h \
   src/train/mamba1.c \
   src/train/mamba1.h \
+  src/train/mamba2.c \
+  src/train/mamba2.h \
   src/train/muon.c \
   src/train/muon.h \
   src/train/norm.c \

@@ -44,26 +44,23 @@ static size_t ld_dtbc(const struct backward *b)
 
 /* ---- memory ------------------------------------------------------------- */
 
-struct mamba1 *mamba1_new(const struct backward *b)
+static bool open_mixers(struct backward *b)
 {
-    struct mamba1 *m = calloc(1, sizeof *m);
+    struct mamba1 *m = b->mamba1 = calloc(1, sizeof *m);
     if (!m)
-        return NULL;
+        return false;
     m->tapes = calloc((size_t)config_of(b)->n_layer, sizeof *m->tapes);
     m->rooms = calloc((size_t)threads_count(b->team), sizeof *m->rooms);
-    if (m->tapes && m->rooms)
-        return m;
-    mamba1_free(m);
-    return NULL;
+    return m->tapes && m->rooms;
 }
 
-void mamba1_free(struct mamba1 *mamba1)
+static void close_mixers(struct backward *b)
 {
-    if (!mamba1)
+    if (!b->mamba1)
         return;
-    free(mamba1->tapes);
-    free(mamba1->rooms);
-    free(mamba1);
+    free(b->mamba1->tapes);
+    free(b->mamba1->rooms);
+    free(b->mamba1);
 }
 
 static void lay_out_tape(struct backward *b, struct carver *carver, int l)
@@ -93,7 +90,7 @@ static void lay_out_room(struct backward *b, struct carver *carver, int i)
     room->da = carve_floats(carver, n_t, LANES);
 }
 
-void mamba1_lay_out(struct backward *b, struct carver *carver)
+static void lay_out(struct backward *b, struct carver *carver)
 {
     const struct model_config *c = config_of(b);
     struct mamba1 *m = b->mamba1;
@@ -111,7 +108,7 @@ void mamba1_lay_out(struct backward *b, struct carver *carver)
 
 /* ---- weights, made ready ------------------------------------------------ */
 
-void mamba1_prepare(struct backward *b, int thread, int l)
+static void prepare(struct backward *b, int thread, int l)
 {
     struct mixer_tape *tape = &b->mamba1->tapes[l];
     linear_prepare(b, thread, &tape->x_proj);
@@ -128,7 +125,7 @@ static void transpose_channels(float *to, const float *from, int d_inner, int n)
 }
 
 /* As model.c has them: A log2(e) = -exp(A_log) log2(e). */
-void mamba1_prepare_rest(struct backward *b, int l)
+static void prepare_rest(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
     struct mixer_tape *tape = &b->mamba1->tapes[l];
@@ -147,7 +144,7 @@ void mamba1_prepare_rest(struct backward *b, int l)
 }
 
 /* A_log from A log2(e) = -exp(A_log) log2(e), whose derivative is itself. */
-void mamba1_finish(struct backward *b, int l)
+static void finish(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
     const struct mixer_tape *tape = &b->mamba1->tapes[l];
@@ -294,7 +291,7 @@ static void sum_blocks(struct backward *b, int thread)
 
 /* ---- a layer ------------------------------------------------------------ */
 
-void mamba1_forward(struct backward *b, int thread, int l)
+static void forward(struct backward *b, int thread, int l)
 {
     struct mixer_tape *tape = &b->mamba1->tapes[l];
     size_t d_inner = (size_t)config_of(b)->d_inner;
@@ -309,7 +306,14 @@ void mamba1_forward(struct backward *b, int thread, int l)
     scan(b, thread, l);
 }
 
-void mamba1_backward(struct backward *b, int thread, int l)
+static void output(struct backward *b, int thread, int l,
+                   struct activations next)
+{
+    struct activations y = {b->tapes[l].y, (size_t)config_of(b)->d_inner};
+    linear_forward(b, thread, next, &b->tapes[l].out_proj, y, true);
+}
+
+static void backward(struct backward *b, int thread, int l)
 {
     struct mamba1 *m = b->mamba1;
     struct mixer_tape *tape = &m->tapes[l];
@@ -327,3 +331,15 @@ void mamba1_backward(struct backward *b, int thread, int l)
     convolve_backward(b, thread, l);
     meet(b);
 }
+
+const struct mixer_pass mamba1_pass = {
+    .open = open_mixers,
+    .close = close_mixers,
+    .lay_out = lay_out,
+    .prepare = prepare,
+    .prepare_rest = prepare_rest,
+    .forward = forward,
+    .output = output,
+    .backward = backward,
+    .finish = finish,
+};
