@@ -2,9 +2,9 @@
  * engine's.
  *
  * They are compared with recorded gradients of an independent implementation in
- * float64 (data/train/README, data/train-mamba2/README), with finite differences for odd
- * shapes, with the engine bit for bit, and with those of other numbers of
- * threads and levels of the CPU.
+ * float64 (data/train/README, data/train-mamba2/README), with finite
+ * differences for odd shapes, with the engine bit for bit, and with those of
+ * other numbers of threads and levels of the CPU.
  *
  * SPDX-License-Identifier: MIT
  */

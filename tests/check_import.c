@@ -22,7 +22,9 @@
 
 enum { LENGTH = 32 };
 
-static const char *const names[] = {"authors", "transformers"};
+static const char *const names[] = {"authors", "transformers", "mamba2-ssm",
+                                    "mamba2-transformers"};
+enum { N_NAMES = sizeof names / sizeof names[0] };
 
 /* A file of a model's folder. */
 static void read_data(void *bytes, size_t n, const char *model,
@@ -114,6 +116,30 @@ START_TEST(shapes_are_found)
     c = &i.adopted.model->config;
     ck_assert(!c->has_norm_bias && c->is_tied && c->is_float);
     ck_assert_int_eq(c->d_state, 8);
+    ck_assert_str_eq(i.adopted.naming, "transformers");
+    close_import(&i);
+}
+END_TEST
+
+START_TEST(shapes_of_mamba2_are_found)
+{
+    struct imported i;
+    open_import(&i, "mamba2-ssm");
+    const struct model_config *c = &i.adopted.model->config;
+    ck_assert_int_eq(c->mixer, MIXER_MAMBA2);
+    ck_assert(c->has_channel_d && c->has_norm_before_gate && !c->is_tied);
+    ck_assert_int_eq(c->n_groups, 2);
+    ck_assert_float_eq(c->delta_min, 0.02f);
+    ck_assert_float_eq(c->delta_max, 0.2f);
+    ck_assert_str_eq(i.adopted.naming, "mamba-ssm");
+    close_import(&i);
+    open_import(&i, "mamba2-transformers");
+    c = &i.adopted.model->config;
+    ck_assert_int_eq(c->mixer, MIXER_MAMBA2);
+    ck_assert(!c->has_channel_d && !c->has_norm_before_gate && c->is_tied);
+    ck_assert_int_eq(c->headdim, 16);
+    ck_assert_float_eq(c->delta_min, 0.05f);
+    ck_assert(isinf(c->delta_max));
     ck_assert_str_eq(i.adopted.naming, "transformers");
     close_import(&i);
 }
@@ -320,8 +346,9 @@ int main(void)
     Suite *suite = suite_create("import");
     TCase *tcase = tcase_create("import");
     tcase_set_timeout(tcase, 120);
-    tcase_add_loop_test(tcase, logits_are_those_of_others, 0, 2);
+    tcase_add_loop_test(tcase, logits_are_those_of_others, 0, N_NAMES);
     tcase_add_test(tcase, shapes_are_found);
+    tcase_add_test(tcase, shapes_of_mamba2_are_found);
     tcase_add_loop_test(tcase, padding_of_the_vocabulary_is_cut, 0, 7);
     tcase_add_loop_test(tcase, outliers_are_made_equal, 0, 2);
     suite_add_tcase(suite, tcase);

@@ -65,6 +65,34 @@ same_files "a folder and its index" transformers.float model
 imports --quantize=none --begin-byte=10 "$data/authors/pytorch_model.bin"
 same "begin byte" 10 "$(value 'begin byte')"
 
+# ---- Mamba-2
+
+imports --quantize=none "$data/mamba2-ssm"
+same "names" mamba-ssm "$(value names)"
+same "architecture" Mamba-2 "$(value architecture)"
+same "groups" 2 "$(value n_groups)"
+cp model mamba2.before
+before="$data/mamba2-ssm/model.safetensors: has the norm before the gate,"
+imports_not 1 "$before which no model in int8 has: --quantize=none imports it" \
+	-o model "$data/mamba2-ssm"
+imports_not 1 "mamba2.before: the model has a D for each channel, which the \
+Mamba-2 of transformers has not" --to=transformers -o folder3 mamba2.before
+run "$MAMBYTE_TRAIN" --init=./mamba2.before --steps=1 -o model text
+same "no training with a D for each channel" \
+	"1 mambyte-train: ./mamba2.before: has a D for each channel, and such a \
+model is not trained" "$status $(cat err)"
+
+imports --quantize=none "$data/mamba2-transformers"
+same "names" transformers "$(value names)"
+same "heads" 2 "$(value heads)"
+cp model mamba2.float
+imports --calibrate=text "$data/mamba2-transformers"
+same "bits in float" "$(bits mamba2.float) bits per byte" "$(value float)"
+same "limit of an int8 model" "time_step_limit = [0.05, 3.4028235e+38]" \
+	"$("$MAMBYTE" --info -m ./model | sed -n 's/^metadata *\(time\)/\1/p')"
+run "$MAMBYTE" -n 5 -m ./model text
+same "the int8 model runs" "0 5" "$status $(wc -c <out | xargs)"
+
 # ---- int8, and what it costs
 
 imports "$data/authors"
@@ -127,9 +155,16 @@ imports_not 2 "--average does not go with --quantize=none" \
 # ---- there and back
 
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --tied --begin-byte=0 tied
-for kind in "$tiny" tied authors.float transformers.float; do
+run "$MAMBYTE_TRAIN" -q --steps=2 --windows=2 --length=64 --d-model=32 \
+	--head-dim=16 --groups=2 --n-layer=2 -o grouped text
+for kind in "$tiny" tied authors.float transformers.float mamba2.before \
+	mamba2.float grouped; do
 	for to in mamba-ssm transformers; do
-		case $kind$to in authors.floattransformers) continue ;; esac
+		case $kind$to in
+		authors.floattransformers) continue ;;
+		mamba2.beforetransformers) continue ;;
+		mamba2.floatmamba-ssm) continue ;; # another epsilon
+		esac
 		rm -rf folder
 		run "$MAMBYTE_IMPORT" --to=$to -o folder "$kind"
 		same "$kind to $to" "0 " "$status $(cat err)"
@@ -222,14 +257,38 @@ config "config.json says that rms_norm is true, the tensors that it is not" \
 	'{"rms_norm": true}'
 config "config.json says that tie_embeddings is true, the tensors that it is \
 not" '{"tie_embeddings": true}'
-config "config.json: layer is not Mamba1, which is all that runs" \
-	'{"ssm_cfg": {"layer": "Mamba2"}}'
-config "config.json: model_type is not mamba, which is all that runs" \
-	'{"model_type": "mamba2"}'
+config "config.json says that layer is Mamba2; of this model it would be \
+Mamba1" '{"ssm_cfg": {"layer": "Mamba2"}}'
+config "config.json says that model_type is mamba2; of this model it would be \
+mamba" '{"model_type": "mamba2"}'
+config "config.json: the model has layers of MLP" '{"d_intermediate": 64}'
 config "config.json: the model has layers of attention" \
 	'{"attn_layer_idx": [1]}'
 config "the vocabulary has 50277 tokens, which are not the 256 bytes: mambyte \
 reads bytes, and has no tokenizer" '{"vocab_size": 50277}'
+cp "$data/mamba2-ssm/model.safetensors" wrong
+config2()
+{
+	echo "$2" >wrong/config.json
+	imports_not 1 "wrong/model.safetensors: $1" -o model wrong
+}
+config2 "config.json: n_groups is not a number from 1 to 8" \
+	'{"ssm_cfg": {"ngroups": 0}}'
+config2 "config.json says that headdim is 16, the tensors that it is 8" \
+	'{"ssm_cfg": {"ngroups": 2, "headdim": 16}}'
+config2 "config.json says that layer is Mamba1; of this model it would be \
+Mamba2" '{"ssm_cfg": {"layer": "Mamba1"}}'
+config2 "config.json: the model has no norm before out_proj (rmsnorm is \
+false)" '{"ssm_cfg": {"rmsnorm": false}}'
+sed 's/layers.1.mixer.A_log/layers.1.mixer.A_LOG/' wrong/model.safetensors \
+	>attention
+imports_not 1 "attention: the model has layers of attention: \
+backbone.layers.1.mixer.out_proj.weight, and no A_log" -o model attention
+sed 's/layers.1.mixer.conv1d.bias/layers.1.mlp.conv1d.bias12/' \
+	wrong/model.safetensors >mlp
+imports_not 1 "mlp: the model has layers of MLP: \
+backbone.layers.1.mlp.conv1d.bias12" -o model mlp
+rm wrong/model.safetensors
 echo '{' >wrong/config.json
 imports_not 1 "wrong/config.json: is not valid JSON in line 2" -o model wrong
 rm wrong/config.json

@@ -5,6 +5,7 @@
 #include "import/adopt.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ enum { NAME_CHARS = 128, PADDED_MAX = 512, PADDING_UNIT = 8 };
 
 #define EMBEDDING "backbone.embedding.weight"
 #define HEAD      "lm_head.weight"
+#define LAYERS    "backbone.layers."
 
 /* Where names begin in another way than ours. */
 static const struct {
@@ -84,6 +86,43 @@ static enum status rename_all(struct adopted *a, const struct foreign *f)
         a->tensors[at].name = a->names[at];
     }
     a->content.tensors = a->tensors;
+    return OK;
+}
+
+/* ---- the layers --------------------------------------------------------- */
+
+/* Only Mamba-2 has dt_bias. */
+static enum mixer mixer_of(const struct adopted *a)
+{
+    return find(a, LAYERS "0.mixer.dt_bias") ? MIXER_MAMBA2 : MIXER_MAMBA1;
+}
+
+/* A layer of attention has projections, but no A_log. */
+static bool is_attention(const struct adopted *a, const char *name)
+{
+    static const char tail[] = "mixer.out_proj.weight";
+    size_t n = strlen(name), n_tail = sizeof tail - 1;
+    char other[NAME_CHARS + 16];
+    if (n <= n_tail || strcmp(name + n - n_tail, tail) != 0)
+        return false;
+    snprintf(other, sizeof other, "%.*smixer.A_log", (int)(n - n_tail), name);
+    return !find(a, other);
+}
+
+/* Refuses layers that are no Mamba, by the tensor that shows it. */
+static enum status check_layers(const struct adopted *a)
+{
+    for (size_t i = 0; i < a->content.n_tensors; i++) {
+        const char *name = a->tensors[i].name;
+        if (strncmp(name, LAYERS, sizeof LAYERS - 1) != 0)
+            continue;
+        if (strstr(name, ".mlp."))
+            return fail(E_MODEL, "the model has layers of MLP: %s", name);
+        if (is_attention(a, name))
+            return fail(E_MODEL,
+                        "the model has layers of attention: %s, and no A_log",
+                        name);
+    }
     return OK;
 }
 
@@ -160,12 +199,48 @@ static const char *old_metadata(const struct foreign *f, const char *key)
     return f->metadata ? safetensors_metadata(f->metadata, key) : NULL;
 }
 
-static void describe(struct adopted *a, const struct foreign *f,
-                     double norm_epsilon, int begin_byte)
+/* The limit of delta, as our metadata have it; NULL: none. */
+static const char *delta_limit(struct adopted *a,
+                               const struct config_json *says)
 {
+    float low = (float)says->delta_min, high = (float)says->delta_max;
+    if (!(low > 0.0f) && isinf(high))
+        return NULL;
+    int n =
+        snprintf(a->delta_limit, sizeof a->delta_limit, "[%.9g", (double)low);
+    snprintf(a->delta_limit + n, sizeof a->delta_limit - (size_t)n,
+             isinf(high) ? "]" : ", %.9g]", (double)high);
+    return a->delta_limit;
+}
+
+/* What shapes do not say of Mamba-2: by config.json, or by our own metadata. */
+static void describe_mamba2(struct adopted *a, const struct foreign *f,
+                            const struct config_json *says)
+{
+    const char *groups = old_metadata(f, "n_groups");
+    const char *limit = old_metadata(f, "time_step_limit");
+    const char *gate = old_metadata(f, "norm_before_gate");
+    if (says->n_groups > 0) {
+        snprintf(a->n_groups, sizeof a->n_groups, "%d", says->n_groups);
+        groups = a->n_groups;
+    }
+    if (f->config) {
+        limit = delta_limit(a, says);
+        gate = says->has_norm_before_gate ? "true" : NULL;
+    }
+    add_metadata(a, "n_groups", groups);
+    add_metadata(a, "time_step_limit", limit);
+    add_metadata(a, "norm_before_gate", gate);
+}
+
+static void describe(struct adopted *a, const struct foreign *f,
+                     const struct config_json *says, int begin_byte)
+{
+    bool is_mamba2 = mixer_of(a) == MIXER_MAMBA2;
     const char *epsilon = old_metadata(f, "norm_epsilon");
-    if (norm_epsilon > 0) {
-        snprintf(a->norm_epsilon, sizeof a->norm_epsilon, "%.9g", norm_epsilon);
+    if (says->norm_epsilon > 0) {
+        snprintf(a->norm_epsilon, sizeof a->norm_epsilon, "%.9g",
+                 says->norm_epsilon);
         epsilon = a->norm_epsilon;
     }
     const char *byte = old_metadata(f, "begin_byte");
@@ -174,19 +249,22 @@ static void describe(struct adopted *a, const struct foreign *f,
         byte = a->begin_byte;
     }
     a->content.metadata = a->metadata;
-    add_metadata(a, "architecture", "mamba1");
+    add_metadata(a, "architecture", is_mamba2 ? "mamba2" : "mamba1");
     add_metadata(a, "norm_epsilon", epsilon);
     add_metadata(a, "begin_byte", byte);
+    if (is_mamba2)
+        describe_mamba2(a, f, says);
 }
 
 static enum status fill(struct adopted *a, const struct foreign *f,
                         int begin_byte)
 {
     struct config_json says;
-    TRY(config_json_read(&says, f->config));
     TRY(rename_all(a, f));
+    TRY(check_layers(a));
+    TRY(config_json_read(&says, f->config, mixer_of(a)));
     TRY(trim_vocabulary(a, says.vocabulary));
-    describe(a, f, says.norm_epsilon, begin_byte);
+    describe(a, f, &says, begin_byte);
     a->naming = naming_of(f);
     return OK;
 }

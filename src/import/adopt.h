@@ -2,7 +2,7 @@
  *
  * Tensors get our names, whichever of three projects named them.  Rows that pad
  * a vocabulary beyond the bytes are cut off; an lm_head that equals the
- * embedding is left out.
+ * embedding is left out.  Layers that are no Mamba are refused.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,7 +15,7 @@
 #include "import/foreign.h"
 #include "model/model.h"
 
-enum { ADOPT_METADATA_MAX = 3 };
+enum { ADOPT_METADATA_MAX = 6 };
 
 struct adopted {
     struct model *model;                /* validated                        */
@@ -26,7 +26,7 @@ struct adopted {
     char (*names)[128];     /* private: [content.n_tensors]                */
     struct tensor *tensors; /* private: those of content                   */
     struct metadata metadata[ADOPT_METADATA_MAX];
-    char begin_byte[16], norm_epsilon[32];
+    char begin_byte[16], norm_epsilon[32], n_groups[16], delta_limit[80];
 };
 
 /* The foreign checkpoint must outlive what was adopted.  begin_byte -1: the one

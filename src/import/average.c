@@ -13,7 +13,9 @@
 static bool have_one_shape(const struct model_config *a,
                            const struct model_config *b)
 {
-    return a->d_model == b->d_model && a->n_layer == b->n_layer &&
+    return a->mixer == b->mixer && a->n_heads == b->n_heads &&
+           a->n_groups == b->n_groups && a->has_channel_d == b->has_channel_d &&
+           a->d_model == b->d_model && a->n_layer == b->n_layer &&
            a->d_inner == b->d_inner && a->d_state == b->d_state &&
            a->d_conv == b->d_conv && a->dt_rank == b->dt_rank &&
            a->has_norm_bias == b->has_norm_bias && a->is_tied == b->is_tied;

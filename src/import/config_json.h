@@ -9,6 +9,7 @@
 #ifndef MAMBYTE_CONFIG_JSON_H
 #define MAMBYTE_CONFIG_JSON_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -18,11 +19,17 @@
 struct config_json {
     uint64_t vocabulary; /* 0: not said                                     */
     double norm_epsilon; /* 0: not said                                     */
+
+    /* Of Mamba-2. */
+    int n_groups;                /* 0: not said                             */
+    double delta_min, delta_max; /* 0 and infinity: no limit                */
+    bool has_norm_before_gate;
 };
 
-/* config: a json_t *, or NULL, which says nothing.  Refuses what is no Mamba
- * of the first kind. */
-enum status config_json_read(struct config_json *says, const void *config);
+/* config: a json_t *, or NULL, which says nothing.  Refuses what is no Mamba of
+ * this mixer, and what has layers besides. */
+enum status config_json_read(struct config_json *says, const void *config,
+                             enum mixer mixer);
 
 /* Holds the sizes, the norm and the head to those of the tensors. */
 enum status config_json_check(const void *config, const struct model_config *c);

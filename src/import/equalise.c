@@ -157,6 +157,8 @@ static int fold(const struct equaliser *e, struct outliers *o, int l,
             divide(o, tensor(e, l, P_NORM_BIAS), 1);
     } else if (place == DT_PROJ) {
         divide(o, tensor(e, l, P_X_PROJ), (size_t)config->d_inner);
+    } else if (place == OUT_PROJ && config->mixer == MIXER_MAMBA2) {
+        divide(o, tensor(e, l, P_GATE_NORM), 1);
     } else if (place == OUT_PROJ) {
         n = fold_into_scan(e, o, l);
     } else {
@@ -195,7 +197,8 @@ static void equalise_all(struct equaliser *e)
         message_status("equalising layer %d of %d", l + 1, n_layer);
         equalise_projection(e, l, IN_PROJ);
         equalise_projection(e, l, OUT_PROJ);
-        equalise_projection(e, l, DT_PROJ);
+        if (e->config->mixer == MIXER_MAMBA1)
+            equalise_projection(e, l, DT_PROJ);
     }
     if (!e->config->is_tied)
         equalise_projection(e, n_layer, LM_HEAD);

@@ -6,11 +6,12 @@
  *
  *     in_proj, lm_head   the weight of the norm before it
  *     dt_proj            the row of x_proj that makes the channel
- *     out_proj           D and delta: dt_proj.bias falls by log(g) and A rises
- *                        by the factor g, so that decays stay as they are and
- *                        the state is divided
+ *     out_proj           of Mamba-2: the weight of the norm before it
+ *                        of Mamba-1: D and delta: dt_proj.bias falls by log(g)
+ * and A rises by the factor g, so that decays stay as they are and the state is
+ * divided
  *
- * The first three leave the model as it was.  The last does so as far as
+ * The first ones leave the model as it was.  The last does so as far as
  * softplus is an exponential, which it is where delta is small: the new bias is
  * fitted to delta on the sample, and a channel that does not fit is left alone.
  *

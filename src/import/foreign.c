@@ -97,20 +97,56 @@ static enum status resolve(char **file, const char *path)
 
 /* ---- JSON --------------------------------------------------------------- */
 
+/* Python writes Infinity, which JSON has not: as long a number takes its
+ * place. */
+static void replace_infinities(char *text, size_t n_text)
+{
+    static const char name[] = "Infinity", number[] = "1.0e+300";
+    const size_t n = sizeof name - 1;
+    bool is_string = false;
+    for (size_t i = 0; i < n_text; i++) {
+        if (text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            is_string = !is_string;
+        else if (!is_string && n_text - i >= n &&
+                 memcmp(text + i, name, n) == 0)
+            memcpy(text + i, number, n);
+    }
+}
+
+static enum status parse(json_t **json, const char *path, char *text, size_t n)
+{
+    struct source source;
+    size_t got;
+    json_error_t error;
+    TRY(source_open(&source, path));
+    enum status status = source_read_full(&source, (uint8_t *)text, n, &got);
+    source_close(&source);
+    TRY(status);
+    replace_infinities(text, got);
+    *json = json_loadb(text, got, JSON_REJECT_DUPLICATES, &error);
+    return *json ? OK
+                 : fail(E_MODEL, "%s: is not valid JSON in line %d", path,
+                        error.line);
+}
+
 static enum status read_json(json_t **json, const char *path)
 {
     struct stat info;
     *json = NULL;
     TRY(check_regular(path));
-    if (stat(path, &info) == 0 && info.st_size > JSON_BYTES_MAX)
+    if (stat(path, &info) != 0)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    if (info.st_size > JSON_BYTES_MAX)
         return fail(E_MODEL, "%s: is larger than %d bytes", path,
                     JSON_BYTES_MAX);
-    json_error_t error;
-    *json = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (!*json)
-        return fail(E_MODEL, "%s: is not valid JSON in line %d", path,
-                    error.line);
-    return OK;
+    char *text = malloc((size_t)info.st_size + 1);
+    if (!text)
+        return fail_memory(path);
+    enum status status = parse(json, path, text, (size_t)info.st_size);
+    free(text);
+    return status;
 }
 
 static enum status read_config(struct foreign *f)

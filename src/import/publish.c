@@ -5,7 +5,9 @@
 #include "import/publish.h"
 
 #include <errno.h>
+#include <float.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +90,7 @@ static enum status write_tensors(const char *folder, enum naming naming,
 
 /* ---- config.json -------------------------------------------------------- */
 
-static json_t *mamba_ssm_config(const struct model_config *c)
+static json_t *mamba1_ssm_config(const struct model_config *c)
 {
     return json_pack(
         "{si si si s{si si si si} sb sb sb si sb}", "d_model", c->d_model,
@@ -107,8 +109,32 @@ static double rounded(float x)
     return strtod(text, NULL);
 }
 
+/* The limit of delta as both programs have it, or NULL where there is none. */
+static json_t *delta_limit(const struct model_config *c)
+{
+    if (!(c->delta_min > 0.0f) && isinf(c->delta_max))
+        return NULL;
+    double high = isinf(c->delta_max) ? (double)FLT_MAX : rounded(c->delta_max);
+    return json_pack("[ff]", rounded(c->delta_min), high);
+}
+
+static json_t *mamba2_ssm_config(const struct model_config *c)
+{
+    json_t *limit = delta_limit(c);
+    return json_pack(
+        "{si si si si s{ss si si si si si sb sb so*} s[] s{} sb sb sb si sb}",
+        "d_model", c->d_model, "d_intermediate", 0, "n_layer", c->n_layer,
+        "vocab_size", N_BYTES_VOCAB, "ssm_cfg", "layer", "Mamba2", "d_state",
+        c->d_state, "d_conv", c->d_conv, "expand", c->d_inner / c->d_model,
+        "headdim", c->headdim, "ngroups", c->n_groups, "D_has_hdim",
+        c->has_channel_d, "norm_before_gate", c->has_norm_before_gate,
+        "dt_limit", limit, "attn_layer_idx", "attn_cfg", "rms_norm",
+        !c->has_norm_bias, "residual_in_fp32", 1, "fused_add_norm", 1,
+        "pad_vocab_size_multiple", 1, "tie_embeddings", c->is_tied);
+}
+
 /* A model without a begin byte gets none here either. */
-static json_t *transformers_config(const struct model_config *c)
+static json_t *mamba1_transformers_config(const struct model_config *c)
 {
     json_t *begin =
         c->begin_byte < 0 ? json_null() : json_integer(c->begin_byte);
@@ -125,13 +151,40 @@ static json_t *transformers_config(const struct model_config *c)
         "eos_token_id", "pad_token_id", "torch_dtype", "float32");
 }
 
+static json_t *mamba2_transformers_config(const struct model_config *c)
+{
+    json_t *begin =
+        c->begin_byte < 0 ? json_null() : json_integer(c->begin_byte);
+    return json_pack(
+        "{s[s] ss si si si si si si si si si sf so* sb sb sb ss sb sb so sn sn "
+        "si ss}",
+        "architectures", "Mamba2ForCausalLM", "model_type", "mamba2",
+        "vocab_size", N_BYTES_VOCAB, "hidden_size", c->d_model, "expand",
+        c->d_inner / c->d_model, "num_hidden_layers", c->n_layer, "num_heads",
+        c->n_heads, "head_dim", c->headdim, "n_groups", c->n_groups,
+        "state_size", c->d_state, "conv_kernel", c->d_conv,
+        "layer_norm_epsilon", rounded(c->norm_epsilon), "time_step_limit",
+        delta_limit(c), "rms_norm", 1, "use_bias", 0, "use_conv_bias", 1,
+        "hidden_act", "silu", "residual_in_fp32", 1, "tie_word_embeddings",
+        c->is_tied, "bos_token_id", begin, "eos_token_id", "pad_token_id",
+        "chunk_size", CHUNK, "torch_dtype", "float32");
+}
+
+static json_t *config_of(enum naming naming, const struct model_config *c)
+{
+    bool is_mamba2 = c->mixer == MIXER_MAMBA2;
+    if (naming == NAMING_MAMBA_SSM)
+        return is_mamba2 ? mamba2_ssm_config(c) : mamba1_ssm_config(c);
+    return is_mamba2 ? mamba2_transformers_config(c)
+                     : mamba1_transformers_config(c);
+}
+
 static enum status write_config(const char *folder, enum naming naming,
                                 const struct model_config *c)
 {
     char path[PATH_CHARS];
     snprintf(path, sizeof path, "%s/config.json", folder);
-    json_t *config = naming == NAMING_MAMBA_SSM ? mamba_ssm_config(c)
-                                                : transformers_config(c);
+    json_t *config = config_of(naming, c);
     if (!config)
         return fail_memory(path);
     char *text = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
@@ -155,6 +208,13 @@ static enum status check_shape(enum naming naming, const struct model_config *c)
     if (naming == NAMING_TRANSFORMERS && c->has_norm_bias)
         return fail(E_MODEL, "the model has LayerNorm with a bias, the Mamba "
                              "of transformers only RMSNorm");
+    if (naming == NAMING_TRANSFORMERS &&
+        (c->has_norm_before_gate || c->has_channel_d))
+        return fail(E_MODEL,
+                    "the model has %s, which the Mamba-2 of transformers has "
+                    "not",
+                    c->has_channel_d ? "a D for each channel"
+                                     : "the norm before the gate");
     if (naming == NAMING_MAMBA_SSM && c->norm_epsilon != 1e-5f)
         return fail(E_MODEL,
                     "the model's norm_epsilon is %g, mamba-ssm's is "

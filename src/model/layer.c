@@ -50,10 +50,8 @@ static enum status bind_mamba1(struct binder *b, struct layer *layer)
 static enum status take_d(struct binder *b, const float **d)
 {
     const struct model_config *c = &b->model->config;
-    const struct tensor *tensor;
     const float *heads;
-    TRY(find_tensor(b, &tensor, "mixer.D"));
-    if (tensor->n_dims == 1 && tensor->shape[0] == (uint64_t)c->d_inner)
+    if (c->has_channel_d)
         return take_vector(b, d, "mixer.D", c->d_inner);
     TRY(take_vector(b, &heads, "mixer.D", c->n_heads));
     float *channels = carve(b, (size_t)c->d_inner * sizeof *channels);

@@ -69,6 +69,7 @@ struct model_config {
                                  * is none */
     bool has_norm_before_gate;  /* norm(y) silu(z) in place of
                                  * norm(y silu(z)); models of floats only */
+    bool has_channel_d;         /* D has a number a channel, not a head */
 
     bool has_norm_bias; /* LayerNorm with bias in place of RMSNorm */
     bool is_tied;       /* lm_head is the embedding */

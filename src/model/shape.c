@@ -170,14 +170,16 @@ static enum status check_in_proj(const struct model_config *c, uint64_t rows)
 static enum status read_mamba2(const struct binder *b)
 {
     struct model_config *c = &b->model->config;
-    const struct tensor *a_log, *conv, *in, *out;
+    const struct tensor *a_log, *conv, *in, *out, *d;
     TRY(find_shape(b, &a_log, MIXER_0 "A_log", 1));
+    TRY(find_shape(b, &d, MIXER_0 "D", 1));
     TRY(find_shape(b, &conv, MIXER_0 "conv1d.weight", 3));
     TRY(find_shape(b, &in, MIXER_0 "in_proj.weight", 2));
     TRY(find_shape(b, &out, MIXER_0 "out_proj.weight", 2));
     TRY(set_size(&c->d_inner, "d_inner", out->shape[1], 8, D_INNER_MAX, 8));
     TRY(read_heads(b, a_log->shape[0]));
     TRY(read_groups(b, conv->shape[0]));
+    c->has_channel_d = d->shape[0] == (uint64_t)c->d_inner;
     return check_in_proj(c, in->shape[0]);
 }
 

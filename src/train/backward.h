@@ -1,12 +1,12 @@
 /* backward.h -- the gradient of the loss by every weight, on the CPU.
  *
- * The forward pass keeps what the backward pass needs: about 11 d_model floats a
- * byte and layer in Mamba-1, 14 in Mamba-2.  Mamba-1's states are not kept but
- * computed again, a block of channels at a time; of Mamba-2's, those before each
- * chunk are kept.  With imitation, weights and activations are
- * rounded to int8 as the engine does, with its own kernels: the states that
- * come out are those of the engine, bit for bit.  Gradients pass through the
- * rounding as if it were not there (straight-through).
+ * The forward pass keeps what the backward pass needs: about 11 d_model floats
+ * a byte and layer in Mamba-1, 14 in Mamba-2.  Mamba-1's states are not kept
+ * but computed again, a block of channels at a time; of Mamba-2's, those before
+ * each chunk are kept.  With imitation, weights and activations are rounded to
+ * int8 as the engine does, with its own kernels: the states that come out are
+ * those of the engine, bit for bit.  Gradients pass through the rounding as if
+ * it were not there (straight-through).
  *
  * Gradients reach back to the start of a window; the state before it counts as
  * given.

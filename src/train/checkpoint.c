@@ -15,7 +15,7 @@
 #define FORMAT      "mambyte-checkpoint-1"
 #define STATES_NAME "states"
 
-enum { NUMBER_CHARS = 32, N_METADATA = 9, NAME_CHARS = 96 };
+enum { NUMBER_CHARS = 32, N_METADATA = 10, NAME_CHARS = 96 };
 
 /* Indexed by enum trainer_part. */
 static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
@@ -116,23 +116,26 @@ static enum status write_file(const char *path, const struct tensor_list *list,
                               const struct model_config *config,
                               const struct progress *progress, const char *run)
 {
-    char text[7][NUMBER_CHARS];
+    char text[8][NUMBER_CHARS];
     snprintf(text[0], NUMBER_CHARS, "%" PRIu64, progress->step);
     snprintf(text[1], NUMBER_CHARS, "%" PRIu64, progress->n_bytes);
     snprintf(text[2], NUMBER_CHARS, "%.17g", progress->seconds);
     snprintf(text[3], NUMBER_CHARS, "%.17g", progress->bits_per_byte);
     snprintf(text[4], NUMBER_CHARS, "%.9g", (double)config->norm_epsilon);
     snprintf(text[5], NUMBER_CHARS, "%d", config->begin_byte);
+    snprintf(text[7], NUMBER_CHARS, "%d", config->n_groups);
     struct metadata metadata[N_METADATA] = {
         {"format", FORMAT},        {"run", run},
         {"step", text[0]},         {"bytes", text[1]},
         {"seconds", text[2]},      {"bits_per_byte", text[3]},
         {"norm_epsilon", text[4]}, {"checksum", text[6]},
-        {"begin_byte", text[5]}, /* the last: left out where there is none */
     };
-    struct safetensors_content content = {metadata,
-                                          N_METADATA - (config->begin_byte < 0),
-                                          list->tensors, list->n};
+    size_t n = N_METADATA - 2; /* what not every model has comes last */
+    if (config->begin_byte >= 0)
+        metadata[n++] = (struct metadata){"begin_byte", text[5]};
+    if (config->mixer == MIXER_MAMBA2)
+        metadata[n++] = (struct metadata){"n_groups", text[7]};
+    struct safetensors_content content = {metadata, n, list->tensors, list->n};
     snprintf(text[6], NUMBER_CHARS, "%016" PRIx64,
              safetensors_checksum(&content));
     return safetensors_write(path, &content);

@@ -62,7 +62,7 @@ static void add_layer(struct parameters *p, int l)
     add(p, prefix, is_mamba1 ? "mixer.dt_proj.bias" : "mixer.dt_bias", steps, 0,
         0);
     add(p, prefix, "mixer.A_log", steps, is_mamba1 ? c->d_state : 0, 0);
-    add(p, prefix, "mixer.D", steps, 0, 0);
+    add(p, prefix, "mixer.D", c->has_channel_d ? c->d_inner : steps, 0, 0);
     add(p, prefix, "mixer.norm.weight", is_mamba1 ? 0 : c->d_inner, 0, 0);
     give_muon(
         add_matrix(p, prefix, "mixer.out_proj.weight", c->d_model, c->d_inner),

@@ -121,11 +121,11 @@ static enum status make_model(struct run *run, const struct model *init)
 {
     const struct train_options *o = run->options;
     struct model_config config = init ? init->config : new_config(o);
-    if (config.has_norm_before_gate)
-        return fail(E_MODEL,
-                    "%s: norm_before_gate is true: such a model cannot be in "
-                    "int8, and is not trained",
-                    o->init);
+    if (config.has_norm_before_gate || config.has_channel_d)
+        return fail(E_MODEL, "%s: has %s, and such a model is not trained",
+                    o->init,
+                    config.has_channel_d ? "a D for each channel"
+                                         : "the norm before the gate");
     TRY(parameters_open(&run->parameters, &config));
     run->weights = malloc(run->parameters.n_floats * sizeof(float));
     if (!run->weights)
