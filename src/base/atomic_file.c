@@ -197,8 +197,9 @@ void atomic_file_like(struct atomic_file *file, const struct stat *other)
 
 /* ---- ending ------------------------------------------------------------- */
 
-/* Without its group, a file lets group and others do what both could: who was
- * in the group is now one of the others, and the other way round. */
+/* Without its group, a file lets group and others do only what both could: a
+ * member of the old group may now be one of the others, and the other way
+ * round. */
 static mode_t mode_without_group(mode_t mode)
 {
     mode_t both = (mode >> 3) & mode & S_IRWXO;

@@ -56,17 +56,17 @@ struct atomic_file {
 enum status atomic_file_open(struct atomic_file *file, const char *path,
                              enum atomic_target kind);
 
-/* The file is to have mode, owner and times of another. */
+/* The file gets the mode, the owner and the times of another. */
 void atomic_file_like(struct atomic_file *file, const struct stat *other);
 
-/* Ends it well.  After a failure all is as it was, except that a new file may
- * be there that a crash of the machine could still take. */
+/* Completes the file.  After a failure all is as it was, except that the new
+ * file may be in place although a crash of the machine could still lose it. */
 enum status atomic_file_commit(struct atomic_file *file);
 
-/* Ends it: all is as it was.  A closed file is accepted. */
+/* Gives it up: all is as it was.  A closed file is accepted. */
 void atomic_file_abandon(struct atomic_file *file);
 
-/* The whole of it, with ATOMIC_FOLLOW: bytes: [n]. */
+/* Does it all, with ATOMIC_FOLLOW: opens, writes bytes [n], commits. */
 enum status atomic_file_write(const char *path, const void *bytes, size_t n);
 
 /* For tests: whether files have temporary names even where the system can make

@@ -27,8 +27,8 @@ struct source {
     uint64_t n_read;  /* bytes so far */
 };
 
-/* Fills those of the descriptors 0 to 2 that the caller closed, so that no file
- * that we open gets one of them; reading or writing them fails. */
+/* Opens those of the descriptors 0 to 2 that the caller closed, so that no file
+ * of ours gets one of them.  Reading or writing these fails. */
 void byteio_guard_standard(void);
 
 /* "-" is standard input.  path must outlive the source.  A directory is

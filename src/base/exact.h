@@ -184,7 +184,7 @@ EXACT_FN float exact_log2(float x)
 #define EXACT_INF_BITS 0x7f800000u
 
 struct exact_scale {
-    float scale;   /* what one step of q is worth; 0 when not finite */
+    float scale;   /* what one unit of q is worth; 0 when not finite */
     float inverse; /* what x is multiplied with before it is rounded */
 };
 
@@ -225,7 +225,7 @@ EXACT_FN float exact_dequantise(int32_t sum, float scale, float row_scale)
 #define EXACT_WEIGHT_MIN 0x1p-80f
 #define EXACT_WEIGHT_MAX 0x1p60f
 
-/* The step: softplus, clamped to a limit.  0 <= min <= max; max may be
+/* The step size: softplus, clamped to its limits.  0 <= min <= max; max may be
  * infinite. */
 EXACT_FN float exact_delta(float dt, float min, float max)
 {

@@ -33,12 +33,12 @@ struct file_pair {
 enum status file_pair_open(struct file_pair *pair, const char *path,
                            const char *target, bool force, struct sink *sink);
 
-/* Ends it well: the target is there, the source gone unless keep.  A source
- * that is not the file that was read, or has changed since, is not removed but
- * an error.  Any other failure leaves all as it was. */
+/* Completes the target, and removes the source unless keep.  A source that is
+ * another file by now, or has changed, is an error and stays.  Any other
+ * failure leaves all as it was. */
 enum status file_pair_finish(struct file_pair *pair, bool keep);
 
-/* Ends it: all is as it was before. */
+/* Gives it up: all is as it was. */
 void file_pair_abandon(struct file_pair *pair);
 
 #endif

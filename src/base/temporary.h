@@ -11,8 +11,8 @@
 
 struct temporary;
 
-/* A new name in folder, an open descriptor, which has to stay open; nothing
- * has that name yet.  NULL when there are too many, or no random numbers. */
+/* A new name in folder, a descriptor that has to stay open.  No file has that
+ * name yet.  NULL when there are too many, or no random numbers. */
 struct temporary *temporary_new(int folder);
 
 const char *temporary_name(const struct temporary *temporary);

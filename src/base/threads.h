@@ -31,9 +31,9 @@ int threads_count(const struct threads *threads);
  * at the same time, and returns when all have returned. */
 void threads_run(struct threads *threads, threads_work *work, void *context);
 
-/* From now on the pause before a run is expected to be as long as the one
- * before it, and members wake shortly before it ends, to spin until the run
- * starts.  For a caller whose pauses need no core: it waits for a GPU, say. */
+/* From now on members expect each pause between runs to be as long as the last
+ * one: they wake shortly before it ends, and spin until the run starts.  For a
+ * caller that needs no core in its pauses: it waits for a GPU, say. */
 void threads_keep_pace(struct threads *threads);
 
 /* Within work: returns when all members are here.  What any of them wrote

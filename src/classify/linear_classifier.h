@@ -5,7 +5,7 @@
  * grams of the record, weighed as in grams.h.  A multinomial logistic
  * regression on both gives the labels.
  *
- * Users call the file of one a head: linear_classifier_file.h.
+ * Users call its file a head: linear_classifier_file.h.
  *
  * SPDX-License-Identifier: MIT
  */

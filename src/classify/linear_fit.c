@@ -12,16 +12,16 @@
 #include "base/message.h"
 #include "classify/regression.h"
 
-/* The first penalty.  The search makes it weaker by this factor for as long as
- * that is better, or else stronger: at most so many times. */
+/* The first penalty.  The search lowers it by this factor for as long as that
+ * is better, or else raises it; at most so many times. */
 #define PENALTY_FIRST 0.1
 #define PENALTY_STEP  0.3
 
 enum { PENALTY_STEPS = 3 };
 
-/* How much easier a record's grams have it than its features, where 1 would
- * make both as strong, as they are scaled.  The search makes it stronger by
- * this factor for as long as that is better, or else weaker. */
+/* How much more influence a record's grams have than its features; at 1 both,
+ * as they are scaled, have the same.  The search raises it by this factor for
+ * as long as that is better, or else lowers it. */
 #define EASE_FIRST 1.5
 #define EASE_STEP  2.0
 

@@ -29,8 +29,8 @@ struct record_reader {
 };
 
 /* starts, n_starts, wants_pooled: as in records_open.  The grams, too, stay the
- * caller's.  n_threads: as in threads_open; 1 leaves all to the caller's.
- * On failure the reader is closed. */
+ * caller's.  n_threads: as in threads_open; with 1 the caller's thread does
+ * everything.  On failure the reader is closed. */
 enum status record_reader_open(struct record_reader *reader,
                                struct engine *engine,
                                struct state *const *starts, int n_starts,
@@ -50,7 +50,7 @@ enum status record_reader_feed(struct record_reader *reader,
                                record_reader_meanwhile *meanwhile,
                                void *context);
 
-/* The same with records_start, where all records come to their ends; call
+/* Like record_reader_feed, by records_start, for records that all end; call
  * records_turn or records_finish afterwards. */
 enum status record_reader_start(struct record_reader *reader,
                                 const struct record_part *parts, int n,
@@ -63,7 +63,7 @@ enum status record_reader_set_aside(struct record_reader *reader, int n,
                                     bool one_goes_on);
 
 /* Reads all examples, a batch at a time, and calls take for each batch when
- * its records are aside, in the order of the examples; at times there are none
+ * its records are aside, in the order of the examples; at times none is
  * aside.  A signal ends the reading with E_INTERRUPTED. */
 enum status record_reader_read(struct record_reader *reader,
                                const struct examples *examples,
@@ -81,7 +81,7 @@ static inline struct gram_bag *record_reader_bags(struct record_reader *reader)
     return reader->bags[reader->records.aside];
 }
 
-/* The share of one of n_members in some work. */
+/* Does one member's share of some work. */
 typedef void shared_work(void *context, int index, int n_members);
 
 /* Does work on n records: all members of the team, or, when the records are

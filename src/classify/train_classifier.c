@@ -5,8 +5,8 @@
  * (linear_fit.h), and to report on unless there is a test set.  The classifier
  * that is written is then fitted to all records, and to copies that are cut
  * short.  While fits are compared, the grams are chosen without the held-out
- * records: the choice looks at labels, so that with them the held-out records
- * would look easier than they are.
+ * records: the choice looks at labels, so the held-out records would otherwise
+ * look easier than they are.
  *
  * SPDX-License-Identifier: MIT
  */

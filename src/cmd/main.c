@@ -63,7 +63,7 @@ static void note_speed(const struct task *task, double seconds)
                  (unsigned long long)task->n_written, seconds, speed);
 }
 
-/* What became of the files as a whole; each failure was reported. */
+/* The status of all files together; each failure was reported. */
 static enum status verdict(const struct task *task)
 {
     if (task->has_failed)

@@ -1,8 +1,8 @@
 /* outlet.h -- writes what is generated, up to a stop string, in whole
  * characters.
  *
- * Bytes that may turn out to begin a stop string, and those of a character of
- * UTF-8 that is not complete, are held back until later bytes decide.
+ * Bytes that may be the start of a stop string, and those of an incomplete
+ * UTF-8 character, are held back until later bytes decide.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -33,9 +33,8 @@ struct outlet {
     uint8_t held[OUTLET_STOP_MAX + UTF8_MAX];
 };
 
-/* Says, before the first byte is added, what the input was, a piece after the
- * other: with is_utf8, the output may complete a character that the input
- * began. */
+/* Tells the outlet the input, piece by piece, before the first byte is added:
+ * with is_utf8, the output may complete a character that the input began. */
 void outlet_after(struct outlet *outlet, const uint8_t *bytes, size_t n);
 
 /* Adds a byte; not after is_stopped. */

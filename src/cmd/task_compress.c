@@ -1,4 +1,4 @@
-/* task_compress.c -- -z, -d, -t and -l, with the manners of xz.
+/* task_compress.c -- -z, -d, -t and -l, which behave as in xz.
  *
  * Standard input goes to standard output; FILE becomes FILE.mbz, or the other
  * way round (file_pair.h).  A file that fails is reported and stays as it is,

@@ -64,8 +64,8 @@ enum status stream_save(const struct stream *stream, struct task *task);
 
 enum { PIECE_BYTES = 1 << 20 };
 
-/* Reads a source in pieces.  A piece keeps the engine busy for a good while
- * and no longer; from a live pipe it is what is there. */
+/* Reads a source in pieces.  A piece keeps the engine busy for a good while and
+ * no more; a live pipe gives what is there. */
 struct reader {
     struct task *task;
     struct source source;

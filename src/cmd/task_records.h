@@ -4,8 +4,8 @@
  * been read it is set aside, and is shown while the next one is read.
  *
  * An asynchronous engine gets a batch while it still works on another.  So a
- * record that a piece of input leaves open waits for its end, unless it is
- * long; and when no more input is ready, all records that have ended are
+ * record that does not end within a piece of input waits for its end, unless it
+ * is long; and when no more input is ready, all records that have ended are
  * shown at once.  Another engine reads the whole piece, and goes on with the
  * open record in the next one.
  *

@@ -8,7 +8,7 @@
  *     copies   repeats are taken out; the rest looks random and is left as it
  *              is
  *
- * To unpack a block takes the block and the model, no other block.
+ * Unpacking a block takes the block and the model, no other block.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -33,8 +33,8 @@ enum {
     BLOCK_MAX = 1 << 28  /* the most bytes that a block has                */
 };
 
-/* Called as the work goes on: part, from 0 to 1, of the block is done.  Any
- * status but OK ends the work. */
+/* Called now and then: part, from 0 to 1, of the block is done.  Any status but
+ * OK ends the work. */
 typedef enum status block_tick(void *context, double part);
 
 struct block_coder;

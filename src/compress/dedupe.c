@@ -81,8 +81,8 @@ static enum status append(struct copy_list *copies, struct copy copy)
     return OK;
 }
 
-/* Takes the repeat at a place of the window at an earlier one, if it is one
- * and long enough: then *next is where to go on. */
+/* Takes the repeat, at one place, of the window at an earlier place, if it is a
+ * repeat and long enough; *next is then the place to go on from. */
 static enum status take(struct finder *finder, struct copy_list *copies,
                         size_t at, size_t earlier, size_t *next)
 {

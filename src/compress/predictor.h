@@ -1,8 +1,8 @@
 /* predictor.h -- codes bytes by the model's prediction, mixed with what the
  * data so far have taught.
  *
- * A group of slices shares one predictor.  In the encoder as in the decoder, it
- * sees the byte at t of slice 0, of slice 1, ..., then those at t + 1.  For
+ * A group of slices shares one predictor.  The encoder and the decoder alike
+ * show it byte t of slice 0, of slice 1, and so on, then the bytes t + 1.  For
  * each bit of a byte it mixes, as log-odds,
  *
  *     the model's prediction;

@@ -1,6 +1,7 @@
 /* predictor_dispatch.c -- which levels of predictor_code.c this CPU has.
  *
- * They follow the levels of the engine: what instructions it may use, we may.
+ * They follow the levels of the engine: if it may use some instructions, so may
+ * we.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -26,8 +26,8 @@
 
 enum { SLICE_BYTES = 1 << 14, GROUP_SLICES = 64 };
 
-/* Called as the work goes on, with the number of bytes done since the last
- * call; any status but OK ends the work. */
+/* Called now and then, with the number of bytes done since the last call; any
+ * status but OK ends the work. */
 typedef enum status slices_tick(void *context, size_t n_bytes);
 
 struct slices; /* states, buffers and threads, kept from call to call */

@@ -24,7 +24,7 @@
 #include "engine/state_image.h"
 #include "model/odds.h"
 
-/* From how many rows a thread on a batch is a long one. */
+/* A batch with at least so many rows for each thread is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
 
 struct range cpu_split(const struct cpu_engine *e, int n, int unit, int thread)

@@ -148,7 +148,7 @@ static struct projection *projection_at(struct cpu_engine *e, int i)
     return all[i % 4];
 }
 
-/* Those that Mamba-2 has not are of no rows. */
+/* Projections that Mamba-2 lacks have no rows. */
 static void bind_projections(struct cpu_engine *e)
 {
     const struct model *m = e->base.model;

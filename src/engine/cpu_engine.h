@@ -22,7 +22,7 @@ enum { BATCH = 96 };
  * all meet in a few sets of the cache where a loop walks along time. */
 enum { ROW_GAP = 16 };
 
-/* The floats are those of an image (engine.h), in its order. */
+/* The floats are those of an image (state_image.h), in its order. */
 struct state {
     float *floats;
     uint8_t *derived; /* of Mamba-2, as its mixer lays it out; or NULL */
@@ -64,8 +64,8 @@ struct cpu_mixer {
     enum status (*open)(struct cpu_engine *e);
     void (*close)(struct cpu_engine *e);
 
-    /* From inputs.x to inputs.inner of this thread, which every thread calls
-     * for layer l.  The threads have met since h was written. */
+    /* From inputs.x of this thread to inputs.inner, for layer l.  Every thread
+     * calls it; all have met since h was written. */
     void (*run)(struct cpu_engine *e, int thread, int l);
 
     /* Before and after a batch, on one thread; NULL: nothing to do. */
@@ -145,12 +145,13 @@ void cpu_take_input(struct cpu_engine *e, int thread, struct cpu_input *input,
 void cpu_show(const struct cpu_engine *e, int l, enum projection_place place,
               const struct cpu_input *input, int n);
 
-/* Where the next phase of this thread needs what others wrote in this one, if
- * the batch is a long one, or if it is a short one. */
+/* A barrier of all threads if has_to: whether a phase needs what other threads
+ * wrote in the one before depends on how the batch is split, so callers pass
+ * is_long or !is_long. */
 void cpu_meet_if(struct cpu_engine *e, bool has_to);
 
-/* Adds channels [c0, c1) of n rows y, of layer l, to what a span's segment
- * wants to know of it. */
+/* Adds channels [c0, c1) of n rows y of layer l to the pooled features of the
+ * span's segment, if it wants them. */
 void cpu_add_to_pooled(const struct cpu_engine *e, const struct span *span,
                        int l, const float *y, size_t ld, int n,
                        struct range channels);

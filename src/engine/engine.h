@@ -4,14 +4,13 @@
  * recurrence together with its prediction of the next byte.  An engine owns
  * the states (they live where it computes) and its scratch, never the model.
  *
- * The same bits come out of every engine, for every split of a stream into
- * calls and every company a stream has in a call: what one machine
- * compressed, another decompresses.  check_engine.c holds them to it.  Models
- * of floats (model_needs_int8) are left out of the promise: a GPU adds in
- * another order.
+ * Every engine gives the same bits, however a stream is split into calls and
+ * whatever other streams share its calls: what one machine compressed, another
+ * decompresses.  check_engine.c checks this.  Models of floats
+ * (model_needs_int8) are left out of the promise: a GPU adds in another order.
  *
- * An engine is used by one thread at a time.  What a backend has to give is
- * in engine_ops.h, what a state consists of in state_image.h.
+ * An engine is used by one thread at a time.  engine_ops.h has the functions of
+ * a backend, state_image.h the parts of a state.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -62,12 +61,12 @@ void engine_close(struct engine *engine); /* NULL is accepted */
 
 const struct model *engine_model(const struct engine *engine);
 
-/* Streams that keep the engine busy when a call gives each a byte; 0: some
- * dozens do. */
+/* How many streams keep the engine busy when a call gives each a byte; 0: a few
+ * dozen. */
 int engine_busy_streams(const struct engine *engine);
 
-/* Bytes that calls may read at once, over all streams, to gain by it; 0: some
- * dozens. */
+/* Bytes of a call, over all streams, up to which longer calls are faster; 0: a
+ * few dozen. */
 int engine_busy_bytes(const struct engine *engine);
 
 /* Whether it computes without the cores of this machine, so that a caller has
@@ -101,9 +100,9 @@ enum status engine_feed(struct engine *engine, const struct segment *segments,
  * So one call is under way while its caller works on the results of another.
  *
  * A state may be in calls that follow each other: they read in order.  While
- * its call is under way a state must not be copied, copied to or begun, nor be
- * freed unless the engine is closed next; other states may.  After a failure
- * nothing is under way. */
+ * its call is under way a state must not be copied, overwritten or set to a
+ * start, nor freed unless the engine is closed next; other states may.  After a
+ * failure nothing is under way. */
 enum status engine_feed_start(struct engine *engine,
                               const struct segment *segments,
                               size_t n_segments);
@@ -118,9 +117,9 @@ enum status engine_generate(struct engine *engine, struct state *state,
                             const struct sampler *sampler, uint64_t index,
                             uint8_t *bytes, size_t n);
 
-/* Memory for n floats where the engine may put logits and pooled features
- * without a detour, which it needs for any other memory.  To be freed before
- * the engine.
+/* Memory for n floats to which the engine writes logits and pooled features
+ * directly; for any other memory it makes an extra copy.  To be freed before
+ * the engine is closed.
  */
 enum status engine_floats_new(struct engine *engine, float **floats, size_t n);
 void engine_floats_free(struct engine *engine, float *floats);

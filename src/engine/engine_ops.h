@@ -1,4 +1,5 @@
-/* engine_ops.h -- what a backend gives, for engine.c to make an engine of.
+/* engine_ops.h -- the functions of a backend, from which engine.c makes an
+ * engine.
  *
  * For engine.c, the backends (cpu_engine.c, cuda/) and tests that put a
  * backend of their own behind an engine.

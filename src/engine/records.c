@@ -9,8 +9,8 @@
 
 #include "engine/pooled.h"
 
-/* Streams that are read together, and the memory that their states may take,
- * where engine_busy_bytes() does not say. */
+/* How many streams are read together, and how much memory their states may
+ * take, when engine_busy_bytes() is 0. */
 enum { STREAMS = 64 };
 #define STREAMS_BYTES ((size_t)1 << 30)
 

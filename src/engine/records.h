@@ -7,7 +7,7 @@
  *
  * A caller with many records starts some while others are being read.  Three
  * sets of records take turns: one is read next, one is being read, one is
- * aside.  Whatever a caller keeps for a set has the set's index.
+ * aside.  A caller keeps its own data for a set under the set's index.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -74,9 +74,9 @@ enum status records_feed(struct records *records,
  * set. */
 enum status records_set_aside(struct records *records, int n, bool one_goes_on);
 
-/* The same as records_feed for records that all end, but their reading is only
- * started: their bytes stay in place until it has finished.  When this returns,
- * the records started before have been read. */
+/* Like records_feed, for records that all end; but it only starts the reading,
+ * so their bytes have to stay until it has finished.  When this returns, the
+ * records that were started before have been read. */
 enum status records_start(struct records *records,
                           const struct record_part *parts, int n, bool goes_on);
 

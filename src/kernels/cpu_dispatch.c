@@ -1,7 +1,7 @@
 /* cpu_dispatch.c -- which levels this CPU has, best first.
  *
- * The only place that asks for the architecture.  A level counts when the
- * CPU has its instructions and the system keeps its registers.
+ * Only this file asks for the architecture.  A level counts when the CPU has
+ * its instructions and the system keeps its registers.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,9 +1,9 @@
-/* cpu_kernels.h -- the array operations that an instruction set has to give.
+/* cpu_kernels.h -- the array operations that each instruction set provides.
  *
  * cpu_scalar.c defines every result; cpu_avx2.c, cpu_avx512.c and cpu_neon.c
  * give the same bits with other instructions, and check_kernels.c compares
- * them by memcmp.  Kernels never allocate, print or fail, and work on the
- * part of the rows or channels they are told, so that threads can share.
+ * them by memcmp.  Kernels never allocate, print or fail.  Each call works on
+ * some rows or channels, so that threads can share the work.
  *
  * t counts bytes of a batch; buffers are row-major, a row a byte, with the
  * distance of rows in elements given as ld_.
@@ -82,8 +82,8 @@ struct scan_job {
 
 struct cpu_kernels {
     const char *name;  /* "scalar", "avx2", "avx512vnni", "neon" */
-    int rows_unit;     /* ranges of rows begin at a multiple of it */
-    int channels_unit; /* and ranges of channels at one of this */
+    int rows_unit;     /* ranges of rows start at its multiples    */
+    int channels_unit; /* ranges of channels at multiples of this */
 
     /* Bytes that panels takes, a multiple of 64; 0: no repacking. */
     size_t (*panels_size)(const struct matrix *matrix);

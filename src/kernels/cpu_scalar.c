@@ -1,6 +1,6 @@
 /* cpu_scalar.c -- the definition of every result, in plain C.
  *
- * Nothing here is tuned: each function is the sentence in design order that
+ * Nothing here is tuned: each function states, in order, the operations that
  * all other levels and the GPU repeat bit for bit.  Sums of floats follow
  * "sums" in exact.h.
  *

@@ -1,8 +1,8 @@
 /* cpu_scalar_mamba2.c -- the definition of Mamba-2, in plain C.
  *
- * Nothing here is tuned: bytes are taken one by one, as a decoder does it, and
- * each function is some lines of mamba2.h.  Here x^ is [H][CHUNK][P], B^
- * [G][CHUNK][N] and S^ [H][P][N].
+ * Nothing here is tuned: bytes are taken one by one, and each function is some
+ * lines of mamba2.h.  Here x^ is [H][CHUNK][P], B^ [G][CHUNK][N] and S^
+ * [H][P][N].
  *
  * SPDX-License-Identifier: MIT
  */

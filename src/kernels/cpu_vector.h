@@ -260,7 +260,7 @@ enum {
     PANEL_ROWS = 16,
     PANEL_GROUP = 4,
     PANEL_GROUP_SIZE = PANEL_ROWS * PANEL_GROUP,
-    PANEL_HEAD_SIZE = PANEL_ROWS * (int)sizeof(float),
+    PANEL_SCALES_SIZE = PANEL_ROWS * (int)sizeof(float),
     PANEL_COLS_UNIT = 16 /* columns are filled up to a multiple */
 };
 
@@ -293,7 +293,7 @@ static int n_groups_of(const struct matrix *matrix)
 
 static size_t panel_size(const struct matrix *matrix)
 {
-    return PANEL_HEAD_SIZE + (size_t)n_groups_of(matrix) * PANEL_GROUP_SIZE;
+    return PANEL_SCALES_SIZE + (size_t)n_groups_of(matrix) * PANEL_GROUP_SIZE;
 }
 
 static size_t panels_size(const struct matrix *matrix)
@@ -308,7 +308,7 @@ static void pack_row(uint8_t *panel, const struct matrix *matrix, int r)
     const int8_t *q = matrix->q + (size_t)r * (size_t)matrix->cols;
     int i = r % PANEL_ROWS;
     memcpy(panel + (size_t)i * sizeof(float), &matrix->scale[r], sizeof(float));
-    uint8_t *out = panel + PANEL_HEAD_SIZE + i * PANEL_GROUP;
+    uint8_t *out = panel + PANEL_SCALES_SIZE + i * PANEL_GROUP;
     int col = 0;
     for (; col + PANEL_GROUP <= matrix->cols; col += PANEL_GROUP) {
         uint32_t four;
@@ -332,32 +332,31 @@ static void pack(void *panels, const struct matrix *matrix)
 
 /* The first n < PANEL_ROWS of put_outputs. */
 static void put_some(float *y, const vint sums[PANEL_VECTORS], float scale,
-                     const uint8_t *head, bool accumulate, int n)
+                     const uint8_t *panel, bool accumulate, int n)
 {
     int32_t sum[PANEL_ROWS];
     float row_scale[PANEL_ROWS];
     memcpy(sum, sums, sizeof sum);
-    memcpy(row_scale, head, sizeof row_scale);
+    memcpy(row_scale, panel, sizeof row_scale);
     for (int r = 0; r < n; r++) {
         float v = exact_dequantise(sum[r], scale, row_scale[r]);
         y[r] = accumulate ? y[r] + v : v;
     }
 }
 
-/* y[r] <- sums[r] in units of scale * row_scale[r], r in [0, n) of the panel
- * that begins at head. */
+/* y[r] <- sums[r] in units of scale * row_scale[r], r in [0, n) of a panel. */
 static inline void put_outputs(float *y, const vint sums[PANEL_VECTORS],
-                               float scale, const uint8_t *head,
+                               float scale, const uint8_t *panel,
                                bool accumulate, int n)
 {
     if (n < PANEL_ROWS) {
-        put_some(y, sums, scale, head, accumulate, n);
+        put_some(y, sums, scale, panel, accumulate, n);
         return;
     }
 #pragma GCC unroll 4
     for (int i = 0; i < PANEL_VECTORS; i++) {
         vfloat row_scale;
-        memcpy(&row_scale, head + (size_t)i * sizeof row_scale,
+        memcpy(&row_scale, panel + (size_t)i * sizeof row_scale,
                sizeof row_scale);
         vfloat v = __builtin_convertvector(sums[i], vfloat) *
                    (v_set1(scale) * row_scale);
@@ -379,27 +378,27 @@ static void matmul_one(float *y, const struct projection *w,
                        int r0, int r1)
 {
     const int8_t *q = x->q + (size_t)t * (size_t)x->ld;
-    const uint8_t *head = panel_of(w, r0);
+    const uint8_t *panel = panel_of(w, r0);
     size_t size = panel_size(&w->matrix);
     int n_groups = n_groups_of(&w->matrix);
-    for (int r = r0; r < r1; r += PANEL_ROWS, head += size) {
+    for (int r = r0; r < r1; r += PANEL_ROWS, panel += size) {
         vint sums[PANEL_VECTORS];
-        product_row(sums, head + PANEL_HEAD_SIZE, q, x->sum[t], n_groups);
-        put_outputs(y + r, sums, x->scale[t], head, accumulate, r1 - r);
+        product_row(sums, panel + PANEL_SCALES_SIZE, q, x->sum[t], n_groups);
+        put_outputs(y + r, sums, x->scale[t], panel, accumulate, r1 - r);
     }
 }
 
-/* Rows [r0, r1), at most two panels, r0 at the begin of one. */
+/* Rows [r0, r1), at most two panels, r0 at the start of one. */
 static void matmul_panels(float *y, size_t ld, const struct projection *w,
                           const struct quantised *x, bool accumulate, int t0,
                           int t1, int r0, int r1)
 {
     bool is_pair = r1 - r0 > PANEL_ROWS;
-    const uint8_t *head[2] = {panel_of(w, r0),
-                              panel_of(w, is_pair ? r0 + PANEL_ROWS : r0)};
+    const uint8_t *panel[2] = {panel_of(w, r0),
+                               panel_of(w, is_pair ? r0 + PANEL_ROWS : r0)};
     int n = is_pair ? PANEL_ROWS : r1 - r0;
     struct tile tile = {
-        .panel = {head[0] + PANEL_HEAD_SIZE, head[1] + PANEL_HEAD_SIZE},
+        .panel = {panel[0] + PANEL_SCALES_SIZE, panel[1] + PANEL_SCALES_SIZE},
         .ld = (size_t)x->ld,
         .n_groups = n_groups_of(&w->matrix),
     };
@@ -412,8 +411,8 @@ static void matmul_panels(float *y, size_t ld, const struct projection *w,
         for (int i = 0; i < tile.n_t; i++) {
             float *out = y + (size_t)(t + i) * ld + r0;
             float scale = x->scale[t + i];
-            put_outputs(out, sums[i][0], scale, head[0], accumulate, n);
-            put_outputs(out + n, sums[i][1], scale, head[1], accumulate,
+            put_outputs(out, sums[i][0], scale, panel[0], accumulate, n);
+            put_outputs(out + n, sums[i][1], scale, panel[1], accumulate,
                         r1 - r0 - n);
         }
     }
@@ -446,7 +445,7 @@ enum {
                      : FLOAT_ROWS_OF_ONE
 };
 
-/* Rows of weights and of activations, and where their products go. */
+/* Rows of weights and of activations, and the place for their products. */
 struct float_tile {
     float *y; /* [t][ld] */
     size_t ld;
@@ -574,7 +573,8 @@ float_products(const struct float_tile *tile, int n_r, int n_t,
     }
 }
 
-/* In blocks of rows of weights that stay near while all activations pass. */
+/* In blocks of rows of weights, which stay in the cache while all activations
+ * pass. */
 enum { FLOAT_BLOCK_ROWS = 32 };
 
 static void float_matmul(float *y, size_t ld, const struct matrix *w,

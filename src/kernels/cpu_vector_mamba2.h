@@ -682,7 +682,7 @@ static void fetch(const uint8_t *bytes, size_t n)
         __builtin_prefetch(bytes + i);
 }
 
-/* What the next head is going to read, of which a step reads all only once. */
+/* Fetches what the next head will read: a byte reads all of it only once. */
 static void fetch_head(const struct head_work *work, int h)
 {
     const struct model_config *c = work->job->config;

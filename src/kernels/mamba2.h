@@ -1,5 +1,5 @@
 /* mamba2.h -- Mamba-2 in its exact int8 form: what is computed, and the
- * operations that an instruction set has to give for it.
+ * operations that each instruction set provides for it.
  *
  * cpu_scalar_mamba2.c is the definition in C; this comment is the same in
  * words.  Names: H heads of P channels (headdim), N states (d_state), G groups

@@ -67,7 +67,7 @@ static enum status wrong_shape(const struct tensor *is,
                 tensor_describe(expected, expected_text));
 }
 
-/* Finds a tensor, holds it to what is expected and notes that it is known. */
+/* Finds a tensor, checks its type and shape, and marks it as taken. */
 static enum status take(struct binder *b, const struct tensor **tensor,
                         const char *name, struct tensor expected)
 {
@@ -133,8 +133,8 @@ void *carve(struct binder *b, size_t n_bytes)
     return room;
 }
 
-/* Of an F16, the largest exponent says that it is not finite; of the others,
- * that of their value. */
+/* An F16 with the largest exponent is not finite; of other types the value
+ * tells. */
 static enum status check_finite(const struct tensor *tensor)
 {
     uint32_t bound =

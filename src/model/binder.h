@@ -1,8 +1,8 @@
 /* binder.h -- a model while it is being made: takes tensors by their names.
  *
- * Private to model.c, shape.c and layer.c.  Each take_ finds a tensor, holds
- * it to the type and the shape that are expected, and notes that it has a
- * place.  Names are relative to b->prefix.
+ * Private to model.c, shape.c and layer.c.  Each take_ function finds a tensor,
+ * checks its type and shape, and marks it as taken.  Names are relative to
+ * b->prefix.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -27,10 +27,10 @@ struct binder {
 /* shape.c: fills in model->config from shapes and metadata. */
 enum status read_config(struct binder *b);
 
-/* Either of the two names that published checkpoints have; NULL: neither. */
+/* The embedding, by either of its two published names; NULL: there is none. */
 const struct tensor *find_embedding(const struct binder *b);
 
-/* layer.c: the places of a layer, whose prefix is set. */
+/* layer.c: takes the tensors of a layer, whose prefix is set. */
 enum status bind_layer(struct binder *b, struct layer *layer);
 
 /* E_MODEL when there is no tensor of that name. */

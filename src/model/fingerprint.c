@@ -1,7 +1,7 @@
 /* fingerprint.c -- the identity of what predicts.
  *
- * Whether the head is tied is not part of it, nor are names, the order of the
- * file and its other metadata.
+ * Left out are whether lm_head is tied, names, the order of the file, and other
+ * metadata.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,4 @@
-/* layer.c -- the places of a layer, by the kind of its mixer.
+/* layer.c -- takes the tensors of a layer, by the kind of its mixer.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -46,7 +46,7 @@ static enum status bind_mamba1(struct binder *b, struct layer *layer)
                        d_inner);
 }
 
-/* One number a channel; or a head, to be repeated. */
+/* One number for each channel; or for each head, to be repeated. */
 static enum status take_d(struct binder *b, const float **d)
 {
     const struct model_config *c = &b->model->config;

@@ -146,9 +146,9 @@ enum status model_open_memory(struct model **model, const char *name,
 enum status model_open_content(struct model **model, const char *name,
                                const struct safetensors_content *content);
 
-/* E_MODEL with a sentence that says how to quantise, when the model is one
- * of floats: its results differ a little between machines, and what is for
- * other machines (what: "compression") must not depend on them. */
+/* E_MODEL, with a sentence that says how to quantise, when the model is one of
+ * floats.  Its results differ a little between machines, so nothing that
+ * another machine will read (what: "compression") may depend on them. */
 enum status model_needs_int8(const struct model *model, const char *what);
 
 /* NULL is accepted. */
@@ -162,8 +162,8 @@ struct fingerprint {
 void model_fingerprint(const struct model *model,
                        struct fingerprint *fingerprint);
 
-/* Floats of the recurrent state of one stream, and its int8, of which Mamba-1
- * has none: see engine.h. */
+/* Floats of the state of one stream, and its int8 numbers, of which Mamba-1 has
+ * none: state_image.h. */
 size_t model_state_floats(const struct model_config *config);
 size_t model_state_int8s(const struct model_config *config);
 

@@ -1,7 +1,8 @@
 /* odds.h -- a prediction as integers: how often each byte, out of 2^24.
  *
- * Logits become integers here before anyone uses them as probabilities, so
- * that coder, sampler and scores agree on every machine.
+ * Logits become integers before they are used as probabilities, so that every
+ * machine draws the same byte and finds the same cost.  The compressor has
+ * integers of its own (compress/odds_tree.h).
  *
  * SPDX-License-Identifier: MIT
  */
