@@ -1,9 +1,9 @@
 /* batch.cuh -- many streams, a byte each.
  *
  * A team is a cluster of blocks.  It carries a tile of streams through all
- * layers on the chip: one launch, and only weights and states come from memory.
- * prefill.cuh gives the same bits, for longer segments, and for the shapes and
- * GPUs that teams cannot serve.
+ * layers in one launch; only weights and states come from memory.  prefill.cuh
+ * gives the same bits, for longer segments, and for the shapes and GPUs that
+ * teams cannot serve.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -62,8 +62,8 @@ template <class T> struct batch_block {
     }
 };
 
-/* Makes the compiler forget what it knows of these.  Else it computes the
- * addresses of all phases before the first layer, and runs out of registers. */
+/* Hides these values from the compiler.  Otherwise it computes the addresses of
+ * all phases before the first layer, and runs out of registers. */
 template <class T>
 static __device__ __forceinline__ void batch_forget(batch_block<T> &k)
 {

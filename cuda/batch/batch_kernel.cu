@@ -1,5 +1,5 @@
-/* batch_kernel.cu -- the kernel of batch decode: what follows what in a layer,
- * and who may overwrite what.
+/* batch_kernel.cu -- the kernel of batch decode: the order of a layer, and when
+ * a place may be overwritten.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,9 +17,9 @@
 static_assert(NORM_GROUPS * sizeof(struct norm_words) <= NORM_BYTES,
               "the words of the norms have room");
 
-/* A layer of a tile; names as in cpu_engine.c.  A block writes to the memory of
- * another only what that one no longer needs, as it has received before what
- * the other sent later:
+/* A layer of a tile; names as in cpu_mamba1.c.  A block overwrites a place in
+ * another block only when that block is done with it: it has received something
+ * that the other sent after its last use of the place.
  *
  *   place    holds     reused by       the sender has received
  *   q        x         u               all maxima of u, sent after x was read

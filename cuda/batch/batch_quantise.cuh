@@ -1,5 +1,5 @@
-/* batch_quantise.cuh -- u and y are quantised when the maxima of all blocks
- * are known.
+/* batch_quantise.cuh -- quantises u and y, once the maxima of all blocks are
+ * known.
  *
  * SPDX-License-Identifier: MIT
  */

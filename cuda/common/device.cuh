@@ -2,7 +2,7 @@
  * the device, the state of a stream, and errors.
  *
  * A model is one allocation on the device.  A state is an array of
- * model_state_floats() floats in the layout that engine.h states, so that
+ * model_state_floats() floats in the layout of engine/state_image.h, so that
  * saving one is a copy.
  *
  * SPDX-License-Identifier: MIT
@@ -50,7 +50,7 @@ struct cuda_layer {
     const float *d;         /* [d_inner]                          */
 };
 
-/* The state of a stream: image on the device, as engine.h lays it out. */
+/* The state of a stream: image on the device, as in state_image.h. */
 struct state {
     float *image;
     struct state *next;        /* in the engine's list of states to use again */

@@ -12,7 +12,7 @@
 
 /* ---- int8 ---------------------------------------------------------------- */
 
-/* The magnitude of x as bits, of which maxima are taken in any order. */
+/* The magnitude of x as bits: their maximum needs no order. */
 static __device__ __forceinline__ uint32_t magnitude_bits(float x)
 {
     return exact_bits(x) & EXACT_ABS_MASK;
@@ -36,9 +36,9 @@ static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
                        0x5410);
 }
 
-/* exact_scale_of() without branches.  A division has them for results that are
- * not normal; here all are: a large amax, whose reciprocal would not be, is
- * brought down by a power of two first. */
+/* exact_scale_of() without branches.  A division branches for results that are
+ * not normal.  Here all are normal: a large amax, whose reciprocal would not
+ * be, is first scaled down by a power of two. */
 static __device__ __forceinline__ struct exact_scale
 scale_of(uint32_t amax_bits)
 {

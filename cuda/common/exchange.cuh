@@ -7,8 +7,8 @@
  * three.
  *
  * No fence is needed, as nothing but the word is handed over, and a relaxed
- * 64-bit access is never torn.  When a word may be overwritten stands in
- * cuda/README, under "Who waits for whom".
+ * 64-bit access is never torn.  cuda/README says under "Who waits for whom"
+ * when a word may be overwritten.
  *
  * Blocks of a cluster share the waiting: each waits for its share of the words,
  * and forwards it to the shared memory of all.
@@ -123,10 +123,10 @@ struct cluster_member {
     int thread, n_threads;
 };
 
-/* How many threads ask for the same four words, and divide the receivers among
- * them, when a share has n such groups: as many as there are threads for, so
- * that no thread has two groups to wait for.  A power of two, of which this
- * returns the exponent. */
+/* A share has n groups of four words.  How many threads ask for the same group,
+ * and divide its receivers among them: as many as there are threads for, so
+ * that no thread waits for two groups.  Returns the exponent of this power of
+ * two. */
 static __device__ __forceinline__ int
 cluster_askers(int n, const struct cluster_member *m)
 {
@@ -137,9 +137,9 @@ cluster_askers(int n, const struct cluster_member *m)
 }
 
 /* A block's part in gathering words [n] of this epoch with its cluster.  It
- * waits for its share of them alone, and forwards that to all; so one block of
- * a cluster asks the L2 cache for a word, not all.  values [n] are complete
- * when mbarrier says so.  n is a multiple of 4, and each block has a share. */
+ * waits for its own share only, and forwards that to all; so only one block of
+ * a cluster asks the L2 cache for a word.  values [n] are complete when
+ * mbarrier says so.  n is a multiple of 4, and each block has a share. */
 static __device__ __forceinline__ void
 cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
                uint32_t epoch, const struct cluster_member *m)

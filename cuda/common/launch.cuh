@@ -14,8 +14,8 @@ struct queue {
 
 /* Where kernels overlap, a kernel waits here for the one before it.  Before
  * this call it may read the model and the microbatch, but nothing that a kernel
- * wrote.  Every block that has work calls this: so when a kernel is done, all
- * before it are. */
+ * wrote.  Every block that has work calls this, so when a kernel is done, all
+ * kernels before it are done too. */
 static __device__ __forceinline__ void await_previous(void)
 {
 #if __CUDA_ARCH__ >= 900

@@ -14,7 +14,7 @@
 #define HAS_CLUSTER 1
 #endif
 
-/* What the instructions call an address of shared memory. */
+/* An address of shared memory, as the instructions take it. */
 static __device__ __forceinline__ uint32_t shared_address(const void *p)
 {
     return (uint32_t)__cvta_generic_to_shared(p);

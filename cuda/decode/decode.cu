@@ -113,7 +113,8 @@ static enum status find_limits(struct decode_limits *limits,
         return OK;
     limits->n_blocks = n_sm;
     limits->shared_bytes = shared - (int)attributes.sharedSizeBytes;
-    /* The kernel has a ring if it was compiled for a capability that has. */
+    /* The kernel has a ring if it was compiled for a capability that has
+     * one. */
     limits->has_ring = major >= 9 && attributes.ptxVersion >= 90;
     CUDA_TRY(cudaFuncSetAttribute(kernel,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -1,8 +1,8 @@
 /* decode_block.cuh -- a block of the decode kernel, as a thread of its
  * computing warps knows it.
  *
- * Below, all computing warps call a function together, unless it says
- * otherwise.
+ * All computing warps call each function below together, unless its comment
+ * says otherwise.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -10,9 +10,9 @@
  *   quantise, out_proj     the block's rows of h           -> h to all
  *
  * So a block waits three times a layer for the whole grid, and once for its
- * cluster: a product over a whole vector needs all of it, and a scale that its
- * last element may decide.  Nothing else waits: see exchange.cuh, and for the
- * weights weight_stream.cuh.
+ * cluster: a product needs all of a vector, and the last element may decide the
+ * vector's scale.  Nothing else waits: see exchange.cuh, and for the weights
+ * weight_stream.cuh.
  *
  * Every block has the logits, and draws the next byte for itself: the host only
  * starts launches and receives bytes.
@@ -38,8 +38,8 @@ receive_and_multiply(struct decode_block *block, const struct matrix_share *m,
 }
 
 /* A layer.  in: what in_begin() returned for it; then, for the next one. Phases
- * that have work for few warps give it to different ones, so that the others do
- * what can be done ahead while the scan runs. */
+ * that have work for few warps give it to different ones, so that the other
+ * warps can work ahead while the scan runs. */
 template <class S>
 static __device__ __forceinline__ void
 decode_layer(struct decode_block *block, int layer, struct in_share *in,

@@ -24,8 +24,8 @@ struct decode_job {
 
 typedef void decode_function(struct decode_plan, struct decode_job);
 
-/* The kernel compiled for this shape, if it is one of a model that ships or is
- * published; else the one for all shapes. */
+/* The kernel compiled for this shape, if a shipped or published model has it;
+ * else the one for all shapes. */
 decode_function *decode_choose_kernel(const struct model_config *c);
 
 #endif

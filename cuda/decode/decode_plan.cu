@@ -107,7 +107,7 @@ static bool lay_out(struct decode_plan *p, const struct decode_limits *limits)
 }
 
 /* Blocks, and what each has at most.  False when a block would have nothing:
- * the order of the exchanges rests on a channel in every block. */
+ * the order of the exchanges relies on a channel in every block. */
 static bool deal_out(struct decode_plan *p, const struct decode_limits *limits)
 {
     const struct model_config *c = &p->config;

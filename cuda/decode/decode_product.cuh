@@ -88,8 +88,8 @@ free_weights(const struct decode_block *block)
         weights_free(&block->weights);
 }
 
-/* The bytes to wait for next, of a matrix of which `left` rows are left;
- * `ahead` bytes are wanted behind its last row. */
+/* The bytes to wait for next, when `left` rows of a matrix are left; `ahead`
+ * bytes are wanted behind its last row. */
 static __device__ __forceinline__ int next_bytes(const struct matrix_share *m,
                                                  int cols, int left, int ahead)
 {

@@ -104,7 +104,7 @@ norm_mean(const struct decode_block *block, int n)
 }
 
 /* The sum of (h - mean)^2, in the order of exact.h.  Every warp computes it:
- * that takes less time than to hand it on. */
+ * handing it on would take longer. */
 static __device__ __forceinline__ float
 norm_sum(const struct decode_block *block, int n, float mean)
 {

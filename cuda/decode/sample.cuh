@@ -27,8 +27,8 @@ struct sample_scratch {
     uint32_t byte;
 };
 
-/* The barrier of the computing warps, without the fetching warp.  (Written
- * here, not as barrier_sync of ptx.cuh: the compiler makes more of constants.)
+/* The barrier of the computing warps, without the fetching warp.  (Not
+ * barrier_sync of ptx.cuh: with constants the compiler makes better code.)
  */
 static __device__ __forceinline__ void compute_barrier(void)
 {

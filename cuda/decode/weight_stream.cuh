@@ -2,9 +2,9 @@
  *
  * From compute capability 9.0 on, the weights pass through a ring in shared
  * memory.  One warp does nothing but copy.  It keeps the ring full, a stage of
- * STAGE_BYTES at a time, also while the computing warps wait for other blocks:
- * memory is read all the time.  The mbarrier of a stage says when it has come;
- * it is free again when the computing warps' position has passed it.
+ * STAGE_BYTES at a time, even while the computing warps wait for other blocks:
+ * so memory is read all the time.  The mbarrier of a stage says when it has
+ * come; it is free again when the computing warps' position has passed it.
  *
  * Below 9.0 the computing warps read the packed weights where they lie.
  *

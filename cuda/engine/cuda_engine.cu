@@ -5,8 +5,8 @@
  *     everything else               the microbatches of prefill.cu
  *
  * All give the same bits.  Each is set up when it is first needed.  A call
- * returns when its work is done and sleeps until then, but for a moment at the
- * end of a batch decode; only what cuda_feed_start began goes on behind it.
+ * sleeps until its work is done (batch decode polls at the end), and then
+ * returns; only what cuda_feed_start started goes on afterwards.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -25,8 +25,8 @@ enum {
     /* So many streams, a byte each, keep the device busy. */
     BUSY_STREAMS = 1024,
 
-    /* Short streams are worth reading so many in a call, if their states take
-     * no more than 1 / TOGETHER_SHARE of the device's memory. */
+    /* Up to so many short streams are worth reading in one call, if their
+     * states take no more than 1 / TOGETHER_SHARE of the device's memory. */
     STREAMS_TOGETHER = 4 * BUSY_STREAMS,
     TOGETHER_SHARE = 16
 };

@@ -1,11 +1,11 @@
 /* cuda_states.cuh -- the states of the GPU engine, and their copies.
  *
- * Records begin by the thousand, each with a copy of a state.  Copies are
+ * Records start by the thousand, each with a copy of a state.  Copies are
  * gathered: cuda_states_settle enqueues those that wait as one kernel, and the
  * engine calls it before it does anything else with a state.
  *
- * While a copy waits, cuda_states_copy settles before another one that would
- * not commute with it:
+ * While a copy waits, cuda_states_copy settles before it adds one that would
+ * conflict with it:
  *
  *     a state that waits as   must not be copied   because
  *     a target                to                   two blocks would write it

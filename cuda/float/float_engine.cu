@@ -1,8 +1,8 @@
 /* float_engine.cu -- engine_ops on a GPU for models of floats.
  *
- * The layer loop of cpu_engine.c, a launch for each of its phases, on batches
- * of up to FLOAT_BATCH rows.  Weights lie on the device in the type of the
- * file.  Costs are taken on the host, from the logits of the batch.
+ * The layer loop of cpu_batch.c, a launch for each of its phases, on batches of
+ * up to FLOAT_BATCH rows.  Weights lie on the device in the type of the file.
+ * Costs are taken on the host, from the logits of the batch.
  *
  * SPDX-License-Identifier: MIT
  */

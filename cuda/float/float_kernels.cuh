@@ -2,7 +2,7 @@
  * with floats, a row a byte.
  *
  * Sums are in binary32, whatever the type of the weights.  Their order is not
- * that of the CPU: a model of floats promises no bits.
+ * that of the CPU: a model of floats does not promise equal bits.
  *
  * SPDX-License-Identifier: MIT
  */

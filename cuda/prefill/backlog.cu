@@ -34,8 +34,8 @@ void backlog_open(struct backlog *backlog, const struct segment *segments,
 
 /* Enough rows to fill the chip, yet so few that a short input still makes as
  * many microbatches as there are layers.  While the first and the last
- * microbatches go through the layers the chip is not full; rows beyond those
- * that fill it would only make that time longer. */
+ * microbatches go through the layers the chip is not full, and more rows would
+ * only make that time longer. */
 int backlog_lone_rows(const struct backlog *backlog,
                       const struct prefill_batch *b)
 {
@@ -53,10 +53,9 @@ int backlog_lone_rows(const struct backlog *backlog,
     return want < (size_t)b->rows ? (int)want : b->rows;
 }
 
-/* A call that follows another, and is followed, neither fills nor drains the
- * layers: the more rows the better, as long as the other call's results come
- * out meanwhile without a wait.  A call too short for that has the rows of one
- * that runs alone. */
+/* A call between two others neither fills nor drains the layers: the more rows
+ * the better, as long as the other call's results come out meanwhile without a
+ * wait.  A call too short for that has the rows of a call that runs alone. */
 int backlog_following_rows(const struct backlog *backlog,
                            const struct prefill_batch *b)
 {

@@ -1,9 +1,9 @@
 /* backlog.cuh -- the segments of a call, dealt out to microbatches.
  *
  * Every segment under way gets an equal share of the rows of a microbatch, but
- * not too few: fetching a state for a row alone does not pay.  The first that
- * have more bytes get the rows that are left, so that streams of all lengths
- * keep the microbatches full.
+ * not too few: fetching a state for a single row does not pay.  The first
+ * segments that have more bytes get the rows that are left, so that streams of
+ * all lengths keep the microbatches full.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,11 +21,11 @@ struct segment_share {
     int row, n;
 };
 
-/* What has been asked for and is in no microbatch yet. */
+/* The bytes that a call has still to put into microbatches. */
 struct backlog {
     const struct segment *segments;
     size_t n, next;
-    struct segment_share active[ROWS_MAX]; /* segments that have begun */
+    struct segment_share active[ROWS_MAX]; /* segments that started    */
     int n_active;
     size_t left; /* bytes in no microbatch               */
     int rows;    /* of a microbatch                      */
@@ -42,7 +42,7 @@ int backlog_lone_rows(const struct backlog *backlog,
 int backlog_following_rows(const struct backlog *backlog,
                            const struct prefill_batch *b);
 
-/* Gives rows to the first active segments; how many got any. */
+/* Gives rows to the first active segments; returns how many got any. */
 int backlog_share(struct backlog *backlog);
 
 /* The rows of the first n active segments are in a microbatch. */

@@ -22,7 +22,7 @@ struct call {
     size_t n_pooled, n_host_pooled;
 };
 
-/* Starts a call in what an earlier one used, or in zeros; end is set later.
+/* Starts a call, in a struct of zeros or of a finished call; end is set later.
  * each: pooled features that a segment has, if it wants any. */
 enum status call_open(struct call *call, const struct segment *segments,
                       size_t n, size_t each, const struct host_floats *floats);

@@ -21,8 +21,8 @@ enum status prefill_start(struct prefill *prefill,
                           const struct host_floats *floats);
 enum status prefill_finish(struct prefill *prefill);
 
-/* What is under way, if anything, is forgotten: nothing is written any more
- * to the callers' memory. */
+/* Forgets what is under way, if anything: nothing more is written to the
+ * callers' memory. */
 void prefill_abandon(struct prefill *prefill);
 
 #endif

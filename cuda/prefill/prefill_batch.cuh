@@ -45,7 +45,7 @@ struct microbatch {
 };
 
 /* All that the kernels read and write; passed by value.  A [layer] array has
- * `rows` rows for each layer; layer n_layer is the head: norm_f, lm_head. */
+ * `rows` rows for each layer; layer n_layer is norm_f and lm_head. */
 struct prefill_batch {
     int d_model, d_inner, d_state, d_conv, dt_rank, n_layer;
     bool has_norm_bias;
@@ -120,7 +120,7 @@ enum status launch_quantise(struct queue q, const struct prefill_batch *b,
 enum status launch_deliver(struct queue q, const struct prefill_batch *b,
                            struct tick tick);
 
-/* The slot of the microbatch that a layer works on; the head has that of the
+/* The slot of the microbatch that a layer works on; lm_head has that of the
  * last layer. */
 static __device__ __forceinline__ int
 slot_of(const struct prefill_batch &b, const struct tick &tick, int layer)

@@ -24,7 +24,7 @@ struct recording {
     cudaGraphExec_t launch; /* NULL: not recorded                          */
 };
 
-/* Takes note of a form.  Whether its launches should be recorded now: when it
+/* Takes note of a form.  Returns whether to record its launches now: when it
  * comes a second time, and there is no recording of it. */
 bool recording_meets(struct recording *recording,
                      const struct launch_form *form);

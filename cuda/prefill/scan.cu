@@ -46,7 +46,7 @@ static __device__ __forceinline__ void keep_past(const struct prefill_batch &b,
 }
 
 /* Up to this delta no decay is below 2^-126, as no a is below `smallest`.  It
- * is a little less than the quotient, as the product may be rounded. */
+ * is a little less than the exact quotient, as the product may be rounded. */
 static __device__ __forceinline__ float steep_limit(float smallest)
 {
     return smallest < 0.0f ? EXACT_EXP2_MIN / smallest * 0.99999f : 0x1p126f;
@@ -175,9 +175,8 @@ __launch_bounds__(T::threads, (T::per_thread > 8 ? 384 : 512) / T::threads)
 }
 
 /* A block lives as long as its span, so each multiprocessor must get an equal
- * share of the blocks, whatever else runs there when they are placed.  Each
- * block asks for so much shared memory that one more than the share does not
- * fit. */
+ * share of the blocks, whatever else runs there when they are placed.  So each
+ * block asks for enough shared memory that no more than that share fits. */
 template <class T>
 static size_t shared_for_share(const struct prefill_batch *b, int n_blocks)
 {

@@ -75,8 +75,8 @@ template <class T> struct elements {
 };
 
 /* from: for each product, where row g of the tile is.  Loads from row `first`
- * on, after which the span has `rows` rows.  A row past the span gets ones,
- * with which nothing unusual is computed. */
+ * on, after which the span has `rows` rows.  A row past the span gets ones, so
+ * that nothing unusual is computed. */
 template <class T, typename Pointer>
 static __device__ __forceinline__ void
 load_elements(elements<T> &e, const Pointer from[T::tiles], size_t stride,

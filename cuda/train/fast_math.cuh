@@ -1,5 +1,5 @@
 /* fast_math.cuh -- exponentials and what is made of them, for training, which
- * promises no bits: a few instructions each, good to about 2 ulp.
+ * does not promise equal bits: a few instructions each, good to about 2 ulp.
  *
  * SPDX-License-Identifier: MIT
  */

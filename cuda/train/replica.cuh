@@ -4,10 +4,9 @@
  * Row t of an array is a byte of the batch: row w * n_t + i is byte i of
  * window w.  Numbers, in comments, are those of number.cuh.
  *
- * Gradients have the name of what they are of with a d before it.  One that
- * goes into products is kept times the scale of the row that the forward
- * product read, and divided by it afterwards: so dW = dy^T x needs no other
- * copy of x than the integers.
+ * A gradient is named d and what it is of.  One that goes into products is kept
+ * times the scale of the row that the forward product read, and divided by it
+ * afterwards: so dW = dy^T x needs no other copy of x than the integers.
  *
  * No sum depends on the order in which threads arrive: no atomics on floats.
  *
@@ -50,8 +49,7 @@ struct stopwatch; /* stopwatch.cuh */
 enum { W_IN, W_OUT, W_MIXER, WEIGHTS_MAX = 4 };
 
 /* What the forward pass of a layer leaves for the backward pass.  q: as
- * products multiply it.  The head is a layer without a mixer whose W_IN is
- * lm_head. */
+ * products multiply it.  lm_head is a layer without a mixer: it is its W_IN. */
 struct train_tape {
     struct train_weight weights[WEIGHTS_MAX];
     float *h;        /* [t][d_model], what the layer reads                 */

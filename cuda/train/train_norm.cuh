@@ -9,7 +9,7 @@
 
 enum { NORM_BLOCKS = 2112 }; /* of the backward norm, at most */
 
-/* h and x of layer l, or of the head; again: h is there. */
+/* h and x of layer l, or of lm_head; again: h is there. */
 void launch_norm(const struct replica *r, int l, bool again);
 
 /* From dx: dh, dho for the layer before, and the gradients of the norm. */

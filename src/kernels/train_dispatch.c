@@ -1,6 +1,6 @@
 /* train_dispatch.c -- which levels of train_kernels.c this CPU has.
  *
- * They follow those of the engine: where it may use instructions, so may we.
+ * They follow those of the engine: if it may use some instructions, so may we.
  *
  * SPDX-License-Identifier: MIT
  */

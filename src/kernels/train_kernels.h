@@ -3,12 +3,12 @@
  * One text, train_kernels.c and train_mamba2.c, compiled once for each level of
  * instructions.
  * Every sum has a stated order and every product a stated rounding, as in
- * exact.h, so that all levels give the same bits; what the forward pass
- * computes are the very bits of the engine (cpu_scalar.c).
+ * exact.h, so that all levels give the same bits; the forward pass gives the
+ * same bits as the engine (cpu_scalar.c).
  *
- * Gradients have the name of what they are of with a d before it: dy is the
- * derivative of the loss by y.  Channels are handled in blocks of LANES;
- * block b has the channels from b * LANES up.
+ * A gradient is named d and what it is of: dy is the derivative of the loss by
+ * y.  Channels are handled in blocks of LANES; block b has the channels from b
+ * * LANES up.
  *
  * Kernels neither allocate nor print nor fail.
  *
