@@ -33,7 +33,7 @@ enum {
     N_TURNS = 5,
     ENOUGH_S = 5,
     N_STREAMS = 1024, /* at most                                          */
-    N_STEPS = 64,     /* of all streams in a turn                             */
+    N_ROUNDS = 64,    /* of all streams in a turn                             */
     N_DECODE = 256,
     DRAWN = 64, /* bytes in a call                                      */
     PREFILL = 1 << 20,
@@ -222,13 +222,13 @@ static void feed_streams(struct bench *b, size_t n, size_t each)
 
 static void streams128(void *arg)
 {
-    for (size_t i = 0; i < N_STEPS; i++)
+    for (size_t i = 0; i < N_ROUNDS; i++)
         feed_streams(arg, 128, 1);
 }
 
 static void streams1024(void *arg)
 {
-    for (size_t i = 0; i < N_STEPS; i++)
+    for (size_t i = 0; i < N_ROUNDS; i++)
         feed_streams(arg, 1024, 1);
 }
 
@@ -272,8 +272,8 @@ struct mode {
 static const struct mode modes[] = {
     {"prefill1", prefill1, PREFILL, 0},
     {"prefill16", prefill16, PREFILL, 0},
-    {"streams128", streams128, 128 * N_STEPS, 128},
-    {"streams1024", streams1024, 1024 * N_STEPS, 1024},
+    {"streams128", streams128, 128 * N_ROUNDS, 128},
+    {"streams1024", streams1024, 1024 * N_ROUNDS, 1024},
     {"decode", decode, N_DECODE, 1},
     {NULL, NULL, 0, 0},
 };

@@ -9,7 +9,7 @@
  *
  *     decode     one stream, a byte at a time
  *     streams16  sixteen streams, a byte each at a time
- *     prefill    one stream, long chunks
+ *     prefill    one stream, long calls
  *
  * Decode is held against reading all int8 weights once a byte from a buffer
  * of their size, the others against the int8 products of a byte at the peak
@@ -260,7 +260,7 @@ static double turn_dot(struct bench *b)
     return macs / seconds / (double)b->n_weights;
 }
 
-/* Bytes a second of so many streams, each fed n bytes in pieces of step. */
+/* Bytes a second of so many streams, each fed n bytes in calls of step. */
 static double turn_engine(struct bench *b, int n_streams, size_t n, size_t step)
 {
     struct segment segments[N_STREAMS];

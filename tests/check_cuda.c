@@ -2,7 +2,7 @@
  *
  * Logits, costs, states and drawn bytes of the GPU engine are compared by
  * memcmp with those of the CPU engine, which check_engine.c holds to the
- * scalar definition: odd shapes, all chunk lengths, random splits, hundreds
+ * scalar definition: odd shapes, all lengths of calls, random splits, hundreds
  * of streams, calls that follow each other, states that change the engine in
  * the middle, and the shipped model ($MAMBYTE_MODEL).  With MAMBYTE_SLOW=1 also
  * a megabyte, and a soak of MAMBYTE_SOAK seconds.
@@ -34,8 +34,9 @@ enum {
     TIMEOUT_S = 1800
 };
 
-/* Nothing a multiple of a tile first; every d_state, both norms.  Teams step
- * 0, 6, 8, 10 and 11 where a cluster holds them: 1, 8, 14, 2 and 16 blocks. */
+/* Nothing a multiple of a tile first; every d_state, both norms. Shapes 0, 6,
+ * 8, 10 and 11 take batch decode where a cluster holds them: 1, 8, 14, 2 and 16
+ * blocks. */
 static struct tiny_spec spec_at(int i)
 {
     static const int shape[N_SPECS][6] = {
@@ -66,7 +67,7 @@ static struct engine *cpu, *gpu;
 static size_t image_floats;
 static uint8_t text[LENGTH];
 
-/* What the CPU says of text, read at once. */
+/* What the CPU predicts for text, read at once. */
 static float want_logits[LENGTH][256], want_bits[LENGTH], *want_image;
 
 static void assert_ok(enum status status)
@@ -196,7 +197,7 @@ START_TEST(chunks_of_all_lengths_agree)
 }
 END_TEST
 
-/* Stream i reads text + i % 8, of a length of its own, in company. */
+/* Stream i reads text + i % 8, of a length of its own, beside the others. */
 static void assert_streams(size_t n, size_t longest)
 {
     struct segment *of_gpu = calloc(n, sizeof *of_gpu);
@@ -302,7 +303,7 @@ enum {
 struct started {
     struct segment of_gpu[FOLLOWERS], of_cpu[FOLLOWERS];
     float *results; /* [2][FOLLOWERS][results_each()] */
-    float *pooled;  /* [FOLLOWERS][sums_floats()], the GPU engine's: those of
+    float *pooled;  /* [FOLLOWERS][pooled_floats()], the GPU engine's: those of
                      * all segments, or NULL */
     size_t n;
 };
@@ -476,8 +477,8 @@ START_TEST(what_is_under_way_is_forgotten)
 END_TEST
 
 /* Feeds both engines a byte a stream, from text + t on. */
-static void assert_step(struct segment *of_gpu, struct segment *of_cpu,
-                        size_t n, size_t t)
+static void assert_row(struct segment *of_gpu, struct segment *of_cpu, size_t n,
+                       size_t t)
 {
     for (size_t i = 0; i < n; i++)
         of_gpu[i].bytes = of_cpu[i].bytes = text + t + i % 8;
@@ -507,7 +508,7 @@ static void assert_predictions(size_t n, size_t times)
             .state = new_state(cpu), .n = 1, .logits = want + i * 256};
     }
     for (size_t t = 0; t < times; t++)
-        assert_step(of_gpu, of_cpu, n, t);
+        assert_row(of_gpu, of_cpu, n, t);
     for (size_t i = 0; i < n; i++) {
         engine_state_free(gpu, of_gpu[i].state);
         engine_state_free(cpu, of_cpu[i].state);

@@ -1,9 +1,9 @@
 /* check_engine.c -- the promise: one model and one byte string, one result.
  *
  * Every level of this CPU, every number of threads, every split of a stream
- * into calls and every company of streams is compared with one scalar thread
- * that reads all at once, by memcmp of logits, costs and states; and that
- * one with the digests in golden/logits.txt.
+ * into calls, alone or beside other streams, is compared with one scalar thread
+ * that reads all at once, by memcmp of logits, costs and states; and that one
+ * with the digests in golden/logits.txt.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -96,7 +96,7 @@ static struct tiny_model tiny;
 static size_t image_size;
 static uint8_t text[LENGTH];
 
-/* What one scalar thread says of text. */
+/* What one scalar thread predicts for text. */
 static float want_logits[LENGTH][256], want_bits[LENGTH], *want_image;
 
 static struct engine *open_engine(const char *cpu, int n_threads)
@@ -156,7 +156,7 @@ static void close_spec(void)
     tiny_model_close(&tiny);
 }
 
-/* Feeds text in pieces of the sizes that next gives, and compares all. */
+/* Feeds text in calls of the sizes that next gives, and compares all. */
 static void assert_split(struct engine *engine, uint64_t seed)
 {
     static float logits[LENGTH][256], bits[LENGTH];
@@ -224,7 +224,7 @@ START_TEST(many_threads_agree)
 }
 END_TEST
 
-/* Stream i reads text + i, of a length of its own, in company. */
+/* Stream i reads text + i, of a length of its own, beside the others. */
 START_TEST(streams_do_not_disturb_each_other)
 {
     enum { STREAMS = 150 };

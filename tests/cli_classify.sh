@@ -86,7 +86,7 @@ same "a large record" 262144 "$(cut -f 3 out | tr -d '\n' | wc -c | xargs)"
 same "the same, whole" "$(cut -f 1,2 out)" \
 	"$("$MAMBYTE" --classify=small.head --whole large | cut -f 1,2)"
 
-# Whatever the machine, the company and the pieces.
+# Whatever the machine, the records beside it, and how the input arrives.
 cut -f 2 labels >records
 "$MAMBYTE" --classify=small.head records >whole
 for level in scalar avx2; do

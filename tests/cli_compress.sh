@@ -1,5 +1,5 @@
 #!/bin/sh
-# cli_compress.sh -- -z, -d, -t and -l, with the manners of xz.
+# cli_compress.sh -- -z, -d, -t and -l, which behave as in xz.
 #
 # SPDX-License-Identifier: MIT
 # shellcheck source=tests/cli.sh

@@ -23,7 +23,7 @@ cp out expected
 "$MAMBYTE" -T 1 --device=cpu <prompt >out
 same_files "from stdin, one thread" expected out
 "$MAMBYTE" -n 100 - <prompt >out
-head -c 100 expected | cmp - out || bad "-n 100 is not the begin of 256"
+head -c 100 expected | cmp - out || bad "-n 100 is not the start of 256"
 "$MAMBYTE" --bytes=1K prompt | head -c 256 >out
 same_files "--bytes=1K" expected out
 same "1K" 1024 "$("$MAMBYTE" -n 1K prompt | wc -c | xargs)"

@@ -88,7 +88,7 @@ same "-q" "$expected" "$(cat out err)"
 run "$MAMBYTE" --quiet --verbose --quiet --perplexity text
 same "the last of them wins" "$expected" "$(cat out err)"
 
-# Progress: lines where stderr is no terminal, only when asked for.
+# Progress: lines where stderr is not a terminal, only when asked for.
 head -c 400000 /dev/zero >zeros
 run "$MAMBYTE" -q --progress --perplexity zeros
 same "-q --progress" "" "$(cat err)"

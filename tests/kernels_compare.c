@@ -40,8 +40,8 @@ static float draw_float(struct source *s)
 }
 
 /* A block of memory for each of two levels, alike at first, and one more that
- * is only read.  Each is as long as needed, so that a sanitizer sees who
- * reads or writes beyond. */
+ * is only read.  Each is as long as needed, so that a sanitizer sees any access
+ * beyond it. */
 struct twin {
     void *a, *b;
     size_t size;

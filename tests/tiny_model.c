@@ -115,7 +115,7 @@ static void add_mamba1(struct list *list, const struct tiny_spec *spec)
     add_matrix(list, "mixer.x_proj.weight", spec->dt_rank + 2 * d_state,
                d_inner, 1.0f);
     add_matrix(list, "mixer.dt_proj.weight", d_inner, spec->dt_rank, 0.5f);
-    /* softplus of it, the step, goes from 0.001 to 0.1 */
+    /* softplus of it, the step size, goes from 0.001 to 0.1 */
     add_floats(list, "mixer.dt_proj.bias", d_inner, 0, -4.6f, 2.3f);
     add(list, "mixer.A_log", DECAYS, d_inner, d_state);
     add_floats(list, "mixer.D", d_inner, 0, 1.0f, 0.5f);

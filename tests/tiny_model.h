@@ -31,7 +31,7 @@ struct tiny_spec {
 };
 
 /* d_inner = 2 d_model, d_state 16, d_conv 4, dt_rank = d_model / 16 rounded
- * up, RMSNorm, a head of its own, begin byte 0, int8. */
+ * up, RMSNorm, an lm_head of its own, begin byte 0, int8. */
 struct tiny_spec tiny_spec_make(int d_model, int n_layer, uint64_t seed);
 
 /* The same for Mamba-2: d_state 64, one group, heads of 64. */

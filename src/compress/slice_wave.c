@@ -435,7 +435,7 @@ static enum status run_in_turns(struct wave *w, size_t room)
 
 /* The halves take turns.  Portion p of a half, with its logits in place p % 2:
  *
- *     step   the engine starts to read   it still reads      the threads code
+ *     round  the engine starts to read   it still reads      the threads code
  *      0     half 0, portion 0
  *      1     half 1, portion 0           half 0, portion 0
  *      2     half 0, portion 1           half 1, portion 0   half 0, portion 0
@@ -444,9 +444,9 @@ static enum status run_in_turns(struct wave *w, size_t room)
  * and so on.  Who may write to the logits of a slice:
  *
  *     place               reused by             ordered by
- *     p % 2, but the      the engine, for       its reading starts two steps
+ *     p % 2, but the      the engine, for       its reading starts two rounds
  *     first logits        portion p + 2         after p was coded
- *     p % 2, the first    advance(), for        it runs between steps, and the
+ *     p % 2, the first    advance(), for        it runs between rounds, and the
  *     logits              portion p + 2         engine never writes there
  *     p % 2, all          read by the threads   the start of the next reading
  *                                               returns when p has been read
@@ -454,10 +454,10 @@ static enum status run_in_turns(struct wave *w, size_t room)
 static enum status run_ahead(struct wave *w, size_t room)
 {
     uint32_t n = 2 * count_portions(w);
-    for (uint32_t step = 0; step < n + 2 && !w->is_hopeless; step++) {
-        struct half *half = &w->halves[step % 2];
-        w->reading = step < n ? half : NULL;
-        w->coding = step > 1 ? half : NULL;
+    for (uint32_t round = 0; round < n + 2 && !w->is_hopeless; round++) {
+        struct half *half = &w->halves[round % 2];
+        w->reading = round < n ? half : NULL;
+        w->coding = round > 1 ? half : NULL;
         threads_run(w->team, read_and_code, w);
         TRY(w->status);
         if (!w->coding)

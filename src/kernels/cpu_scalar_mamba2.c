@@ -109,7 +109,7 @@ static void group_in(const struct mamba2_job *job, int group)
 /* ---- the recurrence ------------------------------------------------------ */
 
 /* One byte of one head. */
-struct head_step {
+struct head_byte {
     const struct mamba2_job *job;
     int h, group;
     int t, place;
@@ -118,12 +118,12 @@ struct head_step {
     float *w, *e;    /* the head's, of the state */
 };
 
-static struct head_step head_step(const struct mamba2_job *job, int h, int t)
+static struct head_byte head_byte(const struct mamba2_job *job, int h, int t)
 {
     const struct model_config *c = job->config;
     size_t row = (size_t)(job->row + t);
     int group = h / (c->n_heads / c->n_groups);
-    return (struct head_step){
+    return (struct head_byte){
         .job = job,
         .h = h,
         .group = group,
@@ -138,53 +138,53 @@ static struct head_step head_step(const struct mamba2_job *job, int h, int t)
 
 /* What the bytes so far weigh, and what is left of the states, after the
  * decay of this byte. */
-static void decay(const struct head_step *step)
+static void decay(const struct head_byte *byte)
 {
-    const struct mamba2_rows *rows = step->job->rows;
-    float alpha = rows->alpha[step->at];
-    *step->e = step->place == 0
+    const struct mamba2_rows *rows = byte->job->rows;
+    float alpha = rows->alpha[byte->at];
+    *byte->e = byte->place == 0
                    ? alpha
-                   : exact_or_zero(*step->e * alpha, EXACT_DECAY_MIN);
-    for (int s = 0; s < step->place; s++)
-        step->w[s] = exact_or_zero(step->w[s] * alpha, EXACT_WEIGHT_MIN);
-    step->w[step->place] =
-        exact_weight(rows->delta[step->at], rows->x_scale[step->at],
-                     rows->b_scale[step->at_group]);
+                   : exact_or_zero(*byte->e * alpha, EXACT_DECAY_MIN);
+    for (int s = 0; s < byte->place; s++)
+        byte->w[s] = exact_or_zero(byte->w[s] * alpha, EXACT_WEIGHT_MIN);
+    byte->w[byte->place] =
+        exact_weight(rows->delta[byte->at], rows->x_scale[byte->at],
+                     rows->b_scale[byte->at_group]);
 }
 
 /* m^ of s <= place; returns sm. */
-static float mix(int8_t m_q[CHUNK], const struct head_step *step)
+static float mix(int8_t m_q[CHUNK], const struct head_byte *byte)
 {
-    const int32_t *scores = step->job->rows->scores + step->at_group * CHUNK;
+    const int32_t *scores = byte->job->rows->scores + byte->at_group * CHUNK;
     float m[CHUNK];
-    int n = step->place + 1;
+    int n = byte->place + 1;
     for (int s = 0; s < n; s++)
-        m[s] = (float)scores[s] * step->w[s];
+        m[s] = (float)scores[s] * byte->w[s];
     return quantise(m_q, m, n, exact_scale_of_products(amax_of(m, n)));
 }
 
 /* y silu(z), in place of x */
-static void read_out(const struct head_step *step, const int8_t m_q[CHUNK],
+static void read_out(const struct head_byte *byte, const int8_t m_q[CHUNK],
                      float m_scale)
 {
-    const struct mamba2_job *job = step->job;
+    const struct mamba2_job *job = byte->job;
     const struct model_config *c = job->config;
     const struct mamba2_state *state = job->state;
-    const int8_t *c_q = job->rows->c + step->at_group * (size_t)c->d_state;
-    const int8_t *x_q = x_of(state, c, step->h, step->place);
-    float c_scale = job->rows->c_scale[step->at_group];
-    float x_scale = job->rows->x_scale[step->at];
+    const int8_t *c_q = job->rows->c + byte->at_group * (size_t)c->d_state;
+    const int8_t *x_q = x_of(state, c, byte->h, byte->place);
+    float c_scale = job->rows->c_scale[byte->at_group];
+    float x_scale = job->rows->x_scale[byte->at];
     for (int p = 0; p < c->headdim; p++) {
-        int channel = step->h * c->headdim + p;
+        int channel = byte->h * c->headdim + p;
         int32_t sum = 0;
-        for (int s = 0; s <= step->place; s++)
-            sum += m_q[s] * x_of(state, c, step->h, s)[p];
+        for (int s = 0; s <= byte->place; s++)
+            sum += m_q[s] * x_of(state, c, byte->h, s)[p];
         float y = (float)sum * (m_scale * c_scale);
-        sum = dot(s_q_of(state, c, step->h, p), c_q, c->d_state);
-        y = fmaf((float)sum, state->s_scale[channel] * (c_scale * *step->e), y);
+        sum = dot(s_q_of(state, c, byte->h, p), c_q, c->d_state);
+        y = fmaf((float)sum, state->s_scale[channel] * (c_scale * *byte->e), y);
         y = fmaf(job->layer->d[channel], (float)x_q[p] * x_scale, y);
-        mamba2_x(job, step->t)[channel] =
-            y * exact_silu(mamba2_z(job, step->t)[channel]);
+        mamba2_x(job, byte->t)[channel] =
+            y * exact_silu(mamba2_z(job, byte->t)[channel]);
     }
 }
 
@@ -250,28 +250,28 @@ static float sum_of(const float *x, int n)
 }
 
 /* What the norm has to know of a head. */
-static void measure(const struct head_step *step)
+static void measure(const struct head_byte *byte)
 {
-    const struct mamba2_job *job = step->job;
-    int headdim = job->config->headdim, first = step->h * headdim;
-    const float *v = mamba2_x(job, step->t) + first;
+    const struct mamba2_job *job = byte->job;
+    int headdim = job->config->headdim, first = byte->h * headdim;
+    const float *v = mamba2_x(job, byte->t) + first;
     float u[HEADDIM_MAX];
     for (int p = 0; p < headdim; p++)
         u[p] = v[p] * job->layer->gate_norm[first + p];
-    job->rows->squares[step->at] = sum_of_squares(v, headdim);
-    job->rows->largest[step->at] = exact_float(amax_of(u, headdim));
+    job->rows->squares[byte->at] = sum_of_squares(v, headdim);
+    job->rows->largest[byte->at] = exact_float(amax_of(u, headdim));
 }
 
 static void heads(const struct mamba2_job *job, int h0, int h1)
 {
     for (int h = h0; h < h1; h++) {
         for (int t = 0; t < job->n_t; t++) {
-            struct head_step step = head_step(job, h, t);
+            struct head_byte byte = head_byte(job, h, t);
             int8_t m_q[CHUNK];
-            decay(&step);
-            float m_scale = mix(m_q, &step);
-            read_out(&step, m_q, m_scale);
-            measure(&step);
+            decay(&byte);
+            float m_scale = mix(m_q, &byte);
+            read_out(&byte, m_q, m_scale);
+            measure(&byte);
         }
         if (job->place + job->n_t == CHUNK)
             end_chunk(job, h);

@@ -230,9 +230,9 @@ static void turn_b(uint8_t *turned, const uint8_t *b, int n_states)
 /* ---- before the recurrence ----------------------------------------------- */
 
 /* delta and alpha of V_LANES heads. */
-static inline void take_steps(float *delta, float *alpha, const float *dt,
-                              const float *bias, const float *a,
-                              const struct model_config *c)
+static inline void take_deltas(float *delta, float *alpha, const float *dt,
+                               const float *bias, const float *a,
+                               const struct model_config *c)
 {
     vfloat d = v_softplus(v_load(dt) + v_load(bias));
     d = v_min(v_max(d, v_set1(c->delta_min)), v_set1(c->delta_max));
@@ -241,22 +241,22 @@ static inline void take_steps(float *delta, float *alpha, const float *dt,
 }
 
 /* The same of n heads, fewer. */
-static void take_some_steps(float *delta, float *alpha, const float *dt,
-                            const float *bias, const float *a,
-                            const struct model_config *c, int n)
+static void take_some_deltas(float *delta, float *alpha, const float *dt,
+                             const float *bias, const float *a,
+                             const struct model_config *c, int n)
 {
     float some[5][V_LANES] = {{0}};
     size_t size = (size_t)n * sizeof(float);
     memcpy(some[2], dt, size);
     memcpy(some[3], bias, size);
     memcpy(some[4], a, size);
-    take_steps(some[0], some[1], some[2], some[3], some[4], c);
+    take_deltas(some[0], some[1], some[2], some[3], some[4], c);
     memcpy(delta, some[0], size);
     memcpy(alpha, some[1], size);
 }
 
 /* Heads [h0, h1) of byte t. */
-static void take_all_steps(const struct mamba2_job *job, int t, int h0, int h1)
+static void take_all_deltas(const struct mamba2_job *job, int t, int h0, int h1)
 {
     const struct model_config *c = job->config;
     size_t row = (size_t)(job->row + t) * (size_t)c->n_heads;
@@ -267,9 +267,9 @@ static void take_all_steps(const struct mamba2_job *job, int t, int h0, int h1)
         const float *bias = job->layer->dt_bias + h;
         const float *a = job->layer->a_log2e + h;
         if (h1 - h >= V_LANES)
-            take_steps(delta, alpha, dt, bias, a, c);
+            take_deltas(delta, alpha, dt, bias, a, c);
         else
-            take_some_steps(delta, alpha, dt, bias, a, c, h1 - h);
+            take_some_deltas(delta, alpha, dt, bias, a, c, h1 - h);
     }
 }
 
@@ -297,7 +297,7 @@ static void heads_in(const struct mamba2_job *job, int h0, int h1)
                 to_bytes(job->rows->x + at * headdim, &sum, x, c->headdim,
                          exact_scale_of(amax_of(x, c->headdim)));
         }
-        take_all_steps(job, t, h0, h1);
+        take_all_deltas(job, t, h0, h1);
     }
     for (int h = h0; h < h1; h++)
         put_columns(x_panels(job->state, c, h),
@@ -485,7 +485,7 @@ static void sum_up(struct head_work *work)
 }
 
 /* What v of a byte of a head is made of. */
-struct reading {
+struct head_terms {
     float near_scale, far_scale, x_scale;
     const int8_t *x;      /* x^ of the byte, [P] */
     const float *s_scale; /* [P], and so on */
@@ -493,7 +493,7 @@ struct reading {
     float *v;
 };
 
-static struct reading reading_of(const struct head_work *work, int t)
+static struct head_terms terms_of(const struct head_work *work, int t)
 {
     const struct mamba2_job *job = work->job;
     const struct model_config *c = job->config;
@@ -501,7 +501,7 @@ static struct reading reading_of(const struct head_work *work, int t)
     size_t at_group = work->at_group + (size_t)t * (size_t)c->n_groups;
     int first = work->h * c->headdim;
     float c_scale = job->rows->c_scale[at_group];
-    return (struct reading){
+    return (struct head_terms){
         .near_scale = work->m_scale[t] * c_scale,
         .far_scale = c_scale * work->e[t],
         .x_scale = job->rows->x_scale[at],
@@ -515,8 +515,8 @@ static struct reading reading_of(const struct head_work *work, int t)
 }
 
 /* v of V_LANES channels from p on. */
-static inline vfloat read_vector(const struct reading *r, const int32_t *near,
-                                 const int32_t *far, int p)
+static inline vfloat read_vector(const struct head_terms *r,
+                                 const int32_t *near, const int32_t *far, int p)
 {
     vint n, f;
     memcpy(&n, near, sizeof n);
@@ -531,7 +531,8 @@ static inline vfloat read_vector(const struct reading *r, const int32_t *near,
     return y;
 }
 
-static float read_one(const struct reading *r, int32_t near, int32_t far, int p)
+static float read_one(const struct head_terms *r, int32_t near, int32_t far,
+                      int p)
 {
     float y = (float)near * r->near_scale;
     y = fmaf((float)far, r->s_scale[p] * r->far_scale, y);
@@ -553,7 +554,7 @@ static void add_squares(vfloat lane[LANE_VECTORS], const float *x, int first,
 /* v of byte t; returns the sum of squares, and the bits of the largest |u|. */
 static float read_head(struct head_work *work, int t, uint32_t *amax)
 {
-    struct reading r = reading_of(work, t);
+    struct head_terms r = terms_of(work, t);
     int headdim = work->job->config->headdim, p = 0;
     vfloat lane[LANE_VECTORS] = {{0}};
     vint largest = {0};

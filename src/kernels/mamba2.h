@@ -31,8 +31,8 @@
  *     y[p]  = fma(D[p], x^_t[p] sx_t, y[p])
  *     v[p]  = y[p] silu(z[p])
  *
- * So w_s is what byte s weighs now: its step, the scales of its x and B, and
- * the decays of all bytes after it.  After the last byte of a chunk
+ * So w_s is what byte s weighs now: its step size, the scales of its x and B,
+ * and the decays of all bytes after it.  After the last byte of a chunk
  *
  *     v^[p], sv[p] = int8, over s, of x^_s[p] w_s, by exact_scale_of_products
  *     S[p][n] = exact_state(E, S[p][n], sum over s of v^[p][s] B^_s[n], sv[p])
