@@ -5,7 +5,7 @@
 #include "cuda/decode/decode_plan.cuh"
 
 enum {
-    STATE_SHARE = 8, /* the state may take one part in so many of the memory */
+    STATE_SHARE = 8, /* the state may take 1 / STATE_SHARE of the memory      */
     STAGES_MIN = 4
 };
 

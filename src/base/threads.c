@@ -95,7 +95,7 @@ static void barrier_open(struct threads *threads)
         syscall(SYS_futex, &threads->generation, FUTEX_WAKE_PRIVATE, INT_MAX);
 }
 
-/* Spins; returns whether the barrier opened within so many turns. */
+/* Spins for at most n_spins turns; returns whether the barrier opened. */
 static bool barrier_spin(struct threads *threads, unsigned generation,
                          int n_spins)
 {
@@ -110,7 +110,8 @@ static bool barrier_spin(struct threads *threads, unsigned generation,
     return false;
 }
 
-/* Sleeps until the barrier opens, at most so many seconds unless that is 0. */
+/* Sleeps until the barrier opens; for at most these seconds, unless they are
+ * 0. */
 static void barrier_sleep(struct threads *threads, unsigned generation,
                           double seconds)
 {

@@ -31,8 +31,8 @@ void confusion_close(struct confusion *confusion);
 void confusion_add(struct confusion *confusion, int label, int answer);
 
 /* Tab-separated: records, accuracy (the share that was right) and macro-F1
- * (the mean over the labels of F1); a table of the labels; and the matrix, a
- * row a label, a column an answer. */
+ * (the mean over the labels of F1); a table of the labels; and the matrix, with
+ * a row for each label and a column for each answer. */
 enum status confusion_print(const struct confusion *confusion,
                             struct sink *sink);
 

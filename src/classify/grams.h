@@ -37,7 +37,7 @@ enum {
 /* A record that is being read. */
 struct gram_scan {
     uint64_t ends[GRAM_BYTES + 1]; /* ends[i]: hash of the last i bytes */
-    int n_ends;                    /* of them, so many are there */
+    int n_ends;                    /* those that are known        */
     bool is_in_word;
     uint64_t word, before; /* hashes: of this word, of the one before, or 0 */
 };
@@ -49,7 +49,7 @@ void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,
                     gram_found *found, void *context);
 void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context);
 
-/* At most so many grams are found in n bytes and at the end. */
+/* The most grams that n bytes and the end of a record can give. */
 static inline size_t gram_scan_most(size_t n)
 {
     return (GRAM_BYTES + 4) * n + 2;

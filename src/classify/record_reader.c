@@ -10,7 +10,7 @@
 #include "base/signals.h"
 
 enum {
-    RECORDS_TO_SHARE = 16, /* from so many on threads gain */
+    RECORDS_TO_SHARE = 16, /* fewer are not worth sharing  */
     SENTENCE_MAX = 1024
 };
 
@@ -118,7 +118,7 @@ static void drive_engine(struct reading *reading)
 }
 
 /* Member 0 is the caller's thread.  The engine and the grams have a member
- * each, if there are so many. */
+ * each, if the team is large enough. */
 static void read_share(void *context, int index, int n_members)
 {
     struct reading *reading = context;

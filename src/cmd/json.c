@@ -1,4 +1,5 @@
-/* json.c -- writes JSON Lines: an object a line, its keys in the order given.
+/* json.c -- writes JSON Lines: one object on each line, its keys in the order
+ * given.
  *
  * SPDX-License-Identifier: MIT
  */

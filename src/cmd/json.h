@@ -1,4 +1,5 @@
-/* json.h -- writes JSON Lines: an object a line, its keys in the order given.
+/* json.h -- writes JSON Lines: one object on each line, its keys in the order
+ * given.
  *
  *     json_begin(sink);
  *     json_put_string(sink, "file", name, strlen(name));

@@ -27,7 +27,7 @@
 
 enum {
     DRAW_MAX = 256,
-    SINCE_FEED = 2 * OUTLET_STOP_MAX, /* behind reads on after so many */
+    SINCE_FEED = 2 * OUTLET_STOP_MAX, /* bytes after which behind reads on */
     SINCE_MAX = SINCE_FEED + DRAW_MAX
 };
 

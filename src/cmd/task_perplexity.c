@@ -1,4 +1,4 @@
-/* task_perplexity.c -- a line a file: how well the model predicts it.
+/* task_perplexity.c -- a line for each file: how well the model predicts it.
  *
  * Files are read several at a time, each with a stream of its own: an engine
  * works best with many streams, and many small files go as quickly as a large

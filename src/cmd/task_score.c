@@ -1,4 +1,4 @@
-/* task_score.c -- a line a record, as soon as the record ends.
+/* task_score.c -- a line for each record, as soon as the record ends.
  *
  * When context is carried, the engine reads a piece of input as one segment,
  * which is cut into records afterwards.  When context is reset, every record is

@@ -1,4 +1,4 @@
-/* task_surprisal.c -- a line a byte: offset, byte, bits.
+/* task_surprisal.c -- a line for each byte: offset, byte, bits.
  *
  * SPDX-License-Identifier: MIT
  */

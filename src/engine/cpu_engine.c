@@ -235,7 +235,7 @@ static enum status make_scratch(struct cpu_engine *e)
     size_t threads = (size_t)threads_count(e->team);
     size_t ld_h = (size_t)cpu_padded(c->d_model);
 
-    /* An input in int8 has a scale and a sum a row. */
+    /* An input in int8 has a scale and a sum for each row. */
     size_t a_thread = c->is_float ? ld_h : 3 * 2;
     size_t row_floats = ld_h + N_BYTES_VOCAB + threads * a_thread;
     size_t row_q = (size_t)cpu_padded(c->d_model) +

@@ -23,7 +23,7 @@ struct part {
     int place; /* of the first in its chunk */
 };
 
-/* A span of BATCH rows is of so many chunks at most. */
+/* The most chunks that a span of BATCH rows can touch. */
 enum { ROUNDS = 2 + (BATCH - 1) / CHUNK };
 
 struct mixing {
@@ -122,7 +122,7 @@ static void save(const struct cpu_engine *e, const struct state *state,
 
 /* ---- a batch ------------------------------------------------------------- */
 
-/* Part number round of a span, if it has so many. */
+/* Finds part number `round` of a span; false when it has fewer parts. */
 static bool find_part(struct part *part, const struct span *span, int round)
 {
     int place = span->segment->state->place, row = span->row, left = span->n;

@@ -1,4 +1,4 @@
-/* pace.c -- how many bytes to ask of the engine at a time.
+/* pace.c -- how many bytes to give the engine at a time.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,4 @@
-/* pace.h -- how many bytes to ask of the engine at a time.
+/* pace.h -- how many bytes to give the engine at a time.
  *
  * Engines differ in speed by five orders of magnitude.  A call should last
  * long enough to be worth its cost, and end soon enough for a live pipe, a

@@ -5,8 +5,8 @@
  * them by memcmp.  Kernels never allocate, print or fail.  Each call works on
  * some rows or channels, so that threads can share the work.
  *
- * t counts bytes of a batch; buffers are row-major, a row a byte, with the
- * distance of rows in elements given as ld_.
+ * t counts bytes of a batch; buffers are row-major, with a row for each byte;
+ * ld_ is the distance of rows in elements.
  *
  * SPDX-License-Identifier: MIT
  */

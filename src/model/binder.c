@@ -92,8 +92,8 @@ static bool is_projection(const char *name)
            (n > n_tail && strcmp(name + n - n_tail, tail) == 0);
 }
 
-/* A D with a number a head is copied to d_inner floats.  Room for them is
- * counted with out_proj, which has d_inner columns and more data than that;
+/* A D with a number for each head is copied to d_inner floats.  Room for them
+ * is counted with out_proj, which has d_inner columns and more data than that;
  * bind_layer takes it before D. */
 static size_t repeated_d(const struct model_config *c, const struct tensor *t)
 {
