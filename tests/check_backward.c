@@ -436,6 +436,38 @@ START_TEST(states_are_those_of_the_engine)
 }
 END_TEST
 
+/* States after two windows that end within a chunk. */
+static float *states_after(const struct model_config *config, bool imitates)
+{
+    struct bench b;
+    struct backward_options options = {2, CHUNK + 27, imitates, NULL};
+    size_t n = 2 * trainer_state_floats(config);
+    float *states = floats(n);
+    open_bench(&b, config, &options, 2);
+    random_weights(&b.parameters, b.weights);
+    for (uint64_t round = 0; round < 2; round++) {
+        random_bytes(&b, round);
+        run(&b);
+        b.begins[0] = b.begins[1] = false;
+    }
+    memcpy(states, backward_states(b.backward), n * sizeof(float));
+    close_bench(&b);
+    return states;
+}
+
+/* Floats know no chunks. */
+START_TEST(states_within_a_chunk_are_near_those_of_floats)
+{
+    const struct model_config *config = &odd_shapes[_i];
+    float *imitated = states_after(config, true);
+    float *in_floats = states_after(config, false);
+    double d = distance(imitated, in_floats, 2 * trainer_state_floats(config));
+    ck_assert_msg(d < 0.05, "shape %d: off by %.2e", _i, d);
+    free(imitated);
+    free(in_floats);
+}
+END_TEST
+
 /* ---- threads and levels ------------------------------------------------- */
 
 /* The gradient, and the loss before it. */
@@ -487,6 +519,9 @@ int main(void)
                         N_RECORDED);
     tcase_add_loop_test(gradients, gradients_are_finite_differences, 0, N_ODD);
     tcase_add_loop_test(gradients, states_are_those_of_the_engine, 0, N_ODD);
+    tcase_add_loop_test(gradients,
+                        states_within_a_chunk_are_near_those_of_floats,
+                        FIRST_MAMBA2, N_ODD);
     tcase_add_loop_test(gradients, threads_and_levels_change_no_bit, 0, 4);
     suite_add_tcase(suite, gradients);
     return run_suite(suite);

@@ -82,6 +82,15 @@ same "no training with a D for each channel" \
 	"1 mambyte-train: ./mamba2.before: has a D for each channel, and such a \
 model is not trained" "$status $(cat err)"
 
+cp -R "$data/mamba2-ssm" after
+chmod -R u+w after
+sed 's/"norm_before_gate": true/"norm_before_gate": false/' \
+	"$data/mamba2-ssm/config.json" >after/config.json
+imports --calibrate=text after
+run "$MAMBYTE" -n 5 -m ./model text
+same "an int8 model with a D for each channel runs" "0 5" \
+	"$status $(wc -c <out | xargs)"
+
 imports --quantize=none "$data/mamba2-transformers"
 same "names" transformers "$(value names)"
 same "heads" 2 "$(value heads)"
