@@ -65,7 +65,7 @@ ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
         const struct place_of<N> &at, int tile)
 {
     constexpr int BYTES = sizeof(four<T>), COUNT = TILE / KEPT;
-    int t0 = tile * TILE, me = threadIdx.x;
+    int t0 = tile * TILE, own = threadIdx.x;
     struct arrivals<T, N> &x = m.next;
     copy_bc<N>(m.bc[tile % 2], j, at, t0);
 #pragma unroll
@@ -75,7 +75,7 @@ ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
         constexpr int n = sizeof *kept < 16 ? sizeof *kept : 16;
 #pragma unroll
         for (size_t k = 0; k < sizeof *kept; k += n)
-            copy_bytes<n>((char *)&m.kept[tile % 2][i][me] + k,
+            copy_bytes<n>((char *)&m.kept[tile % 2][i][own] + k,
                           (const char *)kept + k);
     }
 #pragma unroll
@@ -83,13 +83,13 @@ ask_for(struct backward_room<T, N> &m, const struct train_scan_job &j,
         struct unit_of<N> unit(j, at, t0, i);
         if (!unit.is_there)
             continue;
-        copy_bytes<BYTES>(&x.v[i][me], (const T *)j.v + unit.at);
-        copy_bytes<BYTES>(&x.u[i][me], (const T *)j.u + unit.at);
-        copy_bytes<BYTES>(&x.z[i][me], (const T *)j.z + unit.at_z(j));
-        copy_bytes<BYTES>(&x.dy[i][me], (const T *)j.dy + unit.at);
-        copy_bytes<4>(&x.v_row[i][me], j.v_row + unit.row);
-        copy_bytes<4>(&x.z_row[i][me], j.z_row + unit.row);
-        copy_bytes<4>(&x.y_inverse[i][me], j.y_inverse + unit.row);
+        copy_bytes<BYTES>(&x.v[i][own], (const T *)j.v + unit.at);
+        copy_bytes<BYTES>(&x.u[i][own], (const T *)j.u + unit.at);
+        copy_bytes<BYTES>(&x.z[i][own], (const T *)j.z + unit.at_z(j));
+        copy_bytes<BYTES>(&x.dy[i][own], (const T *)j.dy + unit.at);
+        copy_bytes<4>(&x.v_row[i][own], j.v_row + unit.row);
+        copy_bytes<4>(&x.z_row[i][own], j.z_row + unit.row);
+        copy_bytes<4>(&x.y_inverse[i][own], j.y_inverse + unit.row);
     }
     copy_commit();
 }
@@ -123,7 +123,7 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
          const struct train_scan_job &j, const struct place_of<N> &at, int t0)
 {
     const struct arrivals<T, N> &b = m.next;
-    int me = threadIdx.x;
+    int own = threadIdx.x;
     if (at.t >= TILE)
         return;
 #pragma unroll
@@ -131,15 +131,15 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
         struct unit_of<N> unit(j, at, t0, i);
         float4 g = zero4(), delta = zero4(), u = zero4(), slope, dz;
         if (unit.is_there) {
-            scales.v[i] = b.v_row[i][me];
-            scales.z[i] = b.z_row[i][me];
-            float4 dy = scaled(get4(b.dy[i][me]), b.y_inverse[i][me]);
+            scales.v[i] = b.v_row[i][own];
+            scales.z[i] = b.z_row[i][own];
+            float4 dy = scaled(get4(b.dy[i][own]), b.y_inverse[i][own]);
             float4 z =
-                times(get4(b.z[i][me]), scales.z[i], get4(j.z_col + at.c));
+                times(get4(b.z[i][own]), scales.z[i], get4(j.z_col + at.c));
             float4 v =
-                times(get4(b.v[i][me]), scales.v[i], get4(j.v_col + at.c));
+                times(get4(b.v[i][own]), scales.v[i], get4(j.v_col + at.c));
             float4 bias = get4(j.dt_bias + at.c);
-            u = get4(b.u[i][me]);
+            u = get4(b.u[i][own]);
             delta = make_float4(softplus_slope(v.x + bias.x, &slope.x),
                                 softplus_slope(v.y + bias.y, &slope.y),
                                 softplus_slope(v.z + bias.z, &slope.z),
@@ -147,9 +147,9 @@ put_back(struct backward_room<T, N> &m, struct row_scales<N> &scales,
             g = make_float4(
                 gate_slope(dy.x, z.x, &dz.x), gate_slope(dy.y, z.y, &dz.y),
                 gate_slope(dy.z, z.z, &dz.z), gate_slope(dy.w, z.w, &dz.w));
-            m.u[i][me] = u;
-            m.slope[i][me] = slope;
-            m.dz[i][me] = dz;
+            m.u[i][own] = u;
+            m.slope[i][own] = slope;
+            m.dz[i][own] = dz;
         }
         put4(&m.g[unit.t][at.slot_c], g);
         put4(&m.delta[unit.t][at.slot_c], delta);
@@ -282,16 +282,16 @@ put_slopes(struct backward_room<T, N> &m, const struct row_scales<N> &scales,
            int i)
 {
     struct unit_of<N> unit(j, at, t0, i);
-    int t = unit.t, c = at.slot_c, me = threadIdx.x;
+    int t = unit.t, c = at.slot_c, own = threadIdx.x;
     if (!unit.is_there)
         return;
-    float4 d = get4(j.d + at.c), u = m.u[i][me], g = get4(&m.g[t][c]);
+    float4 d = get4(j.d + at.c), u = m.u[i][own], g = get4(&m.g[t][c]);
     float4 dxb = get4(&m.dxb[t][c]), dd = scaled(get4(&m.dd[t][c]), LN2);
     float4 du = fused(dxb, get4(&m.delta[t][c]), product(g, d));
-    float4 dv = product(fused(dxb, u, dd), m.slope[i][me]);
-    float4 dz = product(m.dz[i][me], fused(d, u, get4(&m.du[t][c])));
-    m.total_d[me] = fused(g, u, m.total_d[me]);
-    m.total_bias[me] = plus(m.total_bias[me], dv);
+    float4 dv = product(fused(dxb, u, dd), m.slope[i][own]);
+    float4 dz = product(m.dz[i][own], fused(d, u, get4(&m.du[t][c])));
+    m.total_d[own] = fused(g, u, m.total_d[own]);
+    m.total_bias[own] = plus(m.total_bias[own], dv);
     put4((T *)j.du + unit.at, du);
     put4((T *)j.dv + unit.at, scaled(dv, scales.v[i]));
     put4((T *)j.dz + unit.at_z(j), scaled(dz, scales.z[i]));

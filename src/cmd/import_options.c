@@ -106,10 +106,11 @@ static const struct option_table table = {
     .n = N_ROWS,
     .program = "mambyte-import",
     .usage = "[OPTION]... -o MODEL DIR|FILE",
-    .about = "Make a model that mambyte runs of a published checkpoint: "
-             "safetensors, in one\n"
-             "file or several, or PyTorch's .bin and .pt, of which nothing "
-             "is executed.\n",
+    .about = "Turn a published checkpoint into a model that mambyte runs.  The "
+             "input is\n"
+             "safetensors, in one file or several, or PyTorch's .bin or .pt; "
+             "nothing in it is\n"
+             "executed.\n",
 };
 
 static enum status check(const struct import_options *o, int n_operands)

@@ -43,7 +43,7 @@
 #define ROW_PROGRESS(modes_, at)                                               \
     {                                                                          \
         .name = "progress", .modes = (modes_), INTO_BOOL(at),                  \
-        .help = "show progress even if stderr is no terminal"                  \
+        .help = "show progress even if stderr is not a terminal"               \
     }
 #define ROW_HELP(at)                                                           \
     {                                                                          \
