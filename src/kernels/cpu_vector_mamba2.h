@@ -75,6 +75,7 @@ struct panel_job {
     const int32_t *x_sum;
     int n_groups; /* a multiple of 4 */
     int n_t;
+    const uint8_t *next; /* panels that are read next, or NULL */
     /* Of row t, only the first place + t + 1 columns are not 0; -1: all may be
      * something else. */
     int place;
@@ -85,12 +86,24 @@ static int32_t *sums_at(pair_sums *sums, int ld, int t, int row)
     return (int32_t *)sums[row / PAIR_ROWS * ld + t] + row % PAIR_ROWS;
 }
 
+static void fetch(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch(bytes + i);
+}
+
+/* What is read next is fetched meanwhile, a panel at a time: more at once
+ * would only wait for room among the reads that are under way. */
 static void multiply_panels_by_one(const struct panel_job *job)
 {
-    for (int p = 0; p < job->n_panels; p++)
-        product_row(job->out[p / 2 * job->ld][p % 2],
-                    job->panels + (size_t)p * job->panel_size, job->x,
+    for (int p = 0; p < job->n_panels; p++) {
+        const uint8_t *panel = job->panels + (size_t)p * job->panel_size;
+        if (job->next)
+            fetch(job->next + (size_t)p * job->panel_size,
+                  (size_t)job->n_groups * PANEL_GROUP_SIZE);
+        product_row(job->out[p / 2 * job->ld][p % 2], panel, job->x,
                     job->x_sum[0], job->n_groups);
+    }
 }
 
 /* The groups of rows up to t of a job that have a place. */
@@ -356,6 +369,7 @@ static void group_in(const struct mamba2_job *job, int group)
 struct head_work {
     const struct mamba2_job *job;
     int h, group;
+    bool is_last; /* of the heads */
     int n_places; /* those with a weight at the end, up to whole panels */
     size_t at, at_group;      /* of the first byte: [row][h], [row][group] */
     int8_t m_q[CHUNK][CHUNK]; /* [t][s] */
@@ -466,6 +480,7 @@ static void sum_up(struct head_work *work)
         .n_groups = work->n_places / PANEL_GROUP,
         .n_t = job->n_t,
         .place = job->place,
+        .next = work->is_last ? NULL : x_panels(job->state, c, work->h + 1),
     };
     multiply_panels(&near);
     struct panel_job far = {
@@ -480,6 +495,7 @@ static void sum_up(struct head_work *work)
         .n_groups = c->d_state / PANEL_GROUP,
         .n_t = job->n_t,
         .place = -1,
+        .next = work->is_last ? NULL : s_panels(job->state, c, work->h + 1),
     };
     multiply_panels(&far);
 }
@@ -677,23 +693,6 @@ static void end_chunk(const struct head_work *work, const uint8_t *turned)
     state->e[work->h] = 0.0f;
 }
 
-static void fetch(const uint8_t *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i += 64)
-        __builtin_prefetch(bytes + i);
-}
-
-/* Fetches what the next head will read: a byte reads all of it only once. */
-static void fetch_head(const struct head_work *work, int h)
-{
-    const struct model_config *c = work->job->config;
-    size_t headdim = mamba2_padded_headdim(c);
-    const uint8_t *x = x_panels(work->job->state, c, h);
-    fetch(s_panels(work->job->state, c, h), headdim * (size_t)c->d_state);
-    for (size_t p = 0; p < headdim; p += PANEL_ROWS)
-        fetch(x + p * CHUNK, (size_t)work->n_places * PANEL_ROWS);
-}
-
 static void heads(const struct mamba2_job *job, int h0, int h1)
 {
     const struct model_config *c = job->config;
@@ -709,8 +708,7 @@ static void heads(const struct mamba2_job *job, int h0, int h1)
         work.at = (size_t)job->row * (size_t)c->n_heads + (size_t)h;
         work.at_group =
             (size_t)job->row * (size_t)c->n_groups + (size_t)work.group;
-        if (job->n_t == 1 && h + 1 < h1)
-            fetch_head(&work, h + 1);
+        work.is_last = h + 1 == h1;
         mix(&work);
         sum_up(&work);
         for (int t = 0; t < job->n_t; t++) {
