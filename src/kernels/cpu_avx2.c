@@ -174,6 +174,7 @@ product_half(vint sums[V_TILE][2][PANEL_VECTORS], const struct tile *tile,
     for (int g = 0; g < tile->n_groups; g++) {
         __m256i w = load_half(tile->panel[p], g, half);
         __m256i magnitude = _mm256_abs_epi8(w);
+        fetch_ahead(tile, p, g);
 #pragma GCC unroll 8
         for (int i = 0; i < n_t; i++)
             sum[i] = add_products(sum[i], w, magnitude,

@@ -173,6 +173,8 @@ product_rows(vint sums[V_TILE][2][PANEL_VECTORS], const struct tile *tile,
     for (int g = 0; g < tile->n_groups; g++) {
         __m512i w0 = load_group(tile->panel[0], g);
         __m512i w1 = load_group(tile->panel[1], g);
+        fetch_ahead(tile, 0, g);
+        fetch_ahead(tile, 1, g);
 #pragma GCC unroll 12
         for (int i = 0; i < n_t; i++) {
             __m512i four = broadcast_group(x + (size_t)i * tile->ld, g);

@@ -272,7 +272,18 @@ struct tile {
     const int32_t *x_sum; /* [n_t] */
     int n_groups;         /* a multiple of 4 */
     int n_t;              /* 1 to V_TILE */
+    size_t ahead;         /* from a panel to the one that is read next in its
+                           * place; 0: there is none */
 };
+
+/* Fetches group g of the panel that is read next in place of panel p.  Its
+ * lines are asked for one by one: the cores' own prefetching stops at every
+ * panel, and weights of few rows are mostly waited for. */
+static inline void fetch_ahead(const struct tile *tile, int p, int g)
+{
+    const uint8_t *next = tile->panel[p] + tile->ahead;
+    __builtin_prefetch(next + (size_t)g * PANEL_GROUP_SIZE, 0, 2);
+}
 
 /* The sums of the rows of a panel. */
 enum { PANEL_VECTORS = PANEL_ROWS / V_LANES };
@@ -388,10 +399,11 @@ static void matmul_one(float *y, const struct projection *w,
     }
 }
 
-/* Rows [r0, r1), at most two panels, r0 at the start of one. */
+/* Rows [r0, r1), at most two panels, r0 at the start of one; ahead is that of
+ * a tile. */
 static void matmul_panels(float *y, size_t ld, const struct projection *w,
                           const struct quantised *x, bool accumulate, int t0,
-                          int t1, int r0, int r1)
+                          int t1, int r0, int r1, size_t ahead)
 {
     bool is_pair = r1 - r0 > PANEL_ROWS;
     const uint8_t *panel[2] = {panel_of(w, r0),
@@ -407,6 +419,7 @@ static void matmul_panels(float *y, size_t ld, const struct projection *w,
         tile.x = x->q + (size_t)t * tile.ld;
         tile.x_sum = x->sum + t;
         tile.n_t = t1 - t < V_TILE ? t1 - t : V_TILE;
+        tile.ahead = t == t0 ? ahead : 0;
         product(sums, &tile);
         for (int i = 0; i < tile.n_t; i++) {
             float *out = y + (size_t)(t + i) * ld + r0;
@@ -428,7 +441,9 @@ static void matmul(float *y, size_t ld, const struct projection *w,
     }
     for (int r = r0; r < r1; r += 2 * PANEL_ROWS) {
         int end = r1 - r < 2 * PANEL_ROWS ? r1 : r + 2 * PANEL_ROWS;
-        matmul_panels(y, ld, w, x, accumulate, t0, t1, r, end);
+        bool has_next = r1 - r > 3 * PANEL_ROWS;
+        size_t ahead = has_next ? 2 * panel_size(&w->matrix) : 0;
+        matmul_panels(y, ld, w, x, accumulate, t0, t1, r, end, ahead);
     }
 }
 
