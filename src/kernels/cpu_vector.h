@@ -34,6 +34,12 @@
 
 /* ---- exact.h in vectors -------------------------------------------------- */
 
+/* p, or 0 where it is below min. */
+static inline vfloat v_or_zero(vfloat p, float min)
+{
+    return v_keep(p, p, v_set1(min));
+}
+
 static inline vfloat v_exp2_reduced(vfloat t, vfloat f)
 {
     vfloat p = v_set1(EXACT_EXP2_C5);
@@ -124,6 +130,16 @@ static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
         sum += q[i];
     }
     return sum;
+}
+
+/* q <- x, both [n], n <= 256; returns the scale, *sum is that of q. */
+static inline float to_bytes(int8_t *q, int32_t *sum, const float *x, int n,
+                             struct exact_scale s)
+{
+    int n_used = s.scale != 0.0f ? n : 0;
+    *sum = round_to_bytes(q, x, s.inverse, n_used);
+    memset(q + n_used, 0, (size_t)(n - n_used));
+    return s.scale;
 }
 
 static void quantise_row(const struct quantised *out, const float *x, int n,
