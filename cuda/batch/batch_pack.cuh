@@ -7,7 +7,7 @@
 
 #include "cuda/batch/batch_job.cuh"
 
-/* Allocates *weights, which the caller frees, also after a failure; fills them,
+/* Allocates *weights, which the caller frees, even after a failure; fills them,
  * and sets m->shares and m->heads. */
 enum status batch_pack(void **weights, struct batch_model *m,
                        const struct cuda_model *from, int channels,

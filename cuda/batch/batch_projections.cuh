@@ -170,8 +170,8 @@ static __device__ __forceinline__ void send_out(const batch_block<T> &k,
                    row / k.own, words_of(v));
 }
 
-/* Hands the sums of the warps that have the second half of the depth to those
- * that have the first, by way of the place of u and z, which is free. */
+/* Warps with the second half of the depth hand their sums to those with the
+ * first half, through the place of u and z, which is free. */
 template <class T>
 static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
                                                 const batch_block<T> &k)

@@ -29,8 +29,8 @@ static __device__ __forceinline__ void ring_fetch(const batch_block<T> &k,
 }
 
 /* Fetches as many stages as there is room for.  The last warp does it, a stage
- * a lane, behind a barrier of the block: all warps have used the stages before
- * k.used. */
+ * for each lane, after a barrier of the block: all warps have used the stages
+ * before k.used. */
 template <class T>
 static __device__ __forceinline__ void ring_fill(const batch_block<T> &k)
 {

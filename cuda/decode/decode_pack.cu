@@ -71,7 +71,7 @@ static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
               p.out.stride);
 }
 
-/* Block b of the grid: block b's rows of lm_head, behind its layers. */
+/* Block b of the grid: block b's rows of lm_head, after its layers. */
 static __global__ void pack_head_kernel(struct decode_plan p, uint8_t *own,
                                         struct cuda_matrix lm_head)
 {

@@ -89,7 +89,7 @@ free_weights(const struct decode_block *block)
 }
 
 /* The bytes to wait for next, when `left` rows of a matrix are left; `ahead`
- * bytes are wanted behind its last row. */
+ * bytes are wanted after its last row. */
 static __device__ __forceinline__ int next_bytes(const struct matrix_share *m,
                                                  int cols, int left, int ahead)
 {
@@ -98,7 +98,7 @@ static __device__ __forceinline__ int next_bytes(const struct matrix_share *m,
                                    : m->rows_at_once * stride;
 }
 
-/* sums <- W q, for the rows at the place of the weights, which then lies behind
+/* sums <- W q, for the rows at the place of the weights, which then moves past
  * them.  This waits for the `ahead` bytes after them too.  Rows that are not
  * waited for at once are freed as it goes, but for the last. */
 template <class S>

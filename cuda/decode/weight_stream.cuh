@@ -94,7 +94,7 @@ static __device__ __forceinline__ void weights_open(struct weights *w,
 #endif
 }
 
-/* The place `offset` bytes behind another of the same share. */
+/* The place `offset` bytes after another of the same share. */
 static __device__ __forceinline__ weight_place
 weights_behind(const struct weights *w, weight_place place, uint32_t offset)
 {
@@ -118,7 +118,7 @@ weights_place(const struct weights *w, const uint8_t *packed, uint32_t offset)
 #endif
 }
 
-/* The aligned object `offset` bytes behind a place. */
+/* The aligned object `offset` bytes after a place. */
 static __device__ __forceinline__ const void *
 weights_at(const struct weights *w, weight_place place, uint32_t offset)
 {
@@ -167,9 +167,9 @@ static __device__ __forceinline__ void weights_wait(struct weights *w,
 #endif
 }
 
-/* Frees all before this place.  One thread calls it, behind a barrier after
- * which no thread reads there.  The store needs no release, which would wait
- * for loads and stores under way: what was read is in registers. */
+/* Frees all weights before this place.  One thread calls it, after a barrier
+ * that follows the last read of them.  The store needs no release, which would
+ * wait for loads and stores under way: what was read is in registers. */
 static __device__ __forceinline__ void weights_free(const struct weights *w)
 {
 #ifdef HAS_RING

@@ -179,7 +179,7 @@ static enum status run_layers(struct queue q, const struct prefill_batch *b,
     return launch_product(q, b, tick, PRODUCT_OUT);
 }
 
-/* lm_head counts as a layer behind the last, and follows it at the same
+/* lm_head counts as one more layer, and follows the last one at the same
  * tick. */
 static enum status run_head(struct queue q, const struct prefill_batch *b,
                             struct tick tick)
@@ -302,7 +302,7 @@ static enum status run_single(struct prefill *p)
 
 /* ---- calls --------------------------------------------------------------- */
 
-/* Adds a call, behind the one that may be under way: its microbatches are to
+/* Adds a call, after the one that may be under way: its microbatches are to
  * come. */
 static enum status add_call(struct prefill *p, const struct segment *segments,
                             size_t n, const struct host_floats *floats)

@@ -91,8 +91,8 @@ struct replica {
     struct train_tape *tapes; /* host: [n_layer + 1]; the last is the head  */
     float *ones;              /* scales without imitation                   */
 
-    /* Scratch of a pass, the mixer's included; behind it, all of it is Muon's
-     * room. */
+    /* Scratch of a pass, the mixer's included; after the pass, all of it is
+     * Muon's room. */
     char *muon_room;
     size_t muon_bytes;
     void *o;          /* [t][d_model] numbers, sums of out_proj             */

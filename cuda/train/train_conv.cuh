@@ -85,7 +85,7 @@ static __device__ __forceinline__ float4 past(const struct train_conv_job &j,
                         (size_t)k * j.channels + c);
 }
 
-/* The taps of four channels, those that there are not 0. */
+/* The taps of four channels; taps that the model lacks are 0. */
 template <int TAPS>
 static __device__ __forceinline__ void
 load_taps(float4 taps[TAPS], const struct train_conv_job &j, int c)

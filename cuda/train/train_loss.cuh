@@ -16,7 +16,7 @@ enum {
 /* The loss and dlogits of n rows, up to HEAD_ROWS, from first on. */
 void launch_cross_entropy(const struct replica *r, int first, int n);
 
-/* The mean of the loss, behind the gradient. */
+/* The mean of the loss, stored after the gradient. */
 void launch_loss(const struct replica *r);
 void launch_embed_backward(const struct replica *r);
 

@@ -22,7 +22,7 @@ static constexpr int scan_states(int d_state)
     return d_state < 16 ? 4 : 8;
 }
 
-/* Its projections, behind those of every layer. */
+/* Its projections, after those of every layer. */
 enum { W_X = W_MIXER, W_DT, N_MAMBA1_WEIGHTS };
 
 /* What a layer keeps beside struct train_tape. */

@@ -4,9 +4,9 @@
  * before the first.  It computes the states of the half again, keeps them and
  * the decays 2^(delta a) in registers, and goes back through them.
  *
- * While a tile is in the recurrence, the one before it in time is fetched.  A
- * barrier stands before the recurrence and one behind it.  Why these two a
- * tile are enough:
+ * While a tile is in the recurrence, the one before it in time is fetched.
+ * There is a barrier before the recurrence and one after it.  Why these two are
+ * enough for a tile:
  *
  *     what is written           was last read by          ordered by
  *     delta, du, g of a         the same thread           nothing else needed
@@ -45,7 +45,7 @@ template <typename T, int N> struct backward_room {
     float dd[TILE][dims<N>::ROW];
     float bc[2][TILE][2 * N]; /* of this tile and the next in turn */
     float dbc[TILE][dims<N>::WARPS][2 * N];
-    /* of a thread's units, from before the recurrence to behind it */
+    /* of a thread's units, from before the recurrence to after it  */
     float4 dz[dims<N>::EACH][SCAN_THREADS]; /* dy silu'(z)              */
     float4 u[dims<N>::EACH][SCAN_THREADS], slope[dims<N>::EACH][SCAN_THREADS];
     struct kept_states<T, N> kept[2][TILE / KEPT][SCAN_THREADS];

@@ -7,9 +7,9 @@
  * time, and when a saved state continues it.
  *
  * A saved state has read the input and the bytes that were written, not one
- * more.  When the engine is ahead of the output (a stop string, half a
- * character), that state is made from a copy that is not ahead, which reads the
- * bytes that were written since.
+ * more.  The engine may be ahead of the output (a stop string, half a
+ * character).  The saved state then comes from a copy that is not ahead, and
+ * that reads the bytes written since.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -707,9 +707,9 @@ read_out(const float *c, const vfloat *s, const int d_state)
 }
 
 /* A tile of the scan: n_v vectors of channels from c on, n_t bytes from t0
- * on.  The chain from one byte to the next is one fma long; what lies before
- * and behind it is done for the whole tile at once, so that no latency is
- * waited for. */
+ * on.  The chain from one byte to the next is one fma long; what comes before
+ * and after it is done for the whole tile at once, so that latencies
+ * overlap. */
 struct scan_tile {
     int c, n_v;
     int t0, n_t;
@@ -791,8 +791,7 @@ scan_states(struct scan_tile *tile, const struct scan_job *job,
     }
 }
 
-static void scan_behind(const struct scan_tile *tile,
-                        const struct scan_job *job)
+static void scan_after(const struct scan_tile *tile, const struct scan_job *job)
 {
     for (int v = 0, i = 0; v < tile->n_v; v++) {
         int c = tile->c + v * V_LANES;
@@ -815,7 +814,7 @@ static void scan_tile(struct scan_tile *tile, const struct scan_job *job)
         scan_states(tile, job, 16);
     else
         scan_states(tile, job, job->d_state);
-    scan_behind(tile, job);
+    scan_after(tile, job);
 }
 
 /* A tile is as long in time as can be, then as wide in channels. */

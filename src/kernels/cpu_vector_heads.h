@@ -31,7 +31,7 @@ static inline vfloat with_lane(vfloat w, float k, int i)
 }
 
 /* Weights and m^ of a byte, the first n of them, a constant: those of place
- * are k, those before it decay, those behind it are 0. */
+ * are k, those before it decay, those after it are 0. */
 static inline __attribute__((always_inline)) void
 mix_byte(int8_t *m_q, float *m_scale, int32_t *m_sum, float *w, float alpha,
          float k, const int32_t *scores, int place, const int n)

@@ -67,8 +67,8 @@
 
 struct quantised;
 
-/* One layer of a stream.  How x, b and s_q are laid out is the matter of the
- * level: see mamba2_x_size() and so on, and load and save below. */
+/* One layer of a stream.  Each level has its own layout for x, b and s_q: see
+ * mamba2_x_size() and so on, and load and save below. */
 struct mamba2_state {
     float *past;    /* [d_conv - 1][conv_channels()], of the convolution */
     float *s;       /* [H][P][N] */

@@ -105,7 +105,7 @@ static enum status bind(struct binder *b)
     return OK;
 }
 
-/* Takes the file over, also when it fails. */
+/* Takes the file over, even when it fails. */
 static enum status model_make(struct model **result, struct safetensors *file)
 {
     struct model *model = calloc(1, sizeof *model);
