@@ -13,7 +13,7 @@
  * engine reads a portion of the other.  A decoder does not: for half as many
  * slices the engine takes more than half the time.
  *
- * For slices.c alone.
+ * For slices.c only.
  *
  * SPDX-License-Identifier: MIT
  */

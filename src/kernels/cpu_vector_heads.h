@@ -1,6 +1,6 @@
 /* cpu_vector_heads.h -- the recurrence of Mamba-2 in vectors, head by head.
  *
- * Included by cpu_vector_mamba2.h alone, after cpu_vector_panels.h.
+ * Included by cpu_vector_mamba2.h only, after cpu_vector_panels.h.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -13,7 +13,7 @@
  * once.  Weights of places that are still to come are 0, hence so are m and
  * m^, and it does not matter what panels hold there.
  *
- * Included by cpu_vector_mamba2.h alone.
+ * Included by cpu_vector_mamba2.h only.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -69,8 +69,8 @@ struct panel_job {
     int n_groups; /* a multiple of 4 */
     int n_t;
     const uint8_t *next; /* panels that are read next, or NULL */
-    /* Of row t, only the first place + t + 1 columns are not 0; -1: all may be
-     * something else. */
+    /* Of row t, the columns after the first place + t + 1 are 0; -1: any column
+     * may be something else. */
     int place;
 };
 
