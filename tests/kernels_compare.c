@@ -333,8 +333,8 @@ static bool compare_conv(const struct cpu_kernels *level, struct source *s)
     float *conv = draw_floats(s, (size_t)d_conv * channels);
     float *bias = draw_floats(s, channels);
 
-    struct conv_job job = {u.a,  ld,   n_t,     history.a,
-                           conv, bias, d_inner, d_conv};
+    struct conv_job job = {u.a,  ld,      n_t,    history.a, conv,
+                           bias, d_inner, d_conv, history.b};
     cpu_scalar.conv_silu(&job, c0, c1);
     job.u = u.b;
     job.history = history.b;

@@ -160,9 +160,9 @@ static void finish(struct cpu_engine *e)
     }
 }
 
-/* Channels [c0, c1) of x | B | C. */
+/* Channels [c0, c1) of x | B | C; next as in struct conv_job. */
 static void convolve(const struct cpu_engine *e, const struct mamba2_job *job,
-                     int c0, int c1)
+                     const float *next, int c0, int c1)
 {
     struct conv_job conv = {
         .u = mamba2_x(job, 0),
@@ -173,6 +173,7 @@ static void convolve(const struct cpu_engine *e, const struct mamba2_job *job,
         .bias = job->layer->conv_bias,
         .d_inner = conv_channels(job->config),
         .d_conv = job->config->d_conv,
+        .next = next,
     };
     e->kernels->conv_silu(&conv, c0, c1);
 }
@@ -185,21 +186,21 @@ static struct range heads_of(const struct cpu_engine *e, int n, int thread)
 
 /* What comes before the recurrence. */
 static void go_in(const struct cpu_engine *e, const struct mamba2_job *job,
-                  int thread)
+                  const float *next, int thread)
 {
     const struct model_config *c = job->config;
     struct range mine = heads_of(e, c->n_heads + c->n_groups, thread);
     int end = mine.end < c->n_heads ? mine.end : c->n_heads;
     if (mine.begin < end) {
-        convolve(e, job, mine.begin * c->headdim, end * c->headdim);
+        convolve(e, job, next, mine.begin * c->headdim, end * c->headdim);
         if (!c->is_float)
             e->kernels->mamba2->heads_in(job, mine.begin, end);
     }
     for (int i = mine.begin > end ? mine.begin : end; i < mine.end; i++) {
         int n = c->d_state, b = c->d_inner + (i - c->n_heads) * n;
-        convolve(e, job, b, b + n);
+        convolve(e, job, next, b, b + n);
         b += c->n_groups * n;
-        convolve(e, job, b, b + n);
+        convolve(e, job, next, b, b + n);
         if (!c->is_float)
             e->kernels->mamba2->group_in(job, i - c->n_heads);
     }
@@ -219,6 +220,17 @@ static void recur(const struct cpu_engine *e, const struct mamba2_job *job,
     struct range channels = {mine.begin * headdim, mine.end * headdim};
     cpu_add_to_pooled(e, span, l, mamba2_x(job, 0), job->rows->ld, job->n_t,
                       channels);
+}
+
+/* What the convolution of the part after part i of a round reads. */
+static const float *next_past(const struct cpu_engine *e, int i, int round,
+                              int l)
+{
+    const struct mixing *m = e->mixing;
+    if (i + 1 == m->round_end[round])
+        return NULL;
+    const struct state *state = m->parts[i + 1].span->segment->state;
+    return state_of(config_of(e), state, l).past;
 }
 
 /* Both, for the parts of a round. */
@@ -241,7 +253,7 @@ static void run_round(struct cpu_engine *e, int thread, int l, int round)
                 .place = part->place,
             };
             if (phase == 0)
-                go_in(e, &job, thread);
+                go_in(e, &job, next_past(e, i, round, l), thread);
             else
                 recur(e, &job, thread, part->span, l);
         }

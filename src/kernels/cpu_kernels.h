@@ -61,6 +61,7 @@ struct conv_job {
     const float *conv; /* [d_conv][d_inner] */
     const float *bias; /* [d_inner] */
     int d_inner, d_conv;
+    const float *next; /* the history that is read next, or NULL */
 };
 
 /* The selective scan of one segment. */

@@ -642,6 +642,8 @@ conv_silu_vector(const struct conv_job *job, int c, const int d_conv)
 #pragma GCC unroll 8
     for (int k = 0; k < d_conv - 1; k++)
         window[k] = v_load(job->history + (size_t)k * d_inner + c);
+    for (int k = 0; k < d_conv - 1 && job->next; k++)
+        __builtin_prefetch(job->next + (size_t)k * d_inner + c);
 
     vfloat bias = v_load(job->bias + c);
     for (int t = 0; t < job->n_t; t++) {
