@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "mamba2_reference.h"
 #include "training_run.h"
 
@@ -227,30 +228,84 @@ static void compare(const struct parameters *p, const float *have,
                   worst);
 }
 
-/* Of the second step, whose streams go on from states. */
+/* The gradient of the second step, whose streams go on from states, at other
+ * weights. */
+static float *second_gradient(struct trainer *t, struct bench *b,
+                              const float *weights, double *loss)
+{
+    assert_ok(trainer_set(t, PART_WEIGHTS, weights));
+    bench_gradient(t, b, 0);
+    bench_draw(b, 1);
+    return gradient_of(t, b, loss);
+}
+
+/* How far each tensor's gradient moves when every weight moves by at most a
+ * bit of bf16: the farthest of some draws. */
+static void find_noise(double noise[], struct trainer *t, struct bench *b,
+                       const float *gradient)
+{
+    enum { DRAWS = 4 };
+    const struct parameters *p = &b->parameters;
+    float *near = zeros(p->n_floats, sizeof *near);
+    for (int draw = 0; draw < DRAWS; draw++) {
+        double loss;
+        for (size_t i = 0; i < p->n_floats; i++) {
+            double x = (double)(random_at((uint64_t)draw + 100, i) >> 11);
+            near[i] = b->weights[i] * (float)(1 + (x * 0x1p-52 - 1) * 0x1p-8);
+        }
+        float *moved = second_gradient(t, b, near, &loss);
+        for (size_t k = 0; k < p->n; k++) {
+            const struct parameter *at = &p->list[k];
+            double d =
+                distance(moved + at->offset, gradient + at->offset, at->n);
+            noise[k] = d > noise[k] ? d : noise[k];
+        }
+        free(moved);
+    }
+    free(near);
+}
+
+/* Bf16 products can be no nearer than the gradient is to those of weights that
+ * bf16 cannot tell apart.  That is far where a tensor's gradient is a sum that
+ * cancels, as those of A_log and dt_bias are in shapes this small. */
 START_TEST(gradients_in_bf16_are_near)
 {
-    static const char *const what[] = {"bf16", "bf16, imitated"};
     struct bench b;
     struct model_config config = config_of(_i);
     bench_open(&b, &config, shapes[_i].n_windows, shapes[_i].n_t);
+    const struct parameters *p = &b.parameters;
+    double *noise = zeros(p->n, sizeof *noise);
     for (int imitates = 0; imitates < 2; imitates++) {
-        float *g[2];
-        double loss[2];
-        for (int in_float = 0; in_float < 2; in_float++) {
-            struct trainer_options options = on_gpu(imitates, in_float);
-            struct trainer *t = bench_trainer(&b, &options);
-            bench_gradient(t, &b, 0);
-            bench_draw(&b, 1);
-            g[in_float] = gradient_of(t, &b, &loss[in_float]);
-            trainer_close(t);
-        }
+        double loss[2], worst = 0;
+        struct trainer_options exact = on_gpu(imitates, true);
+        struct trainer_options bf16 = on_gpu(imitates, false);
+        struct trainer *t = bench_trainer(&b, &exact);
+        float *want = second_gradient(t, &b, b.weights, &loss[0]);
+        memset(noise, 0, p->n * sizeof *noise);
+        find_noise(noise, t, &b, want);
+        trainer_close(t);
+        t = bench_trainer(&b, &bf16);
+        float *have = second_gradient(t, &b, b.weights, &loss[1]);
+        trainer_close(t);
         ck_assert_double_eq_tol(loss[0], loss[1], 2e-2);
-        compare(&b.parameters, g[0], g[1], imitates ? 0.15 : 0.08,
-                what[imitates]);
-        free(g[0]);
-        free(g[1]);
+        for (size_t k = 0; k < p->n; k++) {
+            const struct parameter *at = &p->list[k];
+            double d = distance(have + at->offset, want + at->offset, at->n);
+            double allowed = 0.02 + 2 * noise[k];
+            worst = d / allowed > worst ? d / allowed : worst;
+            if (is_talkative() && at->n > 0)
+                printf("shape %d%s: %s off by %.2e, noise %.2e\n", _i,
+                       imitates ? ", imitated" : "", at->name, d, noise[k]);
+            ck_assert_msg(d < allowed, "shape %d: %s is off by %.2e of %.2e",
+                          _i, at->name, d, allowed);
+        }
+        if (is_talkative())
+            printf("shape %d%s: bf16 at most %.2f of what is allowed\n", _i,
+                   imitates ? ", imitated" : "", worst);
+        free(want);
+        free(have);
     }
+    free(noise);
     bench_close(&b);
 }
 END_TEST
@@ -356,6 +411,9 @@ START_TEST(gradients_are_those_recorded)
 }
 END_TEST
 
+/* The CPU's losses differ by up to 3.5e-3 from those recorded when a weight in
+ * ten million is moved to begin with: int8 rounds some numbers the other way
+ * then, and a state is rounded once a chunk. */
 START_TEST(forty_steps_are_those_of_the_reference)
 {
     struct bench b;
@@ -363,10 +421,42 @@ START_TEST(forty_steps_are_those_of_the_reference)
     struct trainer_options options = on_gpu(true, in_float);
     open_recorded(&b);
     struct trainer *t = bench_trainer(&b, &options);
-    recorded_follow(t, folder, in_float ? 2e-3 : 1e-2);
+    recorded_follow(t, folder, in_float ? 7e-3 : 1e-2, in_float ? 2e-2 : 1e-1);
     recorded_check(&b, t, folder, in_float ? 0.1 : 0.35);
     trainer_close(t);
     bench_close(&b);
+}
+END_TEST
+
+/* Without int8, where no number is rounded the other way. */
+START_TEST(forty_steps_are_those_of_the_cpu)
+{
+    struct bench b;
+    struct trainer_options on[2] = {{.device = DEVICE_CPU},
+                                    on_gpu(false, true)};
+    struct trainer *t[2];
+    double farthest = 0;
+    open_recorded(&b);
+    for (int k = 0; k < 2; k++)
+        t[k] = bench_trainer(&b, &on[k]);
+    for (int i = 0; i < RECORDED_STEPS; i++) {
+        double want = bench_step(t[0], &b, i), have = bench_step(t[1], &b, i);
+        farthest = fmax(farthest, fabs(have - want));
+    }
+    float *want = bench_part(t[0], PART_WEIGHTS);
+    float *have = bench_part(t[1], PART_WEIGHTS);
+    double d = distance(have, want, b.parameters.n_floats);
+    if (is_talkative())
+        printf("forty steps of the CPU: losses off by at most %.1e, weights by "
+               "%.1e\n",
+               farthest, d);
+    ck_assert_double_lt(farthest, 1e-4);
+    ck_assert_double_lt(d, 1e-3);
+    for (int k = 0; k < 2; k++)
+        trainer_close(t[k]);
+    bench_close(&b);
+    free(want);
+    free(have);
 }
 END_TEST
 
@@ -452,6 +542,7 @@ static Suite *mamba2_suite(void)
     tcase_add_loop_test(tests, gradients_in_bf16_are_near, 0, N_FLOAT_SHAPES);
     tcase_add_loop_test(tests, states_go_on, 0, 2);
     tcase_add_loop_test(tests, forty_steps_are_those_of_the_reference, 0, 2);
+    tcase_add_test(tests, forty_steps_are_those_of_the_cpu);
     tcase_add_test(tests, every_run_has_the_same_bits);
     tcase_add_test(tests, two_gpus_do_what_one_does);
     suite_add_tcase(suite, tests);

@@ -53,7 +53,8 @@ void recorded_load(const struct parameters *p, float *x, const char *folder,
                    const char *name);
 
 /* All the steps, with loss and gradient close to those recorded. */
-void recorded_follow(struct trainer *t, const char *folder, double tolerance);
+void recorded_follow(struct trainer *t, const char *folder, double tolerance,
+                     double norm_tolerance);
 
 /* Where the weights went, tensor by tensor: off by a share of how far. */
 void recorded_check(const struct bench *b, struct trainer *t,
