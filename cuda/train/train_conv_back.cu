@@ -4,6 +4,7 @@
  */
 #include "cuda/train/train_conv.cuh"
 
+#include "cuda/common/reduce.cuh"
 #include "cuda/train/train_rows.cuh"
 
 enum {
@@ -117,7 +118,7 @@ template <typename T, int TAPS, bool HAS_TWO>
 static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
     conv_backward(struct train_conv_job j)
 {
-    int c = 4 * (blockIdx.x * BACKWARD_THREADS + threadIdx.x);
+    int c = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     int t0 = blockIdx.y * CONV_SPAN, w = blockIdx.z;
     int t1 = min(t0 + CONV_SPAN, j.n_t);
     struct conv_window<TAPS> s = {
@@ -149,17 +150,27 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, TAPS > 4 ? 2 : 4)
     put_taps<TAPS>(j, s, c);
 }
 
+/* As many as leave the fewest without channels. */
+static int threads_for(int channels)
+{
+    const int warps = ceil_div(channels, 4 * WARP);
+    int best = BACKWARD_THREADS / WARP;
+    for (int n = best - 1; n > 1; n--)
+        if (round_up(warps, n) < round_up(warps, best))
+            best = n;
+    return best * WARP;
+}
+
 template <typename T, bool HAS_TWO>
 static void backward(const struct replica *r, const struct train_conv_job &job)
 {
-    dim3 grid(ceil_div(job.channels, 4 * BACKWARD_THREADS),
-              ceil_div(job.n_t, CONV_SPAN), r->n_windows);
+    const int threads = threads_for(job.channels);
+    dim3 grid(ceil_div(job.channels, 4 * threads), ceil_div(job.n_t, CONV_SPAN),
+              r->n_windows);
     if (job.d_conv <= 4)
-        conv_backward<T, 4, HAS_TWO>
-            <<<grid, BACKWARD_THREADS, 0, r->stream>>>(job);
+        conv_backward<T, 4, HAS_TWO><<<grid, threads, 0, r->stream>>>(job);
     else
-        conv_backward<T, 8, HAS_TWO>
-            <<<grid, BACKWARD_THREADS, 0, r->stream>>>(job);
+        conv_backward<T, 8, HAS_TWO><<<grid, threads, 0, r->stream>>>(job);
 }
 
 template <typename T>
