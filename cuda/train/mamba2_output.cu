@@ -8,12 +8,14 @@
  */
 #include "cuda/train/mamba2_weights.cuh"
 
-enum { HEADS_MAX = 4 }; /* of a block */
+enum { HEADS_MAX = 8 }; /* of a block */
 
-/* What a block has in shared memory: B^ and C^, [state_tiles] tiles each; room
- * for results; and for two heads in turn what a head has. */
+/* What a block has in shared memory: B^ and C^, [state_tiles] tiles each; m^;
+ * room for results; the largest m of each row's halves; and for two heads in
+ * turn what a head has. */
 template <typename T> struct output_room {
-    T *b, *c, *out;
+    T *b, *c, *m, *out;
+    float *largest; /* [HALVES][64] */
     char *heads;
     size_t head_bytes;
 };
@@ -37,8 +39,8 @@ head_bytes(const struct chunk_job &j)
 template <typename T>
 static size_t output_bytes(const struct chunk_job &j, int n_turns)
 {
-    return (size_t)(2 * state_tiles(&j) + 1) * tile_size<T>() * sizeof(T) +
-           n_turns * head_bytes<T>(j);
+    return (size_t)(2 * state_tiles(&j) + 2) * tile_size<T>() * sizeof(T) +
+           HALVES * SIDE * sizeof(float) + n_turns * head_bytes<T>(j);
 }
 
 template <typename T>
@@ -48,8 +50,10 @@ deal_output(const struct chunk_job &j, char *shared) {
     struct output_room<T> room;
     room.b = (T *)shared;
     room.c = room.b + n * tile;
-    room.out = room.c + n * tile;
-    room.heads = (char *)(room.out + tile);
+    room.m = room.c + n * tile;
+    room.out = room.m + tile;
+    room.largest = (float *)(room.out + tile);
+    room.heads = (char *)(room.largest + HALVES * SIDE);
     room.head_bytes = head_bytes<T>(j);
     return room;
 }
@@ -78,15 +82,17 @@ copy_head(const struct head_room<T> &room, const struct chunk_job &j, int chunk,
     const T *states = (const T *)j.states + state_at(j, chunk, head);
     const size_t n = all_places(j), group = head / (j.n_heads / j.n_groups);
     for (int p = 0, k = 0; p < j.headdim; p += SIDE, k++) {
-        copy_tile(room.x + k * tile_size<T>(), x + p, j.ld, c.rows,
-                  j.headdim - p);
+        copy_tile<HALF_THREADS>(room.x + k * tile_size<T>(), x + p, j.ld,
+                                c.rows, j.headdim - p);
         for (int m = 0; m < n_tiles; m++)
-            copy_tile(room.states + (k * n_tiles + m) * tile_size<T>(),
-                      states + (size_t)p * j.d_state + m * SIDE, j.d_state,
-                      j.headdim - p, j.d_state - m * SIDE);
+            copy_tile<HALF_THREADS>(
+                room.states + (k * n_tiles + m) * tile_size<T>(),
+                states + (size_t)p * j.d_state + m * SIDE, j.d_state,
+                j.headdim - p, j.d_state - m * SIDE);
     }
     copy_commit();
-    for (int s = threadIdx.x; s < CHUNK; s += SIDE_THREADS) {
+    const int s = threadIdx.x;
+    if (s < CHUNK) {
         room.cum[s] = j.cum[head * n + c.place + s];
         room.w[s] = j.delta[head * n + c.place + s] *
                     scale_at(j, j.x_scale, head, c.place + s) *
@@ -94,55 +100,74 @@ copy_head(const struct head_room<T> &room, const struct chunk_job &j, int chunk,
     }
     const float *scale =
         j.state_scale + ((size_t)chunk * j.n_heads + head) * j.headdim;
-    for (int p = threadIdx.x; p < head_tiles(&j) * SIDE; p += SIDE_THREADS)
+    for (int p = threadIdx.x; p < head_tiles(&j) * SIDE; p += HALF_THREADS)
         room.state_scale[p] = j.imitates && p < j.headdim ? scale[p] : 1.0f;
 }
 
-/* m^ of 16 rows, a left operand over s; scale: of the rows g and g + 8. */
-template <typename T>
-static __device__ __forceinline__ void
-weights_of(left<T> m[SIDE_STEPS], float scale[2], const float gram[SIDE / 8][4],
-           const float *cum, const float *w, int row, bool imitates)
+/* m of a warp. */
+static __device__ __forceinline__ void weigh(float m[PIECES][4],
+                                             const float gram[PIECES][4],
+                                             const float *cum, const float *w,
+                                             int row, int col)
 {
     const int g = lane_of() / 4, q = lane_of() % 4;
     const float cum_t[2] = {cum[row + g], cum[row + g + 8]};
-    float x[SIDE / 8][4], amax[2] = {0.0f, 0.0f};
-    struct exact_scale s[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
 #pragma unroll
-    for (int j = 0; j < SIDE / 8; j++) {
+    for (int j = 0; j < PIECES; j++) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            int at = 8 * j + 2 * q + e % 2, t = row + g + e / 2 * 8;
-            x[j][e] = 0.0f;
-            if (8 * j >= row + 16)
+            int s = col + 8 * j + 2 * q + e % 2, t = row + g + e / 2 * 8;
+            m[j][e] = 0.0f;
+            if (col + 8 * j >= row + 16)
                 continue;
-            float decay = decay_between(cum_t[e / 2], cum[at], t, at);
-            x[j][e] = gram[j][e] * decay * w[at];
-            amax[e / 2] = fmaxf(amax[e / 2], fabsf(x[j][e]));
+            float decay = decay_between(cum_t[e / 2], cum[s], t, s);
+            m[j][e] = gram[j][e] * decay * w[s];
         }
     }
+}
+
+/* m^ to its tile; scale: of the rows g and g + 8.  The warps of a band wait
+ * for each other. */
+template <typename T>
+static __device__ __forceinline__ void
+put_weights(const struct output_room<T> &room, float scale[2],
+            const float m[PIECES][4], int row, int col, bool imitates)
+{
+    const int g = lane_of() / 4, q = lane_of() % 4;
+    struct exact_scale s[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
+    if (imitates) {
+        share_largest(room.largest + col / HALF * SIDE, m, row);
+        wait_for_band(row);
+    }
     for (int r = 0; r < 2; r++) {
+        const float *largest = room.largest + row + g + 8 * r;
         if (imitates)
-            s[r] = small_scale(row_max(amax[r]));
+            s[r] = small_scale(fmaxf(largest[0], largest[SIDE]));
         scale[r] = s[r].scale;
     }
 #pragma unroll
-    for (int j = 0; j < SIDE / 8; j++)
+    for (int j = 0; j < PIECES; j++) {
+        if (col + 8 * j >= row + 16)
+            continue;
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            if (imitates)
-                x[j][e] = quantise1(x[j][e], s[e / 2].inverse);
-#pragma unroll
-    for (int k = 0; k < SIDE_STEPS; k++)
-        left_of(m[k], x, k);
+        for (int r = 0; r < 2; r++) {
+            float x = m[j][2 * r], y = m[j][2 * r + 1];
+            if (imitates) {
+                x = quantise1(x, s[r].inverse);
+                y = quantise1(y, s[r].inverse);
+            }
+            put_pair(room.m, row + g + 8 * r, col + 8 * j + 2 * q, x, y);
+        }
+    }
+    wait_for_band(row);
 }
 
 /* y[t][p] *= column[p] row[t] */
 static __device__ __forceinline__ void
-scale_columns(float y[SIDE / 8][4], const float *column, const float row[2])
+scale_columns(float y[PIECES][4], const float *column, const float row[2])
 {
 #pragma unroll
-    for (int a = 0; a < SIDE / 8; a++) {
+    for (int a = 0; a < PIECES; a++) {
         float2 s = *(const float2 *)(column + 8 * a + lane_of() % 4 * 2);
 #pragma unroll
         for (int e = 0; e < 4; e++)
@@ -153,17 +178,14 @@ scale_columns(float y[SIDE / 8][4], const float *column, const float row[2])
 /* y += scale (m^ x^) */
 template <typename T>
 static __device__ __forceinline__ void
-add_weighted(float y[SIDE / 8][4], const left<T> m[SIDE_STEPS],
-             const float scale[2], const T *x, int row)
+add_weighted(float y[PIECES][4], const T *m, const float scale[2], const T *x,
+             int row)
 {
-    float sums[SIDE / 8][4];
+    float sums[PIECES][4];
     clear(sums);
+    multiply_tiles<false, true>(sums, m, row, x, 0, row + 16, HALF);
 #pragma unroll
-    for (int s = 0; s < SIDE_STEPS; s++)
-        if (16 * s <= row)
-            multiply_step<true>(sums, m[s], x, 16 * s, SIDE);
-#pragma unroll
-    for (int a = 0; a < SIDE / 8; a++)
+    for (int a = 0; a < PIECES; a++)
 #pragma unroll
         for (int e = 0; e < 4; e++)
             y[a][e] = fmaf(sums[a][e], scale[e / 2], y[a][e]);
@@ -171,12 +193,12 @@ add_weighted(float y[SIDE / 8][4], const left<T> m[SIDE_STEPS],
 
 /* y += factor x^ */
 template <typename T>
-static __device__ __forceinline__ void add_own(float y[SIDE / 8][4], const T *x,
+static __device__ __forceinline__ void add_own(float y[PIECES][4], const T *x,
                                                const float factor[2], int row)
 {
     const int g = lane_of() / 4, q = lane_of() % 4;
 #pragma unroll
-    for (int a = 0; a < SIDE / 8; a++)
+    for (int a = 0; a < PIECES; a++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float2 own = pair_at(x, row + g + 8 * r, 8 * a + 2 * q);
@@ -186,7 +208,7 @@ static __device__ __forceinline__ void add_own(float y[SIDE / 8][4], const T *x,
 }
 
 template <typename T>
-static __global__ void __launch_bounds__(SIDE_THREADS, 3)
+static __global__ void __launch_bounds__(HALF_THREADS, sizeof(T) == 2 ? 2 : 1)
     chunk_output(const __grid_constant__ struct chunk_job j, int n_heads,
                  int n_turns)
 {
@@ -194,18 +216,19 @@ static __global__ void __launch_bounds__(SIDE_THREADS, 3)
     const struct output_room<T> room = deal_output<T>(j, shared);
     const int chunk = blockIdx.x, first = blockIdx.y * n_heads;
     const int group = first / (j.n_heads / j.n_groups);
-    const int g = lane_of() / 4;
-    const int row = threadIdx.x / WARP * 16, n_tiles = state_tiles(&j);
-    const int d_inner = j.n_heads * j.headdim;
+    const int g = lane_of() / 4, warp = threadIdx.x / WARP;
+    const int row = warp % BANDS * 16, col = warp / BANDS * HALF;
+    const int n_tiles = state_tiles(&j), d_inner = j.n_heads * j.headdim;
     const struct chunk_place c = chunk_at(j, chunk);
     const T *b = (const T *)j.xbc + c.row * j.ld + d_inner + group * j.d_state;
-    float gram[SIDE / 8][4], c_scale[2];
+    float gram[PIECES][4], c_scale[2];
+#pragma unroll 1
     for (int i = 0; i < n_tiles; i++) {
-        copy_tile(room.b + i * tile_size<T>(), b + i * SIDE, j.ld, c.rows,
-                  j.d_state - i * SIDE);
-        copy_tile(room.c + i * tile_size<T>(),
-                  b + j.n_groups * j.d_state + i * SIDE, j.ld, c.rows,
-                  j.d_state - i * SIDE);
+        copy_tile<HALF_THREADS>(room.b + i * tile_size<T>(), b + i * SIDE, j.ld,
+                                c.rows, j.d_state - i * SIDE);
+        copy_tile<HALF_THREADS>(room.c + i * tile_size<T>(),
+                                b + j.n_groups * j.d_state + i * SIDE, j.ld,
+                                c.rows, j.d_state - i * SIDE);
     }
     for (int r = 0; r < 2; r++)
         c_scale[r] = scale_at(j, j.bc_scale, j.n_groups + group,
@@ -214,15 +237,16 @@ static __global__ void __launch_bounds__(SIDE_THREADS, 3)
     for (int k = 0; k < n_heads; k++) {
         const int head = first + k;
         const struct head_room<T> own = deal_head(j, room, k % n_turns);
-        left<T> m[SIDE_STEPS];
-        float m_scale[2], state_factor[2], own_factor[2];
+        float m[PIECES][4], m_scale[2], state_factor[2], own_factor[2];
         copy_wait<0>();
         __syncthreads();
         if (k == 0)
-            multiply_cb(gram, room.c, room.b, row, n_tiles);
+            multiply_cb(gram, room.c, room.b + col * tile_ld<T>(), row,
+                        row + 16 - col, n_tiles);
         if (n_turns > 1 && k + 1 < n_heads)
             copy_head(deal_head(j, room, 1 - k % 2), j, chunk, c, head + 1);
-        weights_of(m, m_scale, gram, own.cum, own.w, row, j.imitates);
+        weigh(m, gram, own.cum, own.w, row, col);
+        put_weights(room, m_scale, m, row, col, j.imitates);
         for (int r = 0; r < 2; r++) {
             const int t = row + g + 8 * r;
             m_scale[r] *= c_scale[r];
@@ -230,22 +254,25 @@ static __global__ void __launch_bounds__(SIDE_THREADS, 3)
             own_factor[r] =
                 j.d[head] * scale_at(j, j.x_scale, head, c.place + t);
         }
+#pragma unroll 1
         for (int p = 0; p < head_tiles(&j); p++) {
-            const T *x = own.x + p * tile_size<T>();
-            const T *states = own.states + p * n_tiles * tile_size<T>();
-            float y[SIDE / 8][4];
+            const T *x = own.x + p * tile_size<T>() + col;
+            const T *states =
+                own.states + p * n_tiles * tile_size<T>() + col * tile_ld<T>();
+            float y[PIECES][4];
             clear(y);
+#pragma unroll 1
             for (int n = 0; n < n_tiles; n++)
                 multiply_tiles<false, false>(y, room.c + n * tile_size<T>(),
                                              row, states + n * tile_size<T>(),
-                                             0, SIDE, SIDE);
-            scale_columns(y, own.state_scale + p * SIDE, state_factor);
-            add_weighted(y, m, m_scale, x, row);
+                                             0, SIDE, HALF);
+            scale_columns(y, own.state_scale + p * SIDE + col, state_factor);
+            add_weighted(y, room.m, m_scale, x, row);
             add_own(y, x, own_factor, row);
             store_rows((T *)j.y + (c.row + row) * d_inner + head * j.headdim +
-                           p * SIDE,
-                       d_inner, c.rows - row, j.headdim - p * SIDE,
-                       room.out + row * tile_ld<T>(), y);
+                           p * SIDE + col,
+                       d_inner, c.rows - row, j.headdim - p * SIDE - col,
+                       room.out + row * tile_ld<T>() + col, y);
         }
         if (n_turns == 1 && k + 1 < n_heads) {
             __syncthreads(); /* no one reads the head */
@@ -296,7 +323,7 @@ static void output(const struct chunk_job *j, cudaStream_t stream)
     dim3 grid(all_chunks(j), j->n_heads / n_heads);
     if (turns_of<T>(j, &n_turns) == OK)
         chunk_output<T>
-            <<<grid, SIDE_THREADS, output_bytes<T>(*j, n_turns), stream>>>(
+            <<<grid, HALF_THREADS, output_bytes<T>(*j, n_turns), stream>>>(
                 *j, n_heads, n_turns);
 }
 

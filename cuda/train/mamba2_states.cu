@@ -13,11 +13,12 @@
 
 /* ---- parts --------------------------------------------------------------- */
 
-/* What a block of the parts has in shared memory. */
+/* What a block of the parts has in shared memory: of x or dy two tiles in
+ * turn, of the factors of the rows those of two heads. */
 template <typename T> struct parts_room {
-    T a[tile_size<T>()], b[tile_size<T>()];
+    T a[2][tile_size<T>()], b[tile_size<T>()];
     T out[tile_size<T>()];
-    float factor[CHUNK];
+    float factor[2][CHUNK];
 };
 
 /* What row s of x^, or of dy, is multiplied with. */
@@ -78,57 +79,92 @@ static __device__ __forceinline__ void weigh(left<T> a[SIDE_STEPS],
     }
 }
 
-/* Forward v^ B^, backward (E dy) C^.  A block has a head of a chunk. */
+enum { PARTS_HEADS = 4 }; /* of a block, at most */
+
+/* Heads of a block: they are of one group. */
+static int heads_of_block(const struct chunk_job *j)
+{
+    int n = PARTS_HEADS;
+    while (j->n_heads / j->n_groups % n != 0)
+        n /= 2;
+    return n;
+}
+
+/* One tile of p and n of a head, from its left operand. */
+template <typename T>
+static __device__ __forceinline__ void
+put_part(parts_room<T> &room, T *to, const struct chunk_job &j,
+         const left<T> a[SIDE_STEPS], const float scale[2], int p, int n)
+{
+    const int row = threadIdx.x / WARP * 16;
+    float sums[SIDE / 8][4];
+    clear(sums);
+#pragma unroll
+    for (int k = 0; k < SIDE_STEPS; k++)
+        multiply_step<true>(sums, a[k], room.b, 16 * k,
+                            round_up(j.d_state - n, 16));
+#pragma unroll
+    for (int i = 0; i < SIDE / 8; i++) {
+        sums[i][0] *= scale[0];
+        sums[i][1] *= scale[0];
+        sums[i][2] *= scale[1];
+        sums[i][3] *= scale[1];
+    }
+    store_rows(to + (size_t)(p + row) * j.d_state + n, j.d_state,
+               j.headdim - p - row, j.d_state - n,
+               room.out + row * tile_ld<T>(), sums);
+}
+
+/* Forward v^ B^, backward (E dy) C^.  A block has some heads of a chunk, for
+ * which B^ or C^ is copied once, where it is one tile. */
 template <typename T, bool BACK, bool QUANTISES>
-static __global__ void __launch_bounds__(SIDE_THREADS)
-    chunk_parts(const __grid_constant__ struct chunk_job j)
+static __global__ void __launch_bounds__(SIDE_THREADS, sizeof(T) == 2 ? 5 : 1)
+    chunk_parts(const __grid_constant__ struct chunk_job j, int n_heads)
 {
     extern __shared__ __align__(16) char shared[];
     parts_room<T> &room = *(parts_room<T> *)shared;
-    const int chunk = blockIdx.x, head = blockIdx.y;
-    const int group = head / (j.n_heads / j.n_groups);
-    const int warp = threadIdx.x / WARP;
+    const int chunk = blockIdx.x, first = blockIdx.y * n_heads;
+    const int group = first / (j.n_heads / j.n_groups);
+    const int warp = threadIdx.x / WARP, d_inner = j.n_heads * j.headdim;
     const struct chunk_place c = chunk_at(j, chunk);
-    const int d_inner = j.n_heads * j.headdim;
     const T *xbc = (const T *)j.xbc + c.row * j.ld;
     const T *from = BACK ? (const T *)j.dy + c.row * d_inner : xbc;
     const T *b =
         xbc + d_inner + (BACK ? j.n_groups + group : group) * j.d_state;
-    T *to = (T *)(BACK ? j.dstates : j.parts) + state_at(j, chunk, head);
-    for (int p = 0; p < j.headdim; p += SIDE) {
+    const int p_tiles = head_tiles(&j), n_turns = n_heads * p_tiles;
+    const auto copy_turn = [&](int i) {
+        const int p = i % p_tiles * SIDE, head = first + i / p_tiles;
+        copy_tile(room.a[i % 2], from + head * j.headdim + p,
+                  BACK ? d_inner : j.ld, c.rows, j.headdim - p);
+    };
+    copy_turn(0);
+#pragma unroll 1
+    for (int i = 0; i < n_turns; i++) {
+        const int p = i % p_tiles * SIDE, head = first + i / p_tiles;
+        T *to = (T *)(BACK ? j.dstates : j.parts) + state_at(j, chunk, head);
         left<T> a[SIDE_STEPS];
         float scale[2];
-        int rows = j.headdim - p - 16 * warp;
-        __syncthreads();
-        copy_tile(room.a, from + head * j.headdim + p, BACK ? d_inner : j.ld,
-                  c.rows, j.headdim - p);
+#pragma unroll 1
         for (int n = 0; n < j.d_state; n += SIDE) {
-            float sums[SIDE / 8][4];
-            __syncthreads();
-            copy_tile(room.b, b + n, j.ld, c.rows, j.d_state - n);
+            if (i == 0 || j.d_state > SIDE) {
+                if (i > 0 || n > 0)
+                    __syncthreads(); /* no one reads b */
+                copy_tile(room.b, b + n, j.ld, c.rows, j.d_state - n);
+            }
             if (n == 0 && p == 0 && threadIdx.x < CHUNK)
-                room.factor[threadIdx.x] =
+                room.factor[head % 2][threadIdx.x] =
                     factor_at<BACK>(j, c.place, threadIdx.x, head, group);
             copy_commit();
             copy_wait<0>();
             __syncthreads();
-            if (n == 0)
-                weigh<QUANTISES>(a, scale, room.a, 16 * warp, room.factor);
-            clear(sums);
-#pragma unroll
-            for (int k = 0; k < SIDE_STEPS; k++)
-                multiply_step<true>(sums, a[k], room.b, 16 * k,
-                                    round_up(j.d_state - n, 16));
-#pragma unroll
-            for (int i = 0; i < SIDE / 8; i++) {
-                sums[i][0] *= scale[0];
-                sums[i][1] *= scale[0];
-                sums[i][2] *= scale[1];
-                sums[i][3] *= scale[1];
+            if (n == 0) { /* all are through with the last turn */
+                if (i + 1 < n_turns)
+                    copy_turn(i + 1);
+                copy_commit();
+                weigh<QUANTISES>(a, scale, room.a[i % 2], 16 * warp,
+                                 room.factor[head % 2]);
             }
-            store_rows(to + (size_t)(p + 16 * warp) * j.d_state + n, j.d_state,
-                       rows, j.d_state - n, room.out + 16 * warp * tile_ld<T>(),
-                       sums);
+            put_part(room, to, j, a, scale, p, n);
         }
     }
 }
@@ -325,15 +361,18 @@ static __global__ void __launch_bounds__(PASS_THREADS)
 template <typename T>
 static void parts(const struct chunk_job *j, bool back, cudaStream_t stream)
 {
-    dim3 grid(all_chunks(j), j->n_heads);
+    const int n = heads_of_block(j);
+    dim3 grid(all_chunks(j), j->n_heads / n);
     size_t shared = sizeof(parts_room<T>);
     if (back)
-        chunk_parts<T, true, false><<<grid, SIDE_THREADS, shared, stream>>>(*j);
+        chunk_parts<T, true, false>
+            <<<grid, SIDE_THREADS, shared, stream>>>(*j, n);
     else if (j->imitates)
-        chunk_parts<T, false, true><<<grid, SIDE_THREADS, shared, stream>>>(*j);
+        chunk_parts<T, false, true>
+            <<<grid, SIDE_THREADS, shared, stream>>>(*j, n);
     else
         chunk_parts<T, false, false>
-            <<<grid, SIDE_THREADS, shared, stream>>>(*j);
+            <<<grid, SIDE_THREADS, shared, stream>>>(*j, n);
 }
 
 template <typename T>

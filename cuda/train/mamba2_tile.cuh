@@ -201,22 +201,21 @@ multiply(float c[4], const left<float> &a, const right<float> &b)
     product_16x8x16(c, x[0], y[0]);
 }
 
-static __device__ __forceinline__ void clear(float c[SIDE / 8][4])
+template <int N> static __device__ __forceinline__ void clear(float (&c)[N][4])
 {
 #pragma unroll
-    for (int j = 0; j < SIDE / 8; j++)
+    for (int j = 0; j < N; j++)
         c[j][0] = c[j][1] = c[j][2] = c[j][3] = 0.0f;
 }
 
 /* c += a b for the columns below n_end, a multiple of 16: a has the terms
  * k .. k + 15 of b. */
-template <bool TRANSPOSED, typename T>
+template <bool TRANSPOSED, int N, typename T>
 static __device__ __forceinline__ void
-multiply_step(float c[SIDE / 8][4], const left<T> &a, const T *b, int k,
-              int n_end)
+multiply_step(float (&c)[N][4], const left<T> &a, const T *b, int k, int n_end)
 {
 #pragma unroll
-    for (int j = 0; j < SIDE / 8; j += 2) {
+    for (int j = 0; j < N; j += 2) {
         right<T> two[2];
         if (8 * j >= n_end)
             continue;
@@ -228,10 +227,10 @@ multiply_step(float c[SIDE / 8][4], const left<T> &a, const T *b, int k,
 
 /* c += a b over the terms k_begin .. k_end, multiples of 16, for the rows
  * from row on and the columns below n_end. */
-template <bool A_TRANSPOSED, bool B_TRANSPOSED, typename T>
+template <bool A_TRANSPOSED, bool B_TRANSPOSED, int N, typename T>
 static __device__ __forceinline__ void
-multiply_tiles(float c[SIDE / 8][4], const T *a, int row, const T *b,
-               int k_begin, int k_end, int n_end)
+multiply_tiles(float (&c)[N][4], const T *a, int row, const T *b, int k_begin,
+               int k_end, int n_end)
 {
 #pragma unroll
     for (int k = 0; k < SIDE; k += 16) {
@@ -259,14 +258,14 @@ left_of(left<T> &a, const float c[SIDE / 8][4], int i)
 
 /* Starts copying rows of cols numbers, cols a multiple of 8, to a tile; what
  * there is not of 64 x 64 becomes 0. */
-template <typename T>
+template <int THREADS = SIDE_THREADS, typename T>
 static __device__ __forceinline__ void copy_tile(T *tile, const T *from,
                                                  size_t ld, int rows, int cols)
 {
     const int each = 16 / sizeof(T), pieces = SIDE / each;
 #pragma unroll
-    for (int k = 0; k < SIDE * pieces / SIDE_THREADS; k++) {
-        int i = threadIdx.x + k * SIDE_THREADS;
+    for (int k = 0; k < SIDE * pieces / THREADS; k++) {
+        int i = threadIdx.x + k * THREADS;
         int row = i / pieces, col = i % pieces * each;
         bool is_there = row < rows && col < cols;
         copy16(tile + row * tile_ld<T>() + col,
@@ -289,18 +288,18 @@ static __device__ __forceinline__ void put_pair(T *tile, int row, int col,
     put(*(pair<T> *)(tile + row * tile_ld<T>() + col), x, y);
 }
 
-/* Stores a warp's 16 rows, of which the first `rows` exist, through room of
- * 16 rows of a tile that is the warp's own. */
-template <typename T>
+/* Stores a warp's 16 rows and 8 N columns, of which the first `rows` and
+ * `cols` exist, through as much of a tile that is the warp's own. */
+template <int N, typename T>
 static __device__ __forceinline__ void store_rows(T *to, size_t ld, int rows,
                                                   int cols, T *room,
-                                                  const float c[SIDE / 8][4])
+                                                  const float (&c)[N][4])
 {
-    const int each = 16 / sizeof(T), pieces = SIDE / each;
+    const int each = 16 / sizeof(T), pieces = 8 * N / each;
     const int lane = lane_of(), g = lane / 4, q = lane % 4;
     __syncwarp();
 #pragma unroll
-    for (int j = 0; j < SIDE / 8; j++) {
+    for (int j = 0; j < N; j++) {
         put_pair(room, g, 8 * j + 2 * q, c[j][0], c[j][1]);
         put_pair(room, g + 8, 8 * j + 2 * q, c[j][2], c[j][3]);
     }
