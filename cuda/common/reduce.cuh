@@ -102,6 +102,14 @@ static __device__ __forceinline__ uint32_t lanes_max(uint32_t x)
     return x;
 }
 
+/* A NaN is left out. */
+static __device__ __forceinline__ float lanes_max(float x, int width)
+{
+    for (int s = 1; s < width; s *= 2)
+        x = fmaxf(x, __shfl_xor_sync(WHOLE_WARP, x, s));
+    return x;
+}
+
 /* ---- over the lanes whose numbers differ in some bits -------------------- */
 
 /* Sums n values over the lanes whose numbers differ only in the bits from `low`

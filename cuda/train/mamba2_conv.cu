@@ -82,7 +82,7 @@ scale_runs(struct exact_scale scales[RUNS_MAX][TEAMS * SPAN_ROWS],
     for (int i = 0; i < SPAN_ROWS; i++) {
         uint32_t m = amax[i];
         for (int k = n_alike / 2; k > 0; k /= 2)
-            m = max(m, __shfl_xor_sync(0xffffffffu, m, k));
+            m = max(m, __shfl_xor_sync(WHOLE_WARP, m, k));
         if (threadIdx.x % n_alike == 0 && run < runs.n)
             atomicMax(&largest[run][team * SPAN_ROWS + i], m);
     }

@@ -33,7 +33,7 @@ static __device__ __forceinline__ float limited(const struct decay_job &j,
 static __device__ __forceinline__ float sum_up_to(float x)
 {
     for (int k = 1; k < WARP; k *= 2) {
-        float before = __shfl_up_sync(0xffffffffu, x, k);
+        float before = __shfl_up_sync(WHOLE_WARP, x, k);
         if ((int)threadIdx.x % WARP >= k)
             x += before;
     }
@@ -109,7 +109,7 @@ decay_head_back(const struct decay_job &j, float *tile, int head, size_t n,
     float2 dx = *(const float2 *)(j.ddelta + at);
     /* a place gets what all cums from its own on get */
     float up_to = sum_up_to(dcum.x + dcum.y);
-    float all = __shfl_sync(0xffffffffu, up_to, WARP - 1);
+    float all = __shfl_sync(WHOLE_WARP, up_to, WARP - 1);
     float y = all - up_to + dcum.y, x = y + dcum.x;
     dx.x = fmaf(a, x, dx.x) * slope(j, delta.x);
     dx.y = fmaf(a, y, dx.y) * slope(j, delta.y);

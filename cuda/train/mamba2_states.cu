@@ -247,16 +247,14 @@ load_steps(struct pass_step<T> s[AHEAD], const struct chunk_job &j,
 }
 
 /* The largest magnitude of a row of `lanes` threads. */
-static __device__ __forceinline__ float lanes_max(const float s[EACH],
-                                                  int lanes)
+static __device__ __forceinline__ float largest_of(const float s[EACH],
+                                                   int lanes)
 {
     float x = 0.0f;
 #pragma unroll
     for (int i = 0; i < EACH; i++)
         x = fmaxf(x, fabsf(s[i]));
-    for (int k = lanes / 2; k > 0; k /= 2)
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, k));
-    return x;
+    return lanes_max(x, lanes);
 }
 
 /* S^ of a chunk. */
@@ -269,7 +267,7 @@ put_state(const struct chunk_job &j, const struct pass_place &at, size_t chunk,
     float q[EACH];
     struct exact_scale scale = {1.0f, 1.0f};
     if (j.imitates) {
-        scale = small_scale(lanes_max(s, lanes));
+        scale = small_scale(largest_of(s, lanes));
         if (at.is_row && at.n == 0)
             j.state_scale[row] = scale.scale;
     }

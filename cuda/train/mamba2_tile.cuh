@@ -316,22 +316,12 @@ static __device__ __forceinline__ void store_rows(T *to, size_t ld, int rows,
 /* The largest, and the sum, of the four lanes that have a row. */
 static __device__ __forceinline__ float row_max(float x)
 {
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+    return lanes_max(x, 4);
 }
 
 static __device__ __forceinline__ float row_sum(float x)
 {
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
-/* The sum, and the largest, of the eight lanes that have a column. */
-static __device__ __forceinline__ float column_sum(float x)
-{
-    x += __shfl_xor_sync(0xffffffffu, x, 4);
-    x += __shfl_xor_sync(0xffffffffu, x, 8);
-    return x + __shfl_xor_sync(0xffffffffu, x, 16);
+    return lanes_sum(x, 4);
 }
 
 #endif
