@@ -224,7 +224,8 @@ START_TEST(many_threads_agree)
 }
 END_TEST
 
-/* Stream i reads text + i, of a length of its own, beside the others. */
+/* Stream i reads text + i, of a length of its own, beside the others; then a
+ * byte more, so that a batch is full of streams. */
 START_TEST(streams_do_not_disturb_each_other)
 {
     enum { STREAMS = 150 };
@@ -239,8 +240,13 @@ START_TEST(streams_do_not_disturb_each_other)
     }
     ck_assert_int_eq(engine_feed(together, segments, STREAMS), OK);
     for (size_t i = 0; i < STREAMS; i++) {
+        segments[i].bytes += segments[i].n;
+        segments[i].n = 1;
+    }
+    ck_assert_int_eq(engine_feed(together, segments, STREAMS), OK);
+    for (size_t i = 0; i < STREAMS; i++) {
         struct state *state = new_state(alone);
-        feed(alone, state, segments[i].bytes, segments[i].n, NULL, NULL);
+        feed(alone, state, text + i, i * 7 % 61 + 1, NULL, NULL);
         ck_assert_int_eq(engine_state_get(alone, state, want_image), OK);
         assert_image(together, segments[i].state, want_image);
         engine_state_free(alone, state);

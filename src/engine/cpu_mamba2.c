@@ -122,15 +122,14 @@ static void save(const struct cpu_engine *e, const struct state *state,
 
 /* ---- a batch ------------------------------------------------------------- */
 
-/* Finds part number `round` of a span; false when it has fewer parts. */
-static bool find_part(struct part *part, const struct span *span, int round)
+/* Finds part number `round` of a span; n is 0 when it has fewer parts. */
+static struct part find_part(const struct span *span, int round)
 {
     int place = span->segment->state->place, row = span->row, left = span->n;
     for (int i = 0;; i++) {
         int n = left < CHUNK - place ? left : CHUNK - place;
-        *part = (struct part){span, row, n, place};
-        if (i == round || n == left)
-            return i == round;
+        if (i == round)
+            return (struct part){span, row, n, place};
         row += n;
         left -= n;
         place = 0;
@@ -144,8 +143,11 @@ static void plan(struct cpu_engine *e)
     m->n_rounds = 0;
     for (int round = 0; round < ROUNDS; round++) {
         int first = n;
-        for (int i = 0; i < e->n_spans; i++)
-            n += find_part(&m->parts[n], &e->spans[i], round);
+        for (int i = 0; i < e->n_spans; i++) {
+            struct part part = find_part(&e->spans[i], round);
+            if (part.n > 0)
+                m->parts[n++] = part;
+        }
         if (n == first)
             break;
         m->round_end[m->n_rounds++] = n;
