@@ -428,9 +428,10 @@ static void norm_rows(struct backward *b, int l, const struct quantised *q,
     for (int t = t0; t < t1; t++) {
         float *y = b->tapes[l].y + (size_t)t * (size_t)c->d_inner;
         const float *v = rows.zx + (size_t)t * rows.ld + c->d_inner;
-        const int8_t *from = q->q + (size_t)t * (size_t)q->ld;
+        size_t at = (size_t)t * (size_t)q->ld; /* q is NULL in floats */
         for (int i = 0; i < c->d_inner; i++)
-            y[i] = b->imitates ? (float)from[i] * q->scale[t] : v[i];
+            y[i] =
+                b->imitates ? (float)q->q[at + (size_t)i] * q->scale[t] : v[i];
     }
 }
 
