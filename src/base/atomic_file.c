@@ -73,6 +73,9 @@ static enum status find_target(struct atomic_file *file)
         file->target = follows && file->is_like ? realpath(file->path, NULL)
                                                 : strdup(file->path);
     } else if (errno == ENOENT) {
+        if (follows && lstat(file->path, &old) == 0)
+            return fail(E_IO, "%s: is a link to a file that is not there",
+                        file->path);
         file->target = strdup(file->path);
     }
     return file->target ? OK : system_error(file);

@@ -33,8 +33,9 @@ enum atomic_target {
                      * E_SKIPPED "exists already, skipped"                  */
     ATOMIC_REPLACE, /* if there, a regular file or a link, which is replaced */
     ATOMIC_FOLLOW   /* a link stays, and where it leads is replaced; a file
-                     * that may not be written is refused; a device or a
-                     * pipe is written to as it is                          */
+                     * that may not be written is refused, and a link that
+                     * leads nowhere; a device or a pipe is written to as it
+                     * is                                                   */
 };
 
 /* Zero is a closed file. */
