@@ -16,12 +16,15 @@ cuda_sources = \
   cuda/engine/cuda_engine.cu \
   cuda/engine/cuda_model.cu \
   cuda/engine/cuda_states.cu \
+  cuda/engine/mamba2_image.cu \
   cuda/float/float_engine.cu \
   cuda/float/float_model.cu \
   cuda/prefill/backlog.cu \
   cuda/prefill/call.cu \
   cuda/prefill/elementwise.cu \
   cuda/prefill/gemm_int8.cu \
+  cuda/prefill/mamba2_heads.cu \
+  cuda/prefill/mamba2_rows.cu \
   cuda/prefill/prefill.cu \
   cuda/prefill/prefill_open.cu \
   cuda/prefill/recording.cu \
@@ -71,6 +74,7 @@ cuda_headers = \
   cuda/common/exchange.cuh \
   cuda/common/float4.cuh \
   cuda/common/launch.cuh \
+  cuda/common/mamba2_state.cuh \
   cuda/common/ptx.cuh \
   cuda/common/reduce.cuh \
   cuda/common/tensor.cuh \
@@ -87,10 +91,12 @@ cuda_headers = \
   cuda/decode/weight_stream.cuh \
   cuda/engine/cuda_model.cuh \
   cuda/engine/cuda_states.cuh \
+  cuda/engine/mamba2_image.cuh \
   cuda/float/float_kernels.cuh \
   cuda/float/float_model.cuh \
   cuda/prefill/backlog.cuh \
   cuda/prefill/call.cuh \
+  cuda/prefill/mamba2_batch.cuh \
   cuda/prefill/prefill.cuh \
   cuda/prefill/prefill_batch.cuh \
   cuda/prefill/prefill_parts.cuh \

@@ -28,18 +28,20 @@
 
 enum {
     LENGTH = 700,
-    N_SPECS = 12,
-    N_STREAM_SPECS = 7,
-    N_LITTLE_SPECS = 2,
+    N_SPECS_1 = 12, /* of Mamba-1, then */
+    N_SPECS_2 = 11, /* of Mamba-2 */
+    N_SPECS = N_SPECS_1 + N_SPECS_2,
+    N_STREAM_SPECS = 12,
+    N_LITTLE_SPECS = 4,
     TIMEOUT_S = 1800
 };
 
 /* Nothing a multiple of a tile first; every d_state, both norms. Shapes 0, 6,
  * 8, 10 and 11 take batch decode where a cluster holds them: 1, 8, 14, 2 and 16
  * blocks. */
-static struct tiny_spec spec_at(int i)
+static struct tiny_spec mamba1_at(int i)
 {
-    static const int shape[N_SPECS][6] = {
+    static const int shape[N_SPECS_1][6] = {
         /* d_model, n_layer, d_inner, d_state, d_conv, dt_rank */
         {64, 2, 128, 16, 4, 4},      {36, 3, 52, 8, 4, 3},
         {100, 5, 204, 16, 3, 7},     {4, 1, 4, 4, 2, 1},
@@ -55,6 +57,39 @@ static struct tiny_spec spec_at(int i)
     spec.d_state = shape[i][3];
     spec.d_conv = shape[i][4];
     spec.dt_rank = shape[i][5];
+    return spec;
+}
+
+/* Heads and states of all sizes; an odd number of heads; groups. */
+static struct tiny_spec mamba2_at(int i)
+{
+    static const int shape[N_SPECS_2][7] = {
+        /* d_model, n_layer, d_inner, d_state, d_conv, headdim, n_groups */
+        {64, 2, 128, 64, 4, 64, 1},    {64, 2, 128, 32, 4, 16, 1},
+        {36, 3, 72, 16, 4, 8, 3},      {100, 5, 200, 48, 3, 40, 5},
+        {4, 1, 8, 16, 2, 8, 1},        {132, 2, 256, 256, 4, 128, 2},
+        {68, 1, 192, 80, 8, 24, 8},    {512, 3, 1024, 64, 4, 64, 1},
+        {96, 7, 192, 64, 4, 48, 2},    {60, 2, 120, 16, 5, 24, 1},
+        {1024, 2, 2048, 128, 4, 64, 4},
+    };
+    struct tiny_spec spec = tiny_spec_mamba2(64, 1, (uint64_t)i + 1);
+    spec.d_model = shape[i][0];
+    spec.n_layer = shape[i][1];
+    spec.d_inner = shape[i][2];
+    spec.d_state = shape[i][3];
+    spec.d_conv = shape[i][4];
+    spec.headdim = shape[i][5];
+    spec.n_groups = shape[i][6];
+    spec.has_channel_d = i % 2 == 1;
+    return spec;
+}
+
+static struct tiny_spec spec_at(int i)
+{
+    bool is_mamba2 = i >= N_SPECS_1;
+    struct tiny_spec spec =
+        is_mamba2 ? mamba2_at(i - N_SPECS_1) : mamba1_at(i);
+    i %= N_SPECS_1;
     spec.has_norm_bias = i % 2 == 1;
     spec.is_tied = i % 3 == 2;
     spec.begin_byte = i == 7 ? -1 : 0;
@@ -64,7 +99,7 @@ static struct tiny_spec spec_at(int i)
 static struct tiny_model tiny;
 static const struct model *model;
 static struct engine *cpu, *gpu;
-static size_t image_floats;
+static size_t image_size;
 static uint8_t text[LENGTH];
 
 /* What the CPU predicts for text, read at once. */
@@ -91,7 +126,7 @@ static void feed(struct engine *engine, struct state *state,
 
 static float *image_of(struct engine *engine, struct state *state)
 {
-    float *image = calloc(image_floats, sizeof *image);
+    float *image = calloc(1, image_size);
     assert_ok(engine_state_get(engine, state, image));
     return image;
 }
@@ -100,7 +135,7 @@ static void assert_image(struct engine *engine, struct state *state,
                          const float *want)
 {
     float *image = image_of(engine, state);
-    ck_assert_mem_eq(image, want, image_floats * sizeof *image);
+    ck_assert_mem_eq(image, want, image_size);
     free(image);
 }
 
@@ -109,7 +144,7 @@ static void open_engines(const struct model *m)
     struct engine_options on_cpu = {.device = DEVICE_CPU};
     struct engine_options on_gpu = {.device = DEVICE_CUDA};
     model = m;
-    image_floats = model_state_floats(&m->config);
+    image_size = model_state_size(&m->config);
     assert_ok(engine_open(&cpu, m, &on_cpu));
     assert_ok(engine_open(&gpu, m, &on_gpu));
 
@@ -188,10 +223,11 @@ START_TEST(splits_agree)
 }
 END_TEST
 
-START_TEST(chunks_of_all_lengths_agree)
+START_TEST(calls_of_all_lengths_agree)
 {
-    open_spec(1);
-    for (uint64_t n = 1; n <= 130; n++)
+    static const int specs[] = {1, 14, 12};
+    open_spec(specs[_i]);
+    for (uint64_t n = 1; n <= 200; n++)
         assert_calls(constant, n);
     close_spec();
 }
@@ -267,7 +303,7 @@ END_TEST
 /* Little enough for tools that slow the device down a thousandfold. */
 START_TEST(a_little_agrees)
 {
-    static const int specs[N_LITTLE_SPECS] = {0, 10};
+    static const int specs[N_LITTLE_SPECS] = {12, 14, 0, 10};
     open_spec(specs[_i]);
     assert_calls(constant, LENGTH);
     assert_streams(5, 20);
@@ -279,7 +315,8 @@ END_TEST
 START_TEST(streams_do_not_disturb_each_other)
 {
     static const size_t counts[] = {1, 2, 3, 16, 17, 64, 129, 300};
-    static const int specs[N_STREAM_SPECS] = {0, 1, 2, 6, 8, 10, 11};
+    static const int specs[N_STREAM_SPECS] = {0,  1,  2,  6,  8,  10,
+                                              11, 12, 14, 15, 17, 19};
     open_spec(specs[_i]);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         assert_streams(counts[i], 60);
@@ -522,7 +559,8 @@ static void assert_predictions(size_t n, size_t times)
 
 START_TEST(predictions_come_where_they_are_wanted)
 {
-    static const int specs[N_STREAM_SPECS] = {0, 1, 2, 6, 8, 10, 11};
+    static const int specs[N_STREAM_SPECS] = {0,  1,  2,  6,  8,  10,
+                                              11, 12, 14, 15, 17, 19};
     open_spec(specs[_i]);
     assert_predictions(3, 5);
     assert_predictions(129, 2);
@@ -588,9 +626,35 @@ START_TEST(states_change_engines)
 }
 END_TEST
 
+/* From one engine to the other at every place of a chunk, and back. */
+START_TEST(places_change_engines)
+{
+    static float bits[LENGTH];
+    open_spec(_i);
+    struct state *on_gpu = new_state(gpu), *on_cpu = new_state(cpu);
+    for (size_t n = 1; n <= 2 * CHUNK; n++) {
+        assert_ok(engine_state_begin(gpu, on_gpu));
+        feed(gpu, on_gpu, text, n, bits, NULL);
+        float *image = image_of(gpu, on_gpu);
+        assert_ok(engine_state_set(cpu, on_cpu, image));
+        feed(cpu, on_cpu, text + n, n, bits + n, NULL);
+        free(image);
+        image = image_of(cpu, on_cpu);
+        assert_ok(engine_state_set(gpu, on_gpu, image));
+        feed(gpu, on_gpu, text + 2 * n, LENGTH - 2 * n, bits + 2 * n, NULL);
+        ck_assert_mem_eq(bits, want_bits, sizeof bits);
+        assert_image(gpu, on_gpu, want_image);
+        free(image);
+    }
+    engine_state_free(gpu, on_gpu);
+    engine_state_free(cpu, on_cpu);
+    close_spec();
+}
+END_TEST
+
 START_TEST(copies_and_begins_agree)
 {
-    open_spec(0);
+    open_spec(_i * N_SPECS_1);
     struct state *a = new_state(gpu), *b = new_state(gpu);
     feed(gpu, a, text, 100, NULL, NULL);
     assert_ok(engine_state_copy(gpu, b, a));
@@ -610,7 +674,7 @@ START_TEST(copies_come_in_their_order)
 {
     enum { N = 300 };
     struct state *all[N];
-    open_spec(0);
+    open_spec(_i * N_SPECS_1);
     for (int i = 0; i < N; i++)
         all[i] = new_state(gpu);
     feed(gpu, all[0], text, LENGTH, NULL, NULL);
@@ -688,7 +752,7 @@ START_TEST(floats_are_near)
     assert_near(logits[0], want_logits[0], (size_t)LENGTH * 256);
     assert_near(bits, want_bits, LENGTH);
     float *image = image_of(gpu, state);
-    assert_near(image, want_image, image_floats);
+    assert_near(image, want_image, image_size / sizeof *image);
     free(image);
     for (size_t i = 0; i <= OTHERS; i++)
         engine_state_free(gpu, segments[i].state);
@@ -717,7 +781,7 @@ START_TEST(a_megabyte_agrees)
     float *bits = malloc(3 * N * sizeof *bits);
     for (int t = 0; t < N; t++)
         bytes[t] = (uint8_t)(random_at(5, (uint64_t)t) >> 59);
-    open_spec(0);
+    open_spec(_i * N_SPECS_1);
     struct state *a = new_state(gpu), *b = new_state(gpu), *c = new_state(cpu);
     feed(gpu, a, bytes, N, bits, NULL);
     feed(cpu, c, bytes, N, bits + N, NULL);
@@ -768,8 +832,9 @@ static Suite *cuda_suite(void)
     tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);
     tcase_add_loop_test(tests, splits_agree, 0, N_SPECS);
-    tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS);
-    tcase_add_test(tests, chunks_of_all_lengths_agree);
+    tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS_1);
+    tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 3);
+    tcase_add_loop_test(tests, places_change_engines, N_SPECS_1, N_SPECS);
     tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0,
                         N_STREAM_SPECS);
     tcase_add_loop_test(tests, started_calls_agree, 0, N_SPECS);
@@ -780,11 +845,11 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(tests, pooled_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
-    tcase_add_test(tests, copies_and_begins_agree);
-    tcase_add_test(tests, copies_come_in_their_order);
+    tcase_add_loop_test(tests, copies_and_begins_agree, 0, 2);
+    tcase_add_loop_test(tests, copies_come_in_their_order, 0, 2);
     tcase_add_test(tests, the_shipped_model_agrees);
     if (getenv("MAMBYTE_SLOW"))
-        tcase_add_test(tests, a_megabyte_agrees);
+        tcase_add_loop_test(tests, a_megabyte_agrees, 0, 2);
     if (getenv("MAMBYTE_SOAK"))
         tcase_add_test(tests, a_soak_keeps_agreeing);
     suite_add_tcase(suite, tests);

@@ -42,15 +42,22 @@ struct cuda_matrix {
 struct cuda_layer {
     const float *norm;      /* [d_model]                          */
     const float *norm_bias; /* [d_model] or NULL                  */
-    struct cuda_matrix in_proj, x_proj, dt_proj, out_proj;
-    const float *conv;      /* [d_conv][d_inner], oldest tap first */
-    const float *conv_bias; /* [d_inner]                          */
-    const float *dt_bias;   /* [d_inner]                          */
-    const float *a_log2e;   /* [d_state][d_inner]                 */
+    struct cuda_matrix in_proj;
+    union {
+        struct cuda_matrix x_proj; /* Mamba-1                              */
+        const float *gate_norm;    /* Mamba-2: [d_inner]                   */
+    };
+    struct cuda_matrix dt_proj; /* Mamba-1                                 */
+    struct cuda_matrix out_proj;
+    const float *conv;      /* [d_conv][conv_channels()], oldest tap first */
+    const float *conv_bias; /* [conv_channels()]                  */
+    const float *dt_bias;   /* [d_inner]; Mamba-2: [n_heads]      */
+    const float *a_log2e;   /* [d_state][d_inner]; Mamba-2: [n_heads] */
     const float *d;         /* [d_inner]                          */
 };
 
-/* The state of a stream: image on the device, as in state_image.h. */
+/* The state of a stream: image on the device, as state_image.h lays it out; of
+ * Mamba-2 with what is derived from it after it, see mamba2_state.cuh. */
 struct state {
     float *image;
     struct state *next;        /* in the engine's list of states to use again */

@@ -101,8 +101,7 @@ static enum status cuda_state_get(struct engine *engine,
 {
     struct cuda_engine *e = cuda_engine_of(engine);
     TRY(enter(e));
-    return cuda_states_transfer(&e->states, image, state->image,
-                                cudaMemcpyDeviceToHost);
+    return cuda_states_get(&e->states, state, image);
 }
 
 static enum status cuda_state_set(struct engine *engine, struct state *state,
@@ -110,15 +109,20 @@ static enum status cuda_state_set(struct engine *engine, struct state *state,
 {
     struct cuda_engine *e = cuda_engine_of(engine);
     TRY(enter(e));
-    return cuda_states_transfer(&e->states, state->image, image,
-                                cudaMemcpyHostToDevice);
+    return cuda_states_set(&e->states, state, image);
 }
 
 /* ---- reading and writing bytes ------------------------------------------ */
 
+/* All calls of Mamba-2 go to prefill. */
+static bool is_mamba2(const struct cuda_engine *e)
+{
+    return e->model.config.mixer == MIXER_MAMBA2;
+}
+
 static enum status need_decoder(struct cuda_engine *e)
 {
-    if (!e->has_decoder)
+    if (!e->has_decoder && !is_mamba2(e))
         TRY(decoder_open(&e->decoder, &e->model, e->stream));
     e->has_decoder = true;
     return OK;
@@ -126,7 +130,7 @@ static enum status need_decoder(struct cuda_engine *e)
 
 static enum status need_batch_decoder(struct cuda_engine *e)
 {
-    if (!e->has_batch_decoder)
+    if (!e->has_batch_decoder && !is_mamba2(e))
         TRY(batch_decoder_open(&e->batch_decoder, &e->model));
     e->has_batch_decoder = true;
     return OK;
@@ -321,7 +325,7 @@ static enum status count_streams(struct cuda_engine *e)
 {
     size_t free_bytes, all_bytes;
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
-    size_t each = e->states.n_floats * sizeof(float), n = free_bytes / 2 / each;
+    size_t each = e->states.n_bytes, n = free_bytes / 2 / each;
     size_t some = all_bytes / TOGETHER_SHARE / each;
     e->base.busy_streams = n < BUSY_STREAMS ? (int)n : BUSY_STREAMS;
     n = n < some ? n : some;

@@ -23,16 +23,23 @@ static struct cuda_layer upload_layer(struct upload *up,
                                       const struct model_config *c)
 {
     struct cuda_layer l = {};
-    size_t d_inner = c->d_inner;
+    bool is_mamba2 = c->mixer == MIXER_MAMBA2;
+    size_t d_inner = c->d_inner, channels = conv_channels(c);
+    size_t n_steps = is_mamba2 ? c->n_heads : d_inner;
+    size_t n_decays = is_mamba2 ? c->n_heads : c->d_state * d_inner;
     l.norm = upload_floats(up, from->norm, c->d_model);
     l.norm_bias = upload_floats(up, from->norm_bias, c->d_model);
     l.in_proj = upload_matrix(up, &from->in_proj);
-    l.conv = upload_floats(up, from->conv, c->d_conv * d_inner);
-    l.conv_bias = upload_floats(up, from->conv_bias, d_inner);
-    l.x_proj = upload_matrix(up, &from->x_proj);
-    l.dt_proj = upload_matrix(up, &from->dt_proj);
-    l.dt_bias = upload_floats(up, from->dt_bias, d_inner);
-    l.a_log2e = upload_floats(up, from->a_log2e, c->d_state * d_inner);
+    l.conv = upload_floats(up, from->conv, c->d_conv * channels);
+    l.conv_bias = upload_floats(up, from->conv_bias, channels);
+    if (is_mamba2) {
+        l.gate_norm = upload_floats(up, from->gate_norm, d_inner);
+    } else {
+        l.x_proj = upload_matrix(up, &from->x_proj);
+        l.dt_proj = upload_matrix(up, &from->dt_proj);
+    }
+    l.dt_bias = upload_floats(up, from->dt_bias, n_steps);
+    l.a_log2e = upload_floats(up, from->a_log2e, n_decays);
     l.d = upload_floats(up, from->d, d_inner);
     l.out_proj = upload_matrix(up, &from->out_proj);
     return l;
@@ -61,7 +68,7 @@ enum status cuda_model_open(struct cuda_model *m, const struct model *from)
 {
     m->config = from->config;
     m->image.layer = state_layer_floats(&m->config);
-    m->image.s = (size_t)(m->config.d_conv - 1) * m->config.d_inner;
+    m->image.s = (size_t)(m->config.d_conv - 1) * conv_channels(&m->config);
     m->image.logits = m->image.layer * m->config.n_layer;
     m->layers =
         (struct cuda_layer *)calloc(m->config.n_layer + 1, sizeof *m->layers);

@@ -4,6 +4,8 @@
  */
 #include "cuda/engine/cuda_states.cuh"
 
+#include "cuda/engine/mamba2_image.cuh"
+
 struct image_copy {
     float *to;
     const float *from;
@@ -17,7 +19,10 @@ struct image_copies {
 void cuda_states_open(struct cuda_states *states,
                       const struct model_config *config, cudaStream_t stream)
 {
-    states->n_floats = model_state_floats(config);
+    states->config = config;
+    states->n_image = states->n_bytes = model_state_size(config);
+    if (config->mixer == MIXER_MAMBA2)
+        states->n_bytes = mamba2_layout_of(config).n_bytes;
     states->stream = stream;
 }
 
@@ -42,7 +47,7 @@ enum status cuda_states_new(struct cuda_states *states, struct state **state)
         if (!s)
             return fail_memory("a state");
         enum status status =
-            cuda_status(cudaMalloc(&s->image, states->n_floats * sizeof(float)),
+            cuda_status(cudaMalloc(&s->image, states->n_bytes),
                         "memory for a state");
         if (status != OK) {
             free(s);
@@ -75,7 +80,7 @@ enum status cuda_states_settle(struct cuda_states *states)
     enum { THREADS = 256, PARTS_MAX = 64 };
     if (states->n_copies == 0)
         return OK;
-    int n_floats = (int)states->n_floats;
+    int n_floats = (int)(states->n_bytes / sizeof(float));
     int n_parts = ceil_div(n_floats, 4 * THREADS);
     dim3 grid(n_parts < PARTS_MAX ? n_parts : PARTS_MAX, states->n_copies);
     struct image_copies copies = {};
@@ -101,13 +106,37 @@ enum status cuda_states_copy(struct cuda_states *states, struct state *to,
     return OK;
 }
 
-enum status cuda_states_transfer(struct cuda_states *states, void *to,
-                                 const void *from, enum cudaMemcpyKind kind)
+/* Copies an image to or from the host, and waits. */
+static enum status transfer(struct cuda_states *states, void *to,
+                            const void *from, enum cudaMemcpyKind kind)
 {
     TRY(cuda_states_settle(states));
-    CUDA_TRY(cudaMemcpyAsync(to, from, states->n_floats * sizeof(float), kind,
-                             states->stream),
+    CUDA_TRY(cudaMemcpyAsync(to, from, states->n_image, kind, states->stream),
              "copying a state");
+    CUDA_TRY(cudaStreamSynchronize(states->stream), "copying a state");
+    return OK;
+}
+
+enum status cuda_states_get(struct cuda_states *states,
+                            const struct state *state, float *image)
+{
+    TRY(transfer(states, image, state->image, cudaMemcpyDeviceToHost));
+    if (states->config->mixer != MIXER_MAMBA2)
+        return OK;
+    return mamba2_image_finish(states->config, state, image);
+}
+
+enum status cuda_states_set(struct cuda_states *states, struct state *state,
+                            const float *image)
+{
+    bool is_mamba2 = states->config->mixer == MIXER_MAMBA2;
+    if (is_mamba2)
+        TRY(state_int8s_check(states->config,
+                              state_int8s(states->config, (float *)image)));
+    TRY(transfer(states, state->image, image, cudaMemcpyHostToDevice));
+    if (!is_mamba2)
+        return OK;
+    TRY(mamba2_image_derive(states->config, state, states->stream));
     CUDA_TRY(cudaStreamSynchronize(states->stream), "copying a state");
     return OK;
 }

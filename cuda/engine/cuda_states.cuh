@@ -22,13 +22,16 @@
 enum { COPIES_MAX = 128 }; /* that wait */
 
 struct cuda_states {
-    size_t n_floats;     /* of an image */
+    const struct model_config *config;
+    size_t n_image;      /* bytes of an image                              */
+    size_t n_bytes;      /* of a state, a multiple of 4                    */
     cudaStream_t stream; /* of the copies, not owned */
     struct state *unused;
     struct state *targets[COPIES_MAX], *sources[COPIES_MAX];
     int n_copies;
 };
 
+/* The config outlives them. */
 void cuda_states_open(struct cuda_states *states,
                       const struct model_config *config, cudaStream_t stream);
 void cuda_states_close(struct cuda_states *states);
@@ -42,8 +45,11 @@ enum status cuda_states_copy(struct cuda_states *states, struct state *to,
                              struct state *from);
 enum status cuda_states_settle(struct cuda_states *states);
 
-/* Copies an image to or from the host, and waits. */
-enum status cuda_states_transfer(struct cuda_states *states, void *to,
-                                 const void *from, enum cudaMemcpyKind kind);
+/* Copies an image to or from the host, and waits.  E_FORMAT when it is no
+ * state. */
+enum status cuda_states_get(struct cuda_states *states,
+                            const struct state *state, float *image);
+enum status cuda_states_set(struct cuda_states *states, struct state *state,
+                            const float *image);
 
 #endif

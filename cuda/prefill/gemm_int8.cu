@@ -14,7 +14,7 @@
  */
 #include "cuda/common/exact_vector.cuh"
 #include "cuda/common/tensor.cuh"
-#include "cuda/prefill/prefill_batch.cuh"
+#include "cuda/prefill/mamba2_batch.cuh"
 
 enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL, STAGES = 3 };
 
@@ -131,7 +131,7 @@ store_pair(const struct prefill_batch &b, float *row, uint32_t *amax, int r,
            int n, float2 v, float2 old)
 {
     float2 *to = (float2 *)(row + r);
-    if (kind == PRODUCT_IN) {
+    if (kind == PRODUCT_IN || kind == PRODUCT_MAMBA2_IN) {
         *to = v;
     } else if (kind == PRODUCT_OUT) {
         *to = make_float2(old.x + v.x, old.y + v.y);
@@ -188,7 +188,7 @@ static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
 
 /* Makes values of the sums, and stores them; y: of the tile's first row.  Only
  * x_proj may have half a pair of columns at its end: the other matrices have
- * an even number of rows. */
+ * an even number of rows, or y has room for a whole pair. */
 template <class T, enum product_kind kind>
 static __device__ __forceinline__ void
 store_tile(const struct prefill_batch &b, int n_cols,
@@ -350,6 +350,10 @@ static struct int8_product product_of(const struct prefill_batch *b,
         p.y = b->logits;
         p.y_stride = N_BYTES_VOCAB;
         break;
+    case PRODUCT_MAMBA2_IN: /* its stride is that of a mamba2_batch */
+        p.matrix = offsetof(struct cuda_layer, in_proj);
+        p.y = b->uz;
+        break;
     }
     return p;
 }
@@ -370,30 +374,47 @@ static int product_cols(const struct prefill_batch *b, enum product_kind kind)
 
 template <class T, enum product_kind kind>
 static enum status launch_tile(struct queue q, const struct prefill_batch *b,
-                               struct tick tick)
+                               struct tick tick, struct int8_product p,
+                               int n_cols)
 {
-    dim3 grid(ceil_div(tick.rows, T::rows),
-              ceil_div(product_cols(b, kind), T::cols), tick.count);
+    dim3 grid(ceil_div(tick.rows, T::rows), ceil_div(n_cols, T::cols),
+              tick.count);
     return launch("an int8 product", q, grid, T::threads, T::shared,
-                  multiply<T, kind>, *b, tick, product_of(b, kind));
+                  multiply<T, kind>, *b, tick, p);
 }
 
 /* The largest tile that still gives every multiprocessor a block. */
 template <enum product_kind kind>
-static enum status launch_kind(struct queue q, const struct prefill_batch *b,
-                               struct tick tick)
+static enum status launch_best(struct queue q, const struct prefill_batch *b,
+                               struct tick tick, struct int8_product p,
+                               int n_cols)
 {
     enum { ENOUGH_BLOCKS = 128 };
     auto blocks = [&](int rows, int cols) {
-        return ceil_div(tick.rows, rows) *
-               ceil_div(product_cols(b, kind), cols) * tick.count;
+        return ceil_div(tick.rows, rows) * ceil_div(n_cols, cols) * tick.count;
     };
     if (kind != PRODUCT_X && large_tile::shared <= b->max_shared &&
         blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
-        return launch_tile<large_tile, kind>(q, b, tick);
+        return launch_tile<large_tile, kind>(q, b, tick, p, n_cols);
     if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
-        return launch_tile<small_tile, kind>(q, b, tick);
-    return launch_tile<tiny_tile, kind>(q, b, tick);
+        return launch_tile<small_tile, kind>(q, b, tick, p, n_cols);
+    return launch_tile<tiny_tile, kind>(q, b, tick, p, n_cols);
+}
+
+template <enum product_kind kind>
+static enum status launch_kind(struct queue q, const struct prefill_batch *b,
+                               struct tick tick)
+{
+    return launch_best<kind>(q, b, tick, product_of(b, kind),
+                             product_cols(b, kind));
+}
+
+enum status launch_mamba2_in(struct queue q, const struct prefill_batch *b,
+                             const struct mamba2_batch *m, struct tick tick)
+{
+    struct int8_product p = product_of(b, PRODUCT_MAMBA2_IN);
+    p.y_stride = m->zx_stride;
+    return launch_best<PRODUCT_MAMBA2_IN>(q, b, tick, p, m->zx_columns);
 }
 
 enum status launch_product(struct queue q, const struct prefill_batch *b,
@@ -437,5 +458,6 @@ enum status products_prepare(const struct prefill_batch *b)
     TRY(prepare_kind<PRODUCT_IN>(b));
     TRY(prepare_kind<PRODUCT_X>(b));
     TRY(prepare_kind<PRODUCT_OUT>(b));
+    TRY(prepare_kind<PRODUCT_MAMBA2_IN>(b));
     return prepare_kind<PRODUCT_HEAD>(b);
 }

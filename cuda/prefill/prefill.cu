@@ -165,17 +165,38 @@ static struct tick tick_of(const struct prefill *p,
     return tick;
 }
 
-static enum status run_layers(struct queue q, const struct prefill_batch *b,
+/* From the norm of h to the input of out_proj. */
+static enum status run_mamba1(struct queue q, const struct prefill_batch *b,
                               struct tick tick)
 {
-    TRY(launch_norm(q, b, tick));
     TRY(launch_product(q, b, tick, PRODUCT_IN));
     TRY(launch_conv(q, b, tick));
     TRY(launch_product(q, b, tick, PRODUCT_X));
     TRY(launch_scan(q, b, tick));
     if (b->has_pooled)
         TRY(launch_pooled(q, b, tick));
-    TRY(launch_quantise(q, b, tick));
+    return launch_quantise(q, b, tick);
+}
+
+static enum status run_mamba2(struct queue q, const struct prefill_batch *b,
+                              const struct mamba2_batch *m, struct tick tick)
+{
+    TRY(launch_mamba2_in(q, b, m, tick));
+    TRY(launch_mamba2_conv(q, b, m, tick));
+    TRY(launch_mamba2_heads(q, b, m, tick));
+    TRY(launch_mamba2_keep(q, b, m, tick));
+    if (b->has_pooled)
+        TRY(launch_pooled(q, b, tick));
+    return launch_mamba2_norm(q, b, m, tick);
+}
+
+static enum status run_layers(struct queue q, const struct prefill *p,
+                              struct tick tick)
+{
+    const struct prefill_batch *b = &p->batch;
+    TRY(launch_norm(q, b, tick));
+    TRY(p->is_mamba2 ? run_mamba2(q, b, &p->mamba2, tick)
+                     : run_mamba1(q, b, tick));
     return launch_product(q, b, tick, PRODUCT_OUT);
 }
 
@@ -208,7 +229,7 @@ static enum status run_group(struct prefill *p, int g, int k)
         return OK;
     if (g > 0)
         TRY(wait_for(q.stream, &p->groups[g - 1]));
-    TRY(run_layers(q, &p->batch, tick));
+    TRY(run_layers(q, p, tick));
     CUDA_TRY(cudaEventRecord(group->done, q.stream), "reading bytes");
     if (tick.first + tick.count < p->batch.n_layer)
         return OK;
@@ -269,7 +290,7 @@ static enum status run_all_layers(struct prefill *p, cudaStream_t stream)
     const struct microbatch *m = &p->slots[0];
     struct tick tick = {0, 0, 1, m->n_rows, m->n_spans, m->n_strips};
     for (; tick.first < p->batch.n_layer; tick.first++, tick.number++)
-        TRY(run_layers(q, &p->batch, tick));
+        TRY(run_layers(q, p, tick));
     tick.number--;
     return run_head(q, &p->batch, tick);
 }

@@ -84,7 +84,13 @@ struct tick {
     int rows, spans, strips; /* the most of any of their microbatches      */
 };
 
-enum product_kind { PRODUCT_IN, PRODUCT_X, PRODUCT_OUT, PRODUCT_HEAD };
+enum product_kind {
+    PRODUCT_IN,
+    PRODUCT_X,
+    PRODUCT_OUT,
+    PRODUCT_HEAD,
+    PRODUCT_MAMBA2_IN /* launch_mamba2_in() */
+};
 
 /* Once for each device, before the launches: the kernels need more shared
  * memory than a block has by default. */

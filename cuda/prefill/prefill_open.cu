@@ -13,28 +13,49 @@ enum {
 
 /* ---- memory -------------------------------------------------------------- */
 
-static void carve_batch(struct carver *c, struct prefill_batch *b)
+static void carve_mamba1(struct carver *c, struct prefill_batch *b, size_t all)
 {
+    b->uz = carve_floats(c, all * 2, b->d_inner);
+    b->dtbc = carve_floats(c, all, b->dtbc_stride);
+}
+
+static void carve_mamba2(struct carver *c, struct prefill_batch *b,
+                         struct mamba2_batch *m, size_t all)
+{
+    b->uz = carve_floats(c, all, m->zx_stride);
+    m->x = (int8_t *)carve(c, all, b->d_inner);
+    m->x_scale = carve_floats(c, all, m->n_heads);
+    m->bc = (int8_t *)carve(c, all * 2 * m->n_groups, b->d_state);
+    m->bc_scale = carve_floats(c, all * 2, m->n_groups);
+    m->delta = carve_floats(c, all, m->n_heads);
+    m->alpha = carve_floats(c, all, m->n_heads);
+}
+
+static void carve_batch(struct carver *c, struct prefill *p)
+{
+    struct prefill_batch *b = &p->batch;
     size_t rows = b->rows, all = (b->n_layer + 1) * rows;
     b->slots = (struct microbatch *)carve(c, b->n_slots, sizeof *b->slots);
     b->h = carve_floats(c, b->n_slots * rows, b->d_model);
     b->x = (int8_t *)carve(c, all, b->x_stride);
     b->x_scale = carve_floats(c, all, 1);
-    b->uz = carve_floats(c, all * 2, b->d_inner);
     b->u = carve_floats(c, all, b->d_inner);
     b->u_q = (int8_t *)carve(c, all, b->u_stride);
     b->u_scale = carve_floats(c, all, 1);
-    b->dtbc = carve_floats(c, all, b->dtbc_stride);
     b->dt_amax = (uint32_t *)carve(c, all, sizeof *b->dt_amax);
     b->y_amax = (uint32_t *)carve(c, all, sizeof *b->y_amax);
     b->logits = carve_floats(c, rows, N_BYTES_VOCAB);
     b->bits = carve_floats(c, rows, 1);
+    if (p->is_mamba2)
+        carve_mamba2(c, b, &p->mamba2, all);
+    else
+        carve_mamba1(c, b, all);
 }
 
-static size_t batch_bytes(struct prefill_batch *b)
+static size_t batch_bytes(struct prefill *p)
 {
     struct carver counted = {};
-    carve_batch(&counted, b);
+    carve_batch(&counted, p);
     return counted.n_bytes;
 }
 
@@ -66,17 +87,32 @@ static void describe_batch(struct prefill_batch *b, const struct cuda_model *m)
     }
 }
 
+static void describe_mamba2(struct mamba2_batch *m,
+                            const struct model_config *c)
+{
+    m->n_heads = c->n_heads;
+    m->headdim = c->headdim;
+    m->n_groups = c->n_groups;
+    m->conv_channels = conv_channels(c);
+    m->delta_min = c->delta_min;
+    m->delta_max = c->delta_max;
+    m->state = mamba2_layout_of(c);
+    m->zx_columns = in_proj_rows(c);
+    m->zx_stride = round_up(m->zx_columns, 4);
+}
+
 static void halve_rows(struct prefill_batch *b)
 {
     b->rows = round_up(b->rows / 2, ROWS_UNIT);
 }
 
 /* Many rows are faster by a tenth or two: not worth much of a small device. */
-static enum status limit_rows(struct prefill_batch *b)
+static enum status limit_rows(struct prefill *p)
 {
+    struct prefill_batch *b = &p->batch;
     size_t free_bytes, all_bytes;
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
-    while (b->rows > ENOUGH_ROWS && batch_bytes(b) > all_bytes / MEMORY_SHARE)
+    while (b->rows > ENOUGH_ROWS && batch_bytes(p) > all_bytes / MEMORY_SHARE)
         halve_rows(b);
     return OK;
 }
@@ -85,9 +121,9 @@ static enum status limit_rows(struct prefill_batch *b)
 static enum status allocate_batch(struct prefill *p)
 {
     struct prefill_batch *b = &p->batch;
-    TRY(limit_rows(b));
+    TRY(limit_rows(p));
     for (;;) {
-        size_t n = batch_bytes(b);
+        size_t n = batch_bytes(p);
         cudaError_t error = cudaMalloc(&p->memory, n);
         if (error == cudaErrorMemoryAllocation && b->rows > ROWS_UNIT) {
             cudaGetLastError();
@@ -97,7 +133,7 @@ static enum status allocate_batch(struct prefill *p)
         CUDA_TRY(error, "memory for activations");
         CUDA_TRY(cudaMemset(p->memory, 0, n), "clearing activations");
         struct carver carver = {(char *)p->memory, 0};
-        carve_batch(&carver, b);
+        carve_batch(&carver, p);
         return OK;
     }
 }
@@ -192,12 +228,23 @@ static enum status ask_device(struct prefill_batch *b)
     return OK;
 }
 
+static enum status prepare_mixer(struct prefill *p,
+                                 const struct model_config *c)
+{
+    p->is_mamba2 = c->mixer == MIXER_MAMBA2;
+    if (!p->is_mamba2)
+        return scan_prepare(&p->batch);
+    describe_mamba2(&p->mamba2, c);
+    TRY(mamba2_heads_prepare(&p->batch, &p->mamba2));
+    return mamba2_norm_prepare(&p->batch, &p->mamba2);
+}
+
 static enum status set_up(struct prefill *p, const struct cuda_model *model)
 {
     describe_batch(&p->batch, model);
     TRY(ask_device(&p->batch));
     TRY(products_prepare(&p->batch));
-    TRY(scan_prepare(&p->batch));
+    TRY(prepare_mixer(p, &model->config));
     TRY(create_streams(p));
     TRY(allocate_batch(p));
     TRY(allocate_host(p));

@@ -8,6 +8,7 @@
 
 #include "cuda/prefill/backlog.cuh"
 #include "cuda/prefill/call.cuh"
+#include "cuda/prefill/mamba2_batch.cuh"
 #include "cuda/prefill/prefill.cuh"
 #include "cuda/prefill/recording.cuh"
 
@@ -33,6 +34,8 @@ struct delivery {
 
 struct prefill {
     struct prefill_batch batch;
+    bool is_mamba2;
+    struct mamba2_batch mamba2; /* zeros for Mamba-1                       */
     bool overlaps;
     void *memory;             /* owned, device: the arrays of batch       */
     void *pinned;             /* owned, host: bits and logits             */

@@ -83,26 +83,19 @@ static int8_t *image_b(const struct model_config *c, int8_t *int8s, int l)
     return image_x(c, int8s, l) + (size_t)CHUNK * (size_t)c->d_inner;
 }
 
-/* x^ and B^ go from -127 to 127, which a file may not keep to. */
 static enum status derive(struct cpu_engine *e, struct state *state,
                           const int8_t *int8s)
 {
     const struct model_config *c = config_of(e);
     if (c->is_float)
         return OK;
-    size_t n = model_state_int8s(c);
-    int place = int8s[n - 1];
-    for (size_t i = 0; i < n; i++) {
-        if (int8s[i] == -128 || place < 0 || place >= CHUNK)
-            return fail(E_FORMAT, "not a state of the model: a number of it "
-                                  "is out of range");
-    }
+    TRY(state_int8s_check(c, int8s));
     for (int l = 0; l < c->n_layer; l++) {
         struct mamba2_state s = state_of(c, state, l);
         e->kernels->mamba2->load(&s, image_x(c, (int8_t *)int8s, l),
                                  image_b(c, (int8_t *)int8s, l), c);
     }
-    state->place = place;
+    state->place = int8s[model_state_int8s(c) - 1];
     return OK;
 }
 

@@ -28,8 +28,9 @@ enum status cuda_float_engine_open(struct engine **engine,
 static enum status open_cuda(struct engine **engine, const struct model *model,
                              const struct engine_options *options)
 {
-    if (model->config.mixer == MIXER_MAMBA2)
-        return fail(E_DEVICE, "no GPU engine for Mamba-2 yet");
+    if (model->config.mixer == MIXER_MAMBA2 && model->config.is_float)
+        return fail(E_DEVICE, "a Mamba-2 model of floats runs on the CPU only; "
+                              "mambyte-import quantises it");
     if (model->config.is_float)
         return cuda_float_engine_open(engine, model, options);
     return cuda_engine_open(engine, model, options);

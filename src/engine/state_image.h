@@ -53,4 +53,19 @@ static inline float *state_logits(const struct model_config *c, float *image)
     return image + (size_t)c->n_layer * state_layer_floats(c);
 }
 
+/* E_FORMAT when the int8 of an image of Mamba-2 are no state's: x and b go from
+ * -127 to 127, which a file may not keep to. */
+static inline enum status state_int8s_check(const struct model_config *c,
+                                            const int8_t *int8s)
+{
+    size_t n = model_state_int8s(c);
+    int place = int8s[n - 1];
+    for (size_t i = 0; i < n; i++) {
+        if (int8s[i] == -128 || place < 0 || place >= CHUNK)
+            return fail(E_FORMAT, "not a state of the model: a number of it "
+                                  "is out of range");
+    }
+    return OK;
+}
+
 #endif
