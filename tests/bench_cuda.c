@@ -2,7 +2,8 @@
  *
  * usage: bench_cuda [SHAPE[:MODE]]...
  *
- * Random models of the shapes 27M, 353M and 972M; CSV on stdout, a line for
+ * Random models of the shapes 27M, 353M and 972M, of Mamba-1 and, as m2-27M and
+ * so on, of Mamba-2; CSV on stdout, a line for
  * each shape and mode, of all or of those named:
  *
  *     decode      one stream, drawing
@@ -43,10 +44,14 @@ enum {
 struct shape {
     const char *name;
     int d_model, n_layer;
+    enum mixer mixer;
 };
 
 static const struct shape shapes[] = {
-    {"27M", 512, 16}, {"353M", 1024, 53}, {"972M", 1792, 48}, {NULL, 0, 0}};
+    {"27M", 512, 16, MIXER_MAMBA1},      {"353M", 1024, 53, MIXER_MAMBA1},
+    {"972M", 1792, 48, MIXER_MAMBA1},    {"m2-27M", 512, 16, MIXER_MAMBA2},
+    {"m2-353M", 1024, 53, MIXER_MAMBA2}, {"m2-972M", 1792, 48, MIXER_MAMBA2},
+    {NULL, 0, 0, MIXER_MAMBA1}};
 
 static double now(void)
 {
@@ -246,6 +251,8 @@ static void prefill16(void *arg)
 static double n_weights(const struct model_config *c)
 {
     double d = c->d_model, e = c->d_inner, r = c->dt_rank, n = c->d_state;
+    if (c->mixer == MIXER_MAMBA2)
+        return c->n_layer * (in_proj_rows(c) * d + e * d) + 256 * d;
     return c->n_layer * (3 * e * d + e * (r + 2 * n) + e * r) + 256 * d;
 }
 
@@ -253,7 +260,7 @@ static double n_weights(const struct model_config *c)
  * streams move once for n bytes; and when only products take time. */
 static double moving_limit(const struct model_config *c, double copies, int n)
 {
-    double state = 4.0 * (double)model_state_floats(c);
+    double state = (double)model_state_size(c);
     return n * copies / (n_weights(c) + 2 * n * state);
 }
 
@@ -334,7 +341,10 @@ static void bench_model(const struct shape *shape, const struct model *model,
 
 static void bench_shape(const struct shape *shape, double copies, char **names)
 {
-    struct tiny_spec spec = tiny_spec_make(shape->d_model, shape->n_layer, 1);
+    struct tiny_spec spec =
+        shape->mixer == MIXER_MAMBA2
+            ? tiny_spec_mamba2(shape->d_model, shape->n_layer, 1)
+            : tiny_spec_make(shape->d_model, shape->n_layer, 1);
     struct tiny_model tiny;
     require(tiny_model_open(&tiny, &spec) == OK, "a model");
     bench_model(shape, tiny.model, copies, names);

@@ -31,6 +31,7 @@ enum {
     N_SPECS_1 = 12, /* of Mamba-1, then */
     N_SPECS_2 = 11, /* of Mamba-2 */
     N_SPECS = N_SPECS_1 + N_SPECS_2,
+    N_STREAM_SPECS_1 = 7,
     N_STREAM_SPECS = 12,
     N_LITTLE_SPECS = 4,
     TIMEOUT_S = 1800
@@ -65,11 +66,11 @@ static struct tiny_spec mamba2_at(int i)
 {
     static const int shape[N_SPECS_2][7] = {
         /* d_model, n_layer, d_inner, d_state, d_conv, headdim, n_groups */
-        {64, 2, 128, 64, 4, 64, 1},    {64, 2, 128, 32, 4, 16, 1},
-        {36, 3, 72, 16, 4, 8, 3},      {100, 5, 200, 48, 3, 40, 5},
-        {4, 1, 8, 16, 2, 8, 1},        {132, 2, 256, 256, 4, 128, 2},
-        {68, 1, 192, 80, 8, 24, 8},    {512, 3, 1024, 64, 4, 64, 1},
-        {96, 7, 192, 64, 4, 48, 2},    {60, 2, 120, 16, 5, 24, 1},
+        {64, 2, 128, 64, 4, 64, 1},     {64, 2, 128, 32, 4, 16, 1},
+        {36, 3, 72, 16, 4, 8, 3},       {100, 5, 200, 48, 3, 40, 5},
+        {4, 1, 8, 16, 2, 8, 1},         {132, 2, 256, 256, 4, 128, 2},
+        {68, 1, 192, 80, 8, 24, 8},     {512, 3, 1024, 64, 4, 64, 1},
+        {96, 7, 192, 64, 4, 48, 2},     {60, 2, 120, 16, 5, 24, 1},
         {1024, 2, 2048, 128, 4, 64, 4},
     };
     struct tiny_spec spec = tiny_spec_mamba2(64, 1, (uint64_t)i + 1);
@@ -87,8 +88,7 @@ static struct tiny_spec mamba2_at(int i)
 static struct tiny_spec spec_at(int i)
 {
     bool is_mamba2 = i >= N_SPECS_1;
-    struct tiny_spec spec =
-        is_mamba2 ? mamba2_at(i - N_SPECS_1) : mamba1_at(i);
+    struct tiny_spec spec = is_mamba2 ? mamba2_at(i - N_SPECS_1) : mamba1_at(i);
     i %= N_SPECS_1;
     spec.has_norm_bias = i % 2 == 1;
     spec.is_tied = i % 3 == 2;
@@ -820,6 +820,33 @@ START_TEST(a_soak_keeps_agreeing)
 }
 END_TEST
 
+/* Shapes [first, end), and shapes for many streams. */
+static void add_shapes(TCase *tests, int first, int end, int first_streams,
+                       int end_streams)
+{
+    tcase_add_loop_test(tests, splits_agree, first, end);
+    tcase_add_loop_test(tests, pooled_agree, first, end);
+    tcase_add_loop_test(tests, states_change_engines, first, end);
+    tcase_add_loop_test(tests, draws_agree, first, end);
+    tcase_add_loop_test(tests, streams_do_not_disturb_each_other, first_streams,
+                        end_streams);
+    tcase_add_loop_test(tests, started_calls_agree, first, end);
+    tcase_add_loop_test(tests, a_started_stream_agrees, first, end);
+    tcase_add_loop_test(tests, what_is_under_way_is_forgotten, first,
+                        first + 3);
+    tcase_add_loop_test(tests, predictions_come_where_they_are_wanted,
+                        first_streams, end_streams);
+}
+
+/* i: 0 for Mamba-1, 1 for Mamba-2. */
+static void add_copies(TCase *tests, int i)
+{
+    tcase_add_loop_test(tests, copies_and_begins_agree, i, i + 1);
+    tcase_add_loop_test(tests, copies_come_in_their_order, i, i + 1);
+    if (getenv("MAMBYTE_SLOW"))
+        tcase_add_loop_test(tests, a_megabyte_agrees, i, i + 1);
+}
+
 static Suite *cuda_suite(void)
 {
     Suite *suite = suite_create("cuda");
@@ -828,30 +855,24 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(few, a_little_agrees, 0, N_LITTLE_SPECS);
     suite_add_tcase(suite, few);
 
+    TCase *mamba2 = tcase_create("mamba2");
+    add_shapes(mamba2, N_SPECS_1, N_SPECS, N_STREAM_SPECS_1, N_STREAM_SPECS);
+    tcase_add_loop_test(mamba2, calls_of_all_lengths_agree, 1, 3);
+    tcase_add_loop_test(mamba2, places_change_engines, N_SPECS_1, N_SPECS);
+    add_copies(mamba2, 1);
+    suite_add_tcase(suite, mamba2);
+
     TCase *tests = tcase_create("bits");
-    tcase_set_timeout(tests, TIMEOUT_S);
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);
-    tcase_add_loop_test(tests, splits_agree, 0, N_SPECS);
     tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS_1);
-    tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 3);
-    tcase_add_loop_test(tests, places_change_engines, N_SPECS_1, N_SPECS);
-    tcase_add_loop_test(tests, streams_do_not_disturb_each_other, 0,
-                        N_STREAM_SPECS);
-    tcase_add_loop_test(tests, started_calls_agree, 0, N_SPECS);
-    tcase_add_loop_test(tests, a_started_stream_agrees, 0, N_SPECS);
-    tcase_add_loop_test(tests, what_is_under_way_is_forgotten, 0, 3);
-    tcase_add_loop_test(tests, predictions_come_where_they_are_wanted, 0,
-                        N_STREAM_SPECS);
-    tcase_add_loop_test(tests, pooled_agree, 0, N_SPECS);
-    tcase_add_loop_test(tests, draws_agree, 0, N_SPECS);
-    tcase_add_loop_test(tests, states_change_engines, 0, N_SPECS);
-    tcase_add_loop_test(tests, copies_and_begins_agree, 0, 2);
-    tcase_add_loop_test(tests, copies_come_in_their_order, 0, 2);
+    add_shapes(tests, 0, N_SPECS_1, 0, N_STREAM_SPECS_1);
+    tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 1);
+    add_copies(tests, 0);
     tcase_add_test(tests, the_shipped_model_agrees);
-    if (getenv("MAMBYTE_SLOW"))
-        tcase_add_loop_test(tests, a_megabyte_agrees, 0, 2);
     if (getenv("MAMBYTE_SOAK"))
         tcase_add_test(tests, a_soak_keeps_agreeing);
+    tcase_set_timeout(mamba2, TIMEOUT_S);
+    tcase_set_timeout(tests, TIMEOUT_S);
     suite_add_tcase(suite, tests);
     return suite;
 }

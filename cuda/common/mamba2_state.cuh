@@ -16,12 +16,12 @@
 /* Where the parts lie, in bytes of a state; those of layer l are
  * l * layer_floats or l * layer_int8s or l * layer_derived further. */
 struct mamba2_layout {
-    size_t layer_floats, s, w, e;   /* in floats, s to e in a layer        */
-    size_t int8s, layer_int8s, b;   /* b in a layer, behind x              */
-    size_t image;                   /* bytes of the image                  */
+    size_t layer_floats, s, w, e; /* in floats, s to e in a layer        */
+    size_t int8s, layer_int8s, b; /* b in a layer, behind x              */
+    size_t image;                 /* bytes of the image                  */
     size_t derived, layer_derived;
-    size_t s_scale, s_q;            /* in a layer, behind the place        */
-    size_t n_bytes;                 /* of a state                          */
+    size_t s_scale, s_q; /* in a layer, behind the place        */
+    size_t n_bytes;      /* of a state                          */
 };
 
 /* One layer of a state. */

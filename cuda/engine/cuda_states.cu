@@ -46,9 +46,8 @@ enum status cuda_states_new(struct cuda_states *states, struct state **state)
         s = (struct state *)calloc(1, sizeof *s);
         if (!s)
             return fail_memory("a state");
-        enum status status =
-            cuda_status(cudaMalloc(&s->image, states->n_bytes),
-                        "memory for a state");
+        enum status status = cuda_status(cudaMalloc(&s->image, states->n_bytes),
+                                         "memory for a state");
         if (status != OK) {
             free(s);
             return status;

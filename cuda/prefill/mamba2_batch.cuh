@@ -42,8 +42,7 @@ enum status launch_mamba2_conv(struct queue q, const struct prefill_batch *b,
 
 /* v; and of the state S, S^, w and e. */
 enum status launch_mamba2_heads(struct queue q, const struct prefill_batch *b,
-                                const struct mamba2_batch *m,
-                                struct tick tick);
+                                const struct mamba2_batch *m, struct tick tick);
 
 /* The rest of the state: the past of the convolution, x^, B^, the place. */
 enum status launch_mamba2_keep(struct queue q, const struct prefill_batch *b,

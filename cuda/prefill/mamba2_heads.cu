@@ -21,24 +21,24 @@
 enum {
     WARPS = CHUNK / 16,
     THREADS = WARPS * WARP,
-    DEPTH = 32,                       /* of a product                       */
-    GAP = 16,                         /* bytes between rows: other banks    */
-    CHUNK_STRIDE = CHUNK + GAP,       /* of rows along the bytes            */
-    WEIGHT_STRIDE = CHUNK + 8         /* floats                             */
+    DEPTH = 32,                 /* of a product                       */
+    GAP = 16,                   /* bytes between rows: other banks    */
+    CHUNK_STRIDE = CHUNK + GAP, /* of rows along the bytes            */
+    WEIGHT_STRIDE = CHUNK + 8   /* floats                             */
 };
 
 /* ---- shared memory ------------------------------------------------------- */
 
 /* Offsets of the arrays of a block, for one shape. */
 struct head_memory {
-    int state_stride;      /* of rows along the states                     */
-    int b, c;              /* [CHUNK][state_stride]                        */
-    int b_turned;          /* [d_state][CHUNK_STRIDE]                      */
-    int x;                 /* [headdim][CHUNK_STRIDE]                      */
-    int mixed;             /* [CHUNK or headdim][CHUNK_STRIDE]: m^, v^     */
-    int s;                 /* [headdim][state_stride]: S^                  */
-    int weights;           /* [CHUNK][WEIGHT_STRIDE]: w_s at byte t        */
-    int s_scale, v_scale;  /* [headdim]                                    */
+    int state_stride;     /* of rows along the states                     */
+    int b, c;             /* [CHUNK][state_stride]                        */
+    int b_turned;         /* [d_state][CHUNK_STRIDE]                      */
+    int x;                /* [headdim][CHUNK_STRIDE]                      */
+    int mixed;            /* [CHUNK or headdim][CHUNK_STRIDE]: m^, v^     */
+    int s;                /* [headdim][state_stride]: S^                  */
+    int weights;          /* [CHUNK][WEIGHT_STRIDE]: w_s at byte t        */
+    int s_scale, v_scale; /* [headdim]                                    */
     int n_bytes;
 };
 
@@ -107,8 +107,8 @@ struct head_job {
 /* ---- loading ------------------------------------------------------------- */
 
 /* Byte s of the chunk: x^ of the head, B^ of the group. */
-static __device__ __forceinline__ const int8_t *
-x_at(const struct head_job &job, int s)
+static __device__ __forceinline__ const int8_t *x_at(const struct head_job &job,
+                                                     int s)
 {
     size_t d_inner = job.b.d_inner;
     const int8_t *x = s < job.place ? job.state.x + s * d_inner
@@ -116,12 +116,12 @@ x_at(const struct head_job &job, int s)
     return x + job.h * job.m.headdim;
 }
 
-static __device__ __forceinline__ const int8_t *
-b_at(const struct head_job &job, int s)
+static __device__ __forceinline__ const int8_t *b_at(const struct head_job &job,
+                                                     int s)
 {
     size_t n = (size_t)job.m.n_groups * job.b.d_state;
-    const int8_t *b = s < job.place ? job.state.b + s * n
-                                    : job.m.bc + (job.row + s) * 2 * n;
+    const int8_t *b =
+        s < job.place ? job.state.b + s * n : job.m.bc + (job.row + s) * 2 * n;
     return b + job.group * job.b.d_state;
 }
 
@@ -159,8 +159,8 @@ static __device__ void load_chunk(const struct head_job &job)
     }
     for (int i = threadIdx.x; i < (job.end - job.place) * n4; i += THREADS) {
         int t = job.place + i / n4, k = i % n4 * 4;
-        const int8_t *c = job.m.bc + (job.row + t) * 2 * n + n +
-                          job.group * job.b.d_state;
+        const int8_t *c =
+            job.m.bc + (job.row + t) * 2 * n + n + job.group * job.b.d_state;
         *(uint32_t *)(job.bytes(job.at.c) + t * stride + k) =
             *(const uint32_t *)(c + k);
     }
@@ -231,18 +231,16 @@ static __device__ __forceinline__ float walk_decay(const struct head_job &job,
 /* ---- products ------------------------------------------------------------ */
 
 /* The left side of a product: 16 rows from `rows` on, at depth k. */
-static __device__ __forceinline__ void load_left(uint32_t a[4],
-                                                 const int8_t *rows, int stride,
-                                                 int k)
+static __device__ __forceinline__ void
+load_left(uint32_t a[4], const int8_t *rows, int stride, int k)
 {
     int lane = threadIdx.x % WARP;
     load_matrices(a, rows + lane % 16 * stride + k + lane / 16 * 16);
 }
 
 /* The right side: 16 columns of the result, of which each is a row here. */
-static __device__ __forceinline__ void load_right(uint32_t b[4],
-                                                  const int8_t *rows,
-                                                  int stride, int k)
+static __device__ __forceinline__ void
+load_right(uint32_t b[4], const int8_t *rows, int stride, int k)
 {
     int lane = threadIdx.x % WARP;
     load_matrices(b, rows + (lane % 8 + lane / 16 * 8) * stride + k +
@@ -293,9 +291,9 @@ static __device__ __forceinline__ void mix(const struct head_job &job, int t0,
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             int s = j * 16 + i / 4 * 8 + column + i % 2, half = i / 2 % 2;
-            float x = s <= t[half] ? (float)g[i / 4][i % 4] *
-                                         job.weights(t[half])[s]
-                                   : 0.0f;
+            float x = s <= t[half]
+                          ? (float)g[i / 4][i % 4] * job.weights(t[half])[s]
+                          : 0.0f;
             m[2 * j + i / 4][i % 4] = x;
             amax[half] = max(amax[half], magnitude_bits(x));
         }
@@ -305,12 +303,11 @@ static __device__ __forceinline__ void mix(const struct head_job &job, int t0,
         struct exact_scale scale =
             exact_scale_of_products(lanes_max<4>(amax[half]));
         scales[half] = scale.scale;
-        int8_t *to =
-            job.bytes(job.at.mixed) + t[half] * CHUNK_STRIDE + column;
+        int8_t *to = job.bytes(job.at.mixed) + t[half] * CHUNK_STRIDE + column;
 #pragma unroll
         for (int j = 0; j < CHUNK / 8; j++)
-            *(uint16_t *)(to + j * 8) = (uint16_t)quantised2(
-                m[j][2 * half], m[j][2 * half + 1], scale);
+            *(uint16_t *)(to + j * 8) =
+                (uint16_t)quantised2(m[j][2 * half], m[j][2 * half + 1], scale);
     }
 }
 
@@ -398,9 +395,9 @@ static __device__ void quantise_chunk(const struct head_job &job)
 
 /* S of 16 channels and up to 64 states, n0 on; a lane has channels p[0] and
  * p[1], and the largest magnitude of each. */
-static __device__ __forceinline__ void
-add_chunk(const struct head_job &job, int p0, int n0, const int p[2],
-          uint32_t amax[2])
+static __device__ __forceinline__ void add_chunk(const struct head_job &job,
+                                                 int p0, int n0, const int p[2],
+                                                 uint32_t amax[2])
 {
     enum { SOME = 64 };
     int d_state = job.b.d_state, lane = threadIdx.x % WARP;
@@ -409,9 +406,8 @@ add_chunk(const struct head_job &job, int p0, int n0, const int p[2],
     float e = job.scalars->e[CHUNK - 1];
 #pragma unroll
     for (int i = 0; i < 2; i++)
-        s[i] = job.state.s +
-               (size_t)(job.h * job.m.headdim + p[i]) * d_state + n0 +
-               lane % 4 * 2;
+        s[i] = job.state.s + (size_t)(job.h * job.m.headdim + p[i]) * d_state +
+               n0 + lane % 4 * 2;
 #pragma unroll
     for (int j = 0; j < SOME / 8; j++) {
 #pragma unroll
@@ -427,8 +423,7 @@ add_chunk(const struct head_job &job, int p0, int n0, const int p[2],
         int32_t sum[2][4] = {};
         add_product(sum, job.bytes(job.at.mixed) + p0 * CHUNK_STRIDE,
                     CHUNK_STRIDE,
-                    job.bytes(job.at.b_turned) +
-                        (n0 + j * 16) * CHUNK_STRIDE,
+                    job.bytes(job.at.b_turned) + (n0 + j * 16) * CHUNK_STRIDE,
                     CHUNK_STRIDE, CHUNK);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
@@ -544,10 +539,9 @@ static __global__ void __launch_bounds__(THREADS)
 enum status launch_mamba2_heads(struct queue q, const struct prefill_batch *b,
                                 const struct mamba2_batch *m, struct tick tick)
 {
-    return launch("the recurrence", q,
-                  dim3(m->n_heads, tick.spans, tick.count), THREADS,
-                  memory_of(m->headdim, b->d_state).n_bytes, run_heads, *b, *m,
-                  tick);
+    return launch("the recurrence", q, dim3(m->n_heads, tick.spans, tick.count),
+                  THREADS, memory_of(m->headdim, b->d_state).n_bytes, run_heads,
+                  *b, *m, tick);
 }
 
 enum status mamba2_heads_prepare(const struct prefill_batch *b,
@@ -561,8 +555,7 @@ enum status mamba2_heads_prepare(const struct prefill_batch *b,
                     "channels with %d states",
                     m->headdim, b->d_state);
     return cuda_status(
-        cudaFuncSetAttribute(run_heads,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             n_bytes),
+        cudaFuncSetAttribute(
+            run_heads, cudaFuncAttributeMaxDynamicSharedMemorySize, n_bytes),
         "the recurrence");
 }

@@ -52,8 +52,7 @@ static __global__ void __launch_bounds__(THREADS)
     const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     int which = blockIdx.y * WARPS + threadIdx.x / WARP;
     int lane = threadIdx.x % WARP;
-    if ((int)blockIdx.x >= mb->n_strips ||
-        which >= m.n_heads + 2 * m.n_groups)
+    if ((int)blockIdx.x >= mb->n_strips || which >= m.n_heads + 2 * m.n_groups)
         return;
     const struct strip strip = mb->strips[blockIdx.x];
     const struct span span = mb->spans[strip.span];
@@ -79,17 +78,16 @@ static __global__ void __launch_bounds__(THREADS)
         silu_all<each>(y);
 #pragma unroll
         for (int k = 0; k < each; k++)
-            amax = max(amax,
-                       lane + k * WARP < v.n ? magnitude_bits(y[k]) : 0);
+            amax = max(amax, lane + k * WARP < v.n ? magnitude_bits(y[k]) : 0);
         struct exact_scale scale = exact_scale_of(warp_max(amax));
         int8_t *q = is_x ? m.x + row * b.d_inner + v.first
                          : m.bc + row * n_bc * b.d_state + v.first - b.d_inner;
 #pragma unroll
         for (int k = 0; k < each; k++) {
             if (lane + k * WARP < v.n)
-                q[lane + k * WARP] =
-                    scale.scale == 0.0f ? 0
-                                        : exact_quantise(y[k], scale.inverse);
+                q[lane + k * WARP] = scale.scale == 0.0f
+                                         ? 0
+                                         : exact_quantise(y[k], scale.inverse);
         }
         if (lane == 0 && is_x)
             m.x_scale[row * m.n_heads + which] = scale.scale;
@@ -98,12 +96,12 @@ static __global__ void __launch_bounds__(THREADS)
     }
     if (is_x && lane < strip.n) {
         size_t row = (size_t)layer * b.rows + strip.row + lane;
-        float dt = b.uz[row * m.zx_stride + b.d_inner + m.conv_channels + which];
+        float dt =
+            b.uz[row * m.zx_stride + b.d_inner + m.conv_channels + which];
         float delta =
             exact_delta(dt + l.dt_bias[which], m.delta_min, m.delta_max);
         m.delta[row * m.n_heads + which] = delta;
-        m.alpha[row * m.n_heads + which] =
-            exact_alpha(delta, l.a_log2e[which]);
+        m.alpha[row * m.n_heads + which] = exact_alpha(delta, l.a_log2e[which]);
     }
 }
 
