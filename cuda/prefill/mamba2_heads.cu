@@ -252,6 +252,7 @@ static __device__ __forceinline__ void
 add_product(int32_t sum[2][4], const int8_t *left, int left_stride,
             const int8_t *right, int right_stride, int depth)
 {
+    __syncwarp(); /* matrices are loaded, and multiplied, by a whole warp */
     for (int k = 0; k < depth; k += DEPTH) {
         uint32_t a[4], b[4];
         load_left(a, left, left_stride, k);
