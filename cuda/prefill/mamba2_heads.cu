@@ -292,9 +292,9 @@ static __device__ __forceinline__ void mix(const struct head_job &job, int t0,
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             int s = j * 16 + i / 4 * 8 + column + i % 2, half = i / 2 % 2;
-            float x = s <= t[half]
-                          ? (float)g[i / 4][i % 4] * job.weights(t[half])[s]
-                          : 0.0f;
+            int32_t sum = g[i / 4][i % 4];
+            float x =
+                s <= t[half] ? (float)sum * job.weights(t[half])[s] : 0.0f;
             m[2 * j + i / 4][i % 4] = x;
             amax[half] = max(amax[half], magnitude_bits(x));
         }
