@@ -96,6 +96,25 @@ START_TEST(every_value_arrives)
 }
 END_TEST
 
+START_TEST(next_may_lack_its_argument)
+{
+    struct options o;
+    ck_assert_int_eq(parse(&o, "--next 5"), OK);
+    ck_assert_int_eq(o.mode, MODE_NEXT);
+    ck_assert_int_eq(o.n_next, 10);
+    ck_assert_double_eq(o.temperature, 1);
+    ck_assert_str_eq(o.files[0], "5");
+    ck_assert_int_eq(parse(&o, "--next=256 --temp=0.8 --json"), OK);
+    ck_assert_int_eq(o.n_next, 256);
+    ck_assert_double_eq(o.temperature, 0.8);
+    refused("--next=", "--next: '' is not a whole number");
+    refused("--next=0", "--next: 0 is not between 1 and 256");
+    refused("--next=257", "--next: 257 is not between 1 and 256");
+    refused("--next --temp=0", "--temp=0 does not go with --next");
+    refused("--next --top-k=3", "--top-k does not go with --next");
+}
+END_TEST
+
 START_TEST(the_last_mode_wins)
 {
     struct options o;
@@ -191,6 +210,7 @@ int main(void)
     TCase *cases = tcase_create("options");
     tcase_add_test(cases, nothing_is_generate_from_standard_input);
     tcase_add_test(cases, every_value_arrives);
+    tcase_add_test(cases, next_may_lack_its_argument);
     tcase_add_test(cases, the_last_mode_wins);
     tcase_add_test(cases, names_may_be_shortened);
     tcase_add_test(cases, suffixes_are_powers_of_1024);

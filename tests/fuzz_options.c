@@ -36,6 +36,7 @@ static void check(const struct options *o)
     require(o->top_p > 0 && o->top_p <= 1);
     require(o->min_p >= 0 && o->min_p <= 1);
     require(o->threshold >= 0);
+    require(o->n_next >= 1 && o->n_next <= 256);
     require(o->engine.n_threads >= 0 && o->engine.n_threads <= 1024);
     require(o->engine.cuda_index >= 0);
 }

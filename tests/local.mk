@@ -67,6 +67,7 @@ cli_tests = \
   tests/cli_generate.sh \
   tests/cli_import.sh \
   tests/cli_model.sh \
+  tests/cli_next.sh \
   tests/cli_perplexity.sh \
   tests/cli_score.sh \
   tests/cli_signals.sh \

@@ -28,6 +28,8 @@ static enum status run_task(struct task *task)
         return task_score(task);
     case MODE_SURPRISAL:
         return task_surprisal(task);
+    case MODE_NEXT:
+        return task_next(task);
     case MODE_COLOR:
         return task_color(task);
     case MODE_CLASSIFY:

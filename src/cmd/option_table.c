@@ -141,8 +141,16 @@ enum status option_take_choice(void *options, const struct option_row *row,
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* Only rows with a name are options.  getopt_long returns FIRST_LONG + row for
- * a long one. */
+/* As getopt_long has it. */
+static int argument_kind(const struct option_row *row)
+{
+    if (!row->argument)
+        return no_argument;
+    return row->may_lack ? optional_argument : required_argument;
+}
+
+/* Only rows with a name are options, and only long ones have an argument that
+ * may lack.  getopt_long returns FIRST_LONG + row for a long one. */
 static void make_getopt(struct getopt_words *words,
                         const struct option_table *table)
 {
@@ -153,7 +161,7 @@ static void make_getopt(struct getopt_words *words,
         const struct option_row *row = &table->rows[i];
         if (!row->name)
             continue;
-        *next++ = (struct option){row->name, row->argument != NULL, NULL,
+        *next++ = (struct option){row->name, argument_kind(row), NULL,
                                   FIRST_LONG + i};
         if (row->letter)
             *letter++ = (char)row->letter;
@@ -234,10 +242,12 @@ enum status option_table_read(const struct option_table *table, void *options,
 static enum status print_row(struct sink *sink, const struct option_row *row)
 {
     char names[80];
+    const char *argument = row->argument ? row->argument : "";
     int n = snprintf(
-        names, sizeof names, "  %c%c%c --%s%s%s", row->letter ? '-' : ' ',
-        row->letter ? row->letter : ' ', row->letter ? ',' : ' ', row->name,
-        row->argument ? "=" : "", row->argument ? row->argument : "");
+        names, sizeof names,
+        row->may_lack ? "  %c%c%c --%s[%s%s]" : "  %c%c%c --%s%s%s",
+        row->letter ? '-' : ' ', row->letter ? row->letter : ' ',
+        row->letter ? ',' : ' ', row->name, *argument ? "=" : "", argument);
     TRY(sink_text(sink, names));
     if (n > HELP_COLUMN - 2) {
         TRY(sink_text(sink, "\n"));

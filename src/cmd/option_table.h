@@ -22,6 +22,7 @@ struct option_row {
     int letter;           /* of the short option, or 0 */
     const char *name;     /* NULL: a heading */
     const char *argument; /* NULL: it takes none */
+    bool may_lack;        /* the argument, which then is NULL for take */
     unsigned modes;       /* a bit for each mode it goes with; 0: all */
     enum status (*take)(void *options, const struct option_row *row,
                         const char *value);

@@ -18,7 +18,8 @@
 #define GENERATE   BIT(MODE_GENERATE)
 #define SCORE      BIT(MODE_SCORE)
 #define PERPLEXITY BIT(MODE_PERPLEXITY)
-#define TABLES     (PERPLEXITY | SCORE | BIT(MODE_SURPRISAL))
+#define NEXT       BIT(MODE_NEXT)
+#define TABLES     (PERPLEXITY | SCORE | BIT(MODE_SURPRISAL) | NEXT)
 #define CLASSIFY   BIT(MODE_CLASSIFY)
 #define RECORDS    (CLASSIFY | BIT(MODE_EMBED))
 #define READERS    (GENERATE | TABLES | BIT(MODE_COLOR))
@@ -30,13 +31,23 @@
 
 /* ---- taking values ------------------------------------------------------ */
 
-/* The one mode that has an argument. */
+/* The two modes that have an argument. */
 static enum status take_classify(void *into, const struct option_row *row,
                                  const char *value)
 {
     struct options *options = into;
     TRY(option_take_text(options, row, value));
     options->mode = MODE_CLASSIFY;
+    return OK;
+}
+
+static enum status take_next(void *into, const struct option_row *row,
+                             const char *value)
+{
+    struct options *options = into;
+    if (value)
+        TRY(option_take_int(options, row, value));
+    options->mode = MODE_NEXT;
     return OK;
 }
 
@@ -123,6 +134,16 @@ static const struct option_row rows[] = {
     {.name = "surprisal",
      INTO_ENUM(AT(mode), MODE_SURPRISAL),
      .help = "a line for each byte: offset, byte, bits"},
+    {.name = "next",
+     .argument = "K",
+     .may_lack = true,
+     .take = take_next,
+     .where = AT(n_next),
+     .choice = MODE_NEXT,
+     .low = 1,
+     .high = 256,
+     .help = "a line for each of the K most likely next bytes\n"
+             "after FILE: byte, probability, bits (10)"},
     {.name = "color",
      INTO_ENUM(AT(mode), MODE_COLOR),
      .help = "the text itself, coloured by surprisal"},
@@ -130,6 +151,7 @@ static const struct option_row rows[] = {
      .argument = "HEAD",
      .take = take_classify,
      .where = AT(classify),
+     .choice = MODE_CLASSIFY,
      .help = "a line for each record, as soon as it ends:\n"
              "label, probability, record.  HEAD is a file, a\n"
              "name, or STATE,STATE,...: a state for each label"},
@@ -172,9 +194,10 @@ static const struct option_row rows[] = {
      .help = "write at most N bytes (256)"},
     {.name = "temp",
      .argument = "T",
-     .modes = GENERATE,
+     .modes = GENERATE | NEXT,
      INTO_REAL(AT(temperature), 0, 100),
-     .help = "temperature; 0: always the most likely byte (0.8)"},
+     .help = "temperature; 0: always the most likely byte (0.8;\n"
+             "with --next 1)"},
     {.name = "top-k",
      .argument = "K",
      .modes = GENERATE,
@@ -353,15 +376,21 @@ static const char *needed_mode(const struct option_row *row)
     return row->modes & CLASSIFY ? "classify" : "embed";
 }
 
+static bool chooses_mode(const struct option_row *row)
+{
+    if (row->take == option_take_choice)
+        return row->where == AT(mode);
+    return row->take == take_classify || row->take == take_next;
+}
+
 /* The option that chooses the mode; NULL for the one without an option. */
 static const char *name_of_mode(enum mode mode)
 {
     for (int i = 0; i < N_ROWS; i++) {
-        if (rows[i].take == option_take_choice && rows[i].where == AT(mode) &&
-            rows[i].choice == (int)mode)
+        if (chooses_mode(&rows[i]) && rows[i].choice == (int)mode)
             return rows[i].name;
     }
-    return mode == MODE_CLASSIFY ? "classify" : NULL;
+    return NULL;
 }
 
 static enum status check_modes(const struct options *options, const bool *given)
@@ -389,6 +418,17 @@ static enum status check_classify(const struct options *options)
     if (options->eval &&
         (options->json || options->whole_files || options->is_null_terminated))
         return fail(E_USAGE, "--eval does not go with --json, --whole, --null");
+    return OK;
+}
+
+/* A temperature that was not given depends on the mode. */
+static enum status set_temperature(struct options *options)
+{
+    bool is_next = options->mode == MODE_NEXT;
+    if (options->temperature < 0)
+        options->temperature = is_next ? 1 : 0.8;
+    if (is_next && options->temperature == 0)
+        return fail(E_USAGE, "--temp=0 does not go with --next");
     return OK;
 }
 
@@ -421,10 +461,11 @@ static void set_defaults(struct options *options)
 {
     *options = (struct options){
         .n_bytes = 256,
-        .temperature = 0.8,
+        .temperature = -1,
         .top_k = 256,
         .top_p = 1,
         .top = 1,
+        .n_next = 10,
         .block_bytes = 1 << 24,
         .model = options_environment_model(),
         .engine.cpu = environment("MAMBYTE_CPU"),
@@ -444,6 +485,7 @@ enum status options_parse(struct options *options, int argc, char **argv)
     if (options->save_state && options->resets_context)
         return fail(E_USAGE, "--save-state does not go with --context=reset");
     TRY(check_classify(options));
+    TRY(set_temperature(options));
     return take_operands(options, argc - first, argv + first);
 }
 

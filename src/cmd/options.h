@@ -21,6 +21,7 @@ enum mode {
     MODE_PERPLEXITY,
     MODE_SCORE,
     MODE_SURPRISAL,
+    MODE_NEXT,
     MODE_COLOR,
     MODE_CLASSIFY,
     MODE_EMBED,
@@ -53,6 +54,8 @@ struct options {
     double min_p;
     uint64_t seed;
     bool is_seed_random; /* the seed is drawn */
+
+    int n_next; /* bytes that --next writes; also temperature */
 
     /* score, perplexity, surprisal */
     bool is_null_terminated; /* records, in and out */

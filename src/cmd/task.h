@@ -32,6 +32,7 @@ enum status task_generate(struct task *task);
 enum status task_perplexity(struct task *task);
 enum status task_score(struct task *task);
 enum status task_surprisal(struct task *task);
+enum status task_next(struct task *task);
 enum status task_color(struct task *task);
 enum status task_classify(struct task *task);
 enum status task_evaluate(struct task *task); /* --classify with --eval */
