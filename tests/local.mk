@@ -72,6 +72,7 @@ cli_tests = \
   tests/cli_score.sh \
   tests/cli_signals.sh \
   tests/cli_state.sh \
+  tests/cli_terminal.sh \
   tests/cli_train.sh \
   tests/cli_train_errors.sh \
   tests/cli_train_head.sh \

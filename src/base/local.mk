@@ -11,6 +11,8 @@ libmambyte_a_SOURCES += \
   src/base/clock.c \
   src/base/clock.h \
   src/base/cpu_relax.h \
+  src/base/escape.c \
+  src/base/escape.h \
   src/base/exact.h \
   src/base/file_pair.c \
   src/base/file_pair.h \

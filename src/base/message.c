@@ -11,11 +11,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/escape.h"
 
 #define PROGRESS_DELAY    1.0  /* seconds before the line first appears */
 #define PROGRESS_INTERVAL 0.2  /* and between two of them on a terminal */
 #define STATUS_INTERVAL   10.0 /* and of a status elsewhere */
 #define CLEAR_LINE        "\r\033[K"
+
+/* Bytes of a line, and of the same line when it is shown. */
+enum { LINE_MAX_BYTES = 2048, SHOWN_MAX_BYTES = 2 * LINE_MAX_BYTES };
 
 static const char *program = "mambyte";
 static enum verbosity verbosity = NORMAL;
@@ -51,10 +55,14 @@ const char *message_program(void)
 
 static void print_line(const char *format, va_list args)
 {
+    char line[LINE_MAX_BYTES], shown[SHOWN_MAX_BYTES];
+    int n = snprintf(line, sizeof line / 2, "%s: ", program);
+    size_t begin = n < 0                         ? 0
+                   : (size_t)n < sizeof line / 2 ? (size_t)n
+                                                 : sizeof line / 2 - 1;
+    vsnprintf(line + begin, sizeof line - begin, format, args);
     message_progress_end();
-    fprintf(stderr, "%s: ", program);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s\n", escape_into(shown, sizeof shown, line));
 }
 
 void message_error(const char *format, ...)
@@ -134,8 +142,11 @@ static void show_progress(const char *name, uint64_t done, uint64_t size)
                  100.0 * (double)done / (double)size);
         describe_left(left, (double)(size - done), speed);
     }
-    fprintf(stderr, "%s%.40s: %s%s, %s/s%s%s",
-            progress.is_terminal ? CLEAR_LINE : "", name,
+    char start[41], shown[160];
+    snprintf(start, sizeof start, "%s", name);
+    fprintf(stderr, "%s%s: %s%s, %s/s%s%s",
+            progress.is_terminal ? CLEAR_LINE : "",
+            escape_into(shown, sizeof shown, start),
             message_size(so_far, (double)done), percent,
             message_size(per_second, speed), left,
             progress.is_terminal ? "" : "\n");
@@ -164,13 +175,15 @@ void message_status(const char *format, ...)
         progress.is_terminal ? PROGRESS_INTERVAL : STATUS_INTERVAL;
     if (!progress.is_wanted || clock_now() < progress.printed + interval)
         return;
+    char line[LINE_MAX_BYTES], shown[SHOWN_MAX_BYTES];
     va_list args;
     va_start(args, format);
-    fputs(progress.is_terminal ? CLEAR_LINE : "", stderr);
-    vfprintf(stderr, format, args);
-    fputs(progress.is_terminal ? "" : "\n", stderr);
-    fflush(stderr);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    fprintf(stderr, "%s%s%s", progress.is_terminal ? CLEAR_LINE : "",
+            escape_into(shown, sizeof shown, line),
+            progress.is_terminal ? "" : "\n");
+    fflush(stderr);
     progress.is_shown = true;
     progress.printed = clock_now();
 }

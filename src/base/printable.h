@@ -1,4 +1,4 @@
-/* printable.h -- text from outside, made safe to show on a terminal.
+/* printable.h -- the start of a text from outside, in printable ASCII.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -6,17 +6,28 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/escape.h"
 #include "base/message.h"
+
+enum { PATH_BYTES = 1024 };
 
 static volatile sig_atomic_t caught; /* the number of the signal, or 0 */
 static int wake[2] = {-1, -1};       /* a pipe: readable once one came */
-static const char *mapped_path;
-static void (*clean_up)(void); /* or NULL */
+static char mapped_path[PATH_BYTES]; /* escaped */
+static void (*clean_up)(void);       /* or NULL */
+
+/* What a terminal is told before we leave it. */
+static struct {
+    int fd; /* -1: nothing */
+    const char *text;
+} farewell = {.fd = -1};
+static volatile sig_atomic_t n_stops;
 
 static void set_handler(int number, void (*handler)(int))
 {
@@ -25,11 +36,23 @@ static void set_handler(int number, void (*handler)(int))
     sigaction(number, &action, NULL);
 }
 
+/* Not where that would have to wait: the reader of a pipe may be gone. */
+static void say_farewell(void)
+{
+    struct pollfd p = {.fd = farewell.fd, .events = POLLOUT};
+    if (farewell.fd >= 0 && poll(&p, 1, 0) > 0) {
+        ssize_t ignored =
+            write(farewell.fd, farewell.text, strlen(farewell.text));
+        (void)ignored;
+    }
+}
+
 /* The signal is blocked in here: it kills when this returns. */
 static void die(int number)
 {
     if (clean_up)
         clean_up();
+    say_farewell();
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -41,6 +64,23 @@ static void note_signal(int number)
     ssize_t ignored = write(wake[1], "", 1);
     (void)ignored;
     set_handler(number, die);
+    errno = saved;
+}
+
+/* Stops as if we did nothing about the signal, and returns when we go on. */
+static void stop(int number)
+{
+    int saved = errno;
+    sigset_t only, before;
+    say_farewell();
+    n_stops++;
+    signal(number, SIG_DFL);
+    raise(number);
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    pthread_sigmask(SIG_UNBLOCK, &only, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    set_handler(number, stop);
     errno = saved;
 }
 
@@ -89,9 +129,22 @@ void signals_before_death(void (*clean)(void))
     clean_up = clean;
 }
 
+void signals_set_farewell(int fd, const char *text)
+{
+    farewell.text = text;
+    farewell.fd = fd;
+    if (fd >= 0)
+        watch(SIGTSTP, stop);
+}
+
+unsigned signals_count_stops(void)
+{
+    return (unsigned)n_stops;
+}
+
 void signals_guard_mapping(const char *path)
 {
-    mapped_path = path;
+    escape_into(mapped_path, sizeof mapped_path, path);
     set_handler(SIGBUS, mapping_shrank);
 }
 

@@ -27,8 +27,16 @@ int signals_fd(void);
 /* clean is called before a signal kills, in its handler. */
 void signals_before_death(void (*clean)(void));
 
+/* text is written to fd, where that need not wait, before a signal kills the
+ * program or SIGTSTP stops it: it gives a terminal its own colour back.  text
+ * must stay.  fd -1: nothing is written. */
+void signals_set_farewell(int fd, const char *text);
+
+/* How often the program was stopped since it set a farewell. */
+unsigned signals_count_stops(void);
+
 /* From now on a mapped file that shrinks (SIGBUS) ends the program with a
- * sentence that names path, and status 1.  path must stay. */
+ * sentence that names path, and status 1. */
 void signals_guard_mapping(const char *path);
 
 /* Dies of the signal that came, with everything else left as it is; returns

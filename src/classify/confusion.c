@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
+
 enum status confusion_open(struct confusion *confusion,
                            const char *const *labels, int n_labels,
                            const char *const *answers, int n_answers)
@@ -129,7 +131,7 @@ static enum status print_labels(const struct confusion *c, struct sink *sink)
     TRY(sink_text(sink, "\nlabel\trecords\tprecision\trecall\tf1\n"));
     for (int i = 0; i < c->n_labels; i++) {
         uint64_t n_right = count_right(c, i);
-        TRY(sink_text(sink, c->labels[i]));
+        TRY(escape_column(sink, c->labels[i]));
         TRY(sink_format(sink, "\t%" PRIu64 "\t%.4f\t%.4f\t%.4f\n",
                         sum_row(c, i), ratio(n_right, sum_answers(c, i)),
                         ratio(n_right, sum_row(c, i)), f1(c, i)));
@@ -142,11 +144,11 @@ static enum status print_matrix(const struct confusion *c, struct sink *sink)
     TRY(sink_text(sink, "\nlabel"));
     for (int j = 0; j < c->n_answers; j++) {
         TRY(sink_text(sink, "\t"));
-        TRY(sink_text(sink, c->answers[j]));
+        TRY(escape_column(sink, c->answers[j]));
     }
     TRY(sink_text(sink, "\t-\n"));
     for (int i = 0; i < c->n_labels; i++) {
-        TRY(sink_text(sink, c->labels[i]));
+        TRY(escape_column(sink, c->labels[i]));
         for (int j = 0; j <= c->n_answers; j++)
             TRY(sink_format(sink, "\t%" PRIu64, *count_at(c, i, j)));
         TRY(sink_text(sink, "\n"));

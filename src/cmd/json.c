@@ -42,6 +42,8 @@ static enum status write_string(struct sink *sink, const uint8_t *b, size_t n)
         int length = utf8_length(b + i, n - i);
         if (length == 1)
             TRY(write_escaped(sink, b[i]));
+        else if (length == 2 && b[i] == 0xc2 && b[i + 1] < 0xa0)
+            TRY(sink_format(sink, "\\u%04x", b[i + 1])); /* C1 */
         else if (length > 1)
             TRY(sink_write(sink, b + i, (size_t)length));
         else

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "classify/classifier.h"
 #include "cmd/json.h"
 #include "cmd/task_records.h"
@@ -57,12 +58,12 @@ static enum status print_columns(const struct labels *l,
     struct sink *out = l->task->out;
     for (int i = 0; i < l->n_shown; i++) {
         TRY(sink_text(out, i > 0 ? "\t" : ""));
-        TRY(sink_text(out, shown_label(l, i)));
+        TRY(escape_column(out, shown_label(l, i)));
         TRY(sink_format(out, "\t%.6f", l->probabilities[l->order[i]]));
     }
     if (!o->hides_text) {
         TRY(sink_text(out, "\t"));
-        TRY(o->whole_files ? sink_text(out, ended->file)
+        TRY(o->whole_files ? escape_column(out, ended->file)
                            : sink_write(out, ended->text, ended->n_text));
     }
     return task_end_record(l->task);

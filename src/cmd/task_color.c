@@ -1,13 +1,14 @@
 /* task_color.c -- the text itself, coloured by surprisal, for a terminal.
  *
  * A character is coloured by the sum of the bits of its bytes.  Whatever
- * could command the terminal is shown as \xHH: control characters other than
- * newline and tab, and bytes that are not UTF-8.
+ * could command the terminal is escaped (escape.h), but newlines and tabs.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <string.h>
 
+#include "base/escape.h"
+#include "base/signals.h"
 #include "base/utf8.h"
 #include "cmd/task_io.h"
 #include "engine/scorer.h"
@@ -15,6 +16,7 @@
 struct painter {
     struct sink *out;
     int color;              /* of the terminal now; 0: its own */
+    unsigned n_stops;       /* signals_count_stops() when it got it */
     uint8_t held[UTF8_MAX]; /* [n_held], a character that is not complete */
     float bits[UTF8_MAX];   /* of each */
     size_t n_held;
@@ -31,6 +33,8 @@ static const struct {
 };
 enum { COLOR_MOST = 196 };
 
+#define OWN_COLOR "\033[0m"
+
 static int color_of(float bits)
 {
     for (size_t i = 0; i < sizeof colors / sizeof colors[0]; i++) {
@@ -42,33 +46,29 @@ static int color_of(float bits)
 
 static enum status set_color(struct painter *painter, int color)
 {
-    if (painter->color == color)
+    unsigned n_stops = signals_count_stops();
+    if (painter->color == color && painter->n_stops == n_stops)
         return OK;
     painter->color = color;
+    painter->n_stops = n_stops;
     if (color == 0)
-        return sink_text(painter->out, "\033[0m");
+        return sink_text(painter->out, OWN_COLOR);
     return sink_format(painter->out, "\033[38;5;%dm", color);
 }
 
-/* C0 without newline and tab, DEL, and C1 in UTF-8. */
-static bool is_control(const uint8_t *character, size_t n)
-{
-    uint8_t c = character[0];
-    return (n == 1 && (c < 0x20 || c == 0x7f) && c != '\n' && c != '\t') ||
-           (n == 2 && c == 0xc2 && character[1] < 0xa0);
-}
-
-/* Paints the first n held bytes and drops them. */
-static enum status paint(struct painter *painter, size_t n, bool is_safe)
+/* Paints the first character that is held, and drops it. */
+static enum status paint(struct painter *painter)
 {
     float bits = 0;
+    char shown[ESCAPED_CHARS];
+    const uint8_t *held = painter->held;
+    size_t n = escape_character(shown, held, painter->n_held);
+    bool moves = held[0] == '\n' || held[0] == '\t';
     for (size_t i = 0; i < n; i++)
         bits += painter->bits[i];
     TRY(set_color(painter, color_of(bits)));
-    if (is_safe)
-        TRY(sink_write(painter->out, painter->held, n));
-    for (size_t i = 0; !is_safe && i < n; i++)
-        TRY(sink_format(painter->out, "\\x%02X", painter->held[i]));
+    TRY(moves ? sink_write(painter->out, held, 1)
+              : sink_text(painter->out, shown));
     painter->n_held -= n;
     memmove(painter->held, painter->held + n, painter->n_held);
     memmove(painter->bits, painter->bits + n,
@@ -83,9 +83,7 @@ static enum status paint_held(struct painter *painter, bool is_end)
         int length = utf8_length(painter->held, painter->n_held);
         if (length == UTF8_INCOMPLETE && !is_end)
             return OK;
-        size_t n = length > 0 ? (size_t)length : 1;
-        bool is_safe = length > 0 && !is_control(painter->held, n);
-        TRY(paint(painter, n, is_safe));
+        TRY(paint(painter));
     }
     return OK;
 }
@@ -108,13 +106,15 @@ static enum status paint_file(void *context, struct reader *reader,
     }
 }
 
-/* However it ends, the terminal gets its own colour back. */
+/* However it ends, and while it is stopped, the terminal has its own colour. */
 enum status task_color(struct task *task)
 {
     struct painter painter = {.out = task->out};
+    signals_set_farewell(task->out->fd, OWN_COLOR);
     enum status status = task_each_file(task, paint_file, &painter);
     enum status reset = set_color(&painter, 0);
     if (reset == OK)
         reset = sink_flush(task->out);
+    signals_set_farewell(-1, "");
     return status != OK ? status : reset;
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/file_pair.h"
 #include "base/message.h"
 #include "cmd/task_io.h"
@@ -218,7 +219,7 @@ static enum status print_listing(struct sink *sink,
         listing->n_streams, listing->n_blocks, listing->traffic.n_packed,
         listing->traffic.n_plain, n_plain > 0 ? n_packed / n_plain : 0,
         listing->header.model_name));
-    TRY(sink_text(sink, name));
+    TRY(escape_column(sink, name));
     return sink_text(sink, "\n");
 }
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "base/message.h"
 #include "cmd/task.h"
 #include "model/catalog.h"
@@ -27,7 +28,9 @@ static enum status print_metadata(struct sink *out,
 {
     const char *key;
     for (size_t i = 0; (key = safetensors_metadata_key(file, i)); i++) {
-        TRY(sink_format(out, "metadata          %.64s = ", key));
+        TRY(describe_key(out, "metadata"));
+        TRY(escape_text(out, key));
+        TRY(sink_text(out, " = "));
         TRY(describe_text(out, safetensors_metadata(file, key)));
     }
     return OK;
@@ -55,11 +58,13 @@ enum status task_list_models(struct sink *out)
     enum status status = OK;
     for (size_t i = 0; i < catalog.n && status == OK; i++) {
         const struct catalog_entry *entry = &catalog.entries[i];
-        status = sink_text(out, entry->name);
+        status = escape_column(out, entry->name);
         if (status == OK)
             status = sink_format(out, "\t%" PRIu64 "\t", entry->size);
         if (status == OK)
-            status = describe_text(out, entry->path);
+            status = escape_column(out, entry->path);
+        if (status == OK)
+            status = sink_text(out, "\n");
     }
     catalog_close(&catalog);
     return status;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "cmd/json.h"
@@ -70,7 +71,7 @@ static enum status print_columns(const struct file_ring *ring,
 {
     struct sink *out = ring->task->out;
     const struct tally *tally = score->tally;
-    TRY(sink_text(out, score->name ? score->name : "total"));
+    TRY(escape_column(out, score->name ? score->name : "total"));
     TRY(sink_format(out, "\t%" PRIu64, tally->n_bytes));
     TRY(print_column(out, tally->bits));
     TRY(print_column(out, tally_bits_per_byte(tally)));

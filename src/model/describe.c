@@ -6,17 +6,12 @@
 
 #include <inttypes.h>
 
+#include "base/escape.h"
 #include "base/message.h"
 
 enum status describe_text(struct sink *out, const char *text)
 {
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 0x20 || c == 0x7f)
-            TRY(sink_format(out, "\\x%02X", c));
-        else
-            TRY(sink_write(out, text, 1));
-    }
+    TRY(escape_text(out, text));
     return sink_text(out, "\n");
 }
 

@@ -12,8 +12,7 @@
 /* A key in a column of its own; the value follows. */
 enum status describe_key(struct sink *out, const char *key);
 
-/* Text from a file, its control characters escaped so that it cannot command
- * the terminal; and a newline. */
+/* Text from outside, escaped (escape.h), and a newline. */
 enum status describe_text(struct sink *out, const char *text);
 
 /* Parameters, weights, shape, norm, head, begin byte. */

@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/escape.h"
+
 enum status held_out_open(struct held_out *held_out,
                           const struct name_list *paths,
                           const struct dataset *data)
@@ -37,7 +39,7 @@ void held_out_close(struct held_out *held_out)
 static enum status print_tally(struct sink *out, const char *name,
                                const struct tally *tally)
 {
-    TRY(sink_text(out, name));
+    TRY(escape_column(out, name));
     TRY(sink_format(out, "\t%" PRIu64 "\t", tally->n_bytes));
     TRY(sink_number(out, tally->bits));
     TRY(sink_text(out, "\t"));

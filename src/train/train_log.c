@@ -11,6 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/escape.h"
+
+enum { NAME_CHARS = 4096 };
+
 static enum status log_error(const struct train_log *log)
 {
     return fail(E_IO, "%s: %s", log->path, strerror(errno));
@@ -21,8 +25,11 @@ static enum status write_header(struct train_log *log,
 {
     fputs("step\tbytes\tbits_per_byte\tgradient_norm\tlearning_rate\tseconds",
           log->file);
-    for (int i = 0; i < valid->n; i++)
-        fprintf(log->file, "\tvalid:%s", valid->sources[i].name);
+    for (int i = 0; i < valid->n; i++) {
+        char shown[NAME_CHARS];
+        fprintf(log->file, "\tvalid:%s",
+                escape_into(shown, sizeof shown, valid->sources[i].name));
+    }
     fputc('\n', log->file);
     return fflush(log->file) == 0 ? OK : log_error(log);
 }
