@@ -33,7 +33,7 @@ same "sum and probabilities" "1 0" "$(cat sums)"
 for byte in 101 000 177; do
 	{
 		cat prompt
-		printf "\\$byte"
+		printf '%b' "\\0$byte"
 	} >longer
 	value=$(tail -c 1 longer | od -An -tu1 | xargs)
 	same "bits of byte $value" \

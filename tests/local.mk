@@ -61,6 +61,7 @@ fuzz_programs = \
   tests/fuzz_torch_file
 cli_tests = \
   tests/cli_classify.sh \
+  tests/cli_completion.sh \
   tests/cli_compress.sh \
   tests/cli_errors.sh \
   tests/cli_figures.sh \
