@@ -40,6 +40,8 @@ static void read_data(void *bytes, size_t n, const char *model,
     fclose(file);
 }
 
+static const struct adopt_options as_said = {.begin_byte = BEGIN_BYTE_AS_SAID};
+
 struct imported {
     struct foreign foreign;
     struct adopted adopted;
@@ -53,7 +55,7 @@ static void open_import(struct imported *i, const char *model)
              srcdir ? srcdir : ".", model);
     enum status status = foreign_open(&i->foreign, path);
     ck_assert_msg(status == OK, "%s", status_message());
-    status = adopt(&i->adopted, &i->foreign, -1);
+    status = adopt(&i->adopted, &i->foreign, &as_said);
     ck_assert_msg(status == OK, "%s", status_message());
 }
 
@@ -142,60 +144,6 @@ START_TEST(shapes_of_mamba2_are_found)
     ck_assert(isinf(c->delta_max));
     ck_assert_str_eq(i.adopted.naming, "transformers");
     close_import(&i);
-}
-END_TEST
-
-/* The authors' model with more rows in the vocabulary, all NaN: they must not
- * matter. */
-static enum status adopt_padded(struct adopted *adopted, uint64_t rows)
-{
-    struct imported i;
-    open_import(&i, "authors");
-    struct tensor list[32];
-    struct foreign padded = i.foreign;
-    ck_assert_uint_le(padded.n, 32);
-    memcpy(list, padded.tensors, padded.n * sizeof *list);
-    padded.tensors = list;
-    padded.config = NULL;
-    size_t row = 32 * sizeof(float);
-    uint8_t *room = malloc(2 * rows * row);
-    memset(room, 0xff, 2 * rows * row);
-    size_t n_padded = 0;
-    for (size_t k = 0; k < padded.n; k++) {
-        if (list[k].n_dims != 2 || list[k].shape[0] != 256)
-            continue;
-        uint8_t *to = room + n_padded++ * rows * row;
-        memcpy(to, list[k].data, (rows < 256 ? rows : 256) * row);
-        list[k].data = to;
-        list[k].shape[0] = rows;
-    }
-    ck_assert_uint_eq(n_padded, 2);
-    enum status status = adopt(adopted, &padded, -1);
-    if (status == OK) {
-        ck_assert_uint_eq(adopted->vocabulary, rows);
-        struct fingerprint a, b;
-        model_fingerprint(adopted->model, &a);
-        model_fingerprint(i.adopted.model, &b);
-        ck_assert_mem_eq(a.bytes, b.bytes, sizeof a.bytes);
-        adopted_close(adopted);
-    }
-    free(room);
-    close_import(&i);
-    return status;
-}
-
-START_TEST(padding_of_the_vocabulary_is_cut)
-{
-    static const struct {
-        uint64_t rows;
-        enum status status;
-    } cases[] = {{256, OK},      {264, OK},      {512, OK},     {255, E_MODEL},
-                 {257, E_MODEL}, {259, E_MODEL}, {520, E_MODEL}};
-    struct adopted adopted;
-    ck_assert_int_eq(adopt_padded(&adopted, cases[_i].rows), cases[_i].status);
-    if (cases[_i].status != OK)
-        ck_assert_ptr_nonnull(
-            strstr(status_message(), "tokens, which are not the 256 bytes"));
 }
 END_TEST
 
@@ -349,7 +297,6 @@ int main(void)
     tcase_add_loop_test(tcase, logits_are_those_of_others, 0, N_NAMES);
     tcase_add_test(tcase, shapes_are_found);
     tcase_add_test(tcase, shapes_of_mamba2_are_found);
-    tcase_add_loop_test(tcase, padding_of_the_vocabulary_is_cut, 0, 7);
     tcase_add_loop_test(tcase, outliers_are_made_equal, 0, 2);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);

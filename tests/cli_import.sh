@@ -219,8 +219,8 @@ imports_not 2 "--output needs a FILE for the model" "$data/authors"
 imports_not 2 "unknown option '--frobnicate'" --frobnicate
 imports_not 2 "--quantize: 'int4' is neither 'int8' nor 'none'" --quantize=int4
 imports_not 2 "--to: 'x' is neither 'mamba-ssm' nor 'transformers'" --to=x
-imports_not 2 "--begin-byte: '256' is not a number from 0 to 255" \
-	--begin-byte=256
+imports_not 2 "--begin-byte: '256' is neither a number from 0 to 255 nor \
+'none'" --begin-byte=256
 imports_not 2 "--to does not go with --calibrate" --to=mamba-ssm \
 	--calibrate=text -o model "$tiny"
 run "$MAMBYTE_IMPORT" --help
@@ -281,7 +281,7 @@ config2()
 	echo "$2" >wrong/config.json
 	imports_not 1 "wrong/model.safetensors: $1" -o model wrong
 }
-config2 "config.json: n_groups is not a number from 1 to 8" \
+config2 "config.json: ngroups is 0, expected a whole number from 1 to 8" \
 	'{"ssm_cfg": {"ngroups": 0}}'
 config2 "config.json says that headdim is 16, the tensors that it is 8" \
 	'{"ssm_cfg": {"ngroups": 2, "headdim": 16}}'

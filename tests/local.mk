@@ -6,6 +6,7 @@
 model = $(abs_top_srcdir)/weights/mambyte-27m.safetensors
 
 unit_tests = \
+  tests/check_adopt \
   tests/check_atomic_file \
   tests/check_backward \
   tests/check_byteio \
@@ -38,6 +39,7 @@ unit_tests = \
   tests/check_trainer
 # Those that touch memory in ways worth a slow look.
 valgrind_tests = \
+  tests/check_adopt \
   tests/check_atomic_file \
   tests/check_byteio \
   tests/check_checkpoint \
@@ -67,6 +69,7 @@ cli_tests = \
   tests/cli_figures.sh \
   tests/cli_generate.sh \
   tests/cli_import.sh \
+  tests/cli_import_foreign.sh \
   tests/cli_model.sh \
   tests/cli_next.sh \
   tests/cli_perplexity.sh \
@@ -141,6 +144,7 @@ EXTRA_DIST += \
 
 # Unit tests, each of one file.
 unit_libs = $(test_libs) $(CHECK_LIBS)
+tests_check_adopt_LDADD = $(unit_libs)
 tests_check_atomic_file_LDADD = $(unit_libs)
 tests_check_backward_LDADD = $(unit_libs)
 tests_check_byteio_LDADD = $(unit_libs)

@@ -46,11 +46,26 @@ static enum status take_begin_byte(void *into, const struct option_row *row,
 {
     struct import_options *options = &((struct import_command *)into)->import;
     uint64_t byte;
+    if (strcmp(value, "none") == 0) {
+        options->adopt.begin_byte = BEGIN_BYTE_NONE;
+        return OK;
+    }
     if (!option_parse_integer(value, &byte) || byte > 255)
-        return fail(E_USAGE, "--%s: '%s' is not a number from 0 to 255",
+        return fail(E_USAGE,
+                    "--%s: '%s' is neither a number from 0 to 255 nor 'none'",
                     row->name, value);
-    options->begin_byte = (int)byte;
+    options->adopt.begin_byte = (int)byte;
     return OK;
+}
+
+static enum status take_vocabulary(void *into, const struct option_row *row,
+                                   const char *value)
+{
+    struct import_options *options = &((struct import_command *)into)->import;
+    options->adopt.cuts_vocabulary = true;
+    if (strcmp(value, "cut") == 0)
+        return OK;
+    return fail(E_USAGE, "--%s: '%s' is not 'cut'", row->name, value);
 }
 
 static const struct option_row rows[] = {
@@ -70,9 +85,14 @@ static const struct option_row rows[] = {
      .help = "write the mean with MODEL, of the same shape; may\n"
              "be given several times"},
     {.name = "begin-byte",
-     .argument = "N",
+     .argument = "N|none",
      .take = take_begin_byte,
      .help = "in training, every text began with byte N"},
+    {.name = "vocabulary",
+     .argument = "cut",
+     .take = take_vocabulary,
+     .help = "the first 256 tokens are the bytes, whatever a\n"
+             "tokenizer says; cut off the rest"},
     {.name = "to",
      .argument = "mamba-ssm|transformers",
      .take = take_naming,
@@ -113,7 +133,35 @@ static const struct option_table table = {
              "executed.\n",
 };
 
-static enum status check(const struct import_options *o, int n_operands)
+/* Whether the option of this name was given. */
+static bool is_given(const bool *given, const char *name)
+{
+    for (int i = 0; i < N_ROWS; i++) {
+        if (given[i] && strcmp(rows[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum status check_pairs(const struct import_options *o,
+                               const bool *given)
+{
+    if (o->naming != NAMING_OURS && o->calibrate)
+        return fail(E_USAGE, "--to does not go with --calibrate");
+    if (o->naming != NAMING_OURS && is_given(given, "quantize"))
+        return fail(E_USAGE, "--to does not go with --quantize: it writes "
+                             "floats");
+    if (!o->calibrate && is_given(given, "calibrate-bytes"))
+        return fail(E_USAGE, "--calibrate-bytes needs --calibrate");
+    if (o->averages.n > 0 && o->calibrate)
+        return fail(E_USAGE, "--average does not go with --calibrate");
+    if (o->averages.n > 0 && o->is_float && o->naming == NAMING_OURS)
+        return fail(E_USAGE, "--average does not go with --quantize=none");
+    return OK;
+}
+
+static enum status check(const struct import_options *o, const bool *given,
+                         int n_operands)
 {
     if (n_operands == 0)
         return fail(E_USAGE, "there is no DIR or FILE to import");
@@ -121,13 +169,7 @@ static enum status check(const struct import_options *o, int n_operands)
         return fail(E_USAGE, "only one DIR or FILE can be imported");
     if (!o->output)
         return fail(E_USAGE, "--output needs a FILE for the model");
-    if (o->naming != NAMING_OURS && o->calibrate)
-        return fail(E_USAGE, "--to does not go with --calibrate");
-    if (o->averages.n > 0 && o->calibrate)
-        return fail(E_USAGE, "--average does not go with --calibrate");
-    if (o->averages.n > 0 && o->is_float && o->naming == NAMING_OURS)
-        return fail(E_USAGE, "--average does not go with --quantize=none");
-    return OK;
+    return check_pairs(o, given);
 }
 
 enum status import_options_parse(struct import_command *command, int argc,
@@ -136,13 +178,14 @@ enum status import_options_parse(struct import_command *command, int argc,
     bool given[N_ROWS];
     int first;
     *command = (struct import_command){
-        .import = {.calibrate_bytes = 1 << 16, .begin_byte = -1},
+        .import = {.calibrate_bytes = 1 << 16,
+                   .adopt = {.begin_byte = BEGIN_BYTE_AS_SAID}},
         .verbosity = NORMAL};
     TRY(option_table_read(&table, command, given, argc, argv, &first));
     if (command->wants_help || command->wants_version)
         return OK;
     command->import.input = argv[first];
-    return check(&command->import, argc - first);
+    return check(&command->import, given, argc - first);
 }
 
 enum status import_options_print_help(struct sink *sink)

@@ -4,7 +4,6 @@
  */
 #include "import/adopt.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,80 +11,68 @@
 #include <string.h>
 
 #include "import/config_json.h"
+#include "import/families.h"
+#include "import/json_file.h"
+#include "import/vocabulary.h"
 #include "train/checkpoint.h"
-
-enum { NAME_CHARS = 128, PADDED_MAX = 512, PADDING_UNIT = 8 };
 
 #define EMBEDDING "backbone.embedding.weight"
 #define HEAD      "lm_head.weight"
 #define LAYERS    "backbone.layers."
-
-/* Where names begin in another way than ours. */
-static const struct {
-    const char *theirs, *ours;
-} prefixes[] = {
-    {"backbone.embeddings.", "backbone.embedding."},
-    {"mambabyte.token_embedding.", "backbone.embedding."},
-    {"mambabyte.layers.", "backbone.layers."},
-    {"mambabyte.final_norm.", "backbone.norm_f."},
-};
 
 static bool is_own_checkpoint(const struct foreign *f)
 {
     return f->metadata && is_checkpoint(f->metadata);
 }
 
-static const char *naming_of(const struct foreign *f)
+static int compare_name(const void *a, const void *b)
 {
-    if (is_own_checkpoint(f))
-        return "mambyte-train";
-    if (foreign_find(f, "mambabyte.token_embedding.weight"))
-        return "the MambaByte authors";
-    return foreign_find(f, "backbone.embeddings.weight") ? "transformers"
-                                                         : "mamba-ssm";
+    const struct tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
 }
 
-static void rename_tensor(char name[NAME_CHARS], const char *theirs)
+static void sort(struct adopted *a)
 {
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        size_t n = strlen(prefixes[i].theirs);
-        if (strncmp(theirs, prefixes[i].theirs, n) == 0) {
-            snprintf(name, NAME_CHARS, "%s%s", prefixes[i].ours, theirs + n);
-            return;
-        }
-    }
-    snprintf(name, NAME_CHARS, "%s", theirs);
+    qsort(a->tensors, a->content.n_tensors, sizeof *a->tensors, compare_name);
 }
 
 static struct tensor *find(const struct adopted *a, const char *name)
 {
-    for (size_t i = 0; i < a->content.n_tensors; i++) {
-        if (strcmp(a->tensors[i].name, name) == 0)
-            return &a->tensors[i];
+    const struct tensor key = {.name = name};
+    return bsearch(&key, a->tensors, a->content.n_tensors, sizeof *a->tensors,
+                   compare_name);
+}
+
+/* The tensors, but those of a run of training besides its weights. */
+static enum status list_tensors(struct adopted *a, const struct foreign *f)
+{
+    a->names = calloc(2 * f->n + 1, sizeof *a->names);
+    a->tensors = calloc(2 * f->n + 1, sizeof *a->tensors);
+    if (!a->names || !a->tensors)
+        return fail_memory("the list of tensors");
+    a->content.tensors = a->tensors;
+    const bool is_own = is_own_checkpoint(f);
+    for (size_t i = 0; i < f->n; i++) {
+        const char *name = f->tensors[i].name;
+        if (is_own && !is_checkpoint_weight(name))
+            continue;
+        if (strlen(name) >= TENSOR_NAME_CHARS)
+            return fail(E_MODEL, "a tensor's name is too long: %.64s..", name);
+        size_t at = a->content.n_tensors++;
+        strcpy(a->names[at], name);
+        a->tensors[at] = f->tensors[i];
+        a->tensors[at].name = a->names[at];
     }
-    return NULL;
+    return OK;
 }
 
 static enum status rename_all(struct adopted *a, const struct foreign *f)
 {
-    a->names = calloc(f->n + 1, sizeof *a->names);
-    a->tensors = calloc(f->n + 1, sizeof *a->tensors);
-    if (!a->names || !a->tensors)
-        return fail_memory("the list of tensors");
-    const bool is_own = is_own_checkpoint(f);
-    for (size_t i = 0; i < f->n; i++) {
-        char name[NAME_CHARS];
-        if (is_own && !is_checkpoint_weight(f->tensors[i].name))
-            continue;
-        rename_tensor(name, f->tensors[i].name);
-        if (find(a, name))
-            return fail(E_MODEL, "two tensors are %s", name);
-        size_t at = a->content.n_tensors++;
-        memcpy(a->names[at], name, sizeof name);
-        a->tensors[at] = f->tensors[i];
-        a->tensors[at].name = a->names[at];
-    }
-    a->content.tensors = a->tensors;
+    TRY(list_tensors(a, f));
+    TRY(tensor_names_adopt(a->names, a->content.n_tensors, &a->naming));
+    if (is_own_checkpoint(f))
+        a->naming = "mambyte-train";
+    sort(a);
     return OK;
 }
 
@@ -102,7 +89,7 @@ static bool is_attention(const struct adopted *a, const char *name)
 {
     static const char tail[] = "mixer.out_proj.weight";
     size_t n = strlen(name), n_tail = sizeof tail - 1;
-    char other[NAME_CHARS + 16];
+    char other[TENSOR_NAME_CHARS + 16];
     if (n <= n_tail || strcmp(name + n - n_tail, tail) != 0)
         return false;
     snprintf(other, sizeof other, "%.*smixer.A_log", (int)(n - n_tail), name);
@@ -114,8 +101,15 @@ static enum status check_layers(const struct adopted *a)
 {
     for (size_t i = 0; i < a->content.n_tensors; i++) {
         const char *name = a->tensors[i].name;
+        TRY(families_check_tensor(name));
         if (strncmp(name, LAYERS, sizeof LAYERS - 1) != 0)
             continue;
+        if (strstr(name, ".mixer.in_proj.bias") ||
+            strstr(name, ".mixer.out_proj.bias"))
+            return fail(E_MODEL,
+                        "the model has biases of in_proj and out_proj "
+                        "(use_bias), which mambyte does not support: %s",
+                        name);
         if (strstr(name, ".mlp."))
             return fail(E_MODEL, "the model has layers of MLP: %s", name);
         if (is_attention(a, name))
@@ -126,25 +120,60 @@ static enum status check_layers(const struct adopted *a)
     return OK;
 }
 
+/* ---- the convolution ---------------------------------------------------- */
+
+enum { CHANNELS_MAX = 2 * D_INNER_MAX };
+
+#define CONV "mixer.conv1d."
+
+/* The bias that belongs to a weight: its name. */
+static bool name_conv_bias(char bias[TENSOR_NAME_CHARS], const char *weight)
+{
+    static const char tail[] = CONV "weight";
+    size_t n = strlen(weight), n_tail = sizeof tail - 1;
+    bool is_conv = n > n_tail && strcmp(weight + n - n_tail, tail) == 0;
+    if (is_conv)
+        snprintf(bias, TENSOR_NAME_CHARS, "%.*s" CONV "bias", (int)(n - n_tail),
+                 weight);
+    return is_conv;
+}
+
+/* One of zeros; the weight has at most CHANNELS_MAX channels, or will be
+ * refused. */
+static enum status add_conv_bias(struct adopted *a, size_t at,
+                                 const struct tensor *weight)
+{
+    uint64_t n = weight->shape[0] <= CHANNELS_MAX ? weight->shape[0] : 0;
+    if (!a->zeros)
+        a->zeros = calloc(CHANNELS_MAX, sizeof(float));
+    if (!a->zeros)
+        return fail_memory("a bias");
+    name_conv_bias(a->names[at], weight->name);
+    a->tensors[at] = (struct tensor){.name = a->names[at],
+                                     .dtype = DTYPE_F32,
+                                     .n_dims = 1,
+                                     .shape = {n},
+                                     .data = a->zeros};
+    return OK;
+}
+
+/* A convolution without a bias has one of 0. */
+static enum status add_conv_biases(struct adopted *a, bool *are_there)
+{
+    const size_t n_found = a->content.n_tensors;
+    size_t n = n_found;
+    for (size_t i = 0; i < n_found; i++) {
+        char bias[TENSOR_NAME_CHARS];
+        if (name_conv_bias(bias, a->tensors[i].name) && !find(a, bias))
+            TRY(add_conv_bias(a, n++, &a->tensors[i]));
+    }
+    *are_there = n == n_found;
+    a->content.n_tensors = n;
+    sort(a);
+    return OK;
+}
+
 /* ---- the vocabulary ----------------------------------------------------- */
-
-/* The bytes, perhaps padded to a round number. */
-static bool is_vocabulary(uint64_t n)
-{
-    return n == N_BYTES_VOCAB ||
-           (n > N_BYTES_VOCAB && n <= PADDED_MAX && n % PADDING_UNIT == 0);
-}
-
-static enum status check_vocabulary(const struct adopted *a, uint64_t said)
-{
-    uint64_t wrong = is_vocabulary(a->vocabulary) ? said : a->vocabulary;
-    if (wrong == 0 || is_vocabulary(wrong))
-        return OK;
-    return fail(E_MODEL,
-                "the vocabulary has %" PRIu64 " tokens, which are not the 256 "
-                "bytes: mambyte reads bytes, and has no tokenizer",
-                wrong);
-}
 
 static void cut_rows(struct tensor *t)
 {
@@ -170,14 +199,16 @@ static bool is_tied(const struct tensor *head, const struct tensor *embedding)
                       dtype_size(head->dtype)) == 0;
 }
 
-static enum status trim_vocabulary(struct adopted *a, uint64_t said)
+static enum status trim_vocabulary(struct adopted *a, const struct foreign *f,
+                                   uint64_t said,
+                                   const struct adopt_options *options)
 {
     struct tensor *embedding = find(a, EMBEDDING);
     if (!embedding || embedding->n_dims != 2)
         return fail(E_MODEL, "there is no embedding under any known name: "
                              "not a Mamba");
     a->vocabulary = embedding->shape[0];
-    TRY(check_vocabulary(a, said));
+    TRY(vocabulary_check(f, a->vocabulary, said, options->cuts_vocabulary));
     struct tensor *head = find(a, HEAD);
     cut_rows(embedding);
     cut_rows(head);
@@ -233,6 +264,19 @@ static void describe_mamba2(struct adopted *a, const struct foreign *f,
     add_metadata(a, "norm_before_gate", gate);
 }
 
+/* The begin byte in digits, or NULL. */
+static const char *begin_byte_of(struct adopted *a, const struct foreign *f,
+                                 int said, int asked)
+{
+    if (asked == BEGIN_BYTE_NONE)
+        return NULL;
+    int byte = asked == BEGIN_BYTE_AS_SAID ? said : asked;
+    if (byte < 0)
+        return old_metadata(f, "begin_byte");
+    snprintf(a->begin_byte, sizeof a->begin_byte, "%d", byte);
+    return a->begin_byte;
+}
+
 static void describe(struct adopted *a, const struct foreign *f,
                      const struct config_json *says, int begin_byte)
 {
@@ -243,44 +287,58 @@ static void describe(struct adopted *a, const struct foreign *f,
                  says->norm_epsilon);
         epsilon = a->norm_epsilon;
     }
-    const char *byte = old_metadata(f, "begin_byte");
-    if (begin_byte >= 0) {
-        snprintf(a->begin_byte, sizeof a->begin_byte, "%d", begin_byte);
-        byte = a->begin_byte;
-    }
     a->content.metadata = a->metadata;
     add_metadata(a, "architecture", is_mamba2 ? "mamba2" : "mamba1");
     add_metadata(a, "norm_epsilon", epsilon);
-    add_metadata(a, "begin_byte", byte);
+    add_metadata(a, "begin_byte",
+                 begin_byte_of(a, f, says->begin_byte, begin_byte));
     if (is_mamba2)
         describe_mamba2(a, f, says);
 }
 
+/* generation_config.json has the begin byte where config.json cannot. */
+static enum status read_generation(struct config_json *says,
+                                   const struct foreign *f)
+{
+    json_t *generation;
+    TRY(foreign_read_json(&generation, f, "generation_config.json",
+                          CONFIG_BYTES_MAX));
+    if (says->begin_byte < 0)
+        says->begin_byte = config_json_begin_byte(generation);
+    json_decref(generation);
+    return OK;
+}
+
 static enum status fill(struct adopted *a, const struct foreign *f,
-                        int begin_byte)
+                        const struct adopt_options *options,
+                        bool *has_conv_bias)
 {
     struct config_json says;
+    TRY(families_check_config(f->config));
     TRY(rename_all(a, f));
     TRY(check_layers(a));
     TRY(config_json_read(&says, f->config, mixer_of(a)));
-    TRY(trim_vocabulary(a, says.vocabulary));
-    describe(a, f, &says, begin_byte);
-    a->naming = naming_of(f);
+    TRY(read_generation(&says, f));
+    TRY(add_conv_biases(a, has_conv_bias));
+    TRY(trim_vocabulary(a, f, says.vocabulary, options));
+    describe(a, f, &says, options->begin_byte);
     return OK;
 }
 
 enum status adopt(struct adopted *adopted, const struct foreign *foreign,
-                  int begin_byte)
+                  const struct adopt_options *options)
 {
+    bool has_conv_bias = false;
     *adopted = (struct adopted){0};
-    enum status status = fill(adopted, foreign, begin_byte);
+    enum status status = fill(adopted, foreign, options, &has_conv_bias);
     if (status != OK)
         status_prefix(status, foreign->path);
     else
         status = model_open_content(&adopted->model, foreign->path,
                                     &adopted->content);
     if (status == OK) {
-        status = config_json_check(foreign->config, &adopted->model->config);
+        status = config_json_check(foreign->config, &adopted->model->config,
+                                   has_conv_bias);
         if (status != OK)
             status_prefix(status, foreign->path);
     }
@@ -294,5 +352,6 @@ void adopted_close(struct adopted *adopted)
     model_close(adopted->model);
     free(adopted->names);
     free(adopted->tensors);
+    free(adopted->zeros);
     *adopted = (struct adopted){0};
 }

@@ -1,21 +1,35 @@
 /* adopt.h -- a foreign checkpoint as a model of ours, nothing copied.
  *
- * Tensors get our names, whichever of three projects named them.  Rows that pad
- * a vocabulary beyond the bytes are cut off; an lm_head that equals the
- * embedding is left out.  Layers that are no Mamba are refused.
+ * Tensors get our names (tensor_names.h).  Rows of a vocabulary beyond the
+ * bytes are cut off; an lm_head that equals the embedding is left out; a
+ * convolution without a bias gets one of zeros.  Layers that are no Mamba are
+ * refused.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_ADOPT_H
 #define MAMBYTE_ADOPT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
 #include "import/foreign.h"
+#include "import/tensor_names.h"
 #include "model/model.h"
 
-enum { ADOPT_METADATA_MAX = 6 };
+enum {
+    ADOPT_METADATA_MAX = 6,
+
+    /* In place of a begin byte. */
+    BEGIN_BYTE_AS_SAID = -1, /* the one that the checkpoint names, if any    */
+    BEGIN_BYTE_NONE = -2
+};
+
+struct adopt_options {
+    int begin_byte;
+    bool cuts_vocabulary; /* whatever a tokenizer says of the first 256 rows */
+};
 
 struct adopted {
     struct model *model;                /* validated                        */
@@ -23,16 +37,18 @@ struct adopted {
     const char *naming;                 /* "mamba-ssm", ..                  */
     uint64_t vocabulary;                /* rows of the embedding found      */
 
-    char (*names)[128];     /* private: [content.n_tensors]                */
-    struct tensor *tensors; /* private: those of content                   */
+    /* Private. */
+    char (*names)[TENSOR_NAME_CHARS]; /* [content.n_tensors]                */
+    struct tensor *tensors;           /* those of content                   */
+    void *zeros;                      /* biases that the checkpoint has not */
     struct metadata metadata[ADOPT_METADATA_MAX];
     char begin_byte[16], norm_epsilon[32], n_groups[16], delta_limit[80];
 };
 
-/* The foreign checkpoint must outlive what was adopted.  begin_byte -1: the one
- * that the file names, if any.  On failure there is nothing to close. */
+/* The foreign checkpoint must outlive what was adopted.  On failure there is
+ * nothing to close. */
 enum status adopt(struct adopted *adopted, const struct foreign *foreign,
-                  int begin_byte);
+                  const struct adopt_options *options);
 void adopted_close(struct adopted *adopted);
 
 #endif

@@ -26,8 +26,9 @@ static enum status load(float *others, const struct parameters *parameters,
                         const struct model *first,
                         const struct foreign *foreign)
 {
+    const struct adopt_options options = {.begin_byte = BEGIN_BYTE_AS_SAID};
     struct adopted adopted;
-    TRY(adopt(&adopted, foreign, -1));
+    TRY(adopt(&adopted, foreign, &options));
     enum status status =
         have_one_shape(&adopted.model->config, &first->config)
             ? parameters_load(parameters, others, adopted.model->file, "")

@@ -4,25 +4,18 @@
  */
 #include "import/config_json.h"
 
-#include <jansson.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
-/* The value of a key at the top, or in "ssm_cfg", where mamba-ssm keeps those
- * of the mixer. */
-static const json_t *get(const void *config, const char *key)
-{
-    const json_t *value = json_object_get(config, key);
-    const json_t *mixer = json_object_get(config, "ssm_cfg");
-    return value ? value : json_object_get(mixer, key);
-}
+#include "import/config_keys.h"
 
 /* If the key is there, its text has to be what the tensors say it is. */
-static enum status check_text(const void *config, const char *key,
+static enum status check_text(const json_t *config, const char *key,
                               const char *expected)
 {
-    const char *text = json_string_value(get(config, key));
+    const char *text = json_string_value(config_get(config, key));
     if (!text || strcmp(text, expected) == 0)
         return OK;
     return fail(E_MODEL,
@@ -31,80 +24,108 @@ static enum status check_text(const void *config, const char *key,
                 key, text, expected);
 }
 
-/* Layers that are no Mamba. */
-static enum status check_layers(const void *config)
+static enum status check_activation(const json_t *config, const char *key)
 {
+    const char *text = json_string_value(config_get(config, key));
+    if (!text || strcmp(text, "silu") == 0 || strcmp(text, "swish") == 0)
+        return OK;
+    return fail(E_MODEL,
+                "config.json says that %s is %.32s: mambyte has silu only", key,
+                text);
+}
+
+/* Layers that are no Mamba, or have what ours have not. */
+static enum status check_layers(const json_t *config)
+{
+    static const char *const biases[] = {"use_bias", "bias"};
     if (json_array_size(json_object_get(config, "attn_layer_idx")) > 0)
         return fail(E_MODEL, "config.json: the model has layers of attention");
     if (json_integer_value(json_object_get(config, "d_intermediate")) > 0)
         return fail(E_MODEL, "config.json: the model has layers of MLP");
-    return OK;
+    for (int i = 0; i < 2; i++) {
+        if (json_is_true(config_get(config, biases[i])))
+            return fail(E_MODEL,
+                        "config.json: the model has biases of in_proj and "
+                        "out_proj (%s), which mambyte does not support",
+                        biases[i]);
+    }
+    TRY(check_activation(config, "hidden_act"));
+    return check_activation(config, "activation");
 }
 
-/* A number; transformers writes one that JSON has not as an object. */
-static double number_of(const json_t *value)
+/* A bound of the step; what a float cannot hold is no bound. */
+static double bound_of(const json_t *value)
 {
-    const json_t *named = json_object_get(value, "__float__");
-    const char *text = json_string_value(named);
-    return text && strcmp(text, "Infinity") == 0 ? (double)INFINITY
-                                                 : json_number_value(value);
+    double bound = json_number_value(value);
+    return json_is_object(value) || bound > (double)FLT_MAX ? (double)INFINITY
+                                                            : bound;
 }
 
 /* The groups of heads; as each project has it, when it is not said. */
-static json_int_t groups_of(const void *config)
+static json_int_t groups_of(const json_t *config)
 {
-    const json_t *ours = get(config, "ngroups");
-    const json_t *theirs = get(config, "n_groups");
+    const json_t *ours = config_get(config, "ngroups");
+    const json_t *theirs = config_get(config, "n_groups");
     if (ours || theirs)
         return json_integer_value(ours ? ours : theirs);
-    return get(config, "model_type") ? 8 : 1;
+    return config_get(config, "model_type") ? 8 : 1;
 }
 
-static enum status read_mamba2(struct config_json *says, const void *config)
+static enum status read_mamba2(struct config_json *says, const json_t *config)
 {
-    const json_t *limit = get(config, "dt_limit");
+    const json_t *limit = config_get(config, "dt_limit");
     if (!limit)
-        limit = get(config, "time_step_limit");
-    json_int_t n = groups_of(config);
-    if (n < 1 || n > MAMBA2_GROUPS_MAX)
-        return fail(E_MODEL,
-                    "config.json: n_groups is not a number from 1 to %d",
-                    MAMBA2_GROUPS_MAX);
-    if (json_is_false(get(config, "rmsnorm")))
+        limit = config_get(config, "time_step_limit");
+    if (json_is_false(config_get(config, "rmsnorm")))
         return fail(E_MODEL, "config.json: the model has no norm before "
                              "out_proj (rmsnorm is false)");
-    says->n_groups = (int)n;
+    says->n_groups = (int)groups_of(config);
     if (json_array_size(limit) == 2) {
-        says->delta_min = number_of(json_array_get(limit, 0));
-        says->delta_max = number_of(json_array_get(limit, 1));
+        says->delta_min = bound_of(json_array_get(limit, 0));
+        says->delta_max = bound_of(json_array_get(limit, 1));
     }
-    says->has_norm_before_gate = json_is_true(get(config, "norm_before_gate"));
+    says->has_norm_before_gate =
+        json_is_true(config_get(config, "norm_before_gate"));
     return OK;
 }
 
-enum status config_json_read(struct config_json *says, const void *config,
+int config_json_begin_byte(const json_t *config)
+{
+    const json_t *begin = json_object_get(config, "bos_token_id");
+    const json_t *end = json_object_get(config, "eos_token_id");
+    const json_t *padding = json_object_get(config, "pad_token_id");
+    bool is_byte = json_is_integer(begin) && json_integer_value(begin) >= 0 &&
+                   json_integer_value(begin) < N_BYTES_VOCAB;
+    return is_byte && json_is_null(end) && json_is_null(padding)
+               ? (int)json_integer_value(begin)
+               : -1;
+}
+
+enum status config_json_read(struct config_json *says, const json_t *config,
                              enum mixer mixer)
 {
     bool is_mamba2 = mixer == MIXER_MAMBA2;
-    *says = (struct config_json){.delta_max = (double)INFINITY};
+    *says = (struct config_json){.begin_byte = config_json_begin_byte(config),
+                                 .delta_max = (double)INFINITY};
+    TRY(config_keys_check(config));
     TRY(check_text(config, "model_type", is_mamba2 ? "mamba2" : "mamba"));
     TRY(check_text(config, "layer", is_mamba2 ? "Mamba2" : "Mamba1"));
-    TRY(check_text(config, "hidden_act", "silu"));
     TRY(check_layers(config));
     if (is_mamba2 && config)
         TRY(read_mamba2(says, config));
-    json_int_t vocabulary = json_integer_value(get(config, "vocab_size"));
+    json_int_t vocabulary =
+        json_integer_value(config_get(config, "vocab_size"));
     says->vocabulary = vocabulary > 0 ? (uint64_t)vocabulary : 0;
-    const json_t *epsilon = get(config, "layer_norm_epsilon");
+    const json_t *epsilon = config_get(config, "layer_norm_epsilon");
     if (!epsilon)
-        epsilon = get(config, "norm_epsilon");
+        epsilon = config_get(config, "norm_epsilon");
     says->norm_epsilon = json_number_value(epsilon);
     return OK;
 }
 
-static enum status check_size(const void *config, const char *key, int size)
+static enum status check_size(const json_t *config, const char *key, int size)
 {
-    const json_t *value = get(config, key);
+    const json_t *value = config_get(config, key);
     if (!json_is_integer(value) || json_integer_value(value) == size)
         return OK;
     return fail(E_MODEL,
@@ -113,9 +134,9 @@ static enum status check_size(const void *config, const char *key, int size)
                 key, json_integer_value(value), size);
 }
 
-static enum status check_truth(const void *config, const char *key, bool is)
+static enum status check_truth(const json_t *config, const char *key, bool is)
 {
-    const json_t *value = get(config, key);
+    const json_t *value = config_get(config, key);
     if (!json_is_boolean(value) || json_is_true(value) == is)
         return OK;
     return fail(E_MODEL,
@@ -124,29 +145,47 @@ static enum status check_truth(const void *config, const char *key, bool is)
                 key, is ? "false" : "true");
 }
 
-enum status config_json_check(const void *config, const struct model_config *c)
+static enum status check_expand(const json_t *config,
+                                const struct model_config *c)
+{
+    const json_t *value = config_get(config, "expand");
+    double expand = json_number_value(value);
+    if (!value || (int)(expand * c->d_model) == c->d_inner)
+        return OK;
+    return fail(E_MODEL,
+                "config.json says that expand is %g, the tensors that it is %g",
+                expand, (double)c->d_inner / c->d_model);
+}
+
+static enum status check_truths(const json_t *config,
+                                const struct model_config *c,
+                                bool has_conv_bias)
+{
+    TRY(check_truth(config, "rms_norm", !c->has_norm_bias));
+    TRY(check_truth(config, "conv_bias", has_conv_bias));
+    TRY(check_truth(config, "use_conv_bias", has_conv_bias));
+    TRY(check_truth(config, "tie_embeddings", c->is_tied));
+    TRY(check_truth(config, "tie_word_embeddings", c->is_tied));
+    return c->mixer == MIXER_MAMBA2
+               ? check_truth(config, "D_has_hdim", c->has_channel_d)
+               : OK;
+}
+
+enum status config_json_check(const json_t *config,
+                              const struct model_config *c, bool has_conv_bias)
 {
     const struct {
         const char *key;
         int size;
     } sizes[] = {
-        {"d_model", c->d_model},
-        {"hidden_size", c->d_model},
-        {"n_layer", c->n_layer},
-        {"n_layers", c->n_layer},
-        {"num_hidden_layers", c->n_layer},
-        {"d_inner", c->d_inner},
-        {"intermediate_size", c->d_inner},
-        {"expand", c->d_inner / c->d_model},
-        {"d_state", c->d_state},
-        {"state_size", c->d_state},
-        {"d_conv", c->d_conv},
-        {"conv_kernel", c->d_conv},
-        {"dt_rank", c->dt_rank},
-        {"time_step_rank", c->dt_rank},
-        {"d_ssm", c->d_inner},
-        {"num_heads", c->n_heads},
-        {"headdim", c->headdim},
+        {"d_model", c->d_model},           {"hidden_size", c->d_model},
+        {"n_layer", c->n_layer},           {"n_layers", c->n_layer},
+        {"num_hidden_layers", c->n_layer}, {"d_inner", c->d_inner},
+        {"intermediate_size", c->d_inner}, {"d_state", c->d_state},
+        {"state_size", c->d_state},        {"d_conv", c->d_conv},
+        {"conv_kernel", c->d_conv},        {"dt_rank", c->dt_rank},
+        {"time_step_rank", c->dt_rank},    {"d_ssm", c->d_inner},
+        {"num_heads", c->n_heads},         {"headdim", c->headdim},
         {"head_dim", c->headdim},
     };
     /* What only the other mixer has is 0, and not looked at. */
@@ -154,7 +193,6 @@ enum status config_json_check(const void *config, const struct model_config *c)
         if (sizes[i].size > 0)
             TRY(check_size(config, sizes[i].key, sizes[i].size));
     }
-    TRY(check_truth(config, "rms_norm", !c->has_norm_bias));
-    TRY(check_truth(config, "tie_embeddings", c->is_tied));
-    return check_truth(config, "tie_word_embeddings", c->is_tied);
+    TRY(check_expand(config, c));
+    return check_truths(config, c, has_conv_bias);
 }

@@ -1,14 +1,14 @@
 /* config_json.h -- the config.json of a checkpoint: what the tensors do not
  * say, and whether it agrees with them.
  *
- * It knows the keys of mamba-ssm, of transformers and of the MambaByte authors,
- * and ignores others.
+ * config_keys.h has the keys, and what their values have to be.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_CONFIG_JSON_H
 #define MAMBYTE_CONFIG_JSON_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +19,7 @@
 struct config_json {
     uint64_t vocabulary; /* 0: not said                                     */
     double norm_epsilon; /* 0: not said                                     */
+    int begin_byte;      /* -1: not said                                    */
 
     /* Of Mamba-2. */
     int n_groups;                /* 0: not said                             */
@@ -26,12 +27,18 @@ struct config_json {
     bool has_norm_before_gate;
 };
 
-/* config: a json_t *, or NULL, which says nothing.  Refuses what is no Mamba of
- * this mixer, and what has layers besides. */
-enum status config_json_read(struct config_json *says, const void *config,
+/* config: NULL says nothing.  Refuses what is no Mamba of this mixer, what has
+ * layers besides, and a key whose value it cannot be. */
+enum status config_json_read(struct config_json *says, const json_t *config,
                              enum mixer mixer);
 
-/* Holds the sizes, the norm and the head to those of the tensors. */
-enum status config_json_check(const void *config, const struct model_config *c);
+/* Holds the sizes, the norm, biases and the head to those of the tensors. */
+enum status config_json_check(const json_t *config,
+                              const struct model_config *c, bool has_conv_bias);
+
+/* The byte that texts begin with, by config.json or generation_config.json; -1:
+ * none.  Both programs have a bos_token_id for each model, which says nothing
+ * unless the other special tokens are said to be none, as we write it. */
+int config_json_begin_byte(const json_t *config);
 
 #endif

@@ -5,7 +5,6 @@
 #include "import/foreign.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,13 +13,15 @@
 #include <sys/stat.h>
 
 #include "base/byteio.h"
+#include "import/file_kind.h"
+#include "import/json_file.h"
 #include "import/torch_archive.h"
 #include "import/torch_file.h"
 
 /* The first bytes of what torch.save wrote before zip archives. */
 #define OLD_MAGIC "\x80\x02\x8a\x0a"
 
-enum { SHARDS_MAX = 4096, JSON_BYTES_MAX = 1 << 26 };
+enum { SHARDS_MAX = 4096 };
 
 /* One file of tensors, of either kind. */
 struct shard {
@@ -59,16 +60,6 @@ static bool ends_with(const char *text, const char *tail)
     return n >= n_tail && strcmp(text + n - n_tail, tail) == 0;
 }
 
-static enum status check_regular(const char *path)
-{
-    struct stat info;
-    if (stat(path, &info) != 0)
-        return fail(E_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        return fail(E_IO, "%s: is not a regular file", path);
-    return OK;
-}
-
 /* The file that a path means, for the caller to free. */
 static enum status resolve(char **file, const char *path)
 {
@@ -97,67 +88,17 @@ static enum status resolve(char **file, const char *path)
 
 /* ---- JSON --------------------------------------------------------------- */
 
-/* Python writes Infinity, which JSON has not: as long a number takes its
- * place. */
-static void replace_infinities(char *text, size_t n_text)
-{
-    static const char name[] = "Infinity", number[] = "1.0e+300";
-    const size_t n = sizeof name - 1;
-    bool is_string = false;
-    for (size_t i = 0; i < n_text; i++) {
-        if (text[i] == '\\')
-            i++;
-        else if (text[i] == '"')
-            is_string = !is_string;
-        else if (!is_string && n_text - i >= n &&
-                 memcmp(text + i, name, n) == 0)
-            memcpy(text + i, number, n);
-    }
-}
-
-static enum status parse(json_t **json, const char *path, char *text, size_t n)
-{
-    struct source source;
-    size_t got;
-    json_error_t error;
-    TRY(source_open(&source, path));
-    enum status status = source_read_full(&source, (uint8_t *)text, n, &got);
-    source_close(&source);
-    TRY(status);
-    replace_infinities(text, got);
-    *json = json_loadb(text, got, JSON_REJECT_DUPLICATES, &error);
-    return *json ? OK
-                 : fail(E_MODEL, "%s: is not valid JSON in line %d", path,
-                        error.line);
-}
-
-static enum status read_json(json_t **json, const char *path)
+enum status foreign_read_json(json_t **json, const struct foreign *foreign,
+                              const char *name, size_t most)
 {
     struct stat info;
     *json = NULL;
-    TRY(check_regular(path));
-    if (stat(path, &info) != 0)
-        return fail(E_IO, "%s: %s", path, strerror(errno));
-    if (info.st_size > JSON_BYTES_MAX)
-        return fail(E_MODEL, "%s: is larger than %d bytes", path,
-                    JSON_BYTES_MAX);
-    char *text = malloc((size_t)info.st_size + 1);
-    if (!text)
-        return fail_memory(path);
-    enum status status = parse(json, path, text, (size_t)info.st_size);
-    free(text);
-    return status;
-}
-
-static enum status read_config(struct foreign *f)
-{
-    char *path = beside(f->path, "config.json");
-    struct stat info;
-    json_t *config = NULL;
-    enum status status = path ? OK : fail_memory("config.json");
-    if (status == OK && stat(path, &info) == 0)
-        status = read_json(&config, path);
-    f->config = config;
+    char *path = beside(foreign->path, name);
+    if (!path)
+        return fail_memory(name);
+    enum status status = stat(path, &info) == 0 || errno != ENOENT
+                             ? json_file_read(json, path, most)
+                             : OK;
     free(path);
     return status;
 }
@@ -167,19 +108,20 @@ static enum status read_config(struct foreign *f)
 static enum status open_shard(struct shard *shard, const char *path)
 {
     struct source source;
-    uint8_t magic[4];
+    uint8_t start[FILE_KIND_BYTES];
     size_t n = 0;
-    TRY(check_regular(path));
+    TRY(file_kind_check_regular(path));
     TRY(source_open(&source, path));
-    enum status status = source_read_full(&source, magic, sizeof magic, &n);
+    enum status status = source_read_full(&source, start, sizeof start, &n);
     source_close(&source);
     TRY(status);
+    TRY(file_kind_check(path, start, n));
     shard->path = strdup(path);
     if (!shard->path)
         return fail_memory(path);
-    if (torch_archive_is_zip(magic, n))
+    if (torch_archive_is_zip(start, n))
         return torch_file_open(&shard->torch_file, path);
-    if (n == sizeof magic && memcmp(magic, OLD_MAGIC, n) == 0)
+    if (n >= 4 && memcmp(start, OLD_MAGIC, 4) == 0)
         return fail(E_MODEL,
                     "%s: is of torch.save before PyTorch 1.6: load and save "
                     "it with a newer one",
@@ -229,7 +171,7 @@ static enum status add_named(struct foreign *f, const json_t *name)
 static enum status add_index(struct foreign *f)
 {
     json_t *index;
-    TRY(read_json(&index, f->path));
+    TRY(json_file_read(&index, f->path, INDEX_BYTES_MAX));
     json_t *map = json_object_get(index, "weight_map");
     enum status status = OK;
     if (json_object_size(map) == 0)
@@ -278,7 +220,7 @@ static enum status list_tensors(struct foreign *f)
 static enum status fill(struct foreign *f, const char *path)
 {
     TRY(resolve(&f->path, path));
-    TRY(read_config(f));
+    TRY(foreign_read_json(&f->config, f, "config.json", CONFIG_BYTES_MAX));
     f->shards = calloc(SHARDS_MAX, sizeof *f->shards);
     if (!f->shards)
         return fail_memory("the shards");

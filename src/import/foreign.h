@@ -10,6 +10,7 @@
 #ifndef MAMBYTE_FOREIGN_H
 #define MAMBYTE_FOREIGN_H
 
+#include <jansson.h>
 #include <stddef.h>
 
 #include "base/status.h"
@@ -21,7 +22,7 @@ struct foreign {
     size_t n;
     const struct safetensors *metadata; /* of a single safetensors file, or
                                          * NULL                              */
-    void *config; /* json_t *: config.json, or NULL                          */
+    json_t *config; /* config.json, or NULL                                  */
 
     struct shard *shards; /* [n_shards], private                             */
     size_t n_shards;
@@ -31,6 +32,11 @@ struct foreign {
  * none and the sentence names the file. */
 enum status foreign_open(struct foreign *foreign, const char *path);
 void foreign_close(struct foreign *foreign);
+
+/* A JSON file beside the checkpoint, as json_file_read() promises; NULL when
+ * there is none of that name. */
+enum status foreign_read_json(json_t **json, const struct foreign *foreign,
+                              const char *name, size_t most);
 
 /* NULL when there is none of that name. */
 const struct tensor *foreign_find(const struct foreign *foreign,

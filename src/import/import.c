@@ -32,6 +32,13 @@ struct import_job {
 
 /* ---- what was found ----------------------------------------------------- */
 
+/* Our own files say in their metadata what others have in config.json. */
+static bool is_own(const struct foreign *foreign)
+{
+    return foreign->metadata &&
+           safetensors_metadata(foreign->metadata, "architecture");
+}
+
 static enum status print_found(const struct import_job *job)
 {
     uint64_t rows = job->adopted.vocabulary;
@@ -40,8 +47,13 @@ static enum status print_found(const struct import_job *job)
     if (rows > N_BYTES_VOCAB)
         TRY(sink_format(job->out,
                         "%-17s %" PRIu64 ", cut to the %d bytes: the rest is "
-                        "taken for padding\n",
+                        "taken for padding or special tokens\n",
                         "vocabulary", rows, N_BYTES_VOCAB));
+    if (!job->foreign.config && !is_own(&job->foreign))
+        TRY(sink_format(job->out,
+                        "%-17s is not there: an unusual epsilon, and norms "
+                        "without weights, would go unseen\n",
+                        "config.json"));
     return describe_model(job->out, job->adopted.model);
 }
 
@@ -207,7 +219,7 @@ static enum status go(struct import_job *job)
     if (o->calibrate)
         TRY(sample_open(&job->sample, o->calibrate, o->calibrate_bytes));
     TRY(foreign_open(&job->foreign, o->input));
-    TRY(adopt(&job->adopted, &job->foreign, o->begin_byte));
+    TRY(adopt(&job->adopted, &job->foreign, &o->adopt));
     if (o->naming == NAMING_OURS && o->averages.n == 0 &&
         !job->adopted.model->config.is_float)
         return fail(E_MODEL, "%s: is in int8 already, and mambyte runs it",

@@ -12,6 +12,7 @@
 #include "base/byteio.h"
 #include "base/names.h"
 #include "base/status.h"
+#include "import/adopt.h"
 #include "import/publish.h"
 
 /* What an import is asked to do. */
@@ -23,8 +24,8 @@ struct import_options {
     bool is_float;         /* weights stay as they are                       */
     const char *calibrate; /* NULL: nothing is measured                      */
     uint64_t calibrate_bytes;
-    int begin_byte; /* -1: what the input says                               */
-    int n_threads;  /* 0: one a core */
+    struct adopt_options adopt;
+    int n_threads; /* 0: one a core */
 };
 
 /* Writes the model, and to out what was found and measured.  Each file of the

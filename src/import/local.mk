@@ -9,12 +9,20 @@ libmambyte_a_SOURCES += \
   src/import/average.h \
   src/import/config_json.c \
   src/import/config_json.h \
+  src/import/config_keys.c \
+  src/import/config_keys.h \
   src/import/equalise.c \
   src/import/equalise.h \
+  src/import/families.c \
+  src/import/families.h \
+  src/import/file_kind.c \
+  src/import/file_kind.h \
   src/import/foreign.c \
   src/import/foreign.h \
   src/import/import.c \
   src/import/import.h \
+  src/import/json_file.c \
+  src/import/json_file.h \
   src/import/outliers.c \
   src/import/outliers.h \
   src/import/pickle.c \
@@ -23,11 +31,17 @@ libmambyte_a_SOURCES += \
   src/import/pickle_machine.h \
   src/import/publish.c \
   src/import/publish.h \
+  src/import/tensor_names.c \
+  src/import/tensor_names.h \
+  src/import/tokenizer_json.c \
+  src/import/tokenizer_json.h \
   src/import/torch_archive.c \
   src/import/torch_archive.h \
   src/import/torch_file.c \
   src/import/torch_file.h \
   src/import/torch_write.c \
   src/import/torch_write.h \
+  src/import/vocabulary.c \
+  src/import/vocabulary.h \
   src/import/zip_output.c \
   src/import/zip_output.h

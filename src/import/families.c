@@ -1,0 +1,73 @@
+/* families.c -- models that people take for a Mamba, told by name.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "import/families.h"
+
+#include <string.h>
+
+#include "import/config_keys.h"
+
+#define ATTENTION "which has layers of attention"
+
+/* By how the type of the model, or of its layers, starts. */
+static const struct {
+    const char *type, *name, *what;
+} types[] = {
+    {"falcon_mamba", "FalconMamba", "which has norms of B, C and dt"},
+    {"mamba3", "Mamba-3", "which is another recurrence"},
+    {"Mamba3", "Mamba-3", "which is another recurrence"},
+    {"jamba", "Jamba", ATTENTION},
+    {"bamba", "Bamba", ATTENTION},
+    {"zamba", "Zamba", ATTENTION},
+    {"falcon_h1", "Falcon-H1", ATTENTION},
+    {"nemotron_h", "Nemotron-H", ATTENTION},
+    {"granitemoehybrid", "hybrid Granite", ATTENTION},
+    {"rwkv", "RWKV", "which is no Mamba"},
+};
+
+/* By a part of a tensor's name, the first that fits. */
+static const struct {
+    const char *part, *name, *what;
+} parts[] = {
+    {".mixer.B_bias", "Mamba-3", "which is another recurrence"},
+    {".mamba.dt_layernorm.", "Jamba", ATTENTION},
+    {".mamba.", "hybrid model", ATTENTION},
+    {".time_decay", "RWKV", "which is no Mamba"},
+    {".att.x_r", "RWKV", "which is no Mamba"},
+    {".self_attn.", "transformer", "which is no Mamba"},
+};
+
+static enum status refuse(const char *name, const char *what, const char *where)
+{
+    return fail(E_MODEL,
+                "the model is a %s, %s, by %s: mambyte has Mamba-1 and "
+                "Mamba-2 only",
+                name, what, where);
+}
+
+static int starts_with(const char *text, const char *start)
+{
+    return text && strncmp(text, start, strlen(start)) == 0;
+}
+
+enum status families_check_config(const json_t *config)
+{
+    const char *type = json_string_value(config_get(config, "model_type"));
+    const char *layer = json_string_value(config_get(config, "layer"));
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (starts_with(type, types[i].type) ||
+            starts_with(layer, types[i].type))
+            return refuse(types[i].name, types[i].what, "config.json");
+    }
+    return OK;
+}
+
+enum status families_check_tensor(const char *name)
+{
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (strstr(name, parts[i].part))
+            return refuse(parts[i].name, parts[i].what, name);
+    }
+    return OK;
+}

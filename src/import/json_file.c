@@ -1,0 +1,83 @@
+/* json_file.c -- reads the JSON files that lie beside a checkpoint.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "import/json_file.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/byteio.h"
+#include "import/file_kind.h"
+
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+
+/* As long a number takes the place of each Infinity outside of strings. */
+static void replace_infinities(char *text, size_t n_text)
+{
+    static const char name[] = "Infinity", number[] = "1.0e+300";
+    const size_t n = sizeof name - 1;
+    bool is_string = false;
+    for (size_t i = 0; i < n_text; i++) {
+        if (text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            is_string = !is_string;
+        else if (!is_string && n_text - i >= n &&
+                 memcmp(text + i, name, n) == 0)
+            memcpy(text + i, number, n);
+    }
+}
+
+enum status json_file_parse(json_t **json, const char *path, char *text,
+                            size_t n)
+{
+    const size_t n_mark = sizeof BYTE_ORDER_MARK - 1;
+    json_error_t error;
+    *json = NULL;
+    TRY(file_kind_check(path, (const uint8_t *)text, n));
+    if (n >= n_mark && memcmp(text, BYTE_ORDER_MARK, n_mark) == 0) {
+        text += n_mark;
+        n -= n_mark;
+    }
+    replace_infinities(text, n);
+    *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    if (!*json)
+        return fail(E_MODEL, "%s: is not valid JSON in line %d", path,
+                    error.line);
+    if (json_is_object(*json))
+        return OK;
+    json_decref(*json);
+    *json = NULL;
+    return fail(E_MODEL, "%s: is not an object of JSON", path);
+}
+
+static enum status read_text(char *text, size_t *n, const char *path,
+                             size_t most)
+{
+    struct source source;
+    TRY(source_open(&source, path));
+    enum status status =
+        source_read_full(&source, (uint8_t *)text, most + 1, n);
+    source_close(&source);
+    if (status == OK && *n > most)
+        return fail(E_MODEL, "%s: is larger than %zu bytes", path, most);
+    return status;
+}
+
+enum status json_file_read(json_t **json, const char *path, size_t most)
+{
+    size_t n;
+    *json = NULL;
+    TRY(file_kind_check_regular(path));
+    char *text = malloc(most + 1);
+    if (!text)
+        return fail_memory(path);
+    enum status status = read_text(text, &n, path, most);
+    if (status == OK)
+        status = json_file_parse(json, path, text, n);
+    free(text);
+    return status;
+}
