@@ -75,6 +75,20 @@ grep -q 'another model' err || bad "no sentence: $(cat err)"
 refuses 1 "missing: No such file or directory" \
 	"$MAMBYTE" --load-state=missing text
 
+# A state is saved only if everything before it went well.
+cp half.state good.state
+for mode in --perplexity --score --surprisal; do
+	for files in "missing" "missing begin" "begin missing"; do
+		# shellcheck disable=SC2086
+		run "$MAMBYTE" $mode --save-state=good.state $files
+		same "$mode of $files" 1 "$status"
+		same "sentences of $mode $files" \
+			"mambyte: missing: No such file or directory
+mambyte: good.state: not written, since a file could not be read" "$(cat err)"
+		same_files "$mode of $files" half.state good.state
+	done
+done
+
 # Saving fails whole.
 refuses_save()
 {

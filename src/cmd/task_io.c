@@ -105,8 +105,13 @@ int task_count_streams(const struct task *task, int most)
 
 enum status stream_save(const struct stream *stream, struct task *task)
 {
-    if (!task->options->save_state)
+    const char *path = task->options->save_state;
+    if (!path)
         return OK;
+    if (task->has_failed) {
+        message_error("%s: not written, since a file could not be read", path);
+        return OK;
+    }
     struct snapshot snapshot = {
         .n_bytes = stream->position,
         .n_floats = model_state_floats(&task->model->config),
@@ -119,7 +124,7 @@ enum status stream_save(const struct stream *stream, struct task *task)
     enum status status =
         engine_state_get(task->engine, stream->state, snapshot.floats);
     if (status == OK)
-        status = snapshot_save(task->options->save_state, &snapshot);
+        status = snapshot_save(path, &snapshot);
     snapshot_free(&snapshot);
     return status;
 }

@@ -57,7 +57,8 @@ enum status stream_copy(struct stream *to, const struct stream *from,
  * take too much memory; at least 1. */
 int task_count_streams(const struct task *task, int most);
 
-/* Saves the state where --save-state says, if it was given. */
+/* Saves the state where --save-state says, if it was given; says that it does
+ * not when a file has failed. */
 enum status stream_save(const struct stream *stream, struct task *task);
 
 /* ---- reading ------------------------------------------------------------ */
