@@ -80,6 +80,7 @@ cli_tests = \
   tests/cli_train.sh \
   tests/cli_train_errors.sh \
   tests/cli_train_head.sh \
+  tests/cli_train_kept.sh \
   tests/lint_file_lists.sh \
   tests/lint_man.sh \
   tests/lint_rules.sh \

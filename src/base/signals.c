@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,9 +16,17 @@
 #include "base/escape.h"
 #include "base/message.h"
 
-enum { PATH_BYTES = 1024 };
+static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
+static const int killing[] = {SIGPIPE, SIGXFSZ, SIGQUIT};
+
+enum {
+    N_ASKING = sizeof asking / sizeof asking[0],
+    N_KILLING = sizeof killing / sizeof killing[0],
+    PATH_BYTES = 1024
+};
 
 static volatile sig_atomic_t caught; /* the number of the signal, or 0 */
+static volatile sig_atomic_t is_patient;
 static int wake[2] = {-1, -1};       /* a pipe: readable once one came */
 static char mapped_path[PATH_BYTES]; /* escaped */
 static void (*clean_up)(void);       /* or NULL */
@@ -29,9 +38,9 @@ static struct {
 } farewell = {.fd = -1};
 static volatile sig_atomic_t n_stops;
 
-static void set_handler(int number, void (*handler)(int))
+static void set_handler(int number, void (*handler)(int), int flags)
 {
-    struct sigaction action = {.sa_handler = handler};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
     sigemptyset(&action.sa_mask);
     sigaction(number, &action, NULL);
 }
@@ -57,13 +66,25 @@ static void die(int number)
     raise(number);
 }
 
+static void come_again(int number)
+{
+    if (!is_patient)
+        die(number);
+}
+
+/* The first signal ends what waits; later ones interrupt nothing. */
 static void note_signal(int number)
 {
     int saved = errno;
     caught = number;
     ssize_t ignored = write(wake[1], "", 1);
     (void)ignored;
-    set_handler(number, die);
+    for (int i = 0; i < N_ASKING; i++) {
+        struct sigaction old;
+        if (sigaction(asking[i], NULL, &old) == 0 &&
+            old.sa_handler == note_signal)
+            set_handler(asking[i], come_again, SA_RESTART);
+    }
     errno = saved;
 }
 
@@ -80,7 +101,7 @@ static void stop(int number)
     sigaddset(&only, number);
     pthread_sigmask(SIG_UNBLOCK, &only, &before);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    set_handler(number, stop);
+    set_handler(number, stop, 0);
     errno = saved;
 }
 
@@ -98,25 +119,34 @@ static void watch(int number, void (*handler)(int))
 {
     struct sigaction old;
     if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-        set_handler(number, handler);
+        set_handler(number, handler, 0);
 }
 
 enum status signals_init(void)
 {
     if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) < 0)
         return fail(E_IO, "cannot make a pipe: %s", strerror(errno));
-    static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
-    static const int killing[] = {SIGPIPE, SIGXFSZ, SIGQUIT};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < N_ASKING; i++)
         watch(asking[i], note_signal);
+    for (int i = 0; i < N_KILLING; i++)
         watch(killing[i], die);
-    }
     return OK;
 }
 
 enum status signals_check(void)
 {
     return caught ? fail(E_INTERRUPTED, "interrupted") : OK;
+}
+
+void signals_be_patient(bool patient)
+{
+    is_patient = patient;
+}
+
+void signals_fail_writes(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 int signals_fd(void)
@@ -145,7 +175,7 @@ unsigned signals_count_stops(void)
 void signals_guard_mapping(const char *path)
 {
     escape_into(mapped_path, sizeof mapped_path, path);
-    set_handler(SIGBUS, mapping_shrank);
+    set_handler(SIGBUS, mapping_shrank, 0);
 }
 
 void signals_exit(void)

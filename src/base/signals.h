@@ -2,7 +2,8 @@
  *
  *   SIGINT, SIGTERM, SIGHUP    set a flag that loops look at; main cleans up
  *                              and dies of that very signal, so that the shell
- *                              sees the cause; a second one kills at once
+ *                              sees the cause; a second one kills at once,
+ *                              unless we are patient
  *   SIGPIPE, SIGXFSZ, SIGQUIT  kill, as if we did nothing about them
  *   SIGBUS                     see signals_guard_mapping()
  *
@@ -14,6 +15,8 @@
 #ifndef MAMBYTE_SIGNALS_H
 #define MAMBYTE_SIGNALS_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 enum status signals_init(void);
@@ -23,6 +26,13 @@ enum status signals_check(void);
 
 /* Readable once a signal came; -1 before signals_init. */
 int signals_fd(void);
+
+/* While patient, a second SIGINT, SIGTERM or SIGHUP does not kill: what the
+ * first one stopped can still be saved.  SIGQUIT does. */
+void signals_be_patient(bool patient);
+
+/* From now on SIGPIPE and SIGXFSZ do not kill: the write fails. */
+void signals_fail_writes(void);
 
 /* clean is called before a signal kills, in its handler. */
 void signals_before_death(void (*clean)(void));

@@ -13,27 +13,44 @@
 
 enum { EXIT_USAGE = 2, EXIT_SKIPPED = 2 };
 
-/* Prints the sentence of a failure, once; returns the exit status. */
-static int conclude(enum status status)
+/* Prints the sentence of a failure, once. */
+static void print_sentence(enum status status)
 {
-    message_progress_end();
-    signals_exit();
+    switch (status) {
+    case OK:
+    case E_SKIPPED:
+    case E_REPORTED:
+    case E_CLOSED:
+    case E_INTERRUPTED:
+        return;
+    default:
+        message_error("%s", status_message());
+    }
+    if (status == E_USAGE)
+        message_try_help();
+}
+
+static int exit_status(enum status status)
+{
     switch (status) {
     case OK:
         return EXIT_SUCCESS;
     case E_SKIPPED:
         return EXIT_SKIPPED;
-    case E_REPORTED:
-    case E_CLOSED:
-        return EXIT_FAILURE;
     case E_USAGE:
-        message_error("%s", status_message());
-        message_try_help();
         return EXIT_USAGE;
     default:
-        message_error("%s", status_message());
         return EXIT_FAILURE;
     }
+}
+
+/* The sentence comes before a signal that ends the program. */
+static int conclude(enum status status)
+{
+    message_progress_end();
+    print_sentence(status);
+    signals_exit();
+    return exit_status(status);
 }
 
 int program_run(struct sink *output, int argc, char **argv,

@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cmd/machine_options.h"
@@ -343,6 +344,20 @@ static enum status check_model(const struct train_command *command)
     return OK;
 }
 
+/* By default it lies beside the model. */
+static enum status name_checkpoint(struct train_command *command)
+{
+    struct train_options *o = &command->train;
+    size_t room = sizeof command->checkpoint;
+    if (o->checkpoint)
+        return OK;
+    if ((size_t)snprintf(command->checkpoint, room, "%s.checkpoint",
+                         o->output) >= room)
+        return fail(E_USAGE, "--output: the name is too long");
+    o->checkpoint = command->checkpoint;
+    return OK;
+}
+
 static void set_defaults(struct train_command *command)
 {
     command->train = (struct train_options){
@@ -382,8 +397,10 @@ enum status train_options_parse(struct train_command *command, int argc,
     command->train.operands = (const char *const *)argv + first;
     command->train.n_operands = argc - first;
     set_headdim(&command->train);
-    if (!command->classifier.examples)
-        return check_model(command);
+    if (!command->classifier.examples) {
+        TRY(check_model(command));
+        return name_checkpoint(command);
+    }
     command->classifier.output = command->train.output;
     command->classifier.engine = command->train.engine;
     if (!command->classifier.model)

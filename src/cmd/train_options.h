@@ -19,6 +19,7 @@ struct train_command {
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;
+    char checkpoint[4096]; /* its name, where that follows from the output */
 };
 
 /* E_USAGE with the sentence when the command line is wrong.  The command points

@@ -6,20 +6,9 @@
 #include "train/autosave.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/message.h"
-
-enum status autosave_set_path(struct autosave *autosave, const char *checkpoint,
-                              const char *output)
-{
-    int n = checkpoint ? snprintf(autosave->path, sizeof autosave->path, "%s",
-                                  checkpoint)
-                       : snprintf(autosave->path, sizeof autosave->path,
-                                  "%s.checkpoint", output);
-    return n < AUTOSAVE_PATH_CHARS ? OK : fail(E_USAGE, "the path is too long");
-}
 
 enum status autosave_now(struct autosave *autosave, const struct progress *now)
 {
@@ -42,22 +31,37 @@ void autosave_by_timer(struct autosave *autosave, const struct progress *now)
     autosave->saved = clock_now();
 }
 
+/* After something that is said already. */
+static void say_kept(const struct autosave *a, const char *what)
+{
+    if (a->saved_step > 0)
+        message_error("%s at step %" PRIu64 ", kept in %s: --resume goes on",
+                      what, a->saved_step, a->path);
+}
+
 enum status autosave_interrupted(struct autosave *autosave,
                                  const struct progress *now)
 {
     TRY(autosave_now(autosave, now));
-    if (autosave->saved_step > 0)
-        message_error("interrupted at step %" PRIu64
-                      ", kept in %s: --resume goes on",
-                      autosave->saved_step, autosave->path);
+    say_kept(autosave, "interrupted");
     return fail(E_INTERRUPTED, "interrupted");
+}
+
+enum status autosave_failed(struct autosave *autosave,
+                            const struct progress *now)
+{
+    message_error("%s", status_message());
+    TRY(autosave_now(autosave, now));
+    say_kept(autosave, "the run ends");
+    return E_REPORTED;
 }
 
 enum status autosave_resume(struct autosave *autosave,
                             struct progress *progress)
 {
     struct autosave *a = autosave;
-    TRY(checkpoint_load(a->path, a->trainer, progress, a->run));
+    if (checkpoint_load(a->path, a->trainer, progress, a->named_run) != OK)
+        TRY(checkpoint_load(a->path, a->trainer, progress, a->run));
     a->saved_step = progress->step;
     message_note("going on from step %" PRIu64, progress->step);
     return OK;

@@ -12,20 +12,16 @@
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
-enum { AUTOSAVE_PATH_CHARS = 4096 };
-
 struct autosave {
-    char path[AUTOSAVE_PATH_CHARS];
-    char run[RUN_CHARS];     /* what has to be the same when it is resumed */
-    struct trainer *trainer; /* the caller's                               */
-    double minutes;          /* between two of them                        */
-    uint64_t saved_step;     /* of the last one; 0: none                   */
-    double saved;            /* when that was, on the clock                */
+    const char *path;          /* the caller's                               */
+    char run[RUN_CHARS];       /* what has to be the same when it is resumed */
+    char named_run[RUN_CHARS]; /* the same, with the names of the data: some
+                                * checkpoints have that                      */
+    struct trainer *trainer;   /* the caller's                               */
+    double minutes;            /* between two of them                        */
+    uint64_t saved_step;       /* of the last one; 0: none                   */
+    double saved;              /* when that was, on the clock                */
 };
-
-/* path is checkpoint, or output with ".checkpoint" added when that is NULL. */
-enum status autosave_set_path(struct autosave *autosave, const char *checkpoint,
-                              const char *output);
 
 /* Saves now; but not twice at one step. */
 enum status autosave_now(struct autosave *autosave, const struct progress *now);
@@ -37,6 +33,11 @@ void autosave_by_timer(struct autosave *autosave, const struct progress *now);
 /* Saves, says how to go on, and returns E_INTERRUPTED; or the failure. */
 enum status autosave_interrupted(struct autosave *autosave,
                                  const struct progress *now);
+
+/* After a failure that leaves the run as good as it was: prints its sentence,
+ * saves, says how to go on, and returns E_REPORTED; or the failure to save. */
+enum status autosave_failed(struct autosave *autosave,
+                            const struct progress *now);
 
 /* Takes trainer and progress back to the checkpoint. */
 enum status autosave_resume(struct autosave *autosave,

@@ -261,7 +261,7 @@ void data_source_read(const struct data_source *source, uint64_t position,
     }
 }
 
-uint64_t dataset_fingerprint(const struct dataset *dataset)
+uint64_t dataset_fingerprint(const struct dataset *dataset, bool has_names)
 {
     XXH3_state_t hash;
     uint8_t sample[SAMPLE_BYTES];
@@ -269,7 +269,8 @@ uint64_t dataset_fingerprint(const struct dataset *dataset)
     for (int i = 0; i < dataset->n; i++) {
         const struct data_source *s = &dataset->sources[i];
         uint64_t n = s->n_bytes < SAMPLE_BYTES ? s->n_bytes : SAMPLE_BYTES;
-        XXH3_64bits_update(&hash, s->name, strlen(s->name) + 1);
+        if (has_names)
+            XXH3_64bits_update(&hash, s->name, strlen(s->name) + 1);
         XXH3_64bits_update(&hash, &s->n_bytes, sizeof s->n_bytes);
         for (uint64_t part = 0; part < 3; part++) {
             data_source_read(s, (s->n_bytes - n) / 2 * part, sample, (size_t)n);

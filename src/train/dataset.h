@@ -49,8 +49,9 @@ void dataset_close(struct dataset *dataset);
 void data_source_read(const struct data_source *source, uint64_t position,
                       uint8_t *bytes, size_t n);
 
-/* A hash of the names, sizes and samples of the bytes, but not of the weights:
- * it shows when data have changed. */
-uint64_t dataset_fingerprint(const struct dataset *dataset);
+/* A hash of the sizes and samples of the bytes, but not of the weights: it
+ * shows when data have changed, whatever they are called.  has_names: and when
+ * they are called differently. */
+uint64_t dataset_fingerprint(const struct dataset *dataset, bool has_names);
 
 #endif

@@ -47,6 +47,7 @@ struct run {
     struct autosave autosave;
     float *weights; /* [n_floats], a copy for the host                      */
     struct progress progress;
+    bool has_failed;  /* with a sentence, but the run went on               */
     uint64_t n_steps; /* of the whole run; 0: --minutes counts              */
     double started;   /* on the clock; progress.seconds ran before          */
 };
@@ -212,23 +213,27 @@ static double share_done(const struct run *run)
 /* ---- the checkpoint ----------------------------------------------------- */
 
 /* Two runs of one name read the same windows in the same way. */
-static void name_run(struct run *run)
+static void name_run(const struct run *run, char name[RUN_CHARS],
+                     bool has_names)
 {
     const struct train_options *o = run->options;
-    snprintf(
-        run->autosave.run, sizeof run->autosave.run,
-        "%" PRIu64 " windows of %" PRIu64 " bytes, carry %" PRIu64
-        ", seed %" PRIu64 ", imitating %s, data %016" PRIx64 ", begin byte %d",
-        o->n_windows, o->n_t, o->carry, o->seed,
-        o->imitates_int8 ? "int8" : "none", dataset_fingerprint(&run->dataset),
-        run->parameters.config.begin_byte);
+    snprintf(name, RUN_CHARS,
+             "%" PRIu64 " windows of %" PRIu64 " bytes, carry %" PRIu64
+             ", seed %" PRIu64 ", imitating %s, data %016" PRIx64
+             ", begin byte %d",
+             o->n_windows, o->n_t, o->carry, o->seed,
+             o->imitates_int8 ? "int8" : "none",
+             dataset_fingerprint(&run->dataset, has_names),
+             run->parameters.config.begin_byte);
 }
 
 static enum status open_autosave(struct run *run)
 {
+    run->autosave.path = run->options->checkpoint;
     run->autosave.trainer = run->trainer;
     run->autosave.minutes = run->options->checkpoint_minutes;
-    name_run(run);
+    name_run(run, run->autosave.run, false);
+    name_run(run, run->autosave.named_run, true);
     return run->options->resumes
                ? autosave_resume(&run->autosave, &run->progress)
                : OK;
@@ -350,7 +355,7 @@ static enum status make_step(struct run *run, struct train_log_row *row)
     return OK;
 }
 
-/* A step whose validation was interrupted is still logged. */
+/* A step whose validation was interrupted, or failed, is still logged. */
 static enum status one_step(struct run *run)
 {
     struct train_log_row row;
@@ -362,10 +367,12 @@ static enum status one_step(struct run *run)
         status = run_validation(run);
         row.valid = status == OK ? run->held_out.bits : NULL;
     }
-    TRY(train_log_write(&run->log, &row));
-    TRY(status);
-    show(run, row.learning_rate);
+    train_log_write(&run->log, &row);
     struct progress now = progress_now(run);
+    if (status != OK)
+        return status == E_INTERRUPTED ? status
+                                       : autosave_failed(&run->autosave, &now);
+    show(run, row.learning_rate);
     autosave_by_timer(&run->autosave, &now);
     return OK;
 }
@@ -422,7 +429,6 @@ static enum status open_run(struct run *run)
     const struct train_options *o = run->options;
     if (o->plot)
         TRY(plot_check(o->plot));
-    TRY(autosave_set_path(&run->autosave, o->checkpoint, o->output));
     TRY(open_data(run));
     TRY(open_model(run));
     TRY(open_loader(run));
@@ -438,23 +444,37 @@ static enum status open_run(struct run *run)
                           run->held_out.dataset);
 }
 
+/* What failed is said, and what follows is done all the same. */
+static void go_on(struct run *run, enum status status)
+{
+    if (status == OK)
+        return;
+    message_error("%s", status_message());
+    run->has_failed = true;
+}
+
+/* The checkpoint comes first: what fails after it can be made from it. */
 static enum status finish(struct run *run, struct sink *out)
 {
     const struct train_options *o = run->options;
-    TRY(write_model(run));
     struct progress now = progress_now(run);
-    TRY(autosave_now(&run->autosave, &now));
-    TRY(train_log_close(&run->log));
-    if (o->plot)
-        TRY(plot_draw(o->plot, o->log, run->held_out.dataset));
     message_progress_end();
-    return held_out_print(&run->held_out, out);
+    go_on(run, autosave_now(&run->autosave, &now));
+    enum status status = write_model(run);
+    if (status != OK)
+        return autosave_failed(&run->autosave, &now);
+    train_log_close(&run->log);
+    if (o->plot)
+        go_on(run, plot_draw(o->plot, o->log, run->held_out.dataset));
+    TRY(held_out_print(&run->held_out, out));
+    return run->has_failed ? E_REPORTED : OK;
 }
 
 static enum status go(struct run *run, struct sink *out)
 {
     TRY(open_run(run));
     note_run(run);
+    signals_be_patient(true);
     bool was_done = share_done(run) >= 1;
     TRY(run_steps(run));
     if (was_done)
@@ -465,7 +485,9 @@ static enum status go(struct run *run, struct sink *out)
 enum status train(const struct train_options *options, struct sink *out)
 {
     struct run run = {.options = options, .started = clock_now()};
+    signals_fail_writes();
     enum status status = go(&run, out);
+    signals_be_patient(false);
     train_log_close(&run.log);
     loader_close(&run.loader);
     trainer_close(run.trainer);

@@ -50,7 +50,7 @@ struct train_options {
 
     /* what is kept */
     const char *log, *plot; /* NULL: none                              */
-    const char *checkpoint; /* NULL: the output, ".checkpoint" added   */
+    const char *checkpoint;
     double checkpoint_minutes;
     bool resumes;
 
@@ -59,9 +59,10 @@ struct train_options {
     uint64_t n_gpus;
 };
 
-/* Trains, writes the model, and to out a line for each validated source: name,
- * bytes, bits, bits per byte.  When a signal comes, the run is saved in its
- * checkpoint: E_INTERRUPTED. */
+/* Trains, writes the checkpoint and the model, and to out a line for each
+ * validated source: name, bytes, bits, bits per byte.  When a signal comes, the
+ * run is saved in its checkpoint: E_INTERRUPTED; so it is when a failure is not
+ * that of a step. */
 enum status train(const struct train_options *options, struct sink *out);
 
 #endif

@@ -12,8 +12,11 @@
 #include <unistd.h>
 
 #include "base/escape.h"
+#include "base/message.h"
 
 enum { NAME_CHARS = 4096 };
+
+/* ---- opening ------------------------------------------------------------- */
 
 static enum status log_error(const struct train_log *log)
 {
@@ -40,16 +43,16 @@ static enum status cut_lines(struct train_log *log, uint64_t first_step)
     char *line = NULL;
     size_t room = 0;
     long end = 0;
-    bool is_header = true;
-    while (getline(&line, &room, log->file) > 0) {
-        if (!is_header && strtoull(line, NULL, 10) > first_step)
-            break;
+    bool is_header = true, is_cut = false;
+    while (!is_cut && getline(&line, &room, log->file) > 0) {
+        is_cut = !is_header && strtoull(line, NULL, 10) > first_step;
         is_header = false;
-        end = ftell(log->file);
+        end = is_cut ? end : ftell(log->file);
     }
     free(line);
-    if (fseek(log->file, end, SEEK_SET) != 0 ||
-        ftruncate(fileno(log->file), end) != 0)
+    bool is_read = is_cut || feof(log->file);
+    int fd = fileno(log->file);
+    if (!is_read || ftruncate(fd, end) != 0 || lseek(fd, end, SEEK_SET) != end)
         return log_error(log);
     return OK;
 }
@@ -76,26 +79,78 @@ enum status train_log_open(struct train_log *log, const char *path,
     return status;
 }
 
-enum status train_log_write(struct train_log *log,
-                            const struct train_log_row *row)
+/* ---- lines --------------------------------------------------------------- */
+
+static void print_row(FILE *out, const struct train_log_row *row, int n_valid)
 {
-    if (!log->file)
-        return OK;
-    fprintf(log->file, "%" PRIu64 "\t%" PRIu64 "\t%.8f\t%.8f\t%.8g\t%.3f",
-            row->step, row->n_bytes, row->bits_per_byte, row->gradient_norm,
+    fprintf(out, "%" PRIu64 "\t%" PRIu64 "\t%.8f\t%.8f\t%.8g\t%.3f", row->step,
+            row->n_bytes, row->bits_per_byte, row->gradient_norm,
             row->learning_rate, row->seconds);
-    for (int i = 0; i < log->n_valid; i++) {
-        fputc('\t', log->file);
+    for (int i = 0; i < n_valid; i++) {
+        fputc('\t', out);
         if (row->valid)
-            fprintf(log->file, "%.6f", row->valid[i]);
+            fprintf(out, "%.6f", row->valid[i]);
     }
-    fputc('\n', log->file);
-    return fflush(log->file) == 0 ? OK : log_error(log);
+    fputc('\n', out);
 }
 
-enum status train_log_close(struct train_log *log)
+/* *line is to be freed. */
+static enum status make_line(char **line, size_t *n,
+                             const struct train_log *log,
+                             const struct train_log_row *row)
+{
+    FILE *out = open_memstream(line, n);
+    if (!out)
+        return fail_memory(log->path);
+    print_row(out, row, log->n_valid);
+    bool is_whole = fflush(out) == 0 && !ferror(out);
+    return fclose(out) == 0 && is_whole ? OK : fail_memory(log->path);
+}
+
+/* The whole line, or nothing where the file can be cut. */
+static enum status add_line(const struct train_log *log, const char *line,
+                            size_t n)
+{
+    int fd = fileno(log->file);
+    off_t begin = lseek(fd, 0, SEEK_CUR);
+    while (n > 0) {
+        ssize_t w = write(fd, line, n);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w < 0) {
+            enum status status = log_error(log);
+            if (begin >= 0 && ftruncate(fd, begin) == 0)
+                lseek(fd, begin, SEEK_SET);
+            return status;
+        }
+        line += w;
+        n -= (size_t)w;
+    }
+    return OK;
+}
+
+void train_log_write(struct train_log *log, const struct train_log_row *row)
+{
+    char *line = NULL;
+    size_t n = 0;
+    if (!log->file)
+        return;
+    enum status status = make_line(&line, &n, log, row);
+    if (status == OK)
+        status = add_line(log, line, n);
+    free(line);
+    if (status != OK && !log->has_failed)
+        message_warning("%s: the log lacks step %" PRIu64, status_message(),
+                        row->step);
+    log->has_failed = status != OK;
+}
+
+void train_log_close(struct train_log *log)
 {
     FILE *file = log->file;
     log->file = NULL;
-    return !file || fclose(file) == 0 ? OK : log_error(log);
+    if (file && fclose(file) != 0) {
+        log_error(log);
+        message_warning("%s", status_message());
+    }
 }

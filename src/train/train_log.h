@@ -9,6 +9,7 @@
 #ifndef MAMBYTE_TRAIN_LOG_H
 #define MAMBYTE_TRAIN_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -18,7 +19,8 @@
 struct train_log {
     FILE *file; /* NULL: nothing is logged                            */
     const char *path;
-    int n_valid; /* sources that are validated                         */
+    int n_valid;     /* sources that are validated                     */
+    bool has_failed; /* the last line is not there                     */
 };
 
 struct train_log_row {
@@ -31,8 +33,10 @@ struct train_log_row {
  * are dropped, for the run goes on from there.  Columns are named by valid. */
 enum status train_log_open(struct train_log *log, const char *path,
                            uint64_t first_step, const struct dataset *valid);
-enum status train_log_write(struct train_log *log,
-                            const struct train_log_row *row);
-enum status train_log_close(struct train_log *log);
+
+/* A line that cannot be written is left out, with a warning: a run does not
+ * end for want of its log. */
+void train_log_write(struct train_log *log, const struct train_log_row *row);
+void train_log_close(struct train_log *log);
 
 #endif

@@ -1,0 +1,107 @@
+#!/bin/sh
+# cli_train_kept.sh -- a run of mambyte-train that ends badly keeps what it has
+# learnt, and says where.
+#
+# SPDX-License-Identifier: MIT
+#
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+: "${MAMBYTE_TRAIN:?}"
+
+head -c 4096 "$srcdir/tests/text/code" >text
+small="--device=cpu -T 1 --d-model=16 --n-layer=1 --windows=2 --length=32"
+train()
+{
+	# shellcheck disable=SC2086
+	"$MAMBYTE_TRAIN" $small "$@"
+}
+
+# train_behind ARGUMENT... -- in the background, until it has made a step.
+train_behind()
+{
+	rm -f log
+	# shellcheck disable=SC2086
+	$default "$MAMBYTE_TRAIN" $small --log=log "$@" >out 2>err &
+	pid=$!
+	wait_for grep -qs '^3	' log
+}
+
+# ends STATUS WHAT -- after a signal.
+ends()
+{
+	status=0
+	wait $pid 2>/dev/null || status=$?
+	same "status of $2" "$1" "$status"
+}
+
+# ---- signals
+
+# A save that fails is said before the signal ends the run.
+train_behind --steps=1M --checkpoint=/dev/full -o model text
+kill -s TERM $pid
+ends 143 "a run that cannot be saved"
+same "the sentence" "mambyte-train: /dev/full: No space left on device" \
+	"$(cat err)"
+
+# A second signal does not interrupt the save: this one waits for a reader.
+mkfifo pipe
+train_behind --steps=1M --checkpoint=pipe -o model text
+kill -s TERM $pid
+sleep 0.3
+kill -s TERM $pid
+kill -s HUP $pid
+sleep 0.1
+timeout 20 cat pipe >run
+ends 143 "a run that was told twice"
+grep -q 'kept in pipe: --resume goes on' err || bad "told twice: $(cat err)"
+step=$(sed -n 's/.*interrupted at step \([0-9]*\).*/\1/p' err)
+run train --resume --steps="$step" --checkpoint=run -o model text
+same "the run that was saved" "0 " "$status $(cat err)"
+
+# ---- places that fail late
+
+run train --steps=4 --checkpoint=run -o /dev/full text
+same "a model without room" 1 "$status"
+same "the sentences" "mambyte-train: /dev/full: No space left on device
+mambyte-train: the run ends at step 4, kept in run: --resume goes on" \
+	"$(cat err)"
+same "lines of a run without a model" "" "$(cat out)"
+run train --steps=4 -o expected text
+run train --steps=4 --resume --checkpoint=run -o model text
+same "the model, later" "0 " "$status $(cat err)"
+same_files "the model, later" expected model
+
+rm model
+run train --steps=4 --checkpoint=/dev/full -o model text
+same "a checkpoint without room" \
+	"1 mambyte-train: /dev/full: No space left on device" \
+	"$status $(cat err)"
+same_files "the model is there" expected model
+same "its line" text "$(cut -f 1 out)"
+
+# A log whose reader goes away, when it gets a line that would kill.
+rm -f pipe
+mkfifo pipe
+(
+	timeout 20 head -n 3 pipe >lines
+) &
+run train --steps=400 --log=pipe -o model text
+same "a log without a reader" 0 "$status"
+grep -q '^mambyte-train: warning: pipe: Broken pipe: the log lacks step' err ||
+	bad "the log: $(cat err)"
+same "warnings" 1 "$(wc -l <err | xargs)"
+
+# ---- data are known by their bytes
+
+run train --steps=4 --checkpoint=run -o model text
+mkdir folder
+cp text folder/other
+for name in ./text "$dir/text" folder/other folder; do
+	run train --steps=4 --resume --checkpoint=run -o model "$name"
+	same "resuming with $name" "0 " "$status $(cat err)"
+done
+tr e f <text >other
+run train --steps=4 --resume --checkpoint=run -o model other
+same "other bytes" 1 "$status"
+
+finish
