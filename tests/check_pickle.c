@@ -160,14 +160,32 @@ static const struct {
         "names os.system"),
     BAD("\x80\x02" CALL("posix", "system") ".", "names posix.system"),
     BAD("\x80\x02" CALL("builtins", "eval") ".", "names builtins.eval"),
-    BAD("\x80\x02" CALL("torch", "LongStorage") ".", "names torch.LongStorage"),
-    BAD("\x80\x02" CALL("o\x1b[2Js", "x") ".", "names o?[2Js.x"),
+    BAD("\x80\x02" CALL("os", "\x1b[2Js") ".", "names os.?[2Js"),
+    BAD("\x80\x02" CALL("torch", "LongStorage") ".",
+        "has a function where a dict belongs"),
+    BAD("\x80\x02" CALL("argparse", "Namespace") ")\x81.",
+        "has an object where a dict belongs"),
     BAD("\x80\x04\x8c\x02os\x8c\x06system\x93.", "names os.system"),
     BAD("\x80\x02"
         "cos",
         "ends in the middle"),
     BAD("\x80\x02ios\nsystem\n.", "opcode 0x69"),
-    BAD("\x80\x02]", "opcode 0x5d"),
+    BAD("\x80\x02]", "ends in the middle"),
+    BAD("\x80\x02].", "has a list where a dict belongs"),
+    BAD("\x80\x02}Na.", "what is not a list"),
+    BAD("\x80\x02Na.", "what is not a list"),
+    BAD("\x80\x02(e.", "what is not a list"),
+    BAD("\x80\x02"
+        "1.",
+        "end without a begin"),
+    BAD("\x80\x02"
+        "0.",
+        "empty stack"),
+    BAD("\x80\x02"
+        "B\xff\xff\xff\xff.",
+        "ends in the middle"),
+    BAD("\x80\x02\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", "ends in the middle"),
+    BAD("\x80\x02G\0\0.", "ends in the middle"),
     BAD("\x80\x02(l.", "opcode 0x6c"),
     BAD("\x80\x02\x82\x01", "opcode 0x82"),
     BAD("", "ends in the middle"),
@@ -182,7 +200,7 @@ static const struct {
     BAD("\x80\x02R.", "empty stack"),
     BAD("\x80\x02u.", "end without a begin"),
     BAD("\x80\x02(u.", "what is not a dict"),
-    BAD("\x80\x02}(Nu.", "what is not a dict"),
+    BAD("\x80\x02}(Nu.", "a name without a value"),
     BAD("\x80\x02NNNs.", "what is not a dict"),
     BAD("\x80\x02NNs.", "what is not a dict"),
     BAD("\x80\x02K\x01.", "has a number where a dict belongs"),
@@ -191,12 +209,14 @@ static const struct {
     BAD("\x80\x02" ORDERED "N\x85R.", "arguments that it does not take"),
     BAD("\x80\x02" REBUILD ")R.", "arguments that it does not take"),
     BAD("\x80\x02" FLOATS ")R.", "arguments that it does not take"),
-    BAD("\x80\x02)Q.", "storage that is not one of floats"),
+    BAD("\x80\x02)Q.", "storage that is none"),
     BAD("\x80\x02h\x00.", "recalls what it never kept"),
     BAD("\x80\x02j\xff\xff\xff\xff.", "recalls what it never kept"),
     BAD("\x80\x02}q\x07.", "leaves gaps in its memory"),
     BAD("\x80\x02}r\xff\xff\xff\xff.", "leaves gaps in its memory"),
-    BAD("\x80\x02\x8a\x08\1\1\1\1\1\1\1\1.", "a number of 8 bytes"),
+    BAD("\x80\x02\x8a\x08\1\1\1\1\1\1\1\1.",
+        "has a number where a dict belongs"),
+    BAD("\x80\x02}.", "is an empty dict"),
     BAD("\x80\x02}X\x01\0\0\0aK\x01s.", "a is a number, expected a tensor"),
     BAD("\x80\x02}X\x01\0\0\0a}s.", "a is a dict, expected a tensor"),
     BAD("\x80\x02}K\x01}s.", "whose name is a number"),
@@ -249,6 +269,117 @@ START_TEST(dimensions_are_few_and_not_negative)
     refused(&negative, "no whole numbers");
 }
 END_TEST
+
+/* ---- dicts in dicts ----------------------------------------------------- */
+
+#define ADAM "ctorch.optim.adam\nAdam\n"
+
+/* {"model": {..}, "optimizer": {"state": {0: {"exp_avg": ..}}, "groups":
+ * [1e-3]}, "step": 5, "args": an object, "names": {"a", b"b"}} */
+static void put_training(struct text *p, const char *model, const char *ema)
+{
+    PUT(p, "\x80\x02}(");
+    put_string(p, model);
+    PUT(p, "}(");
+    put_tensor(p, "backbone.embedding.weight", FLOATS);
+    put_tensor(p, "odd", FLOATS);
+    put_string(p, "_extra_state");
+    PUT(p, "N"
+           "K\x07K\x08u");
+    put_string(p, "optimizer");
+    PUT(p, "}(");
+    put_string(p, "state");
+    PUT(p, "}K\0}(");
+    put_tensor(p, "exp_avg", "ctorch\nDoubleStorage\n");
+    PUT(p, "us");
+    put_string(p, "groups");
+    PUT(p, "]G\0\0\0\0\0\0\0\0a(NNeu");
+    put_string(p, "step");
+    put_tensor(p, "x", "ctorch\nLongStorage\n");
+    PUT(p, "\x86"
+           "0K\x05");
+    put_string(p, "args");
+    PUT(p, ADAM ")\x81}(");
+    put_string(p, "lr");
+    PUT(p, "K\x01ub");
+    put_string(p, "names");
+    PUT(p, "\x8f(X\1\0\0\0aC\1b\x90");
+    if (ema) {
+        put_string(p, ema);
+        PUT(p, "}(");
+        put_tensor(p, "embedding.weight", FLOATS);
+        PUT(p, "u");
+    }
+    PUT(p, "u.");
+}
+
+START_TEST(the_model_is_found_in_a_run_of_training)
+{
+    static const char *const names[] = {"model", "state_dict", "net", "x"};
+    struct text p = {.n = 0};
+    put_training(&p, names[_i], NULL);
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(pickled.n, 2);
+    ck_assert_str_eq(pickled.tensors[0].name, "backbone.embedding.weight");
+    ck_assert_str_eq(pickled.tensors[1].name, "odd");
+    pickle_free(&pickled);
+}
+END_TEST
+
+START_TEST(of_two_models_the_usual_one_is_taken)
+{
+    struct text p = {.n = 0}, unclear = {.n = 0};
+    put_training(&p, "model", "ema");
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(pickled.n, 2);
+    pickle_free(&pickled);
+    p.n = 0;
+    put_training(&p, "average", "state_dict");
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_str_eq(pickled.tensors[0].name, "embedding.weight");
+    pickle_free(&pickled);
+    put_training(&unclear, "net", "net2");
+    refused(&unclear, "two models, net and net2: save one by itself");
+}
+END_TEST
+
+START_TEST(other_types_of_numbers_are_named)
+{
+    struct text p = {.n = 0};
+    PUT(&p, "\x80\x02}(");
+    put_tensor(&p, "embedding.weight", "ctorch\nDoubleStorage\n");
+    PUT(&p, "u.");
+    refused(&p, "embedding.weight is of DoubleStorage, expected F32, F16 or "
+                "BF16");
+}
+END_TEST
+
+START_TEST(names_are_whole)
+{
+    static char name[300];
+    struct text p = {.n = 0};
+    uint8_t head[5] = {'X', 255};
+    memset(name, 'n', sizeof name);
+    PUT(&p, "\x80\x02}(");
+    put_tensor(&p, "short", FLOATS);
+    put(&p, head, sizeof head);
+    put(&p, name, 255);
+    struct text tail = {.n = 0};
+    put_tensor(&tail, "", FLOATS);
+    put(&p, tail.bytes + 5, tail.n - 5);
+    PUT(&p, "u.");
+    ck_assert_msg(read_pickle(&p) == OK, "%s", status_message());
+    ck_assert_uint_eq(strlen(pickled.tensors[1].name), 255);
+    pickle_free(&pickled);
+    p.n = 0;
+    PUT(&p, "\x80\x02}(");
+    put_tensor(&p, "a\x1b[2J", FLOATS);
+    PUT(&p, "u.");
+    refused(&p, "a?[2J..: a tensor's name is not 1 to 255 printable");
+}
+END_TEST
+
+/* ---- limits -------------------------------------------------------------- */
 
 /* Two million marks, or the same kept value again and again. */
 START_TEST(values_are_counted)
@@ -314,6 +445,10 @@ int main(void)
                         sizeof bad / sizeof bad[0]);
     tcase_add_test(tcase, a_path_is_no_key);
     tcase_add_test(tcase, dimensions_are_few_and_not_negative);
+    tcase_add_loop_test(tcase, the_model_is_found_in_a_run_of_training, 0, 4);
+    tcase_add_test(tcase, of_two_models_the_usual_one_is_taken);
+    tcase_add_test(tcase, other_types_of_numbers_are_named);
+    tcase_add_test(tcase, names_are_whole);
     tcase_add_test(tcase, values_are_counted);
     tcase_add_test(tcase, depth_costs_nothing);
     tcase_add_test(tcase, truncations_are_refused);

@@ -18,7 +18,7 @@ static void require(int is_true)
 /* What torch_file.c relies on. */
 static void check(const struct pickled_tensor *t)
 {
-    require(strlen(t->name) < 64);
+    require(strlen(t->name) <= PICKLED_NAME_MAX);
     require(t->key[0] != '\0' &&
             strspn(t->key, "0123456789") == strlen(t->key));
     require(t->n_dims >= 0 && t->n_dims <= TENSOR_MAX_DIMS);

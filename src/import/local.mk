@@ -27,10 +27,16 @@ libmambyte_a_SOURCES += \
   src/import/outliers.h \
   src/import/pickle.c \
   src/import/pickle.h \
+  src/import/pickle_functions.c \
+  src/import/pickle_functions.h \
   src/import/pickle_machine.c \
   src/import/pickle_machine.h \
+  src/import/pickle_stack.c \
+  src/import/pickle_stack.h \
   src/import/publish.c \
   src/import/publish.h \
+  src/import/state_dict.c \
+  src/import/state_dict.h \
   src/import/tensor_names.c \
   src/import/tensor_names.h \
   src/import/tokenizer_json.c \

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "import/pickle_machine.h"
+#include "import/state_dict.h"
 
 static enum status read_sizes(const struct pickle_machine *m, uint64_t *sizes,
                               const struct value *tuple, const char *name)
@@ -30,16 +31,21 @@ static enum status read_storage(const struct pickle_machine *m,
                                 const struct value *storage)
 {
     static const enum dtype dtypes[] = {
-        [G_F32] = DTYPE_F32, [G_F16] = DTYPE_F16, [G_BF16] = DTYPE_BF16};
+        [F_F32] = DTYPE_F32, [F_F16] = DTYPE_F16, [F_BF16] = DTYPE_BF16};
+    const struct value *type = pickle_item(m, storage, 1);
     const struct value *key = pickle_item(m, storage, 2);
     const struct value *n = pickle_item(m, storage, 4);
+    char shown[PRINTABLE_CHARS];
+    if (type->function.id < F_F32 || type->function.id > F_BF16)
+        return fail(E_MODEL, "%s is of %s, expected F32, F16 or BF16", t->name,
+                    pickle_show(shown, &type->function.name));
     bool is_key = key->text.n > 0 && key->text.n < STORAGE_KEY_CHARS;
     for (size_t i = 0; is_key && i < key->text.n; i++)
         is_key = key->text.at[i] >= '0' && key->text.at[i] <= '9';
     if (!is_key || n->number < 0)
         return fail(E_MODEL, "%s has a storage without a number", t->name);
     memcpy(t->key, key->text.at, key->text.n);
-    t->dtype = dtypes[pickle_item(m, storage, 1)->global];
+    t->dtype = dtypes[type->function.id];
     t->n_storage = (uint64_t)n->number;
     return OK;
 }
@@ -62,31 +68,59 @@ static enum status read_tensor(const struct pickle_machine *m,
     return read_storage(m, t, pickle_item(m, tensor, 0));
 }
 
+/* Printable ASCII, as in safetensors. */
+static enum status read_name(char **name, const struct pickle_text *text)
+{
+    char shown[PRINTABLE_CHARS];
+    size_t n = 0;
+    while (n < text->n && is_printable(text->at[n]))
+        n++;
+    if (n < text->n || n == 0 || n > PICKLED_NAME_MAX)
+        return fail(E_MODEL,
+                    "%s..: a tensor's name is not 1 to %d printable ASCII "
+                    "characters",
+                    pickle_show(shown, text), PICKLED_NAME_MAX);
+    *name = strndup(text->at, n);
+    return *name ? OK : fail_memory("a name");
+}
+
+/* What is no tensor is left out. */
 static enum status read_entry(const struct pickle_machine *m,
                               struct pickled *pickled,
                               const struct dict_entry *entry)
 {
     const struct value *key = &m->values[entry->key];
     const struct value *value = &m->values[entry->value];
-    char shown[PRINTABLE_CHARS];
-    if (key->kind != K_TEXT)
-        return fail(E_MODEL, "the pickle has an entry whose name is %s",
-                    value_kind_name(key->kind));
-    if (value->kind != K_TENSOR)
-        return fail(E_MODEL, "%s is %s, expected a tensor: not a state dict",
-                    pickle_show(shown, key), value_kind_name(value->kind));
+    if (key->kind != K_TEXT || value->kind != K_TENSOR)
+        return OK;
     struct pickled_tensor *t = &pickled->tensors[pickled->n];
-    t->name = strndup(pickle_show(shown, key), PRINTABLE_CHARS);
-    if (!t->name)
-        return fail_memory("a name");
+    TRY(read_name(&t->name, &key->text));
     pickled->n++;
     return read_tensor(m, t, value);
 }
 
-static enum status read_entries(const struct pickle_machine *m,
-                                struct pickled *pickled, int root)
+/* A dict without a tensor: its first entry says what it is. */
+static enum status no_tensors(const struct pickle_machine *m, int dict)
 {
-    int first = m->values[root].dict.first;
+    char shown[PRINTABLE_CHARS];
+    int first = m->values[dict].dict.first;
+    if (first == NO_VALUE)
+        return fail(E_MODEL, "the pickle is an empty dict");
+    const struct value *key = &m->values[m->entries[first].key];
+    const struct value *value = &m->values[m->entries[first].value];
+    if (key->kind != K_TEXT)
+        return fail(E_MODEL,
+                    "the pickle has an entry whose name is %s, and no "
+                    "tensors: not a state dict",
+                    value_kind_name(key->kind));
+    return fail(E_MODEL, "%s is %s, expected a tensor: not a state dict",
+                pickle_show(shown, &key->text), value_kind_name(value->kind));
+}
+
+static enum status read_entries(const struct pickle_machine *m,
+                                struct pickled *pickled, int dict)
+{
+    int first = m->values[dict].dict.first;
     size_t n = 0;
     for (int i = first; i != NO_VALUE; i = m->entries[i].next)
         n++;
@@ -95,7 +129,15 @@ static enum status read_entries(const struct pickle_machine *m,
         return fail_memory("the list of tensors");
     for (int i = first; i != NO_VALUE; i = m->entries[i].next)
         TRY(read_entry(m, pickled, &m->entries[i]));
-    return OK;
+    return pickled->n > 0 ? OK : no_tensors(m, dict);
+}
+
+static enum status read_root(struct pickled *pickled,
+                             const struct pickle_machine *m, int root)
+{
+    int dict;
+    TRY(state_dict_find(m, root, &dict));
+    return read_entries(m, pickled, dict);
 }
 
 enum status pickle_read(struct pickled *pickled, const uint8_t *bytes, size_t n)
@@ -109,7 +151,7 @@ enum status pickle_read(struct pickled *pickled, const uint8_t *bytes, size_t n)
     int root;
     enum status status = pickle_machine_run(&machine, bytes, n, &root);
     if (status == OK)
-        status = read_entries(&machine, pickled, root);
+        status = read_root(pickled, &machine, root);
     pickle_machine_free(&machine);
     if (status != OK)
         pickle_free(pickled);

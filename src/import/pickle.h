@@ -1,11 +1,11 @@
 /* pickle.h -- reads the pickle of a state dict, and executes nothing.
  *
  * A pickle is a program for a stack machine that may name any function of
- * Python and call it.  This reader knows only the opcodes that a state dict
- * uses, and only the functions that describe a tensor: a name with the storage,
- * the offset, the shape and the strides of its elements.  It refuses everything
- * else by its name.  Memory is proportional to the opcodes, whose number is
- * bounded.
+ * Python and call it.  This reader follows only the functions that describe a
+ * tensor: a name with the storage, the offset, the shape and the strides of its
+ * elements.  Of what others make it knows their name, and leaves it out; those
+ * that only an attack has a use for are refused by name.  Memory is
+ * proportional to the opcodes, whose number is bounded.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,7 +18,11 @@
 #include "base/status.h"
 #include "model/safetensors.h"
 
-enum { PICKLE_BYTES_MAX = 1 << 24, STORAGE_KEY_CHARS = 24 };
+enum {
+    PICKLE_BYTES_MAX = 1 << 24,
+    STORAGE_KEY_CHARS = 24,
+    PICKLED_NAME_MAX = 255
+};
 
 /* A tensor as the pickle describes it, not yet checked against its storage. */
 struct pickled_tensor {

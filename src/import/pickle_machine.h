@@ -2,7 +2,7 @@
  *
  * Values live in one array and are known by their index; tuples are ranges
  * of a second array, entries of dicts are links in a third.  A value never
- * changes, except a dict, which grows.
+ * changes, except a dict or list, which grows.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,11 +22,15 @@ enum value_kind {
     K_NONE,
     K_BOOL,
     K_INT,
+    K_NUMBER, /* any other, whose value is not kept                         */
+    K_BYTES,  /* not kept either                                            */
     K_TEXT,
     K_TUPLE,
+    K_LIST, /* or a set                                                     */
     K_DICT,
-    K_GLOBAL,
-    K_STORAGE, /* what a persistent id names                                */
+    K_FUNCTION, /* or a type                                                */
+    K_OBJECT,   /* what a function that we do not know made                 */
+    K_STORAGE,  /* what a persistent id names                               */
     K_TENSOR
 };
 
@@ -34,29 +38,44 @@ enum value_kind {
 const char *value_kind_name(enum value_kind kind);
 
 /* The functions and types that we know. */
-enum global { G_DICT, G_TENSOR, G_PARAMETER, G_F32, G_F16, G_BF16, N_GLOBALS };
+enum function {
+    F_DICT,
+    F_TENSOR,
+    F_PARAMETER,
+    F_F32,
+    F_F16,
+    F_BF16,
+    N_FUNCTIONS,
+    F_OTHER = N_FUNCTIONS
+};
+
+struct pickle_text {
+    const char *at; /* in the pickle, without a NUL                         */
+    size_t n;
+};
 
 struct value {
     enum value_kind kind;
     union {
         int64_t number;
-        enum global global;
+        struct pickle_text text;
         struct {
-            const char *at; /* in the pickle, without a NUL               */
-            size_t n;
-        } text;
+            enum function id;
+            struct pickle_text module, name;
+        } function; /* also of what an object was made by                 */
         struct {
             int first, n; /* of the items: of a tuple, and of what made a
                            * storage or a tensor                          */
         } tuple;
         struct {
             int first, last; /* of the entries, or NO_VALUE               */
-        } dict;
+        } dict; /* or list                                            */
     };
 };
 
 struct dict_entry {
-    int key, value, next; /* next: NO_VALUE after the last                 */
+    int key, value; /* key: NO_VALUE in a list                             */
+    int next;       /* NO_VALUE after the last                             */
 };
 
 struct index_list {
@@ -84,6 +103,7 @@ const struct value *pickle_item(const struct pickle_machine *machine,
                                 const struct value *tuple, int i);
 
 /* The start of a text, with '?' for all that a terminal could mistake. */
-const char *pickle_show(char shown[PRINTABLE_CHARS], const struct value *text);
+const char *pickle_show(char shown[PRINTABLE_CHARS],
+                        const struct pickle_text *text);
 
 #endif
