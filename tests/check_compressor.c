@@ -10,7 +10,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/little_endian.h"
+#include "base/memlimit.h"
 #include "base/random.h"
+#include "compress/block.h"
 #include "compress/compressor.h"
 #include "compress/dedupe.h"
 #include "engine/engine_ops.h"
@@ -441,6 +444,67 @@ START_TEST(copies_that_do_not_fit_are_refused)
 }
 END_TEST
 
+/* ---- hostile sizes ------------------------------------------------------ */
+
+static enum status tick(void *context, double part)
+{
+    (void)context;
+    (void)part;
+    return OK;
+}
+
+/* A block of 4 KiB that claims n bytes of the model would take hours. */
+static enum status unpack_bomb(size_t n)
+{
+    static uint8_t packed[4096];
+    struct block_coder *coder;
+    struct copy_list none = {.n = 0};
+    struct range_coder side = range_encoder();
+    uint8_t *plain = malloc(n); /* of which nothing is touched */
+    ck_assert_ptr_nonnull(plain);
+    ck_assert_int_eq(block_coder_open(&coder, engine, 1, tick, NULL), OK);
+    ck_assert_int_eq(dedupe_code(&none, &side, n), OK);
+    ck_assert_int_eq(range_finish(&side), OK);
+    store_le(packed, side.n, 4);
+    memcpy(packed + 4, side.code, side.n);
+    enum status status =
+        block_unpack(coder, plain, n, packed, sizeof packed, BLOCK_MODEL);
+    range_free(&side);
+    free(plain);
+    block_coder_close(coder);
+    return status;
+}
+
+START_TEST(more_than_the_model_makes_is_refused)
+{
+    static const size_t claims[] = {1 << 21, 1 << 24, 1 << 28};
+    for (size_t i = 0; i < sizeof claims / sizeof claims[0]; i++) {
+        ck_assert_int_eq(unpack_bomb(claims[i]), E_FORMAT);
+        ck_assert_msg(strstr(status_message(), "more than are possible"), "%s",
+                      status_message());
+    }
+}
+END_TEST
+
+START_TEST(a_block_beyond_the_limit_is_refused)
+{
+    struct blob plain = {calloc(BIG, 1), BIG}, out;
+    struct blob packed = compressed(&plain, BIG);
+    memlimit_set(BIG);
+    ck_assert_int_eq(decompressed(&out, &packed), E_LIMIT);
+    ck_assert_str_eq(status_message(),
+                     "blob: a block needs 33 MiB of memory, the limit is 16 "
+                     "MiB: --memlimit=33M allows it");
+    ck_assert_uint_eq(out.n, 0);
+    free(out.bytes);
+    memlimit_set(33 << 20);
+    check_decompresses(&packed, &plain);
+    memlimit_set(0);
+    free(packed.bytes);
+    free(plain.bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("compressor");
@@ -457,6 +521,8 @@ int main(void)
     tcase_add_test(streams, every_truncation_is_noticed);
     tcase_add_test(streams, ten_thousand_flipped_bits_are_noticed);
     tcase_add_test(streams, what_follows_is_noticed);
+    tcase_add_test(streams, more_than_the_model_makes_is_refused);
+    tcase_add_test(streams, a_block_beyond_the_limit_is_refused);
     suite_add_tcase(suite, streams);
     TCase *copies = tcase_create("copies");
     tcase_add_loop_test(copies, copies_make_what_they_replaced, 0, N_KINDS);

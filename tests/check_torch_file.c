@@ -6,10 +6,13 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <zip.h>
 
+#include "base/clock.h"
+#include "base/memlimit.h"
 #include "import/torch_file.h"
 #include "import/torch_write.h"
 
@@ -222,6 +225,52 @@ START_TEST(damage_is_refused)
 }
 END_TEST
 
+enum { N_MANY = 45000 };
+
+/* As many tensors, each with a storage of its own, of one element. */
+static void write_many(void)
+{
+    char *pickle;
+    size_t n;
+    static float element = 7;
+    static char names[N_MANY + 1][24];
+    static struct entry entries[N_MANY + 1];
+    FILE *out = open_memstream(&pickle, &n);
+    fputs("\x80\x02}(", out);
+    for (int i = 0; i < N_MANY; i++) {
+        fprintf(out, "X\x06%c%c%cw%05dctorch._utils\n_rebuild_tensor_v2\n((", 0,
+                0, 0, i);
+        fprintf(out, "X\x07%c%c%cstoragectorch\nFloatStorage\n", 0, 0, 0);
+        fprintf(out, "X\x05%c%c%c%05dX\x03%c%c%ccpuK\x01tQ", 0, 0, 0, i, 0, 0,
+                0);
+        fprintf(out, "K%cK\x01\x85K\x01\x85\x89}tR", 0);
+        snprintf(names[i], sizeof names[i], "a/data/%05d", i);
+        entries[i] = (struct entry){names[i], &element, sizeof element, 0};
+    }
+    fputs("u.", out);
+    ck_assert_int_eq(fclose(out), 0);
+    entries[N_MANY] = (struct entry){"a/data.pkl", pickle, n, 0};
+    write_zip(entries, N_MANY + 1);
+    free(pickle);
+}
+
+/* Time is not to be quadratic: that would be half a minute. */
+START_TEST(many_storages_take_no_time)
+{
+    write_many();
+    double started = clock_now();
+    ck_assert_msg(torch_file_open(&file, PATH) == OK, "%s", status_message());
+    ck_assert_uint_eq(torch_file_count(file), N_MANY);
+    torch_file_close(file);
+    ck_assert_double_lt(clock_now() - started, 5);
+
+    memlimit_set(1 << 20);
+    ck_assert_int_eq(torch_file_open(&file, PATH), E_LIMIT);
+    memlimit_set(0);
+    ck_assert_ptr_null(file);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("torch_file");
@@ -233,6 +282,8 @@ int main(void)
     tcase_add_test(tcase, a_compressed_archive_is_refused);
     tcase_add_test(tcase, an_archive_without_a_pickle_is_refused);
     tcase_add_test(tcase, damage_is_refused);
+    tcase_add_test(tcase, many_storages_take_no_time);
+    tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
     int status = run_suite(suite);
     unlink(PATH);

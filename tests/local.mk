@@ -70,6 +70,7 @@ cli_tests = \
   tests/cli_generate.sh \
   tests/cli_import.sh \
   tests/cli_import_foreign.sh \
+  tests/cli_limits.sh \
   tests/cli_model.sh \
   tests/cli_next.sh \
   tests/cli_perplexity.sh \

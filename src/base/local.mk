@@ -19,9 +19,13 @@ libmambyte_a_SOURCES += \
   src/base/folder.c \
   src/base/folder.h \
   src/base/little_endian.h \
+  src/base/memlimit.c \
+  src/base/memlimit.h \
   src/base/message.c \
   src/base/message.h \
   src/base/names.h \
+  src/base/number.c \
+  src/base/number.h \
   src/base/printable.h \
   src/base/random.h \
   src/base/signals.c \

@@ -16,6 +16,7 @@ enum status {
     E_MODEL,       /* a weight file is not what it has to be          */
     E_FORMAT,      /* a snapshot or another file of ours is damaged   */
     E_MEMORY,      /* out of memory, host or device                   */
+    E_LIMIT,       /* a file needs more memory than it may take       */
     E_DEVICE,      /* no such device, or it failed                    */
     E_INTERRUPTED, /* a signal asked us to stop                       */
     E_REPORTED,    /* files failed, each with its message on stderr   */

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "base/byteio.h"
+#include "base/memlimit.h"
 #include "base/message.h"
 #include "cmd/import_options.h"
 #include "cmd/program.h"
@@ -19,6 +20,7 @@ static enum status run(int argc, char **argv)
     if (command.wants_version)
         return import_options_print_version(&output);
     message_set(command.verbosity, command.progress);
+    memlimit_set(command.memlimit);
     return import(&command.import, &output);
 }
 

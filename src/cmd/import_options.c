@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "cmd/machine_options.h"
 #include "cmd/option_table.h"
 
@@ -50,7 +51,7 @@ static enum status take_begin_byte(void *into, const struct option_row *row,
         options->adopt.begin_byte = BEGIN_BYTE_NONE;
         return OK;
     }
-    if (!option_parse_integer(value, &byte) || byte > 255)
+    if (!number_parse(value, &byte) || byte > 255)
         return fail(E_USAGE,
                     "--%s: '%s' is neither a number from 0 to 255 nor 'none'",
                     row->name, value);
@@ -112,6 +113,7 @@ static const struct option_row rows[] = {
 
     {.help = "The machine"},
     ROW_THREADS(AT(import.n_threads)),
+    ROW_MEMLIMIT(AT(memlimit)),
     ROW_QUIET(AT(verbosity)),
     ROW_VERBOSE(AT(verbosity), "say what is done"),
     ROW_PROGRESS(0, AT(progress)),

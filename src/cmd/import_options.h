@@ -6,6 +6,7 @@
 #define MAMBYTE_IMPORT_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/byteio.h"
 #include "base/message.h"
@@ -14,6 +15,7 @@
 
 struct import_command {
     struct import_options import;
+    uint64_t memlimit; /* bytes; 0: the default */
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+#include "base/memlimit.h"
+#include "base/number.h"
+
 enum { CUDA_INDEX_MAX = 1023 };
 
 enum status machine_take_device(void *options, const struct option_row *row,
@@ -19,12 +22,20 @@ enum status machine_take_device(void *options, const struct option_row *row,
         engine->device = DEVICE_CPU;
     else if (strcmp(value, "cuda") == 0 ||
              (strncmp(value, "cuda:", 5) == 0 &&
-              option_parse_integer(value + 5, &index) &&
-              index <= CUDA_INDEX_MAX))
+              number_parse(value + 5, &index) && index <= CUDA_INDEX_MAX))
         engine->device = DEVICE_CUDA;
     else
         return fail(E_USAGE, "--%s: '%s' is not auto, cpu, cuda or cuda:N",
                     row->name, value);
     engine->cuda_index = (int)index;
     return OK;
+}
+
+enum status machine_take_memlimit(void *options, const struct option_row *row,
+                                  const char *value)
+{
+    if (memlimit_parse(value, option_place(options, row)))
+        return OK;
+    return fail(E_USAGE, "--%s: '%s' is neither a size nor a percentage",
+                row->name, value);
 }

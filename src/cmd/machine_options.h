@@ -27,6 +27,15 @@
         .help = "threads of the CPU; 0: one for each core (0)"                 \
     }
 
+/* into a uint64_t */
+#define ROW_MEMLIMIT(at)                                                       \
+    {                                                                          \
+        .letter = 'M', .name = "memlimit", .argument = "SIZE",                 \
+        .take = machine_take_memlimit, .where = (at),                          \
+        .help = "the most memory that a file may make us take;\n"              \
+                "SIZE may end in %; 0: the default (1G)"                       \
+    }
+
 /* into an enum verbosity */
 #define ROW_QUIET(at)                                                          \
     {                                                                          \
@@ -54,6 +63,9 @@
         .name = "version", INTO_BOOL(at),                                      \
         .help = "the version, and that of the arithmetic"                      \
     }
+
+enum status machine_take_memlimit(void *options, const struct option_row *row,
+                                  const char *value);
 
 enum status machine_take_device(void *options, const struct option_row *row,
                                 const char *value);

@@ -8,6 +8,7 @@
 
 #include "base/byteio.h"
 #include "base/clock.h"
+#include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "cmd/options.h"
@@ -124,6 +125,7 @@ static enum status run(int argc, char **argv)
     static struct options options;
     TRY(options_parse(&options, argc, argv));
     message_set(options.verbosity, options.progress);
+    memlimit_set(options.memlimit);
     switch (options.mode) {
     case MODE_HELP:
         return options_print_help(&output);

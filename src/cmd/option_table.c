@@ -6,7 +6,6 @@
  */
 #include "cmd/option_table.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "base/exact.h"
 #include "base/message.h"
 #include "base/names.h"
+#include "base/number.h"
 #include "config.h"
 
 enum { FIRST_LONG = 1000, HELP_COLUMN = 30 };
@@ -58,38 +58,10 @@ enum status option_take_list(void *options, const struct option_row *row,
     return OK;
 }
 
-/* Factors of 1024: the letter, alone or followed by "iB". */
-static bool parse_suffix(const char *text, uint64_t *factor)
-{
-    static const char letters[] = "KMGT";
-    *factor = 1;
-    if (*text == '\0')
-        return true;
-    const char *letter = strchr(letters, *text == 'k' ? 'K' : *text);
-    if (!letter || (text[1] != '\0' && strcmp(text + 1, "iB") != 0))
-        return false;
-    *factor <<= 10 * (letter - letters + 1);
-    return true;
-}
-
-bool option_parse_integer(const char *text, uint64_t *value)
-{
-    char *end;
-    uint64_t factor;
-    if (*text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (errno != 0 || !parse_suffix(end, &factor) || v > UINT64_MAX / factor)
-        return false;
-    *value = v * factor;
-    return true;
-}
-
 static enum status read_integer(uint64_t *v, const struct option_row *row,
                                 const char *value)
 {
-    if (!option_parse_integer(value, v))
+    if (!number_parse(value, v))
         return fail(E_USAGE, "--%s: '%s' is not a whole number", row->name,
                     value);
     if ((double)*v < row->low || (double)*v > row->high)

@@ -96,9 +96,6 @@ enum status option_take_real(void *options, const struct option_row *row,
 enum status option_take_choice(void *options, const struct option_row *row,
                                const char *value);
 
-/* "16M": a whole number with a factor of 1024 to some power. */
-bool option_parse_integer(const char *text, uint64_t *value);
-
 /* The member that takes the row's value. */
 static inline void *option_place(void *options, const struct option_row *row)
 {

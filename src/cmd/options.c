@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "cmd/machine_options.h"
 #include "cmd/option_table.h"
 #include "compress/block.h"
@@ -83,7 +84,7 @@ static enum status take_seed(void *into, const struct option_row *row,
 {
     struct options *options = into;
     options->is_seed_random = strcmp(value, "random") == 0;
-    if (options->is_seed_random || option_parse_integer(value, &options->seed))
+    if (options->is_seed_random || number_parse(value, &options->seed))
         return OK;
     return fail(E_USAGE, "--%s: '%s' is neither a whole number nor 'random'",
                 row->name, value);
@@ -110,8 +111,8 @@ static enum status take_range(void *into, const struct option_row *row,
         memcpy(offset, value, n);
         offset[n] = '\0';
         options->has_range =
-            option_parse_integer(offset, &options->range_offset) &&
-            option_parse_integer(value + n + 1, &options->range_length);
+            number_parse(offset, &options->range_offset) &&
+            number_parse(value + n + 1, &options->range_length);
         if (options->has_range)
             return OK;
     }
@@ -342,6 +343,7 @@ static const struct option_row rows[] = {
      .help = "the weights; also MAMBYTE_MODEL"},
     ROW_DEVICE(AT(engine), "where to compute (auto: a GPU if there is one)"),
     ROW_THREADS(AT(engine.n_threads)),
+    ROW_MEMLIMIT(AT(memlimit)),
     ROW_QUIET(AT(verbosity)),
     ROW_VERBOSE(AT(verbosity),
                 "report model, device, seed and speed on stderr"),

@@ -89,6 +89,7 @@ struct options {
     /* model and machine */
     const char *model; /* NULL: the default */
     struct engine_options engine;
+    uint64_t memlimit; /* bytes; 0: the default */
     enum verbosity verbosity;
     bool progress;
 };

@@ -174,6 +174,7 @@ static enum status settle(struct task *task, enum status status)
     case E_IO:
     case E_FORMAT:
     case E_MODEL:
+    case E_LIMIT:
         task_report(task);
         return OK;
     default:

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "base/byteio.h"
+#include "base/memlimit.h"
 #include "base/message.h"
 #include "classify/train_classifier.h"
 #include "cmd/program.h"
@@ -20,6 +21,7 @@ static enum status run(int argc, char **argv)
     if (command.wants_version)
         return train_options_print_version(&output);
     message_set(command.verbosity, command.progress);
+    memlimit_set(command.memlimit);
     return command.classifier.examples
                ? train_classifier(&command.classifier, &output)
                : train(&command.train, &output);

@@ -228,6 +228,7 @@ static const struct option_row rows[] = {
      INTO_INTEGER(AT(train.n_gpus), 1, 1024),
      .help = "divide the windows of a step among N GPUs (1)"},
     ROW_THREADS(AT(train.engine.n_threads)),
+    ROW_MEMLIMIT(AT(memlimit)),
     ROW_QUIET(AT(verbosity)),
     ROW_VERBOSE(AT(verbosity), "say what is trained, where and on what"),
     ROW_PROGRESS(0, AT(progress)),

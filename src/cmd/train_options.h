@@ -16,6 +16,7 @@
 struct train_command {
     struct train_options train;
     struct classifier_options classifier; /* with examples: train it */
+    uint64_t memlimit;                    /* bytes; 0: the default */
     enum verbosity verbosity;
     bool progress;
     bool wants_help, wants_version;

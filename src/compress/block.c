@@ -90,13 +90,22 @@ struct packing {
     size_t n_code;
 };
 
-/* Puts the parts together; SIZE_MAX bytes when there is no room. */
+static size_t literals_most(size_t n_packed)
+{
+    return LITERALS_A_BYTE * (n_packed + LITERALS_FREE);
+}
+
+/* Puts the parts together; SIZE_MAX bytes when there is no room, or when the
+ * block would be one of the model with too many literals. */
 static size_t assemble(uint8_t *packed, size_t room,
-                       const struct packing *packing)
+                       const struct packing *packing, enum block_kind kind)
 {
     const struct range_coder *side = &packing->side;
     size_t n_before = SIDE_LENGTH_BYTES + side->n;
     if (n_before > room || packing->n_code > room - n_before)
+        return SIZE_MAX;
+    if (kind == BLOCK_MODEL &&
+        packing->n_literals > literals_most(n_before + packing->n_code))
         return SIZE_MAX;
     store_le(packed, side->n, SIDE_LENGTH_BYTES);
     if (side->n > 0)
@@ -149,7 +158,7 @@ static enum status pack_literals(struct block_coder *coder,
     if (status == OK)
         status = pack_parts(coder, &packing, bytes, n, kind);
     if (status == OK)
-        *n_packed = assemble(packed, n, &packing);
+        *n_packed = assemble(packed, n, &packing, *kind);
     *n_literals = packing.n_literals;
     dedupe_free(&packing.copies);
     range_free(&packing.side);
@@ -195,6 +204,11 @@ static enum status unpack_parts(struct block_coder *coder,
     coder->n_done = 0;
     if (coder->n_literals == 0)
         return fail(E_FORMAT, "a block has nothing to copy from");
+    if (kind == BLOCK_MODEL && coder->n_literals > literals_most(n_packed))
+        return fail(E_FORMAT,
+                    "a block claims %zu bytes of the model in %zu, more than "
+                    "are possible",
+                    coder->n_literals, n_packed);
     unpacking->literals = calloc(n, 1);
     if (!unpacking->literals)
         return fail_memory("a block");

@@ -10,12 +10,18 @@
  *
  * Unpacking a block takes the block and the model, no other block.
  *
+ * A block of the model has at most LITERALS_A_BYTE literals for each byte that
+ * it is packed to, and as many for the LITERALS_FREE bytes of its header:
+ * otherwise a block of some bytes could keep a machine busy for days.  No
+ * text that people or programs write comes near.
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_BLOCK_H
 #define MAMBYTE_BLOCK_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -30,12 +36,20 @@ enum block_kind {
 
 enum {
     BLOCK_MIN = 1 << 12, /* the least that a user may ask for, in bytes    */
-    BLOCK_MAX = 1 << 28  /* the most bytes that a block has                */
+    BLOCK_MAX = 1 << 28, /* the most bytes that a block has                */
+    LITERALS_A_BYTE = 1 << 8,
+    LITERALS_FREE = 1 << 5
 };
 
 /* Called now and then: part, from 0 to 1, of the block is done.  Any status but
  * OK ends the work. */
 typedef enum status block_tick(void *context, double part);
+
+/* Memory to unpack a block: at most 1 GiB. */
+static inline uint64_t block_memory(size_t n_plain, size_t n_packed)
+{
+    return 2 * ((uint64_t)n_plain + n_packed);
+}
 
 struct block_coder;
 

@@ -6,7 +6,10 @@
 
 #include <stdlib.h>
 
+#include "base/memlimit.h"
 #include "base/signals.h"
+
+enum { INDEX_MEMORY = 3 }; /* bytes, for each of an end */
 
 enum status compressed_truncated(void)
 {
@@ -30,6 +33,7 @@ enum status compressed_read_at(struct source *source, uint64_t offset,
 static enum status read_index(struct source *source, struct index *index,
                               uint64_t begin, size_t n)
 {
+    TRY(memlimit_check(INDEX_MEMORY * (uint64_t)n, "the index"));
     uint8_t *bytes = malloc(n);
     if (!bytes)
         return fail_memory("the index");
@@ -103,5 +107,7 @@ enum status compressed_streams_list(struct listing *listing,
     listing->traffic.n_packed = source->size;
     enum status status =
         compressed_streams_visit(source, add_to_listing, listing);
-    return status == E_FORMAT ? status_prefix(status, source->name) : status;
+    return status == E_FORMAT || status == E_LIMIT
+               ? status_prefix(status, source->name)
+               : status;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
 
@@ -219,6 +220,8 @@ static enum status read_block(struct compressor *c, struct source *source,
 {
     size_t got;
     TRY(start_block(c, header->n_packed + BLOCK_HEADER_BYTES));
+    TRY(memlimit_check(block_memory(header->n_plain, header->n_packed),
+                       "a block"));
     TRY(read_growing(source, &c->packed, header->n_packed, &got));
     if (got < header->n_packed)
         return compressed_truncated();
@@ -310,15 +313,21 @@ static enum status decompress_streams(struct compressor *c,
     }
 }
 
+/* A failure that is the file's names it. */
+static enum status name_source(enum status status, const struct source *source)
+{
+    return status == E_FORMAT || status == E_MODEL || status == E_LIMIT
+               ? status_prefix(status, source->name)
+               : status;
+}
+
 enum status decompress(struct compressor *compressor, struct source *source,
                        struct sink *sink)
 {
     start_source(compressor, source);
     enum status status = decompress_streams(compressor, source, sink);
     message_progress_end();
-    return status == E_FORMAT || status == E_MODEL
-               ? status_prefix(status, source->name)
-               : status;
+    return name_source(status, source);
 }
 
 /* ---- a range ------------------------------------------------------------ */
@@ -425,7 +434,5 @@ enum status decompress_range(struct compressor *compressor,
         status = write_range(&map, source, sink, offset, end);
     free(map.blocks);
     message_progress_end();
-    return status == E_FORMAT || status == E_MODEL
-               ? status_prefix(status, source->name)
-               : status;
+    return name_source(status, source);
 }

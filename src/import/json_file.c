@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/byteio.h"
+#include "base/memlimit.h"
 #include "import/file_kind.h"
 
 #define BYTE_ORDER_MARK "\xef\xbb\xbf"
@@ -42,6 +43,7 @@ enum status json_file_parse(json_t **json, const char *path, char *text,
         text += n_mark;
         n -= n_mark;
     }
+    TRY(memlimit_check_json(text, n, path));
     replace_infinities(text, n);
     *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
     if (!*json)

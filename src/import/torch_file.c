@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
+#include "base/memlimit.h"
 #include "import/pickle.h"
 #include "import/torch_archive.h"
 
@@ -29,7 +31,9 @@ struct torch_file {
     struct pickled pickled;
     struct storage *storages; /* [n_storages]                          */
     size_t n_storages;
-    void **copies; /* [n_copies], owned                                */
+    uint32_t *places; /* [n_places], by hash: 1 + index of a storage, or 0 */
+    size_t n_places;  /* a power of two, at least twice n_storages     */
+    void **copies;    /* [n_copies], owned                                */
     size_t n_copies;
     uint64_t n_copied;      /* bytes                                   */
     struct tensor *tensors; /* [n]                                     */
@@ -38,13 +42,23 @@ struct torch_file {
 
 /* ---- storages ----------------------------------------------------------- */
 
+/* Where the storage of that key is, or would be. */
+static uint32_t *find_place(const struct torch_file *f, const char *key)
+{
+    size_t i = XXH3_64bits(key, strlen(key)) & (f->n_places - 1);
+    while (f->places[i] > 0 &&
+           strcmp(f->storages[f->places[i] - 1].key, key) != 0)
+        i = (i + 1) & (f->n_places - 1);
+    return &f->places[i];
+}
+
 static enum status find_storage(struct torch_file *f, struct storage **storage,
                                 const struct pickled_tensor *p)
 {
-    for (size_t i = 0; i < f->n_storages; i++) {
-        *storage = &f->storages[i];
-        if (strcmp((*storage)->key, p->key) == 0)
-            return OK;
+    uint32_t *place = find_place(f, p->key);
+    if (*place > 0) {
+        *storage = &f->storages[*place - 1];
+        return OK;
     }
     *storage = &f->storages[f->n_storages];
     char part[STORAGE_KEY_CHARS + 8];
@@ -52,7 +66,7 @@ static enum status find_storage(struct torch_file *f, struct storage **storage,
     TRY(torch_archive_read(&f->archive, part, &(*storage)->bytes,
                            &(*storage)->n));
     snprintf((*storage)->key, STORAGE_KEY_CHARS, "%s", p->key);
-    f->n_storages++;
+    *place = (uint32_t)++f->n_storages;
     return OK;
 }
 
@@ -169,12 +183,17 @@ static enum status read_pickle(struct torch_file *f)
 
 static enum status read_all(struct torch_file *f)
 {
+    TRY(memlimit_check_content(f->archive.size, "the file"));
     TRY(read_pickle(f));
     size_t n = f->pickled.n;
     f->tensors = calloc(n + 1, sizeof *f->tensors);
     f->storages = calloc(n + 1, sizeof *f->storages);
     f->copies = calloc(n + 1, sizeof *f->copies);
-    if (!f->tensors || !f->storages || !f->copies)
+    f->n_places = 2;
+    while (f->n_places < 2 * n)
+        f->n_places *= 2;
+    f->places = calloc(f->n_places, sizeof *f->places);
+    if (!f->tensors || !f->storages || !f->copies || !f->places)
         return fail_memory("the list of tensors");
     for (size_t i = 0; i < n; i++)
         TRY(make_tensor(f, &f->pickled.tensors[i]));
@@ -230,6 +249,7 @@ void torch_file_close(struct torch_file *file)
     pickle_free(&file->pickled);
     free(file->tensors);
     free(file->storages);
+    free(file->places);
     free(file->copies);
     free(file);
 }

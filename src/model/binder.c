@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/exact.h"
+#include "base/memlimit.h"
 
 enum { ALIGNMENT = 64 };
 
@@ -119,6 +120,7 @@ enum status allocate_arena(struct binder *b)
     if (c->is_tied && !c->is_float)
         n += round_up((size_t)N_BYTES_VOCAB * (size_t)c->d_model) +
              round_up(N_BYTES_VOCAB * sizeof(float));
+    TRY(memlimit_check_content(n, "the model"));
     b->model->arena = aligned_alloc(ALIGNMENT, n);
     if (!b->model->arena)
         return fail_memory("the weights");

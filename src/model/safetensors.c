@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/little_endian.h"
+#include "base/memlimit.h"
 #include "base/printable.h"
 #include "model/safetensors_entry.h"
 
@@ -73,6 +74,7 @@ static enum status parse_header(struct safetensors *file)
         return fail(E_MODEL, "not a safetensors file: header does not begin "
                              "with {");
     json_error_t error;
+    TRY(memlimit_check_json(text, (size_t)n_header, "its header"));
     file->header =
         json_loadb(text, (size_t)n_header, JSON_REJECT_DUPLICATES, &error);
     if (!file->header) {

@@ -1,0 +1,91 @@
+#!/bin/sh
+# cli_limits.sh -- what a hostile file may make us take: memory and time.
+#
+# SPDX-License-Identifier: MIT
+# shellcheck source=tests/cli.sh
+. "${srcdir:?}/tests/cli.sh"
+export MAMBYTE_MODEL="$tiny"
+printf 'text\n' >text
+
+# Files that we write are within the default, on a machine of 2 GiB.
+head -c 64M /dev/zero >zeros
+"$MAMBYTE" -z -k -B 64M zeros
+"$MAMBYTE" -t zeros.mbz || bad "-t of a large block"
+
+# Less is said to be too little, and how much is enough.
+sentence="zeros.mbz: a block needs 129 MiB of memory, the limit is 100 MiB: \
+--memlimit=129M allows it"
+refuses 1 "$sentence" "$MAMBYTE" -t -M 100M zeros.mbz
+refuses 1 "$sentence" "$MAMBYTE" -dc --memlimit=100MiB zeros.mbz
+refuses 1 "$sentence" "$MAMBYTE" -d -M 100M --range=0:5 zeros.mbz
+"$MAMBYTE" -t -M 129M zeros.mbz || bad "-M 129M"
+"$MAMBYTE" -t --memlimit=0 zeros.mbz || bad "--memlimit=0"
+"$MAMBYTE" -t --memlimit=90% zeros.mbz || bad "--memlimit=90%"
+
+# The next file is read all the same.
+"$MAMBYTE" -z <text >text.mbz
+run "$MAMBYTE" -dc -M 100M zeros.mbz text.mbz
+same "the next file" "1 text" "$status $(cat out)"
+
+for size in 0% 101% x 1Q 50%x % ''; do
+	refuses 2 "--memlimit: '$size' is neither a size nor a percentage" \
+		"$MAMBYTE" -t -M "$size" text.mbz
+done
+
+# An index of a million blocks.
+head -c 8M /dev/zero >index
+run "$MAMBYTE" -l index
+same "-l of zeros" 1 "$status"
+
+# bomb TEXT N -- a JSON array of so many times TEXT, of which each is tiny.
+bomb()
+{
+	printf '{"__metadata__":{},"x":['
+	yes "$1" | head -n "$2" | tr -d '\n'
+	printf '0]}'
+}
+
+# with_length FILE -- as a safetensors file has it.
+with_length()
+{
+	n=$(wc -c <"$1")
+	for _ in 1 2 3 4 5 6 7 8; do
+		# shellcheck disable=SC2059
+		printf "\\$(printf %o $((n % 256)))"
+		n=$((n / 256))
+	done
+	cat "$1"
+}
+
+# Headers and configurations of 14 MB that would take a gigabyte and more.
+bomb '[],' 4700000 >json
+with_length json >bomb.safetensors
+for options in --info --perplexity "-dc --range=0:1"; do
+	# shellcheck disable=SC2086
+	run "$MAMBYTE" $options -m bomb.safetensors </dev/null
+	same "status of $options of a bomb" 1 "$status"
+	grep -q "^mambyte: bomb.safetensors: its header needs [0-9]* MiB of \
+memory, the limit is [0-9]* MiB: --memlimit=[0-9]*M allows it$" err ||
+		bad "$options of a bomb: $(cat err)"
+done
+mkdir folder
+cp "$tiny" folder/model.safetensors
+cp json folder/config.json
+for input in folder bomb.safetensors; do
+	run "$MAMBYTE_IMPORT" -o new.safetensors $input
+	same "status of an import of a bomb, $input" 1 "$status"
+	grep -q ' needs [0-9]* MiB of memory' err ||
+		bad "mambyte-import $input: $(cat err)"
+done
+run "$MAMBYTE_TRAIN" --init=./bomb.safetensors --steps=1 -o new text
+grep -q 'its header needs' err || bad "--init of a bomb: $(cat err)"
+
+# A model has to fit the limit that a user sets, header and all.
+refuses 1 "$tiny: its header needs 1 MiB of memory, the limit is 0 MiB: \
+--memlimit=1M allows it" "$MAMBYTE" -M 1K --info
+"$MAMBYTE" -M 10M --info >out || bad "-M 10M --info"
+floats="$srcdir/tests/data/import/authors"
+"$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||
+	bad "import -M 10M: $(cat err)"
+
+finish
