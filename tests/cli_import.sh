@@ -111,7 +111,7 @@ run "$MAMBYTE" -m ./model --info
 same "quantization" "quantization = int8 as it is" \
 	"$(sed -n 's/^metadata *\(quantization\)/\1/p' out)"
 same "weights" int8 "$(value weights)"
-imports --quantize=int8 --calibrate=text --calibrate-bytes=2000 -T 1 -M 1G \
+imports --quantize=int8 --calibrate=text --calibrate-bytes=2000 -T 1 -M 1G --memlimit=2G \
 	--threads=2 -v --verbose -q --quiet "$data/authors"
 run "$MAMBYTE_IMPORT" --progress --calibrate=text -o model "$data/authors"
 same "--progress" 0 "$status"

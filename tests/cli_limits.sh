@@ -69,14 +69,19 @@ memory, the limit is [0-9]* MiB: --memlimit=[0-9]*M allows it$" err ||
 		bad "$options of a bomb: $(cat err)"
 done
 mkdir folder
-cp "$tiny" folder/model.safetensors
-cp json folder/config.json
+cp json folder/model.safetensors.index.json
 for input in folder bomb.safetensors; do
 	run "$MAMBYTE_IMPORT" -o new.safetensors $input
 	same "status of an import of a bomb, $input" 1 "$status"
 	grep -q ' needs [0-9]* MiB of memory' err ||
 		bad "mambyte-import $input: $(cat err)"
 done
+rm folder/*
+cp "$tiny" folder/model.safetensors
+cp json folder/config.json
+run "$MAMBYTE_IMPORT" -o new.safetensors folder
+same "a large config.json" "mambyte-import: folder/config.json: is larger than \
+1048576 bytes" "$(cat err)"
 run "$MAMBYTE_TRAIN" --init=./bomb.safetensors --steps=1 -o new text
 grep -q 'its header needs' err || bad "--init of a bomb: $(cat err)"
 
