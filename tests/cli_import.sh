@@ -179,6 +179,10 @@ for kind in "$tiny" tied authors.float transformers.float mamba2.before \
 		same "$kind to $to" "0 " "$status $(cat err)"
 		imports --quantize=none folder
 		same "names of $to" $to "$(value names)"
+		begin=none
+		case $kind in "$tiny" | tied | grouped) begin=0 ;; esac
+		same "begin byte of $kind to $to" $begin \
+			"$(value 'begin byte')"
 		run "$MAMBYTE_IMPORT" --to=$to -o folder2 model
 		diff -r -x config.json folder folder2 >&2 ||
 			bad "$kind to $to, twice"

@@ -92,7 +92,7 @@ cli_tests = \
   tests/usage_sync.sh
 bench_programs = tests/bench_engine
 
-check_PROGRAMS = tests/make_model $(fuzz_programs)
+check_PROGRAMS = tests/make_model tests/write_logits $(fuzz_programs)
 EXTRA_PROGRAMS = $(bench_programs)
 TESTS = $(fuzz_programs) $(cli_tests)
 if HAVE_CHECK
@@ -117,6 +117,7 @@ kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
 
 tests_make_model_LDADD = $(test_libs)
+tests_write_logits_LDADD = $(test_libs)
 tests_bench_engine_LDADD = $(test_libs)
 tests_bench_cuda_LDADD = $(test_libs)
 tests_bench_train_LDADD = $(test_libs)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/atomic_file.h"
+#include "import/tokenizer_json.h"
 #include "import/torch_write.h"
 #include "model/safetensors_write.h"
 
@@ -179,21 +180,45 @@ static json_t *config_of(enum naming naming, const struct model_config *c)
                      : mamba1_transformers_config(c);
 }
 
-static enum status write_config(const char *folder, enum naming naming,
-                                const struct model_config *c)
+/* Both programs read the begin byte here; config.json of mamba-ssm has no place
+ * for it. */
+static json_t *generation_config(const struct model_config *c)
+{
+    return json_pack("{si sn sn}", "bos_token_id", c->begin_byte,
+                     "eos_token_id", "pad_token_id");
+}
+
+/* ---- JSON --------------------------------------------------------------- */
+
+/* Takes json over; NULL: there was no memory for it. */
+static enum status write_json(const char *folder, const char *name,
+                              json_t *json)
 {
     char path[PATH_CHARS];
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    json_t *config = config_of(naming, c);
-    if (!config)
-        return fail_memory(path);
-    char *text = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    json_decref(config);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char *text =
+        json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(json);
     if (!text)
         return fail_memory(path);
     enum status status = atomic_file_write(path, text, strlen(text));
     free(text);
     return status;
+}
+
+/* config.json is the last. */
+static enum status write_configs(const char *folder, enum naming naming,
+                                 const struct model_config *c)
+{
+    if (naming == NAMING_TRANSFORMERS) {
+        TRY(write_json(folder, "tokenizer.json",
+                       tokenizer_json_make(c->begin_byte)));
+        TRY(write_json(folder, "tokenizer_config.json",
+                       tokenizer_json_make_config(c->begin_byte)));
+    }
+    if (c->begin_byte >= 0)
+        TRY(write_json(folder, "generation_config.json", generation_config(c)));
+    return write_json(folder, "config.json", config_of(naming, c));
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -234,5 +259,5 @@ enum status publish(const char *folder, enum naming naming,
         (errno != EEXIST || stat(folder, &info) != 0 || !S_ISDIR(info.st_mode)))
         return fail(E_IO, "%s: %s", folder, strerror(errno));
     TRY(write_tensors(folder, naming, parameters, weights));
-    return write_config(folder, naming, &parameters->config);
+    return write_configs(folder, naming, &parameters->config);
 }

@@ -13,8 +13,11 @@
 enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
 
 /* Writes into folder, which is made where there is none, first to last:
- *     NAMING_MAMBA_SSM     pytorch_model.bin, config.json
- *     NAMING_TRANSFORMERS  model.safetensors, config.json
+ *     NAMING_MAMBA_SSM     pytorch_model.bin, generation_config.json (where
+ *                          there is a begin byte), config.json
+ *     NAMING_TRANSFORMERS  model.safetensors, tokenizer.json,
+ *                          tokenizer_config.json, generation_config.json (the
+ *                          same), config.json
  * each replaced at once (atomic_file.h): a new config.json is never beside old
  * weights.
  * E_MODEL when the other program has no model of such a shape. */
