@@ -346,6 +346,23 @@ START_TEST(a_file_that_appeared_is_replaced_when_it_may_be)
 }
 END_TEST
 
+START_TEST(a_check_leaves_everything)
+{
+    choose_way(_i);
+    put("a", "old");
+    ck_assert_int_eq(atomic_file_check("a"), OK);
+    ck_assert_int_eq(atomic_file_check("b"), OK);
+    ck_assert_int_eq(atomic_file_check("/dev/full"), OK);
+    ck_assert_int_eq(mkfifo("pipe", 0600), 0);
+    ck_assert_int_eq(atomic_file_check("pipe"), OK); /* and does not wait */
+    assert_fails(atomic_file_check("no/a"), E_IO,
+                 "no/a: No such file or directory");
+    assert_fails(atomic_file_check("."), E_IO, ".: Is a directory");
+    assert_text("a", "old");
+    ck_assert_int_eq(count_files(), 2);
+}
+END_TEST
+
 /* ---- links and devices -------------------------------------------------- */
 
 static bool is_link(const char *path)
@@ -491,6 +508,7 @@ int main(void)
     tcase_add_loop_test(all, a_new_file_replaces_nothing, 0, WAYS);
     tcase_add_loop_test(all, a_file_that_appeared_is_replaced_when_it_may_be, 0,
                         WAYS);
+    tcase_add_loop_test(all, a_check_leaves_everything, 0, WAYS);
     tcase_add_loop_test(all, links_are_followed_or_replaced, 0, WAYS);
     tcase_add_loop_test(all, a_dangling_link_is_refused, 0, WAYS);
     tcase_add_loop_test(all, failures_name_the_file, 0, WAYS);

@@ -45,16 +45,19 @@ static void write_text(const char *path, const char *text)
     write_file(path, text, strlen(text));
 }
 
+static const struct file_places none;
+
 static void open_one(struct dataset *d, const char *operand)
 {
-    ck_assert_msg(dataset_open(d, &operand, 1) == OK, "%s", status_message());
+    ck_assert_msg(dataset_open(d, &operand, 1, &none) == OK, "%s",
+                  status_message());
 }
 
 static void assert_refused(const char *operand, enum status status,
                            const char *sentence)
 {
     struct dataset d;
-    ck_assert_int_eq(dataset_open(&d, &operand, 1), status);
+    ck_assert_int_eq(dataset_open(&d, &operand, 1, &none), status);
     ck_assert_str_eq(status_message(), sentence);
     ck_assert_int_eq(d.n, 0);
 }
@@ -261,7 +264,7 @@ START_TEST(weights_are_shares)
     write_file("x", bytes, 100);
     memset(bytes, 'y', sizeof bytes);
     write_file("y", bytes, 3000);
-    ck_assert_int_eq(dataset_open(&d, operands, 2), OK);
+    ck_assert_int_eq(dataset_open(&d, operands, 2, &none), OK);
     ck_assert_int_eq(loader_open(&l, &d, &options), OK);
     for (uint64_t step = 0; step < 20; step++) {
         struct windows windows = loader_windows(&l, step);

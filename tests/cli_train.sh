@@ -89,11 +89,11 @@ same "what was trained" "40 10240" \
 
 run train --bytes=1000 -o short verses --log=bytes.log
 same "--bytes" 4 "$(tail -n 1 bytes.log | cut -f 1)"
-run train --minutes=0.02 -o short verses --log=minutes.log
+run train --force --minutes=0.02 -o short verses --log=minutes.log
 same "--minutes" 0 "$status"
 awk -F '\t' 'END { exit !($6 > 0.8 && $6 < 30) }' minutes.log ||
 	bad "--minutes: $(tail -n 1 minutes.log)"
-head -c 20000 verses | train -o short --log=once.log - >out 2>err
+head -c 20000 verses | train -f -o short --log=once.log - >out 2>err
 same "standard input, every byte once" 71 "$(tail -n 1 once.log | cut -f 1)"
 
 # ---- other shapes and ways
@@ -101,7 +101,7 @@ same "standard input, every byte once" 71 "$(tail -n 1 once.log | cut -f 1)"
 # odd_shape ARGUMENT...
 odd_shape()
 {
-	run train --steps=2 -o odd --expand=3 --d-conv=3 --n-layer=2 --tied \
+	run train -f --steps=2 -o odd --expand=3 --d-conv=3 --n-layer=2 --tied \
 		--decay=0.5 --weight-decay=0 --clip=0.5 --carry=1 \
 		--valid=folder --valid-bytes=2K -q --device=cpu "$@" verses
 	same "$*" "0 folder 2048" "$status $(cut -f 1,2 out | tr '\t' ' ')"
@@ -172,12 +172,12 @@ fi
 mkdir bin
 printf '#!/bin/sh\necho half; exit 3\n' >bin/gnuplot
 chmod +x bin/gnuplot
-echo old >q.svg
+echo '<svg>old' >q.svg
 PATH=$PWD/bin:$PATH run train --steps=3 --log=q.log --plot=q.svg -o q verses
 same "status when gnuplot fails" 1 "$status"
-same "the old plot" old "$(cat q.svg)"
+same "the old plot" "<svg>old" "$(cat q.svg)"
 printf '#!/bin/sh\ngrep -q "^plot .q.log" && echo drawn\n' >bin/gnuplot
-PATH=$PWD/bin:$PATH run train --steps=3 --log=q.log --plot=q.svg -o q verses
+PATH=$PWD/bin:$PATH run train -f --steps=3 --log=q.log --plot=q.svg -o q verses
 same "the new plot" "0 drawn" "$status $(cat q.svg)"
 
 finish

@@ -109,7 +109,7 @@ mkdir none
 	cp "$tiny" model.checkpoint
 	trains_not 1 "model.checkpoint: not a checkpoint of this program" $small \
 		--resume text
-	run "$MAMBYTE_TRAIN" $small text
+	run "$MAMBYTE_TRAIN" $small --force text
 	same "a good run" 0 "$status"
 	rm model
 	trains_not 1 "model.checkpoint: backbone.embedding.weight is F32 [256][16], which is not the shape in training" \
@@ -131,7 +131,7 @@ mkdir none
 		-o /dev/full --checkpoint=c text
 	trains_not 1 "nowhere/model: No such file or directory" $small \
 		-o nowhere/model --checkpoint=c text
-	trains_not 1 "/dev/full: No space left on device" $small --log=/dev/full \
+	trains_not 1 "/dev/full: No space left on device" $small --log=/dev/full -f \
 		text
 	status=0
 	"$MAMBYTE_TRAIN" $small -o m text >/dev/full 2>err || status=$?

@@ -60,7 +60,7 @@ same "the run that was saved" "0 " "$status $(cat err)"
 
 # ---- places that fail late
 
-run train --steps=4 --checkpoint=run -o /dev/full text
+run train -f --steps=4 --checkpoint=run -o /dev/full text
 same "a model without room" 1 "$status"
 same "the sentences" "mambyte-train: /dev/full: No space left on device
 mambyte-train: the run ends at step 4, kept in run: --resume goes on" \
@@ -93,7 +93,7 @@ same "warnings" 1 "$(wc -l <err | xargs)"
 
 # ---- data are known by their bytes
 
-run train --steps=4 --checkpoint=run -o model text
+run train -f --steps=4 --checkpoint=run -o model text
 mkdir folder
 cp text folder/other
 for name in ./text "$dir/text" folder/other folder; do

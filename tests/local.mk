@@ -72,6 +72,7 @@ cli_tests = \
   tests/cli_import_foreign.sh \
   tests/cli_limits.sh \
   tests/cli_model.sh \
+  tests/cli_outputs.sh \
   tests/cli_next.sh \
   tests/cli_perplexity.sh \
   tests/cli_score.sh \

@@ -11,7 +11,8 @@ page=$srcdir/man/mambyte-import.1
 
 # ---- options
 
-check_options "$MAMBYTE_IMPORT" "$page" 10 "$srcdir"/tests/cli_import*.sh
+check_options "$MAMBYTE_IMPORT" "$page" 10 "$srcdir"/tests/cli_import*.sh \
+	"$srcdir"/tests/cli_outputs.sh
 
 # ---- examples
 

@@ -176,19 +176,46 @@ static enum status open_new(struct atomic_file *file)
     return file->is_device ? open_device(file) : open_beside(file);
 }
 
-enum status atomic_file_open(struct atomic_file *file, const char *path,
-                             enum atomic_target kind)
+static enum status set_path(struct atomic_file *file, const char *path,
+                            enum atomic_target kind)
 {
     mode_t mask = umask(077);
     umask(mask);
     *file = (struct atomic_file){
         .kind = kind, .fd = -1, .folder = -1, .mode = 0666 & ~mask};
     file->path = strdup(path);
-    if (!file->path)
-        return fail_memory("a file name");
+    return file->path ? OK : fail_memory("a file name");
+}
+
+enum status atomic_file_open(struct atomic_file *file, const char *path,
+                             enum atomic_target kind)
+{
+    TRY(set_path(file, path, kind));
     enum status status = open_new(file);
     if (status != OK)
         atomic_file_abandon(file);
+    return status;
+}
+
+static enum status check_device(const struct atomic_file *file)
+{
+    if (S_ISDIR(file->like.st_mode))
+        return fail(E_IO, "%s: %s", file->path, strerror(EISDIR));
+    return access(file->path, W_OK) == 0 ? OK : system_error(file);
+}
+
+static enum status check_new(struct atomic_file *file)
+{
+    TRY(find_target(file));
+    return file->is_device ? check_device(file) : open_beside(file);
+}
+
+enum status atomic_file_check(const char *path)
+{
+    struct atomic_file file;
+    TRY(set_path(&file, path, ATOMIC_FOLLOW));
+    enum status status = check_new(&file);
+    atomic_file_abandon(&file);
     return status;
 }
 

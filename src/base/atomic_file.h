@@ -57,6 +57,10 @@ struct atomic_file {
 enum status atomic_file_open(struct atomic_file *file, const char *path,
                              enum atomic_target kind);
 
+/* Whether path could be written as it is now, with ATOMIC_FOLLOW: opens a new
+ * file beside it, and gives it up.  A device or a pipe is not opened. */
+enum status atomic_file_check(const char *path);
+
 /* The file gets the mode, the owner and the times of another. */
 void atomic_file_like(struct atomic_file *file, const struct stat *other);
 

@@ -16,6 +16,8 @@ libmambyte_a_SOURCES += \
   src/base/exact.h \
   src/base/file_pair.c \
   src/base/file_pair.h \
+  src/base/file_place.c \
+  src/base/file_place.h \
   src/base/folder.c \
   src/base/folder.h \
   src/base/little_endian.h \

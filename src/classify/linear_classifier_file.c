@@ -73,13 +73,19 @@ static enum status read_model(struct linear_classifier *c,
     return OK;
 }
 
+bool is_linear_classifier(const struct safetensors *file)
+{
+    const char *format = safetensors_metadata(file, "format");
+    return format && strcmp(format, FORMAT) == 0;
+}
+
 static enum status read_kind(struct linear_classifier *c,
                              const struct safetensors *file, bool *has_grams)
 {
     const char *format, *features, *temperature;
     char *end;
     TRY(read_metadata(file, "format", &format));
-    if (strcmp(format, FORMAT) != 0)
+    if (!is_linear_classifier(file))
         return fail(E_MODEL, "is no head: its format is not " FORMAT);
     TRY(read_metadata(file, "features", &features));
     *has_grams = strcmp(features, FEATURES_GRAMS) == 0;

@@ -22,10 +22,15 @@
 #ifndef MAMBYTE_LINEAR_CLASSIFIER_FILE_H
 #define MAMBYTE_LINEAR_CLASSIFIER_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
 #include "classify/linear_classifier.h"
+#include "model/safetensors.h"
+
+/* By its metadata. */
+bool is_linear_classifier(const struct safetensors *file);
 
 /* Reads and validates; on failure *classifier is all zero, and the sentence
  * names path. */

@@ -2,14 +2,49 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <string.h>
+#include <sys/stat.h>
+
 #include "base/byteio.h"
+#include "base/file_place.h"
 #include "base/memlimit.h"
 #include "base/message.h"
 #include "cmd/import_options.h"
+#include "cmd/outputs.h"
 #include "cmd/program.h"
 #include "import/import.h"
+#include "import/publish_place.h"
 
 static struct sink output;
+
+/* A folder is an input with all its files. */
+static enum status check_folder(const struct import_options *o)
+{
+    struct file_place from = file_place_of(o->input);
+    struct file_place to = file_place_of(o->output);
+    bool is_in = S_ISDIR(from.mode) && file_place_is_in(o->output, &from);
+    if (to.is_there && from.is_there && is_in)
+        return fail(E_USAGE, "%s: is an input, and --output would replace it",
+                    o->output);
+    return OK;
+}
+
+/* What can be wrong with the output, before any work. */
+static enum status check_outputs(const struct import_command *command)
+{
+    const struct import_options *o = &command->import;
+    struct outputs outputs = {.is_forced = command->force};
+    if (o->naming != NAMING_OURS && strcmp(o->output, "-") != 0)
+        return publish_place_check(o->output, o->naming, o->input,
+                                   command->force);
+    outputs_add(&outputs, "output", o->output, OWN_MODEL);
+    TRY(outputs_check_input(&outputs, o->input));
+    TRY(outputs_check_input(&outputs, o->calibrate));
+    for (int i = 0; i < o->averages.n; i++)
+        TRY(outputs_check_input(&outputs, o->averages.items[i]));
+    TRY(check_folder(o));
+    return outputs_check(&outputs);
+}
 
 static enum status run(int argc, char **argv)
 {
@@ -21,6 +56,7 @@ static enum status run(int argc, char **argv)
         return import_options_print_version(&output);
     message_set(command.verbosity, command.progress);
     memlimit_set(command.memlimit);
+    TRY(check_outputs(&command));
     return import(&command.import, &output);
 }
 

@@ -99,6 +99,7 @@ static const struct option_row rows[] = {
      .take = take_naming,
      .help = "write float weights under the names of others,\n"
              "and their config.json"},
+    ROW_FORCE(AT(force), "replace files of another kind, or those in DIR"),
 
     {.help = "Calibration"},
     {.name = "calibrate",

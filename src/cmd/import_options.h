@@ -17,6 +17,7 @@ struct import_command {
     struct import_options import;
     uint64_t memlimit; /* bytes; 0: the default */
     enum verbosity verbosity;
+    bool force; /* replaces whatever is there */
     bool progress;
     bool wants_help, wants_version;
 };

@@ -15,6 +15,10 @@ libmambyte_a_SOURCES += \
   src/cmd/options.h \
   src/cmd/outlet.c \
   src/cmd/outlet.h \
+  src/cmd/outputs.c \
+  src/cmd/outputs.h \
+  src/cmd/own_file.c \
+  src/cmd/own_file.h \
   src/cmd/program.c \
   src/cmd/program.h \
   src/cmd/task.h \

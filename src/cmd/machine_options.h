@@ -49,6 +49,10 @@
     }
 
 /* into a bool */
+#define ROW_FORCE(at, lines)                                                   \
+    {                                                                          \
+        .letter = 'f', .name = "force", INTO_BOOL(at), .help = (lines)         \
+    }
 #define ROW_PROGRESS(modes_, at)                                               \
     {                                                                          \
         .name = "progress", .modes = (modes_), INTO_BOOL(at),                  \

@@ -8,10 +8,12 @@
 
 #include "base/byteio.h"
 #include "base/clock.h"
+#include "base/file_place.h"
 #include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "cmd/options.h"
+#include "cmd/outputs.h"
 #include "cmd/program.h"
 #include "cmd/task.h"
 #include "engine/engine.h"
@@ -101,6 +103,25 @@ static enum status with_engine(struct task *task)
     return status;
 }
 
+/* What can be wrong with the outputs, before any work.  A state may replace the
+ * one that was loaded. */
+static enum status check_outputs(const struct options *options,
+                                 const char *model)
+{
+    struct outputs outputs = {.is_forced = options->force};
+    struct file_place out = file_place_of_fd(output.fd);
+    outputs_add(&outputs, "save-state", options->save_state, OWN_STATE);
+    TRY(outputs_check_input(&outputs, model));
+    for (int i = 0; i < options->n_files; i++) {
+        struct file_place file = file_place_of(options->files[i]);
+        if (file_place_is_same(&file, &out))
+            return fail(E_USAGE, "%s: is an input, and standard output too",
+                        options->files[i]);
+        TRY(outputs_check_input(&outputs, options->files[i]));
+    }
+    return outputs_check(&outputs);
+}
+
 static enum status with_model(const struct options *options, const char *path)
 {
     struct model *model;
@@ -140,7 +161,9 @@ static enum status run(int argc, char **argv)
     }
     char *path;
     TRY(catalog_find(&path, options.model));
-    enum status status = with_model(&options, path);
+    enum status status = check_outputs(&options, path);
+    if (status == OK)
+        status = with_model(&options, path);
     free(path);
     return status;
 }

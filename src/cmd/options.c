@@ -308,9 +308,10 @@ static const struct option_row rows[] = {
      .help = "keep FILE"},
     {.letter = 'f',
      .name = "force",
-     .modes = COMPRESS | UNPACKERS,
+     .modes = READERS | COMPRESS | UNPACKERS,
      INTO_BOOL(AT(force)),
-     .help = "replace files, follow links, use a terminal"},
+     .help = "replace files, follow links, use a terminal;\n"
+             "of --save-state: replace what is no state"},
     {.letter = 'B',
      .name = "blocks",
      .argument = "SIZE",
@@ -487,6 +488,10 @@ enum status options_parse(struct options *options, int argc, char **argv)
     if (options->save_state && options->resets_context)
         return fail(E_USAGE, "--save-state does not go with --context=reset");
     TRY(check_classify(options));
+    if (options->force && !options->save_state &&
+        (BIT(options->mode) & READERS))
+        return fail(E_USAGE,
+                    "--force needs --save-state, or a mode such as --compress");
     TRY(set_temperature(options));
     return take_operands(options, argc - first, argv + first);
 }

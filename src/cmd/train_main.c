@@ -2,15 +2,77 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/byteio.h"
 #include "base/memlimit.h"
 #include "base/message.h"
 #include "classify/train_classifier.h"
+#include "cmd/outputs.h"
 #include "cmd/program.h"
 #include "cmd/train_options.h"
+#include "train/dataset.h"
 #include "train/train.h"
 
 static struct sink output;
+
+/* An operand without its weight. */
+static enum status check_operand(const struct outputs *outputs,
+                                 const char *operand)
+{
+    double weight;
+    char *name = strdup(operand);
+    if (!name)
+        return fail_memory("a name");
+    enum status status = dataset_parse_weight(name, &weight);
+    if (status == OK)
+        status = outputs_check_input(outputs, name);
+    free(name);
+    return status;
+}
+
+static enum status check_checkpoint(const struct train_command *command)
+{
+    const struct train_options *o = &command->train;
+    if (o->resumes || command->force ||
+        own_file_of(o->checkpoint) != OWN_CHECKPOINT)
+        return OK;
+    return fail(E_USAGE,
+                "%s: a run is kept there: --resume goes on with it, --force "
+                "starts anew",
+                o->checkpoint);
+}
+
+/* What can be wrong with the outputs of a run, before any work. */
+static enum status check_run(const struct train_command *command)
+{
+    const struct train_options *o = &command->train;
+    struct outputs outputs = {.is_forced = command->force};
+    outputs_add(&outputs, "output", o->output, OWN_MODEL);
+    outputs_add(&outputs, "checkpoint", o->checkpoint,
+                o->resumes ? OWN_NONE : OWN_CHECKPOINT);
+    outputs_add(&outputs, "log", o->log, OWN_LOG);
+    outputs_add(&outputs, "plot", o->plot, OWN_PLOT);
+    TRY(outputs_check_input(&outputs, o->init));
+    for (int i = 0; i < o->n_operands; i++)
+        TRY(check_operand(&outputs, o->operands[i]));
+    for (int i = 0; i < o->valids.n; i++)
+        TRY(check_operand(&outputs, o->valids.items[i]));
+    TRY(outputs_check(&outputs));
+    return check_checkpoint(command);
+}
+
+static enum status check_head(const struct train_command *command)
+{
+    const struct classifier_options *o = &command->classifier;
+    struct outputs outputs = {.is_forced = command->force};
+    outputs_add(&outputs, "output", o->output, OWN_HEAD);
+    TRY(outputs_check_input(&outputs, o->examples));
+    TRY(outputs_check_input(&outputs, o->test));
+    TRY(outputs_check_input(&outputs, o->model));
+    return outputs_check(&outputs);
+}
 
 static enum status run(int argc, char **argv)
 {
@@ -22,9 +84,12 @@ static enum status run(int argc, char **argv)
         return train_options_print_version(&output);
     message_set(command.verbosity, command.progress);
     memlimit_set(command.memlimit);
-    return command.classifier.examples
-               ? train_classifier(&command.classifier, &output)
-               : train(&command.train, &output);
+    if (!command.classifier.examples) {
+        TRY(check_run(&command));
+        return train(&command.train, &output);
+    }
+    TRY(check_head(&command));
+    return train_classifier(&command.classifier, &output);
 }
 
 int main(int argc, char **argv)

@@ -219,6 +219,8 @@ static const struct option_row rows[] = {
     {.name = "resume",
      INTO_BOOL(AT(train.resumes)),
      .help = "go on from the checkpoint"},
+    ROW_FORCE(AT(force), "replace files of another kind, and the checkpoint\n"
+                         "of another run"),
 
     {.help = "The machine"},
     ROW_DEVICE(AT(train.engine),
@@ -256,7 +258,7 @@ static enum status check_classifier(const struct train_command *command,
 {
     static const char *const known[] = {
         "output",  "head",  "test",    "model",    "device",
-        "threads", "quiet", "verbose", "progress",
+        "threads", "quiet", "verbose", "progress", "force",
     };
     for (int i = 0; i < N_ROWS; i++) {
         size_t j = 0, n = sizeof known / sizeof known[0];

@@ -18,6 +18,7 @@ struct train_command {
     struct classifier_options classifier; /* with examples: train it */
     uint64_t memlimit;                    /* bytes; 0: the default */
     enum verbosity verbosity;
+    bool force; /* replaces whatever is there */
     bool progress;
     bool wants_help, wants_version;
     char checkpoint[4096]; /* its name, where that follows from the output */

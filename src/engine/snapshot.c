@@ -31,8 +31,6 @@
 #include "base/exact.h"
 #include "base/little_endian.h"
 
-#define MAGIC "MBYTSTAT"
-
 enum {
     VERSION = 2, /* the newest */
     AT_VERSION = 8,
@@ -80,7 +78,7 @@ static enum status check_header(const uint8_t *bytes, size_t n)
 {
     size_t n_magic = n < MAGIC_BYTES ? n : MAGIC_BYTES;
     size_t header = extent_of(0, 0).header;
-    if (n == 0 || memcmp(bytes, MAGIC, n_magic) != 0)
+    if (n == 0 || memcmp(bytes, SNAPSHOT_START, n_magic) != 0)
         return fail(E_FORMAT, "not a state snapshot");
     uint64_t version = n < header ? 0 : load_le(bytes + AT_VERSION, 4);
     if (version == 2)
@@ -205,7 +203,7 @@ static uint8_t *make_file(const struct snapshot *snapshot,
     uint8_t *bytes = malloc(x->file);
     if (!bytes)
         return NULL;
-    memcpy(bytes, MAGIC, MAGIC_BYTES);
+    memcpy(bytes, SNAPSHOT_START, MAGIC_BYTES);
     store_le(bytes + AT_VERSION, (uint64_t)x->version, 4);
     store_le(bytes + AT_FLAGS, 0, 4);
     memcpy(bytes + AT_MODEL, snapshot->model.bytes,

@@ -16,6 +16,9 @@
 #include "base/status.h"
 #include "model/model.h"
 
+/* How the file of each version begins. */
+#define SNAPSHOT_START "MBYTSTAT"
+
 struct snapshot {
     struct fingerprint model;
     uint64_t n_bytes; /* that the stream has read                          */

@@ -35,6 +35,8 @@ libmambyte_a_SOURCES += \
   src/import/pickle_stack.h \
   src/import/publish.c \
   src/import/publish.h \
+  src/import/publish_place.c \
+  src/import/publish_place.h \
   src/import/state_dict.c \
   src/import/state_dict.h \
   src/import/tensor_names.c \

@@ -119,9 +119,10 @@ static enum status map_document(struct data_source *s, const char *path)
 /* ---- folders ------------------------------------------------------------ */
 
 static enum status add_path(struct data_source *s, const char *path,
-                            bool is_operand);
+                            bool is_operand, const struct file_places *own);
 
-static enum status add_folder(struct data_source *s, const char *path)
+static enum status add_folder(struct data_source *s, const char *path,
+                              const struct file_places *own)
 {
     struct folder folder;
     TRY(folder_open(&folder, path));
@@ -130,24 +131,34 @@ static enum status add_folder(struct data_source *s, const char *path)
         char *entry = NULL;
         status = folder_path(&folder, i, &entry);
         if (status == OK)
-            status = add_path(s, entry, false);
+            status = add_path(s, entry, false, own);
         free(entry);
     }
     folder_close(&folder);
     return status;
 }
 
+static enum status refuse_own(const char *path)
+{
+    return fail(E_USAGE, "%s: is an input, and this run would replace it",
+                path);
+}
+
 /* A file, or all files below a folder.  Anything else counts only when the
  * command line names it. */
 static enum status add_path(struct data_source *s, const char *path,
-                            bool is_operand)
+                            bool is_operand, const struct file_places *own)
 {
     struct stat info, link;
+    struct file_place place = file_place_of(path);
     TRY(signals_check());
+    if (file_places_have(own, &place))
+        return is_operand ? refuse_own(path) : OK;
     if (stat(path, &info) != 0 || lstat(path, &link) != 0)
         return fail(E_IO, "%s: %s", path, strerror(errno));
     if (S_ISDIR(info.st_mode))
-        return S_ISLNK(link.st_mode) && !is_operand ? OK : add_folder(s, path);
+        return S_ISLNK(link.st_mode) && !is_operand ? OK
+                                                    : add_folder(s, path, own);
     if (S_ISREG(info.st_mode) && info.st_size >= MAP_FROM)
         return map_document(s, path);
     if (S_ISREG(info.st_mode) || is_operand)
@@ -157,8 +168,7 @@ static enum status add_path(struct data_source *s, const char *path,
 
 /* ---- operands ----------------------------------------------------------- */
 
-/* Cuts the weight off a name, unless all of it is the name of a file. */
-static enum status parse_weight(char *name, double *weight)
+enum status dataset_parse_weight(char *name, double *weight)
 {
     struct stat info;
     char *equals = strrchr(name, '=');
@@ -175,23 +185,24 @@ static enum status parse_weight(char *name, double *weight)
     return OK;
 }
 
-static enum status open_source(struct data_source *s, const char *operand)
+static enum status open_source(struct data_source *s, const char *operand,
+                               const struct file_places *own)
 {
     s->name = strdup(operand);
     if (!s->name)
         return fail_memory("a name");
-    TRY(parse_weight(s->name, &s->weight));
+    TRY(dataset_parse_weight(s->name, &s->weight));
     if (strcmp(s->name, "-") == 0)
         TRY(read_document(s, s->name));
     else
-        TRY(add_path(s, s->name, true));
+        TRY(add_path(s, s->name, true, own));
     if (s->n_documents == 0)
         return fail(E_IO, "%s: there are no bytes to learn from", s->name);
     return OK;
 }
 
 enum status dataset_open(struct dataset *dataset, const char *const *operands,
-                         int n)
+                         int n, const struct file_places *own)
 {
     *dataset = (struct dataset){.sources = NULL};
     dataset->sources = calloc((size_t)n, sizeof *dataset->sources);
@@ -200,7 +211,7 @@ enum status dataset_open(struct dataset *dataset, const char *const *operands,
     enum status status = OK;
     for (int i = 0; status == OK && i < n; i++) {
         dataset->n++;
-        status = open_source(&dataset->sources[i], operands[i]);
+        status = open_source(&dataset->sources[i], operands[i], own);
     }
     if (status != OK)
         dataset_close(dataset);

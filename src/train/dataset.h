@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/file_place.h"
 #include "base/status.h"
 
 struct document {
@@ -39,11 +40,15 @@ struct dataset {
 };
 
 /* operands: PATH or PATH=WEIGHT; "-" is standard input.  In folders, names
- * that begin with a dot and links to folders are left out.  On failure the
- * dataset is empty. */
+ * that begin with a dot and links to folders are left out, and the files of the
+ * run itself, which own has; an operand that is one of them is refused.  On
+ * failure the dataset is empty. */
 enum status dataset_open(struct dataset *dataset, const char *const *operands,
-                         int n);
+                         int n, const struct file_places *own);
 void dataset_close(struct dataset *dataset);
+
+/* Cuts the weight off an operand, unless all of it is the name of a file: 0. */
+enum status dataset_parse_weight(char *operand, double *weight);
 
 /* The n bytes of a source from position on; position + n <= n_bytes. */
 void data_source_read(const struct data_source *source, uint64_t position,

@@ -11,12 +11,13 @@
 
 enum status held_out_open(struct held_out *held_out,
                           const struct name_list *paths,
-                          const struct dataset *data)
+                          const struct dataset *data,
+                          const struct file_places *own)
 {
     struct held_out *h = held_out;
     *h = (struct held_out){.dataset = data};
     if (paths->n > 0) {
-        TRY(dataset_open(&h->own, paths->items, paths->n));
+        TRY(dataset_open(&h->own, paths->items, paths->n, own));
         h->dataset = &h->own;
     }
     size_t n = (size_t)h->dataset->n;

@@ -24,11 +24,13 @@ struct held_out {
     double *bits;                  /* [dataset->n], the same a byte         */
 };
 
-/* paths: of --valid, perhaps none; data must outlive it.  All begins are 0.
+/* paths: of --valid, perhaps none; data must outlive it; own: see dataset_open.
+ * All begins are 0.
  * To be closed after a failure too. */
 enum status held_out_open(struct held_out *held_out,
                           const struct name_list *paths,
-                          const struct dataset *data);
+                          const struct dataset *data,
+                          const struct file_places *own);
 void held_out_close(struct held_out *held_out);
 
 /* A line a source: name, bytes, bits, bits per byte; and their total where

@@ -57,9 +57,14 @@ struct run {
 static enum status open_data(struct run *run)
 {
     const struct train_options *o = run->options;
+    struct file_places own = {.n = 0};
     signals_guard_mapping("the data");
-    TRY(dataset_open(&run->dataset, o->operands, o->n_operands));
-    return held_out_open(&run->held_out, &o->valids, &run->dataset);
+    file_places_add(&own, o->output);
+    file_places_add(&own, o->checkpoint);
+    file_places_add(&own, o->log);
+    file_places_add(&own, o->plot);
+    TRY(dataset_open(&run->dataset, o->operands, o->n_operands, &own));
+    return held_out_open(&run->held_out, &o->valids, &run->dataset, &own);
 }
 
 static enum status open_loader(struct run *run)

@@ -26,8 +26,7 @@ static enum status log_error(const struct train_log *log)
 static enum status write_header(struct train_log *log,
                                 const struct dataset *valid)
 {
-    fputs("step\tbytes\tbits_per_byte\tgradient_norm\tlearning_rate\tseconds",
-          log->file);
+    fputs(TRAIN_LOG_START "gradient_norm\tlearning_rate\tseconds", log->file);
     for (int i = 0; i < valid->n; i++) {
         char shown[NAME_CHARS];
         fprintf(log->file, "\tvalid:%s",

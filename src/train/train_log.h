@@ -16,6 +16,9 @@
 #include "base/status.h"
 #include "train/dataset.h"
 
+/* How the heading begins. */
+#define TRAIN_LOG_START "step\tbytes\tbits_per_byte\t"
+
 struct train_log {
     FILE *file; /* NULL: nothing is logged                            */
     const char *path;

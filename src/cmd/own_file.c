@@ -1,0 +1,82 @@
+/* own_file.c -- which of our kinds a file is, by what it holds.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include "cmd/own_file.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/byteio.h"
+#include "base/file_place.h"
+#include "base/signals.h"
+#include "classify/linear_classifier_file.h"
+#include "engine/snapshot.h"
+#include "model/safetensors.h"
+#include "train/checkpoint.h"
+#include "train/train_log.h"
+
+enum { START_BYTES = 64 };
+
+static const struct {
+    const char *bytes;
+    enum own_file kind;
+} starts[] = {
+    {SNAPSHOT_START, OWN_STATE}, {TRAIN_LOG_START, OWN_LOG},
+    {"\x89PNG\r\n", OWN_PLOT},   {"<?xml", OWN_PLOT},
+    {"<svg", OWN_PLOT},
+};
+
+static enum own_file kind_of_start(const char *path)
+{
+    struct source source;
+    uint8_t bytes[START_BYTES];
+    size_t n = 0;
+    if (source_open(&source, path) != OK)
+        return OWN_NONE;
+    enum status status = source_read_full(&source, bytes, sizeof bytes, &n);
+    source_close(&source);
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        size_t length = strlen(starts[i].bytes);
+        if (status == OK && n >= length &&
+            memcmp(bytes, starts[i].bytes, length) == 0)
+            return starts[i].kind;
+    }
+    return OWN_NONE;
+}
+
+static enum own_file kind_of_tensors(const char *path)
+{
+    struct safetensors *file;
+    enum own_file kind = OWN_NONE;
+    signals_guard_mapping(path);
+    if (safetensors_open(&file, path) != OK)
+        return OWN_NONE;
+    if (is_checkpoint(file))
+        kind = OWN_CHECKPOINT;
+    else if (is_linear_classifier(file))
+        kind = OWN_HEAD;
+    else if (safetensors_find(file, "backbone.embedding.weight"))
+        kind = OWN_MODEL;
+    safetensors_close(file);
+    return kind;
+}
+
+enum own_file own_file_of(const char *path)
+{
+    struct file_place place = file_place_of(path);
+    if (!place.is_there || !S_ISREG(place.mode))
+        return OWN_NONE;
+    enum own_file kind = kind_of_start(path);
+    return kind == OWN_NONE ? kind_of_tensors(path) : kind;
+}
+
+const char *own_file_name(enum own_file kind)
+{
+    static const char *const names[] = {
+        "something else", "a model", "a head", "a checkpoint",
+        "a saved state",  "a log",   "a plot",
+    };
+    return names[kind];
+}

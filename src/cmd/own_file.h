@@ -1,0 +1,23 @@
+/* own_file.h -- which of our kinds a file is, by what it holds.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_OWN_FILE_H
+#define MAMBYTE_OWN_FILE_H
+
+enum own_file {
+    OWN_NONE, /* none of these, or not to be read                           */
+    OWN_MODEL,
+    OWN_HEAD,
+    OWN_CHECKPOINT,
+    OWN_STATE,
+    OWN_LOG, /* of mambyte-train                                            */
+    OWN_PLOT /* any picture of the kinds that --plot draws                  */
+};
+
+enum own_file own_file_of(const char *path);
+
+/* "a model" */
+const char *own_file_name(enum own_file kind);
+
+#endif
