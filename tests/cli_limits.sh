@@ -85,6 +85,16 @@ same "a large config.json" "mambyte-import: folder/config.json: is larger than \
 run "$MAMBYTE_TRAIN" --init=./bomb.safetensors --steps=1 -o new text
 grep -q 'its header needs' err || bad "--init of a bomb: $(cat err)"
 
+# More threads than cores only wait for each other.
+if test "$(nproc)" -le 100; then
+	run "$MAMBYTE" -T 1000 -n 5 text
+	same "-T 1000" "0 5" "$status $(wc -c <out | xargs)"
+	same "threads that are left out" "$((4 * $(nproc))) are started" \
+		"$(sed 's/.*: //' err)"
+	run "$MAMBYTE" -q -T 1000 -n 5 text
+	same "-q -T 1000" "" "$(cat err)"
+fi
+
 # A model has to fit the limit that a user sets, header and all.
 refuses 1 "$tiny: its header needs 1 MiB of memory, the limit is 0 MiB: \
 --memlimit=1M allows it" "$MAMBYTE" -M 1K --info

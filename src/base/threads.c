@@ -35,6 +35,7 @@
 
 #include "base/cpu_relax.h"
 #include "base/clock.h"
+#include "base/message.h"
 
 /* How many turns a waiter spins when each member has a core: some 40 us for the
  * next run, which may be far off; a millisecond for the others in a run, since
@@ -205,6 +206,17 @@ static enum status members_start_silent(struct threads *threads)
     enum status status = members_start(threads);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return status;
+}
+
+int threads_cut(int n)
+{
+    int n_cores = cores_available(), most = N_THREADS_A_CORE * n_cores;
+    if (n <= most)
+        return n;
+    message_warning("%d threads are too many for the cores, of which there %s "
+                    "%d: %d are started",
+                    n, n_cores == 1 ? "is" : "are", n_cores, most);
+    return most;
 }
 
 enum status threads_open(struct threads **out, int n)

@@ -11,12 +11,17 @@
 
 #include "base/status.h"
 
-enum { N_THREADS_MAX = 1024 };
+enum { N_THREADS_MAX = 1024, N_THREADS_A_CORE = 4 };
 
 struct threads;
 
 /* One member of a team at work. */
 typedef void threads_work(void *context, int index);
+
+/* How many threads to start where a user asks for n: at most N_THREADS_A_CORE
+ * for each core, with a warning.  More only wait for each other: a thousand on
+ * two cores take hundreds of times as long as two. */
+int threads_cut(int n);
 
 /* A team of n members, at most N_THREADS_MAX; n 0: one for each core that we
  * may run on.  On failure *threads is NULL. */

@@ -9,6 +9,7 @@
 #include "base/file_place.h"
 #include "base/memlimit.h"
 #include "base/message.h"
+#include "base/threads.h"
 #include "cmd/import_options.h"
 #include "cmd/outputs.h"
 #include "cmd/program.h"
@@ -56,6 +57,7 @@ static enum status run(int argc, char **argv)
         return import_options_print_version(&output);
     message_set(command.verbosity, command.progress);
     memlimit_set(command.memlimit);
+    command.import.n_threads = threads_cut(command.import.n_threads);
     TRY(check_outputs(&command));
     return import(&command.import, &output);
 }

@@ -12,6 +12,7 @@
 #include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
+#include "base/threads.h"
 #include "cmd/options.h"
 #include "cmd/outputs.h"
 #include "cmd/program.h"
@@ -147,6 +148,7 @@ static enum status run(int argc, char **argv)
     TRY(options_parse(&options, argc, argv));
     message_set(options.verbosity, options.progress);
     memlimit_set(options.memlimit);
+    options.engine.n_threads = threads_cut(options.engine.n_threads);
     switch (options.mode) {
     case MODE_HELP:
         return options_print_help(&output);

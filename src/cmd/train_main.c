@@ -8,6 +8,7 @@
 #include "base/byteio.h"
 #include "base/memlimit.h"
 #include "base/message.h"
+#include "base/threads.h"
 #include "classify/train_classifier.h"
 #include "cmd/outputs.h"
 #include "cmd/program.h"
@@ -84,6 +85,9 @@ static enum status run(int argc, char **argv)
         return train_options_print_version(&output);
     message_set(command.verbosity, command.progress);
     memlimit_set(command.memlimit);
+    command.train.engine.n_threads =
+        threads_cut(command.train.engine.n_threads);
+    command.classifier.engine = command.train.engine;
     if (!command.classifier.examples) {
         TRY(check_run(&command));
         return train(&command.train, &output);

@@ -405,7 +405,6 @@ enum status train_options_parse(struct train_command *command, int argc,
         return name_checkpoint(command);
     }
     command->classifier.output = command->train.output;
-    command->classifier.engine = command->train.engine;
     if (!command->classifier.model)
         command->classifier.model = options_environment_model();
     return check_classifier(command, given);
