@@ -103,4 +103,24 @@ floats="$srcdir/tests/data/import/authors"
 "$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||
 	bad "import -M 10M: $(cat err)"
 
+# What configure found to harden the programs is in them.
+if command -v readelf >readelf.path; then
+	for program in "$MAMBYTE" "$MAMBYTE_TRAIN" "$MAMBYTE_IMPORT"; do
+		readelf -dsW "$program" >elf 2>&1
+		readelf -lW "$program" >>elf 2>&1
+		while read -r flag trace; do
+			case " ${HARDENING-} " in
+			*" $flag "*) grep -q "$trace" elf ||
+				bad "$program has no trace of $flag" ;;
+			esac
+		done <<-EOF
+			-fstack-protector-strong __stack_chk_fail
+			-D_FORTIFY_SOURCE=3 __memcpy_chk
+			-pie PIE
+			-Wl,-z,relro GNU_RELRO
+			-Wl,-z,now NOW
+		EOF
+	done
+fi
+
 finish

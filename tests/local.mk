@@ -133,6 +133,7 @@ AM_TESTS_ENVIRONMENT = \
   MAKE_MODEL='$(abs_top_builddir)/tests/make_model$(EXEEXT)'; \
   export MAKE_MODEL; \
   srcdir='$(abs_top_srcdir)'; export srcdir; \
+  HARDENING='$(HARDENING_CFLAGS) $(HARDENING_LDFLAGS)'; export HARDENING; \
   LC_ALL=C; export LC_ALL;
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL)
