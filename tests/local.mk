@@ -74,6 +74,7 @@ cli_tests = \
   tests/cli_model.sh \
   tests/cli_outputs.sh \
   tests/cli_next.sh \
+  tests/cli_overflow.sh \
   tests/cli_perplexity.sh \
   tests/cli_score.sh \
   tests/cli_signals.sh \

@@ -28,7 +28,8 @@ enum {
     TIED,
     BEGIN_BYTE,
     SEED,
-    WEIGHTS
+    WEIGHTS,
+    OVERFLOW
 };
 
 static const struct option options[] = {
@@ -47,6 +48,7 @@ static const struct option options[] = {
     {"begin-byte", required_argument, NULL, BEGIN_BYTE},
     {"seed", required_argument, NULL, SEED},
     {"weights", required_argument, NULL, WEIGHTS},
+    {"overflow", required_argument, NULL, OVERFLOW},
     {NULL, 0, NULL, 0},
 };
 
@@ -57,7 +59,8 @@ static int usage(void)
           "[--architecture=mamba1|mamba2] [--headdim=N]\n"
           "                  [--n-groups=N] [--channel-d] "
           "[--norm-bias] [--tied] [--begin-byte=N] [--seed=N]\n"
-          "                  [--weights=I8|F32|BF16|F16] OUT\n",
+          "                  [--weights=I8|F32|BF16|F16] "
+          "[--overflow=logits|features] OUT\n",
           stderr);
     return 2;
 }
@@ -88,6 +91,15 @@ static enum mixer mixer(const char *text)
     if (strcmp(text, "mamba2") != 0)
         exit(usage());
     return MIXER_MAMBA2;
+}
+
+static enum overflow overflow(const char *text)
+{
+    if (strcmp(text, "logits") == 0)
+        return LOGITS_OVERFLOW;
+    if (strcmp(text, "features") != 0)
+        exit(usage());
+    return FEATURES_OVERFLOW;
 }
 
 /* The sizes that follow from others are kept at 0 until all is read. */
@@ -138,6 +150,9 @@ static void read_option(struct tiny_spec *spec, int option)
         break;
     case WEIGHTS:
         spec->weights = type(optarg);
+        break;
+    case OVERFLOW:
+        spec->overflow = overflow(optarg);
         break;
     default:
         exit(usage());

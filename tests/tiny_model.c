@@ -107,6 +107,18 @@ static void add_conv(struct list *list, int channels, int d_conv)
     add_floats(list, "mixer.conv1d.bias", channels, 0, 0.0f, 0.25f);
 }
 
+/* What D and out_proj are multiplied by. */
+static float large_d(const struct tiny_spec *spec)
+{
+    return spec->overflow == FEATURES_OVERFLOW ? 3e38f : 1.0f;
+}
+
+static float large_out(const struct tiny_spec *spec)
+{
+    static const float factors[] = {1.0f, 3e38f, 1e-33f};
+    return factors[spec->overflow];
+}
+
 static void add_mamba1(struct list *list, const struct tiny_spec *spec)
 {
     int d_inner = spec->d_inner, d_state = spec->d_state;
@@ -118,8 +130,9 @@ static void add_mamba1(struct list *list, const struct tiny_spec *spec)
     /* softplus of it, the step size, goes from 0.001 to 0.1 */
     add_floats(list, "mixer.dt_proj.bias", d_inner, 0, -4.6f, 2.3f);
     add(list, "mixer.A_log", DECAYS, d_inner, d_state);
-    add_floats(list, "mixer.D", d_inner, 0, 1.0f, 0.5f);
-    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner, 0.5f);
+    add_floats(list, "mixer.D", d_inner, 0, large_d(spec), 0.5f);
+    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner,
+               0.5f * large_out(spec));
 }
 
 static void add_mamba2(struct list *list, const struct tiny_spec *spec)
@@ -134,7 +147,8 @@ static void add_mamba2(struct list *list, const struct tiny_spec *spec)
     add_floats(list, "mixer.D", spec->has_channel_d ? d_inner : n_heads, 0,
                1.0f, 0.5f);
     add_floats(list, "mixer.norm.weight", d_inner, 0, 1.0f, 0.25f);
-    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner, 0.5f);
+    add_matrix(list, "mixer.out_proj.weight", spec->d_model, d_inner,
+               0.5f * large_out(spec));
 }
 
 static void add_layer(struct list *list, const struct tiny_spec *spec)

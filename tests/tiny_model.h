@@ -28,6 +28,11 @@ struct tiny_spec {
     int begin_byte;     /* -1: the model has none                           */
     enum dtype weights; /* of the projections: I8, F32, BF16 or F16         */
     uint64_t seed;
+    enum overflow {
+        NO_OVERFLOW,
+        LOGITS_OVERFLOW,  /* what the model predicts is not finite          */
+        FEATURES_OVERFLOW /* only its features are: int8, Mamba-1           */
+    } overflow;
 };
 
 /* d_inner = 2 d_model, d_state 16, d_conv 4, dt_rank = d_model / 16 rounded

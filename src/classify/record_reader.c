@@ -206,7 +206,7 @@ static enum status read_all(struct record_reader *r, const struct examples *e,
                 (struct record_part){e->items[i + j].text, e->items[i + j].n};
         TRY(signals_check());
         TRY(record_reader_start(r, parts, (int)size, false, take, context));
-        records_turn(&r->records);
+        TRY(records_turn(&r->records));
     }
     TRY(take(context));
     TRY(records_finish(&r->records));

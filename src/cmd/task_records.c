@@ -157,7 +157,7 @@ static enum status start_batch(struct record_stream *s)
     bool has_open = b->n_ended < b->n;
     TRY(record_reader_start(s->reader, b->parts, b->n_ended, s->is_open,
                             show_aside, s));
-    records_turn(&s->reader->records);
+    TRY(records_turn(&s->reader->records));
     s->has_aside = true;
     s->is_open = false;
     next_batch(s)->before.n = 0;

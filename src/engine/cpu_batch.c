@@ -16,6 +16,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <float.h>
 #include <string.h>
 
 #include "engine/cpu_engine.h"
@@ -179,6 +180,36 @@ static void deliver(struct cpu_engine *e, const struct span *p)
                (size_t)p->n * row);
 }
 
+/* Whether this thread's rows have a norm: where the sum of squares is no float,
+ * the last norm makes zeros, and the prediction looks like one. */
+static bool have_norms(const struct cpu_engine *e, int thread)
+{
+    struct range mine = cpu_rows_of(e, thread);
+    size_t d = (size_t)config_of(e)->d_model;
+    double largest = 0;
+    for (int t = mine.begin; t < mine.end; t++) {
+        double sum = 0;
+        for (size_t i = (size_t)t * d; i < ((size_t)t + 1) * d; i++)
+            sum += (double)e->h[i] * (double)e->h[i];
+        largest = sum <= largest ? largest : sum;
+    }
+    return largest <= (double)FLT_MAX;
+}
+
+/* Logits that are not finite become 0; returns whether there was none. */
+static bool clean_logits(struct cpu_engine *e, int thread)
+{
+    struct range mine = cpu_split(e, e->n_rows, 1, thread);
+    uint32_t largest = 0;
+    for (size_t i = (size_t)mine.begin * N_BYTES_VOCAB;
+         i < (size_t)mine.end * N_BYTES_VOCAB; i++) {
+        uint32_t magnitude = exact_bits(e->logits[i]) & EXACT_ABS_MASK;
+        largest = magnitude > largest ? magnitude : largest;
+        e->logits[i] = exact_logit(e->logits[i]);
+    }
+    return largest < EXACT_INF_BITS;
+}
+
 static void run_batch(void *arg, int thread)
 {
     struct cpu_engine *e = arg;
@@ -189,16 +220,15 @@ static void run_batch(void *arg, int thread)
     for (int l = 0; l < m->config.n_layer; l++)
         run_layer(e, thread, l);
 
+    e->inputs[thread].has_overflown = !have_norms(e, thread);
     take_norm(e, thread, m->norm_f, m->norm_f_bias);
     cpu_show(e, m->config.n_layer, LM_HEAD, &e->inputs[thread].x,
              m->config.d_model);
     cpu_project(e, thread, e->logits, N_BYTES_VOCAB, &e->lm_head,
                 &e->inputs[thread].x, false);
     threads_barrier(e->team);
-    struct range mine = cpu_split(e, e->n_rows, 1, thread);
-    for (size_t i = (size_t)mine.begin * N_BYTES_VOCAB;
-         i < (size_t)mine.end * N_BYTES_VOCAB; i++)
-        e->logits[i] = exact_logit(e->logits[i]);
+    if (!clean_logits(e, thread))
+        e->inputs[thread].has_overflown = true;
     threads_barrier(e->team);
     for (int i = thread; i < e->n_spans; i += threads_count(e->team))
         deliver(e, &e->spans[i]);
@@ -227,6 +257,15 @@ static void gather(struct cpu_engine *e, const struct segment *segments,
     e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads_count(e->team);
 }
 
+static enum status check_finite(const struct cpu_engine *e)
+{
+    for (int i = 0; i < threads_count(e->team); i++) {
+        if (e->inputs[i].has_overflown)
+            return model_overflows(e->base.model);
+    }
+    return OK;
+}
+
 enum status cpu_feed(struct engine *engine, const struct segment *segments,
                      size_t n_segments)
 {
@@ -241,6 +280,7 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
         threads_run(e->team, run_batch, e);
         if (e->mixer->finish)
             e->mixer->finish(e);
+        TRY(check_finite(e));
     }
     return OK;
 }

@@ -54,6 +54,7 @@ struct cpu_inputs {
     struct cpu_input inner; /* of out_proj; of Mamba-1's x_proj before */
     struct cpu_input dt;    /* of dt_proj */
     float *normed;          /* [t][d_model], what x.floats shows */
+    bool has_overflown;     /* a prediction of the batch is not finite */
 };
 
 struct cpu_engine;

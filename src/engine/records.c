@@ -186,7 +186,6 @@ static enum status prepare(struct records *r, const struct record_part *parts,
     return OK;
 }
 
-/* Adds up the bits of a set that has been read. */
 static void add_costs(const struct records *r, struct record_set *set)
 {
     for (int i = 0; set->bits && i < set->n * r->n_starts; i++) {
@@ -196,6 +195,24 @@ static void add_costs(const struct records *r, struct record_set *set)
     }
 }
 
+/* The features of a model that overflows are no numbers. */
+static enum status check_pooled(const struct records *r,
+                                const struct record_set *set)
+{
+    size_t n = r->has_pooled ? (size_t)set->n * pooled_each(r) : 0;
+    float sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += 0.0f * set->pooled[i];
+    return sum == 0.0f ? OK : model_overflows(engine_model(r->engine));
+}
+
+/* What is known of a set once it has been read. */
+static enum status take_results(const struct records *r, struct record_set *set)
+{
+    add_costs(r, set);
+    return check_pooled(r, set);
+}
+
 enum status records_feed(struct records *records,
                          const struct record_part *parts, int n, bool goes_on)
 {
@@ -203,8 +220,7 @@ enum status records_feed(struct records *records,
     struct record_set *set = &r->sets[r->next];
     TRY(prepare(r, parts, n, goes_on));
     TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_starts));
-    add_costs(r, set);
-    return OK;
+    return take_results(r, set);
 }
 
 enum status records_start(struct records *records,
@@ -274,13 +290,13 @@ static void take_streams(struct records *r)
     }
 }
 
-void records_turn(struct records *records)
+enum status records_turn(struct records *records)
 {
     struct records *r = records;
     swap(&r->next, &r->aside);
     swap(&r->aside, &r->reading);
-    add_costs(r, &r->sets[r->aside]);
     take_streams(r);
+    return take_results(r, &r->sets[r->aside]);
 }
 
 enum status records_finish(struct records *records)
@@ -288,10 +304,9 @@ enum status records_finish(struct records *records)
     struct records *r = records;
     TRY(engine_feed_finish(r->engine));
     swap(&r->aside, &r->reading);
-    add_costs(r, &r->sets[r->aside]);
     r->sets[r->reading].n = 0;
     take_streams(r);
-    return OK;
+    return take_results(r, &r->sets[r->aside]);
 }
 
 void records_average(struct records *records, int begin, int end)

@@ -9,6 +9,8 @@
  * sets of records take turns: one is read next, one is being read, one is
  * aside.  A caller keeps its own data for a set under the set's index.
  *
+ * Features that are no finite numbers are an error (model_overflows).
+ *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_RECORDS_H
@@ -82,7 +84,7 @@ enum status records_start(struct records *records,
 
 /* After records_start: the records started last are now being read, and those
  * started before are aside. */
-void records_turn(struct records *records);
+enum status records_turn(struct records *records);
 
 /* Waits until all records that were started have been read; the last of them
  * are aside. */

@@ -173,6 +173,14 @@ enum status model_needs_int8(const struct model *model, const char *what)
                 path, what, path);
 }
 
+enum status model_overflows(const struct model *model)
+{
+    return fail(E_MODEL,
+                "%s: the model overflows on this input: what it predicts is "
+                "not finite",
+                safetensors_path(model->file));
+}
+
 static size_t layer_floats(const struct model_config *c)
 {
     size_t past = (size_t)(c->d_conv - 1) * (size_t)conv_channels(c);

@@ -151,6 +151,10 @@ enum status model_open_content(struct model **model, const char *name,
  * another machine will read (what: "compression") may depend on them. */
 enum status model_needs_int8(const struct model *model, const char *what);
 
+/* E_MODEL, with a sentence that names the model: its activations overflow, so
+ * what it predicts is no number. */
+enum status model_overflows(const struct model *model);
+
 /* NULL is accepted. */
 void model_close(struct model *model);
 
