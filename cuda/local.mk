@@ -33,6 +33,9 @@ cuda_sources = \
   cuda/train/mamba2_conv.cu \
   cuda/train/mamba2_decay.cu \
   cuda/train/mamba2_gate.cu \
+  cuda/train/mamba2_group.cu \
+  cuda/train/mamba2_group_back.cu \
+  cuda/train/mamba2_group_output.cu \
   cuda/train/mamba2_output.cu \
   cuda/train/mamba2_output_back.cu \
   cuda/train/mamba2_states.cu \
@@ -110,6 +113,7 @@ cuda_headers = \
   cuda/train/mamba2_conv.cuh \
   cuda/train/mamba2_decay.cuh \
   cuda/train/mamba2_gate.cuh \
+  cuda/train/mamba2_group_tile.cuh \
   cuda/train/mamba2_tile.cuh \
   cuda/train/mamba2_weights.cuh \
   cuda/train/mixer.cuh \

@@ -37,6 +37,7 @@ static const struct shape {
     {64, 2, 8, 64, 128, 4, 3, 2, 192, false, false},
     {64, 1, 2, 128, 64, 2, 4, 2, 65, false, false},
     {20, 3, 5, 32, 80, 5, 5, 1, 256, true, true},
+    {72, 2, 6, 64, 64, 2, 4, 2, 130, false, false},
     {64, 1, 2, 128, 256, 1, 4, 2, 130, false, false}, /* bf16 only */
 };
 
@@ -465,14 +466,15 @@ END_TEST
 
 START_TEST(every_run_has_the_same_bits)
 {
-    enum { SHAPE = 4, WINDOWS = 5 };
+    enum { WINDOWS = 5 };
+    const int shape = _i == 0 ? 4 : 7;
     struct bench b;
-    struct model_config config = config_of(SHAPE);
+    struct model_config config = config_of(shape);
     struct trainer_options once = on_gpu(true, false);
     const struct trainer_tuning tuning = {.recomputes = true};
     struct trainer_options twice = once;
     twice.tuning = &tuning;
-    bench_open(&b, &config, WINDOWS, shapes[SHAPE].n_t);
+    bench_open(&b, &config, WINDOWS, shapes[shape].n_t);
     for (int part = 0; part < N_PARTS; part++) {
         double loss[3];
         float *x = bench_run(&once, &b, 3, (enum trainer_part)part, loss);
@@ -543,7 +545,7 @@ static Suite *mamba2_suite(void)
     tcase_add_loop_test(tests, states_go_on, 0, 2);
     tcase_add_loop_test(tests, forty_steps_are_those_of_the_reference, 0, 2);
     tcase_add_test(tests, forty_steps_are_those_of_the_cpu);
-    tcase_add_test(tests, every_run_has_the_same_bits);
+    tcase_add_loop_test(tests, every_run_has_the_same_bits, 0, 2);
     tcase_add_test(tests, two_gpus_do_what_one_does);
     suite_add_tcase(suite, tests);
 
@@ -551,6 +553,7 @@ static Suite *mamba2_suite(void)
     TCase *few = tcase_create("few");
     tcase_set_timeout(few, TIMEOUT_S);
     tcase_add_loop_test(few, losses_in_bf16_are_near, 0, 4);
+    tcase_add_loop_test(few, losses_in_bf16_are_near, 7, 8);
     tcase_add_loop_test(few, gradients_are_those_recorded, 0, 4);
     suite_add_tcase(suite, few);
     return suite;

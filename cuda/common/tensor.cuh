@@ -100,10 +100,10 @@ product_16x8x8(float c[4], const float a[4], float b0, float b1)
 
 /* ---- products of a warpgroup (Hopper) -----------------------------------
  *
- * Four warps multiply 64 x 128, and take both sides from shared memory: rows of
- * 128 bytes from a multiple of 1024 on, cell c (16 bytes) of row r at place
- * c ^ (r % 8).  Warp i has rows 16 i to 16 i + 15 of the result, held like
- * those of 16 products of a warp.
+ * Four warps multiply 64 x 128 or 64 x 64, and take both sides from shared
+ * memory: rows of 128 bytes from a multiple of 1024 on, cell c (16 bytes) of
+ * row r at place c ^ (r % 8).  Warp i has rows 16 i to 16 i + 15 of the result,
+ * held like those of several products of a warp.
  */
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HAVE_WARPGROUP_PRODUCT 1
@@ -167,6 +167,72 @@ group_product_64x128x32(int32_t c[16][4], uint64_t a, uint64_t b)
           "+r"(c[14][0]), "+r"(c[14][1]), "+r"(c[14][2]), "+r"(c[14][3]),
           "+r"(c[15][0]), "+r"(c[15][1]), "+r"(c[15][2]), "+r"(c[15][3])
         : "l"(a), "l"(b));
+}
+
+#define GROUP_ACCUMULATORS(c)                                                  \
+    "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), \
+        "+f"(c[1][1]), "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]),            \
+        "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]), "+f"(c[3][0]),            \
+        "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]),            \
+        "+f"(c[4][1]), "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]),            \
+        "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]), "+f"(c[6][0]),            \
+        "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]),            \
+        "+f"(c[7][1]), "+f"(c[7][2]), "+f"(c[7][3])
+
+/* The compiler knows nothing of products under way: c is touched neither before
+ * this nor after it, but on the side of it where it is in the text. */
+static __device__ __forceinline__ void group_hold(float (&c)[8][4])
+{
+    asm volatile("" : GROUP_ACCUMULATORS(c)::"memory");
+}
+
+/* Waits until at most the last `pending` commits are under way. */
+template <int pending> static __device__ __forceinline__ void group_wait_for()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+/* c = a b, or c += a b where adds: 64 x 64, 16 deep, of bf16; under way until
+ * waited for.  Rows are those of a side, or, where it is TRANSPOSED, those of
+ * the terms. */
+template <bool A_TRANSPOSED, bool B_TRANSPOSED>
+static __device__ __forceinline__ void
+group_product_64x64x16(float (&c)[8][4], uint64_t a, uint64_t b, bool adds)
+{
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %34, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, "
+                 "%8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, "
+                 "%24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "%32, %33, p, 1, 1, %35, %36;\n"
+                 "}\n"
+                 : GROUP_ACCUMULATORS(c)
+                 : "l"(a), "l"(b), "r"((int)adds), "n"((int)A_TRANSPOSED),
+                   "n"((int)B_TRANSPOSED));
+}
+
+/* The same with the left side in registers, as products of a warp take it. */
+template <bool B_TRANSPOSED>
+static __device__ __forceinline__ void
+group_product_64x64x16(float (&c)[8][4], const uint32_t a[4], uint64_t b,
+                       bool adds)
+{
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "setp.ne.b32 p, %37, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+                 "{%0, %1, %2, %3, %4, %5, %6, %7, "
+                 "%8, %9, %10, %11, %12, %13, %14, %15, "
+                 "%16, %17, %18, %19, %20, %21, %22, %23, "
+                 "%24, %25, %26, %27, %28, %29, %30, %31}, "
+                 "{%32, %33, %34, %35}, %36, p, 1, 1, %38;\n"
+                 "}\n"
+                 : GROUP_ACCUMULATORS(c)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b),
+                   "r"((int)adds), "n"((int)B_TRANSPOSED));
 }
 #endif
 

@@ -43,6 +43,7 @@ struct chunk_job {
     int n_heads, headdim, n_groups, d_state;
     int ld; /* of xbc: d_inner + 2 n_groups d_state                        */
     bool imitates;
+    bool by_warpgroups; /* mamba2_group.cu: whether that can be            */
 
     const void *xbc;       /* [t][ld] numbers: x^ | B^ | C^                 */
     const float *x_scale;  /* [head][place]                                 */
@@ -53,6 +54,8 @@ struct chunk_job {
     void *states;          /* [chunk][head][headdim][d_state] numbers: S^   */
     float *state_scale;    /* [chunk][head][headdim]                        */
     void *parts;           /* like states, numbers: part                    */
+    float *m_largest;      /* [head][place]: the largest m of a row         */
+    float *v_largest;      /* [chunk][head][headdim]: the largest v         */
     void *y;               /* [t][d_inner] numbers                          */
 
     /* The states before and after a window: S at window * stride. */
@@ -120,6 +123,17 @@ void launch_chunk_output(const struct chunk_job *j, bool in_float,
 /* mamba2_output_back.cu: dxbc, dcum, ddelta, dd. */
 void launch_chunk_output_back(const struct chunk_job *j, bool in_float,
                               cudaStream_t stream);
+
+/* Sets *suits where products of a warpgroup can make the last two: heads of 64
+ * channels, 64 states, bf16, int8 imitated, a GPU that has them. */
+enum status group_prepare_device(const struct chunk_job *j, bool in_float,
+                                 bool *suits);
+
+/* mamba2_group_output.cu, mamba2_group_back.cu: the last two, where that is. */
+void launch_group_output(const struct chunk_job *j, cudaStream_t stream);
+void launch_group_back(const struct chunk_job *j, cudaStream_t stream);
+enum status group_output_prepare_device(void);
+enum status group_back_prepare_device(void);
 
 #ifdef __CUDACC__
 

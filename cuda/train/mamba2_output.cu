@@ -126,11 +126,11 @@ static __device__ __forceinline__ void weigh(float m[PIECES][4],
     }
 }
 
-/* m^ to its tile; scale: of the rows g and g + 8.  The warps of a band wait
- * for each other. */
+/* m^ to its tile; scale: of the rows g and g + 8; kept: the largest m by place,
+ * for the way back.  The warps of a band wait for each other. */
 template <typename T>
 static __device__ __forceinline__ void
-put_weights(const struct output_room<T> &room, float scale[2],
+put_weights(const struct output_room<T> &room, float scale[2], float *kept,
             const float m[PIECES][4], int row, int col, bool imitates)
 {
     const int g = lane_of() / 4, q = lane_of() % 4;
@@ -140,9 +140,12 @@ put_weights(const struct output_room<T> &room, float scale[2],
         wait_for_band(row);
     }
     for (int r = 0; r < 2; r++) {
-        const float *largest = room.largest + row + g + 8 * r;
+        const float *at = room.largest + row + g + 8 * r;
+        const float largest = fmaxf(at[0], at[SIDE]);
         if (imitates)
-            s[r] = small_scale(fmaxf(largest[0], largest[SIDE]));
+            s[r] = small_scale(largest);
+        if (imitates && col == 0 && lane_of() % 4 == 0)
+            kept[row + g + 8 * r] = largest;
         scale[r] = s[r].scale;
     }
 #pragma unroll
@@ -246,7 +249,8 @@ static __global__ void __launch_bounds__(HALF_THREADS, sizeof(T) == 2 ? 2 : 1)
         if (n_turns > 1 && k + 1 < n_heads)
             copy_head(deal_head(j, room, 1 - k % 2), j, chunk, c, head + 1);
         weigh(m, gram, own.cum, own.w, row, col);
-        put_weights(room, m_scale, m, row, col, j.imitates);
+        put_weights(room, m_scale, j.m_largest + head * all_places(j) + c.place,
+                    m, row, col, j.imitates);
         for (int r = 0; r < 2; r++) {
             const int t = row + g + 8 * r;
             m_scale[r] *= c_scale[r];
@@ -330,7 +334,10 @@ static void output(const struct chunk_job *j, cudaStream_t stream)
 void launch_chunk_output(const struct chunk_job *j, bool in_float,
                          cudaStream_t stream)
 {
-    in_float ? output<float>(j, stream) : output<__nv_bfloat16>(j, stream);
+    if (j->by_warpgroups)
+        launch_group_output(j, stream);
+    else
+        in_float ? output<float>(j, stream) : output<__nv_bfloat16>(j, stream);
 }
 
 template <typename T> static enum status allow_shared(const struct chunk_job *j)

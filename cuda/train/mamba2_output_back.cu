@@ -691,7 +691,10 @@ static void back(const struct chunk_job *j, cudaStream_t stream)
 void launch_chunk_output_back(const struct chunk_job *j, bool in_float,
                               cudaStream_t stream)
 {
-    in_float ? back<float>(j, stream) : back<__nv_bfloat16>(j, stream);
+    if (j->by_warpgroups)
+        launch_group_back(j, stream);
+    else
+        in_float ? back<float>(j, stream) : back<__nv_bfloat16>(j, stream);
 }
 
 template <typename T> static enum status allow_shared(const struct chunk_job *j)

@@ -37,16 +37,16 @@ factor_at(const struct chunk_job &j, size_t place, int s, int head, int group)
 }
 
 /* The left operand, 16 rows [p] and all 64 terms [s], from [s][p]: each term
- * times its factor, rounded to int8 where QUANTISES.  scale: of the rows g and
- * g + 8. */
+ * times its factor, rounded to int8 where QUANTISES.  amax and scale: of the
+ * rows g and g + 8. */
 template <bool QUANTISES, typename T>
-static __device__ __forceinline__ void weigh(left<T> a[SIDE_STEPS],
-                                             float scale[2], const T *tile,
-                                             int row, const float *factor)
+static __device__ __forceinline__ void
+weigh(left<T> a[SIDE_STEPS], float amax[2], float scale[2], const T *tile,
+      int row, const float *factor)
 {
     const int q = lane_of() % 4;
     float2 x[SIDE_STEPS][4];
-    float amax[2] = {0.0f, 0.0f};
+    amax[0] = amax[1] = 0.0f;
 #pragma unroll
     for (int k = 0; k < SIDE_STEPS; k++) {
         load_left<true>(a[k], tile, row, 16 * k);
@@ -62,8 +62,9 @@ static __device__ __forceinline__ void weigh(left<T> a[SIDE_STEPS],
     struct exact_scale s[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
 #pragma unroll
     for (int r = 0; r < 2; r++) {
+        amax[r] = row_max(amax[r]);
         if (QUANTISES)
-            s[r] = small_scale(row_max(amax[r]));
+            s[r] = small_scale(amax[r]);
         scale[r] = s[r].scale;
     }
 #pragma unroll
@@ -76,6 +77,20 @@ static __device__ __forceinline__ void weigh(left<T> a[SIDE_STEPS],
                                 quantise1(y.y, s[i % 2].inverse));
             put(a[k].at[i], y.x, y.y);
         }
+    }
+}
+
+/* The largest v of a warp's rows, for the way back. */
+static __device__ __forceinline__ void keep_largest(const struct chunk_job &j,
+                                                    int chunk, int head,
+                                                    int row,
+                                                    const float amax[2])
+{
+    float *to = j.v_largest + ((size_t)chunk * j.n_heads + head) * j.headdim;
+    for (int r = 0; r < 2; r++) {
+        const int p = row + lane_of() / 4 + 8 * r;
+        if (lane_of() % 4 == 0 && p < j.headdim)
+            to[p] = amax[r];
     }
 }
 
@@ -143,7 +158,7 @@ static __global__ void __launch_bounds__(SIDE_THREADS, sizeof(T) == 2 ? 5 : 1)
         const int p = i % p_tiles * SIDE, head = first + i / p_tiles;
         T *to = (T *)(BACK ? j.dstates : j.parts) + state_at(j, chunk, head);
         left<T> a[SIDE_STEPS];
-        float scale[2];
+        float amax[2], scale[2];
 #pragma unroll 1
         for (int n = 0; n < j.d_state; n += SIDE) {
             if (i == 0 || j.d_state > SIDE) {
@@ -161,8 +176,10 @@ static __global__ void __launch_bounds__(SIDE_THREADS, sizeof(T) == 2 ? 5 : 1)
                 if (i + 1 < n_turns)
                     copy_turn(i + 1);
                 copy_commit();
-                weigh<QUANTISES>(a, scale, room.a[i % 2], 16 * warp,
+                weigh<QUANTISES>(a, amax, scale, room.a[i % 2], 16 * warp,
                                  room.factor[head % 2]);
+                if (QUANTISES)
+                    keep_largest(j, chunk, head, p + 16 * warp, amax);
             }
             put_part(room, to, j, a, scale, p, n);
         }

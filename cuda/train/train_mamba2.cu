@@ -76,6 +76,8 @@ static void carve_activations(const struct replica *r, struct carver *carver,
     tape->cum = carve_floats(carver, c->n_heads, n);
     tape->states = carve_states(r, carver);
     tape->state_scale = carve_floats(carver, n_chunks, c->d_inner);
+    tape->m_largest = carve_floats(carver, c->n_heads, n);
+    tape->v_largest = carve_floats(carver, n_chunks, c->d_inner);
     tape->y = carve_numbers(r, carver, c->d_inner);
     tape->gate_r = carve_floats(carver, r->n_rows, c->n_groups);
 }
@@ -214,6 +216,7 @@ static struct chunk_job chunks_of(const struct replica *r, int l)
     job.d_state = c->d_state;
     job.ld = conv_channels(c);
     job.imitates = r->imitates;
+    job.by_warpgroups = r->mamba2->by_warpgroups;
     job.xbc = own->xbc;
     job.x_scale = own->x_scale;
     job.bc_scale = own->bc_scale;
@@ -223,6 +226,8 @@ static struct chunk_job chunks_of(const struct replica *r, int l)
     job.states = own->states;
     job.state_scale = own->state_scale;
     job.parts = r->mamba2->parts;
+    job.m_largest = own->m_largest;
+    job.v_largest = own->v_largest;
     job.y = own->y;
     job.start = layer_state(r, r->states, l) + past;
     job.end = layer_state(r, r->after, l) + past;
@@ -278,6 +283,7 @@ static enum status mamba2_prepare_device(const struct replica *r)
                     "training Mamba-2 takes compute capability 8.0 or later, "
                     "and this GPU has %d.%d",
                     device.major, device.minor);
+    TRY(group_prepare_device(&job, r->in_float, &r->mamba2->by_warpgroups));
     return chunk_prepare_device(&job, r->in_float);
 }
 

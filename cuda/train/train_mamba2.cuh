@@ -20,12 +20,15 @@ struct mamba2_tape {
     void *states;       /* [chunk][head][headdim][d_state] numbers, q: at
                          * the start of each chunk                          */
     float *state_scale; /* [chunk][head][headdim]                           */
+    float *m_largest;   /* [head][place]                                    */
+    float *v_largest;   /* [chunk][head][headdim]                           */
     void *y;            /* [t][d_inner] numbers, before the gate            */
     float *gate_r;      /* [t][n_groups]                                    */
 };
 
 struct mamba2 {
     int n_chunks;              /* of a window                              */
+    bool by_warpgroups;        /* chunks are                               */
     struct mamba2_tape *tapes; /* [n_layer]                                */
 
     /* scratch of a pass */
