@@ -102,36 +102,44 @@ static enum overflow overflow(const char *text)
     return FEATURES_OVERFLOW;
 }
 
-/* The sizes that follow from others are kept at 0 until all is read. */
-static void read_option(struct tiny_spec *spec, int option)
+/* Where the number of an option goes, or NULL. */
+static int *place(struct tiny_spec *spec, int option)
 {
     switch (option) {
     case D_MODEL:
-        spec->d_model = number(optarg);
-        break;
+        return &spec->d_model;
     case N_LAYER:
-        spec->n_layer = number(optarg);
-        break;
+        return &spec->n_layer;
     case D_INNER:
-        spec->d_inner = number(optarg);
-        break;
+        return &spec->d_inner;
     case D_STATE:
-        spec->d_state = number(optarg);
-        break;
+        return &spec->d_state;
     case D_CONV:
-        spec->d_conv = number(optarg);
-        break;
+        return &spec->d_conv;
     case DT_RANK:
-        spec->dt_rank = number(optarg);
-        break;
+        return &spec->dt_rank;
+    case HEADDIM:
+        return &spec->headdim;
+    case N_GROUPS:
+        return &spec->n_groups;
+    case BEGIN_BYTE:
+        return &spec->begin_byte;
+    default:
+        return NULL;
+    }
+}
+
+/* The sizes that follow from others are kept at 0 until all is read. */
+static void read_option(struct tiny_spec *spec, int option)
+{
+    int *at = place(spec, option);
+    if (at) {
+        *at = number(optarg);
+        return;
+    }
+    switch (option) {
     case ARCHITECTURE:
         spec->mixer = mixer(optarg);
-        break;
-    case HEADDIM:
-        spec->headdim = number(optarg);
-        break;
-    case N_GROUPS:
-        spec->n_groups = number(optarg);
         break;
     case CHANNEL_D:
         spec->has_channel_d = true;
@@ -141,9 +149,6 @@ static void read_option(struct tiny_spec *spec, int option)
         break;
     case TIED:
         spec->is_tied = true;
-        break;
-    case BEGIN_BYTE:
-        spec->begin_byte = number(optarg);
         break;
     case SEED:
         spec->seed = (uint64_t)number(optarg);

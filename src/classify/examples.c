@@ -12,7 +12,8 @@
 #include "base/byteio.h"
 #include "base/utf8.h"
 
-#define PREFIX "__label__"
+#define PREFIX          "__label__"
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 enum { READ_BYTES = 1 << 16 };
 
@@ -110,15 +111,36 @@ static enum status split(uint8_t *line, size_t n, const char **label,
     return OK;
 }
 
+static bool is_blank(const uint8_t *line, size_t n)
+{
+    size_t i = 0;
+    while (i < n && (line[i] == ' ' || line[i] == '\r'))
+        i++;
+    return i == n;
+}
+
+/* The bytes of a byte-order mark, where there is one. */
+static size_t skip_mark(const uint8_t *bytes, size_t n)
+{
+    const size_t n_mark = sizeof BYTE_ORDER_MARK - 1;
+    return n >= n_mark && memcmp(bytes, BYTE_ORDER_MARK, n_mark) == 0 ? n_mark
+                                                                      : 0;
+}
+
 /* lines: [n_lines], the label of each item. */
 static enum status split_all(struct examples *e, size_t n_bytes,
                              const char **lines)
 {
     size_t line = 1;
-    for (size_t i = 0, n; i < n_bytes; i += n + 1, line++) {
+    for (size_t i = skip_mark(e->bytes, n_bytes), n; i < n_bytes;
+         i += n + 1, line++) {
         const uint8_t *end = memchr(e->bytes + i, '\n', n_bytes - i);
         n = (size_t)(end - (e->bytes + i));
         struct example *item = &e->items[e->n];
+        if (is_blank(e->bytes + i, n)) {
+            e->n_empty++;
+            continue;
+        }
         if (split(e->bytes + i, n, &lines[e->n], item) != OK) {
             char place[32];
             snprintf(place, sizeof place, "line %zu", line);
