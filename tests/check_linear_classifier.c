@@ -291,6 +291,25 @@ START_TEST(examples_have_two_forms)
 }
 END_TEST
 
+START_TEST(a_mark_and_blank_lines_are_left_out)
+{
+    struct examples e;
+    ck_assert_int_eq(read_examples(&e, "\xef\xbb\xbf"
+                                       "a\tone\n\n \r\nb\ttwo\n"
+                                       "\n"),
+                     OK);
+    ck_assert_uint_eq(e.n, 2);
+    ck_assert_uint_eq(e.n_empty, 3);
+    ck_assert_str_eq(e.labels[0], "a");
+    ck_assert_str_eq(e.labels[1], "b");
+    examples_free(&e);
+    ck_assert_int_eq(read_examples(&e, "\xef\xbb\xbf\n"), E_FORMAT);
+    ck_assert_ptr_nonnull(strstr(status_message(), "there are no records"));
+    ck_assert_int_eq(read_examples(&e, "a\tone\n\nno tab\n"), E_FORMAT);
+    ck_assert_ptr_nonnull(strstr(status_message(), "line 3: there is no"));
+}
+END_TEST
+
 START_TEST(examples_are_held_out_and_cut)
 {
     struct examples e;
@@ -352,6 +371,7 @@ int main(void)
     tcase_add_test(tests, what_is_no_number_is_refused);
     tcase_add_test(tests, grams_that_are_none_are_refused);
     tcase_add_test(tests, examples_have_two_forms);
+    tcase_add_test(tests, a_mark_and_blank_lines_are_left_out);
     tcase_add_test(tests, examples_are_held_out_and_cut);
     tcase_add_test(tests, examples_without_labels_are_refused);
     suite_add_tcase(suite, tests);

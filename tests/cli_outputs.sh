@@ -79,8 +79,9 @@ for force in "" -f; do
 		d.txt -o m --log=l --plot=./d.txt $force d.txt
 	train_refused 2 " d.txt: is an input, and --output would replace it" \
 		d.txt -o ./d.txt --valid=d.txt $force book.txt
-	train_refused 2 " $tiny: is an input, and --output would replace it" \
-		"$tiny" -o "$tiny" --init="$tiny" $force d.txt
+	# shellcheck disable=SC2086
+	refused 2 " $tiny: is an input, and --output would replace it" "$tiny" \
+		"$MAMBYTE_TRAIN" --device=cpu -o "$tiny" --init="$tiny" $force d.txt
 	# shellcheck disable=SC2086
 	refused 2 " l.tsv: is an input, and --output would replace it" l.tsv \
 		"$MAMBYTE_TRAIN" --head=l.tsv -o l.tsv $force

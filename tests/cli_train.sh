@@ -19,8 +19,9 @@ cp "$srcdir/tests/text/code" folder/code
 head -c 8000 verses >folder/verses
 
 # A small model, quickly: some options may be given again.
-small="--device=cpu --d-model=32 --n-layer=1 --windows=4 --length=64 --carry=4 --rate=0.01
-	--warmup=5 --seed=7"
+quick="--device=cpu --windows=4 --length=64 --carry=4 --rate=0.01 --warmup=5
+	--seed=7"
+small="$quick --d-model=32 --n-layer=1"
 train()
 {
 	# shellcheck disable=SC2086
@@ -115,7 +116,9 @@ odd_shape --d-model=16 --d-state=16 --head-dim=16 --imitate=none --length=80
 odd_shape --architecture=mamba1 --d-model=32
 
 # Fine-tuning begins where the model is.
-run train --init=./model --steps=3 --log=tuned.log -o tuned --rate=0.001 verses
+# shellcheck disable=SC2086
+run "$MAMBYTE_TRAIN" $quick --init=./model --steps=3 --log=tuned.log -o tuned \
+	--rate=0.001 verses
 same "fine-tuning" 0 "$status"
 awk -F '\t' 'NR == 2 { exit !($3 < 5) }' tuned.log ||
 	bad "fine-tuning began at $(sed -n 2p tuned.log)"

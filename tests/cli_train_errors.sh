@@ -78,6 +78,19 @@ same "--help" "0 Usage: mambyte-train [OPTION]..." \
 run "$MAMBYTE_TRAIN" --version
 same "--version" "0 mambyte-train" "$status $(cut -d ' ' -f 1 out)"
 
+# Options of a new model, where there is none, or none of that architecture.
+for option in architecture=mamba1 d-model=32 n-layer=1 expand=2 d-state=64 \
+	d-conv=4 dt-rank=2 head-dim=16 groups=1 tied; do
+	trains_not 2 "--${option%=*} does not go with --init, whose model has \
+its shape" -o model --init="$tiny" --$option text
+done
+trains_not 2 "--dt-rank does not go with --architecture=mamba2" -o model \
+	--dt-rank=2 text
+for option in head-dim=16 groups=1; do
+	trains_not 2 "--${option%=*} does not go with --architecture=mamba1" \
+		-o model --architecture=mamba1 --$option text
+done
+
 # ---- the data
 
 : >empty
@@ -100,9 +113,9 @@ mkdir none
 
 # shellcheck disable=SC2086
 {
-	trains_not 1 "missing: No such file or directory" $small --init=missing \
-		text
-	run "$MAMBYTE_TRAIN" $small --init=text text
+	trains_not 1 "missing: No such file or directory" --steps=4 -o model \
+		--init=missing text
+	run "$MAMBYTE_TRAIN" --steps=4 -o model --init=text text
 	same "a text is no model" 1 "$status"
 	trains_not 1 "model.checkpoint: No such file or directory" $small \
 		--resume text

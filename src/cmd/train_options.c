@@ -324,9 +324,51 @@ static enum status check_shape(const struct train_options *o)
     return o->mixer == MIXER_MAMBA1 ? check_mamba1(o) : check_mamba2(o);
 }
 
-static enum status check_model(const struct train_command *command)
+/* The sizes of a new model: which mixer has them, by a bit. */
+enum { OF_MAMBA1 = 1 << MIXER_MAMBA1, OF_MAMBA2 = 1 << MIXER_MAMBA2 };
+
+static const struct {
+    const char *name;
+    int mixers;
+} new_model[] = {
+    {"architecture", OF_MAMBA1 | OF_MAMBA2},
+    {"d-model", OF_MAMBA1 | OF_MAMBA2},
+    {"n-layer", OF_MAMBA1 | OF_MAMBA2},
+    {"expand", OF_MAMBA1 | OF_MAMBA2},
+    {"d-state", OF_MAMBA1 | OF_MAMBA2},
+    {"d-conv", OF_MAMBA1 | OF_MAMBA2},
+    {"dt-rank", OF_MAMBA1},
+    {"head-dim", OF_MAMBA2},
+    {"groups", OF_MAMBA2},
+    {"tied", OF_MAMBA1 | OF_MAMBA2},
+};
+
+/* The options that would do nothing. */
+static enum status check_new_model(const struct train_options *o,
+                                   const bool *given)
+{
+    for (size_t i = 0; i < sizeof new_model / sizeof new_model[0]; i++) {
+        const char *name = new_model[i].name;
+        int row = 0;
+        while (!rows[row].name || strcmp(rows[row].name, name) != 0)
+            row++;
+        if (given[row] && o->init)
+            return fail(E_USAGE,
+                        "--%s does not go with --init, whose model has its "
+                        "shape",
+                        name);
+        if (given[row] && !(new_model[i].mixers & 1 << o->mixer))
+            return fail(E_USAGE, "--%s does not go with --architecture=%s",
+                        name, o->mixer == MIXER_MAMBA1 ? "mamba1" : "mamba2");
+    }
+    return OK;
+}
+
+static enum status check_model(const struct train_command *command,
+                               const bool *given)
 {
     const struct train_options *o = &command->train;
+    TRY(check_new_model(o, given));
     TRY(check_shape(o));
     if (command->classifier.test || command->classifier.model)
         return fail(E_USAGE, "--%s needs --head",
@@ -401,7 +443,7 @@ enum status train_options_parse(struct train_command *command, int argc,
     command->train.n_operands = argc - first;
     set_headdim(&command->train);
     if (!command->classifier.examples) {
-        TRY(check_model(command));
+        TRY(check_model(command, given));
         return name_checkpoint(command);
     }
     command->classifier.output = command->train.output;
