@@ -53,8 +53,10 @@ struct blob {
 
 static struct source open_blob(const struct blob *blob)
 {
-    struct source source = {
-        .path = "blob", .name = "blob", .fd = memfd_create("blob", 0)};
+    struct source source = {.path = "blob",
+                            .name = "blob",
+                            .fd = memfd_create("blob", 0),
+                            .is_regular = true};
     ck_assert_int_ge(source.fd, 0);
     ck_assert_int_eq(write(source.fd, blob->bytes, blob->n), (ssize_t)blob->n);
     ck_assert_int_eq(source_seek(&source, 0), OK);

@@ -233,6 +233,18 @@ START_TEST(what_tells_labels_apart_is_chosen)
 }
 END_TEST
 
+/* Also where nothing has been allocated yet. */
+START_TEST(a_row_without_elements_has_a_place)
+{
+    struct sparse sparse = {0};
+    float *values = NULL;
+    ck_assert_int_eq(sparse_add_row(&sparse, NULL, 0, &values), OK);
+    ck_assert_ptr_nonnull(values);
+    ck_assert_uint_eq(sparse.n_rows, 1);
+    sparse_free(&sparse);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("grams");
@@ -241,6 +253,7 @@ int main(void)
     tcase_add_test(tests, slots_stay_what_they_are);
     tcase_add_test(tests, words_and_sequences_are_found);
     tcase_add_test(tests, a_bag_counts_what_is_there);
+    tcase_add_test(tests, a_row_without_elements_has_a_place);
     tcase_add_test(tests, parts_and_company_change_nothing);
     tcase_add_test(tests, values_are_those_of_the_definition);
     tcase_add_test(tests, what_tells_labels_apart_is_chosen);

@@ -169,6 +169,21 @@ same "columns" 256 "$(head -n 1 out | awk -F '\t' '{ print NF }')"
 same "--binary" 4096 "$("$MAMBYTE" --embed --binary text | wc -c | xargs)"
 same "--embed --whole" 1 "$("$MAMBYTE" --embed --whole text | wc -l | xargs)"
 
+# ---- several files, and records without a byte
+
+printf 'a text\n' >a
+printf '\nanother' >b
+"$MAMBYTE" --classify=small.head --no-text a b >out
+same "names of files" "a b b" "$(cut -f 1 out | xargs)"
+"$MAMBYTE" --classify=small.head --whole --no-text a b >out
+same "columns of whole files" 2 "$(head -n 1 out | wc -w | xargs)"
+"$MAMBYTE" --classify=small.head --json --top=2 b >out
+same "probabilities of no byte" '"label":"-","probability":0.000000,"probabilities":{},' \
+	"$(head -n 1 out | grep -o '"label.*},')"
+same "probabilities of some" 2 \
+	"$(tail -n 1 out | grep -o '{.*' | sed 's/.*ies":{//; s/}.*//' |
+		tr ',' '\n' | wc -l | xargs)"
+
 # ---- what is refused
 
 refuses 1 "there is no head named 'nonesuch'; see --list-models" \

@@ -56,7 +56,7 @@ test -f blocks || bad "--range removed its file"
 refuses 2 "--range: '5' is not OFFSET:LENGTH in bytes" \
 	"$MAMBYTE" -d --range=5 blocks
 # shellcheck disable=SC2016
-refuses 1 "standard input: is no regular file, or empty" \
+refuses 1 "standard input: is no regular file" \
 	sh -c 'cat blocks | "$0" -d --range=0:5' "$MAMBYTE"
 refuses 2 "--blocks: 1K is not between 4096 and 268435456" \
 	"$MAMBYTE" -z --blocks=1K text
@@ -192,14 +192,40 @@ ${TAB}file
 $(head -n 1 out)")"
 "$MAMBYTE" --list both >out
 same "streams of two" 2 "$(sed 1d out | cut -f 1)"
+"$MAMBYTE" -l --json blocks text.packed >out
+same "--json" '{"file":"blocks","streams":1,"blocks":4,"packed":P,"plain":16384}
+{"file":"text.packed","streams":1,"blocks":1,"packed":P,"plain":16384}
+{"files":2,"streams":2,"blocks":5,"packed":P,"plain":32768}' \
+	"$(sed 's/packed":[0-9]*/packed":P/; s/,"ratio":[0-9.]*//
+		s/,"model":"tiny"//' out)"
+grep -q '"ratio":[0-9.]*,"model":"tiny"}' out || bad "--json: $(cat out)"
 refuses_list()
 {
 	run "$MAMBYTE" -l "$1"
-	same "status of -l $1" 1 "$status"
+	same "status of -l $1" "1 mambyte: $1: $2" "$status $(cat err)"
 }
-refuses_list short.mbz
-refuses_list text
-refuses_list missing
+refuses_list short.mbz "the end is missing: truncated or damaged"
+refuses_list text "not compressed by mambyte"
+refuses_list empty "is empty, not compressed by mambyte"
+refuses_list one "truncated, or not compressed by mambyte"
+refuses_list missing "No such file or directory"
+run "$MAMBYTE" -l </dev/null
+same "-l of a device" "mambyte: standard input: is no regular file" "$(cat err)"
+
+# What was tested is counted.
+"$MAMBYTE" -tv blocks text.packed 2>err
+same "-tv" "2 files, 32.8 kB plain" \
+	"$(sed -n 's/^mambyte: \(2 files, .* plain\),.*/\1/p' err)"
+
+# Zeros become holes, where the file system has them.
+(head -c 1M /dev/zero && cat text && head -c 2M /dev/zero) >holes
+cp holes holes.plain
+"$MAMBYTE" -z holes && "$MAMBYTE" -d holes.mbz || bad "-z and -d of zeros"
+same_files "with holes" holes.plain holes
+truncate -s 4M probe
+if test "$(stat -c %b probe)" -lt 1000; then
+	test "$(stat -c %b holes)" -lt 1000 || bad "zeros take room"
+fi
 
 # tar runs us both ways.
 if tar --version 2>err | grep -q GNU; then

@@ -23,6 +23,37 @@ same "fingerprint" 32 "$(value fingerprint | tr -d '\n' | wc -c | xargs)"
 same "another fingerprint" 2 \
 	"$(cat out tiny.info | grep ^fingerprint | sort -u | wc -l | xargs)"
 
+# The same for programs.
+run "$MAMBYTE" --info --json -m "$tiny"
+same "--info --json" "$(sed -n 's/^fingerprint  *//p' tiny.info)" \
+	"$(sed -n 's/.*"fingerprint":"\([^"]*\)".*/\1/p' out)"
+for key in '{"model":"'"$tiny"'"' '"size":' '"architecture":"Mamba-1"' \
+	'"weights":"int8"' '"layers":2' '"d_model":64' '"norm_epsilon":1e-05' \
+	'"state_bytes":' '"metadata":{"'; do
+	grep -q -F -e "$key" out || bad "--info --json has no $key: $(cat out)"
+done
+
+# What is no model says what it is.
+head=$srcdir/weights/language.head
+"$MAMBYTE" --info -m "$head" >out
+same "a head" "$head" "$(value head)"
+same "its model" mambyte-27m "$(sed -n 's/^metadata *model = //p' out)"
+"$MAMBYTE" --info --json -m "$head" >out
+grep -q '^{"head":.*"model":"mambyte-27m"' out || bad "--json of a head"
+refuses 1 "$head: is a head, not a model: --classify takes it" \
+	"$MAMBYTE" -m "$head" text
+head -c 200 /dev/zero >data
+"$MAMBYTE_TRAIN" --device=cpu --d-model=16 --n-layer=1 --windows=2 \
+	--length=64 --steps=1 -q -o trained --checkpoint=run data >out 2>err ||
+	bad "mambyte-train: $(cat err)"
+"$MAMBYTE" --info -m ./run >out
+same "a checkpoint" "./run" "$(value checkpoint)"
+refuses 1 "./run: is a checkpoint, not a model: mambyte-import makes one of it" \
+	"$MAMBYTE" -m ./run text
+"$MAMBYTE" -m "$tiny" -n 0 --save-state=s.state text
+refuses 1 "./s.state: is a saved state, not a model: --load-state takes it" \
+	"$MAMBYTE" --info -m ./s.state
+
 # A file, by option before the environment.
 MAMBYTE_MODEL="$real" "$MAMBYTE" --info -m "$tiny" | cmp - tiny.info ||
 	bad "--model comes before MAMBYTE_MODEL"

@@ -62,7 +62,12 @@ refuses 2 "--next: 'x' is not a whole number" "$MAMBYTE" --next=x prompt
 run "$MAMBYTE" --next=2 prompt missing empty
 same "a missing file" "1 mambyte: missing: No such file or directory" \
 	"$status $(cat err)"
-same "two files" "$(head -n 2 all; "$MAMBYTE" --next=2 </dev/null)" "$(cat out)"
+same "two files" "$(head -n 2 all; "$MAMBYTE" --next=2 </dev/null)" \
+	"$(cut -f 2- out)"
+same "their names" "prompt
+prompt
+empty
+empty" "$(cut -f 1 out)"
 
 # JSON.
 run "$MAMBYTE" --next=1 --json prompt empty

@@ -145,6 +145,17 @@ if test "${MAMBYTE_SLOW:-0}" = 1 && test -z "${MAMBYTE_SANITIZED:-}"; then
 	done
 fi
 
+# Of several files each line has the name.
+printf 'one\ntwo\n' >a
+printf 'three' >b
+for mode in --score --surprisal; do
+	"$MAMBYTE" $mode a >alone.a
+	"$MAMBYTE" $mode b >alone.b
+	"$MAMBYTE" $mode a b >out
+	(sed "s/^/a$TAB/" alone.a && sed "s/^/b$TAB/" alone.b) >expected
+	same_files "$mode of two files" expected out
+done
+
 # Colours: the text is unchanged, nothing commands the terminal, and the
 # colour is taken back.
 printf 'caf\303\251\t\033[2J\302\233\000\377\303' >colours

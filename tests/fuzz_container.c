@@ -43,8 +43,10 @@ static void open_all(void)
 
 static struct source open_bytes(const uint8_t *bytes, size_t n)
 {
-    struct source source = {
-        .path = "fuzz", .name = "fuzz", .fd = memfd_create("fuzz", 0)};
+    struct source source = {.path = "fuzz",
+                            .name = "fuzz",
+                            .fd = memfd_create("fuzz", 0),
+                            .is_regular = true};
     if (write(source.fd, bytes, n) != (ssize_t)n ||
         source_seek(&source, 0) != OK)
         abort();

@@ -70,7 +70,8 @@ enum status source_open(struct source *source, const char *path)
         source_close(source);
         return fail(E_IO, "%s: is a directory, not a file", source->name);
     }
-    if (S_ISREG(st.st_mode))
+    source->is_regular = S_ISREG(st.st_mode);
+    if (source->is_regular)
         source->size = (uint64_t)st.st_size;
     return OK;
 }
@@ -127,6 +128,7 @@ void source_close(struct source *source)
 void sink_init(struct sink *sink, int fd)
 {
     sink->fd = fd;
+    sink->is_sparse = sink->ends_in_hole = false;
     sink->n = 0;
 }
 
@@ -157,11 +159,32 @@ static enum status write_all(int fd, const uint8_t *bytes, size_t n)
     return OK;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
 enum status sink_flush(struct sink *sink)
 {
     size_t n = sink->n;
     sink->n = 0;
+    if (sink->is_sparse && n == SINK_BYTES && is_zero(sink->bytes, n) &&
+        lseek(sink->fd, (off_t)n, SEEK_CUR) >= 0) {
+        sink->ends_in_hole = true;
+        return OK;
+    }
+    if (n > 0)
+        sink->ends_in_hole = false;
     return write_all(sink->fd, sink->bytes, n);
+}
+
+enum status sink_finish(struct sink *sink)
+{
+    TRY(sink_flush(sink));
+    if (!sink->ends_in_hole)
+        return OK;
+    off_t end = lseek(sink->fd, 0, SEEK_CUR);
+    return end >= 0 && ftruncate(sink->fd, end) == 0 ? OK : write_failed();
 }
 
 enum status sink_write(struct sink *sink, const void *bytes, size_t n)

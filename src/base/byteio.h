@@ -23,6 +23,7 @@ struct source {
     const char *path; /* "-" is standard input */
     const char *name; /* for messages: the path, or "standard input" */
     int fd;           /* -1 when closed */
+    bool is_regular;  /* a regular file */
     uint64_t size;    /* of a regular file; 0 when it is not known */
     uint64_t n_read;  /* bytes so far */
 };
@@ -56,6 +57,8 @@ enum { SINK_BYTES = 65536 };
 
 struct sink {
     int fd;
+    bool is_sparse; /* zeros become holes: of a file that was empty */
+    bool ends_in_hole;
     size_t n; /* bytes held */
     uint8_t bytes[SINK_BYTES];
 };
@@ -74,6 +77,9 @@ enum status sink_number(struct sink *sink, double value);
 
 /* Writes the bytes held.  Those that cannot be written are dropped. */
 enum status sink_flush(struct sink *sink);
+
+/* Flushes, and gives a sparse file its length. */
+enum status sink_finish(struct sink *sink);
 
 /* Flushes and closes: the last moment at which a full disk is noticed. */
 enum status sink_close(struct sink *sink);

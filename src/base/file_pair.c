@@ -60,6 +60,7 @@ enum status file_pair_open(struct file_pair *pair, const char *path,
     atomic_file_like(&pair->target, &pair->old);
     pair->sink = sink;
     sink_init(sink, pair->target.fd);
+    sink->is_sparse = true;
     return OK;
 }
 
@@ -89,7 +90,7 @@ static enum status remove_source(const struct file_pair *pair)
 
 enum status file_pair_finish(struct file_pair *pair, bool keep)
 {
-    enum status status = sink_flush(pair->sink);
+    enum status status = sink_finish(pair->sink);
     if (status == OK)
         status = atomic_file_commit(&pair->target);
     else

@@ -28,7 +28,7 @@ static enum status need_row(struct sparse *s)
 static enum status need_room(struct sparse *s, size_t n)
 {
     size_t used = s->starts[s->n_rows], room = used + used / 2 + n + 1024;
-    if (s->room - used >= n)
+    if (s->values && s->room - used >= n)
         return OK;
     uint32_t *columns = realloc(s->columns, room * sizeof *columns);
     if (!columns)

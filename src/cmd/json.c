@@ -83,6 +83,14 @@ enum status json_put_number(struct sink *sink, const char *key, double value)
     return sink_number(sink, value);
 }
 
+enum status json_put_float(struct sink *sink, const char *key, float value)
+{
+    TRY(write_key(sink, key));
+    if (!isfinite(value))
+        return sink_text(sink, "null");
+    return sink_format(sink, "%.7g", (double)value);
+}
+
 enum status json_end(struct sink *sink)
 {
     return sink_text(sink, "}\n");

@@ -27,6 +27,9 @@ enum status json_put_integer(struct sink *sink, const char *key,
 
 /* As sink_number writes it. */
 enum status json_put_number(struct sink *sink, const char *key, double value);
+
+/* The same with seven digits and an exponent, for very small numbers. */
+enum status json_put_float(struct sink *sink, const char *key, float value);
 enum status json_end(struct sink *sink);
 
 /* An object within the object; its keys may be any text. */

@@ -31,6 +31,7 @@ libmambyte_a_SOURCES += \
   src/cmd/task_info.c \
   src/cmd/task_io.c \
   src/cmd/task_io.h \
+  src/cmd/task_list.c \
   src/cmd/task_next.c \
   src/cmd/task_perplexity.c \
   src/cmd/task_records.c \

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/byteio.h"
@@ -14,12 +15,15 @@
 #include "base/signals.h"
 #include "base/threads.h"
 #include "cmd/options.h"
+#include "cmd/own_file.h"
 #include "cmd/outputs.h"
 #include "cmd/program.h"
 #include "cmd/task.h"
 #include "engine/engine.h"
 #include "model/catalog.h"
 #include "model/model.h"
+
+enum { SENTENCE_CHARS = 1024 };
 
 static struct sink output;
 
@@ -98,7 +102,7 @@ static enum status with_engine(struct task *task)
     note_engine(task);
     double started = clock_now();
     enum status status = run_task(task);
-    if (status == OK)
+    if (status == OK && task->n_files == 0)
         note_speed(task, clock_now() - started);
     engine_close(task->engine);
     return status;
@@ -123,12 +127,43 @@ static enum status check_outputs(const struct options *options,
     return outputs_check(&outputs);
 }
 
+/* Says what a file is that could not be opened as a model. */
+static enum status refuse_kind(enum status status, const char *path)
+{
+    char sentence[SENTENCE_CHARS];
+    snprintf(sentence, sizeof sentence, "%s", status_message());
+    switch (own_file_of(path)) {
+    case OWN_HEAD:
+        return fail(E_MODEL, "%s: is a head, not a model: --classify takes it",
+                    path);
+    case OWN_CHECKPOINT:
+        return fail(E_MODEL,
+                    "%s: is a checkpoint, not a model: mambyte-import makes "
+                    "one of it",
+                    path);
+    case OWN_STATE:
+        return fail(E_MODEL,
+                    "%s: is a saved state, not a model: --load-state takes it",
+                    path);
+    default:
+        return fail(status, "%s", sentence);
+    }
+}
+
 static enum status with_model(const struct options *options, const char *path)
 {
     struct model *model;
+    struct task task = {.options = options, .out = &output};
     signals_guard_mapping(path);
-    TRY(model_open(&model, path));
-    struct task task = {.options = options, .model = model, .out = &output};
+    enum own_file kind =
+        options->mode == MODE_INFO ? own_file_of(path) : OWN_NONE;
+    if (kind == OWN_HEAD || kind == OWN_CHECKPOINT)
+        return task_info_other(&task, path, kind);
+    enum status opened = model_open(&model, path);
+    if (opened == E_MODEL)
+        return refuse_kind(opened, path);
+    TRY(opened);
+    task.model = model;
     enum status status =
         options->mode == MODE_INFO ? task_info(&task) : with_engine(&task);
     model_close(model);

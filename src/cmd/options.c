@@ -260,7 +260,7 @@ static const struct option_row rows[] = {
      INTO_BOOL(AT(words)),
      .help = "add words, and perplexity of a word"},
     {.name = "json",
-     .modes = TABLES | CLASSIFY,
+     .modes = TABLES | CLASSIFY | BIT(MODE_LIST) | BIT(MODE_INFO),
      INTO_BOOL(AT(json)),
      .help = "JSON Lines in place of columns"},
 

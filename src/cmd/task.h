@@ -15,6 +15,7 @@
 #include "base/byteio.h"
 #include "base/status.h"
 #include "cmd/options.h"
+#include "cmd/own_file.h"
 #include "engine/engine.h"
 #include "model/model.h"
 
@@ -24,6 +25,8 @@ struct task {
     struct engine *engine; /* NULL for task_info */
     struct sink *out;
     uint64_t n_read, n_written; /* by the model, for the note at the end */
+    int n_files;                /* compressed, decompressed or tested */
+    uint64_t n_plain, n_packed; /* their bytes */
     bool has_failed;            /* a file was left out */
     bool has_skipped;           /* a file, with a warning: exit status 2 */
 };
@@ -40,6 +43,10 @@ enum status task_embed(struct task *task);
 enum status task_compress(struct task *task); /* and --decompress, --test */
 enum status task_list(struct task *task);     /* needs no model */
 enum status task_info(struct task *task);
+
+/* --info of a head or a checkpoint; needs no model. */
+enum status task_info_other(struct task *task, const char *path,
+                            enum own_file kind);
 enum status task_list_models(struct sink *out); /* needs no model */
 
 #endif

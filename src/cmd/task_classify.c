@@ -56,6 +56,8 @@ static enum status print_columns(const struct labels *l,
 {
     const struct options *o = l->task->options;
     struct sink *out = l->task->out;
+    if (!o->whole_files)
+        TRY(task_put_file(l->task, ended->file));
     for (int i = 0; i < l->n_shown; i++) {
         TRY(sink_text(out, i > 0 ? "\t" : ""));
         TRY(escape_column(out, shown_label(l, i)));
@@ -69,11 +71,14 @@ static enum status print_columns(const struct labels *l,
     return task_end_record(l->task);
 }
 
-static enum status print_probabilities(const struct labels *l)
+/* A record without a byte has none. */
+static enum status print_probabilities(const struct labels *l,
+                                       const struct ended_record *ended)
 {
+    int n_shown = ended->record->n_bytes > 0 ? l->n_shown : 0;
     struct sink *out = l->task->out;
     TRY(json_open(out, "probabilities"));
-    for (int i = 0; i < l->n_shown; i++)
+    for (int i = 0; i < n_shown; i++)
         TRY(json_put_number(out, l->classifier.labels[l->order[i]],
                             l->probabilities[l->order[i]]));
     return json_close(out);
@@ -92,7 +97,7 @@ static enum status print_json(const struct labels *l,
     TRY(json_put_string(out, "label", label, strlen(label)));
     TRY(json_put_number(out, "probability", l->probabilities[l->order[0]]));
     if (l->n_shown > 1)
-        TRY(print_probabilities(l));
+        TRY(print_probabilities(l, ended));
     if (!o->hides_text && !o->whole_files)
         TRY(json_put_string(out, "record", ended->text, ended->n_text));
     return json_end(out);

@@ -1,4 +1,4 @@
-/* task_compress.c -- -z, -d, -t and -l, which behave as in xz.
+/* task_compress.c -- -z, -d and -t, which behave as in xz.
  *
  * Standard input goes to standard output; FILE becomes FILE.mbz, or the other
  * way round (file_pair.h).  A file that fails is reported and stays as it is,
@@ -7,13 +7,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/escape.h"
 #include "base/file_pair.h"
 #include "base/message.h"
 #include "cmd/task_io.h"
@@ -49,10 +47,20 @@ static void note_traffic(struct task *task, const struct compressor *compressor,
                  message_size(packed, n_packed),
                  n_plain > 0 ? n_packed / n_plain : 0,
                  n_plain > 0 ? 8 * n_packed / n_plain : 0, speed);
-    if (task->options->mode == MODE_COMPRESS)
-        task->n_read += traffic.n_plain;
-    else
-        task->n_written += traffic.n_plain;
+    task->n_files++;
+    task->n_plain += traffic.n_plain;
+    task->n_packed += traffic.n_packed;
+}
+
+static void note_total(const struct task *task, double seconds)
+{
+    char plain[16], packed[16], speed[16];
+    double n_plain = (double)task->n_plain, n_packed = (double)task->n_packed;
+    message_size(speed, seconds > 0 ? n_plain / seconds : 0);
+    message_note("%d files, %s plain, %s packed, ratio %.3f, %.2f s, %s/s",
+                 task->n_files, message_size(plain, n_plain),
+                 message_size(packed, n_packed),
+                 n_plain > 0 ? n_packed / n_plain : 0, seconds, speed);
 }
 
 static enum status convert_timed(struct task *task,
@@ -162,93 +170,25 @@ static enum status convert_file(struct task *task,
 
 /* ---- all files ---------------------------------------------------------- */
 
-/* Reports a failure that concerns one file; any other ends the task. */
-static enum status settle(struct task *task, enum status status)
-{
-    switch (status) {
-    case E_SKIPPED:
-        if (task->options->verbosity > SILENT)
-            message_error("%s", status_message());
-        task->has_skipped = true;
-        return OK;
-    case E_IO:
-    case E_FORMAT:
-    case E_MODEL:
-    case E_LIMIT:
-        task_report(task);
-        return OK;
-    default:
-        return status;
-    }
-}
-
 static enum status convert_files(struct task *task,
                                  struct compressor *compressor)
 {
     for (int i = 0; i < task->options->n_files; i++)
-        TRY(settle(task,
-                   convert_file(task, compressor, task->options->files[i])));
+        TRY(task_settle(
+            task, convert_file(task, compressor, task->options->files[i])));
     return OK;
 }
 
 enum status task_compress(struct task *task)
 {
     struct compressor *compressor;
+    double started = clock_now();
     TRY(compressor_open(&compressor, task->engine,
                         safetensors_path(task->model->file),
                         task->options->engine.n_threads));
     enum status status = convert_files(task, compressor);
+    if (status == OK && task->n_files > 1)
+        note_total(task, clock_now() - started);
     compressor_close(compressor);
     return status;
-}
-
-/* ---- listing ------------------------------------------------------------ */
-
-struct total {
-    uint64_t n_files;
-    struct listing listing;
-};
-
-static enum status print_listing(struct sink *sink,
-                                 const struct listing *listing,
-                                 const char *name)
-{
-    double n_plain = (double)listing->traffic.n_plain;
-    double n_packed = (double)listing->traffic.n_packed;
-    TRY(sink_format(
-        sink, "%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%.3f\t%s\t",
-        listing->n_streams, listing->n_blocks, listing->traffic.n_packed,
-        listing->traffic.n_plain, n_plain > 0 ? n_packed / n_plain : 0,
-        listing->header.model_name));
-    TRY(escape_column(sink, name));
-    return sink_text(sink, "\n");
-}
-
-static enum status list_file(struct sink *out, struct total *total,
-                             const char *path)
-{
-    struct source source;
-    struct listing listing;
-    TRY(source_open(&source, path));
-    enum status status = compressed_streams_list(&listing, &source);
-    source_close(&source);
-    TRY(status);
-    total->n_files++;
-    total->listing.n_streams += listing.n_streams;
-    total->listing.n_blocks += listing.n_blocks;
-    total->listing.traffic.n_plain += listing.traffic.n_plain;
-    total->listing.traffic.n_packed += listing.traffic.n_packed;
-    return print_listing(out, &listing, path);
-}
-
-enum status task_list(struct task *task)
-{
-    struct total total = {.listing.header.model_name = "-"};
-    TRY(sink_text(task->out, "streams\tblocks\tpacked\tplain\tratio\tmodel\t"
-                             "file\n"));
-    for (int i = 0; i < task->options->n_files; i++)
-        TRY(settle(task,
-                   list_file(task->out, &total, task->options->files[i])));
-    return total.n_files > 1 ? print_listing(task->out, &total.listing, "total")
-                             : OK;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/escape.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "engine/snapshot.h"
@@ -27,12 +28,39 @@ void task_report(struct task *task)
     task->has_failed = true;
 }
 
+enum status task_settle(struct task *task, enum status status)
+{
+    switch (status) {
+    case E_SKIPPED:
+        if (task->options->verbosity > SILENT)
+            message_error("%s", status_message());
+        task->has_skipped = true;
+        return OK;
+    case E_IO:
+    case E_FORMAT:
+    case E_MODEL:
+    case E_LIMIT:
+        task_report(task);
+        return OK;
+    default:
+        return status;
+    }
+}
+
 /* ---- records ------------------------------------------------------------ */
 
 enum status task_end_record(struct task *task)
 {
     uint8_t end = task_record_end(task);
     return sink_write(task->out, &end, 1);
+}
+
+enum status task_put_file(struct task *task, const char *file)
+{
+    if (task->options->n_files == 1)
+        return OK;
+    TRY(escape_column(task->out, file));
+    return sink_text(task->out, "\t");
 }
 
 enum status record_text_open(struct record_text *text)

@@ -16,6 +16,10 @@
  */
 void task_report(struct task *task);
 
+/* The status of work on one file: reports a failure that concerns this file
+ * alone, and returns OK; any other is to end the task. */
+enum status task_settle(struct task *task, enum status status);
+
 /* ---- records ------------------------------------------------------------ */
 
 /* The byte that ends a record, in and out. */
@@ -26,6 +30,9 @@ static inline uint8_t task_record_end(const struct task *task)
 
 /* Writes it. */
 enum status task_end_record(struct task *task);
+
+/* Writes the column in front: the name of the file, when there are several. */
+enum status task_put_file(struct task *task, const char *file);
 
 enum { RECORD_TEXT_MAX = 1 << 18 };
 

@@ -25,8 +25,11 @@ struct prediction {
 
 /* ---- lines -------------------------------------------------------------- */
 
-static enum status print_columns(struct sink *out, uint8_t byte, double bits)
+static enum status print_columns(struct task *task, const struct source *source,
+                                 uint8_t byte, double bits)
 {
+    struct sink *out = task->out;
+    TRY(task_put_file(task, source->path));
     TRY(sink_format(out, "%d\t", byte));
     TRY(sink_number(out, 1 / score_exp2(bits)));
     TRY(sink_text(out, "\t"));
@@ -84,7 +87,7 @@ static enum status print_prediction(const struct prediction *p,
     for (int i = 0; i < options->n_next; i++) {
         double bits = (double)odds_cost(scaled, bytes[i]);
         TRY(options->json ? print_json(out, source, bytes[i], bits)
-                          : print_columns(out, bytes[i], bits));
+                          : print_columns(p->task, source, bytes[i], bits));
     }
     return sink_flush(out);
 }

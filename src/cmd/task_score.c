@@ -37,6 +37,7 @@ struct scores {
 static enum status print_columns(const struct scores *s)
 {
     struct sink *out = s->task->out;
+    TRY(task_put_file(s->task, s->file));
     TRY(sink_format(out, "%.6f\t%" PRIu64 "\t%.6f\t", s->tally.bits,
                     s->tally.n_bytes, tally_bits_per_byte(&s->tally)));
     TRY(sink_write(out, s->text.bytes, s->text.n));

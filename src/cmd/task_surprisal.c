@@ -9,10 +9,11 @@
 #include "cmd/task_io.h"
 #include "engine/scorer.h"
 
-static enum status print_byte(struct sink *out, uint64_t offset, uint8_t byte,
-                              float bits)
+static enum status print_byte(struct task *task, const char *file,
+                              uint64_t offset, uint8_t byte, float bits)
 {
-    return sink_format(out, "%" PRIu64 "\t%d\t%.6f\n", offset, byte,
+    TRY(task_put_file(task, file));
+    return sink_format(task->out, "%" PRIu64 "\t%d\t%.6f\n", offset, byte,
                        (double)bits);
 }
 
@@ -43,7 +44,8 @@ static enum status print_file(void *context, struct reader *reader,
                 TRY(print_json(task->out, reader->source.path, offset,
                                reader->bytes[t], bits));
             else
-                TRY(print_byte(task->out, offset, reader->bytes[t], bits));
+                TRY(print_byte(task, reader->source.path, offset,
+                               reader->bytes[t], bits));
         }
         TRY(sink_flush(task->out));
     }

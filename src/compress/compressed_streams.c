@@ -70,12 +70,26 @@ static enum status find_stream(struct source *source, uint64_t end,
     return stream_header_parse(&stream->header, bytes);
 }
 
+/* What is not ours shows at its start, and no end has to be looked for. */
+static enum status check_start(struct source *source)
+{
+    uint8_t bytes[STREAM_HEADER_BYTES];
+    struct stream_header header;
+    if (!source->is_regular)
+        return fail(E_FORMAT, "is no regular file");
+    if (source->size == 0)
+        return fail(E_FORMAT, "is empty, not compressed by mambyte");
+    if (source->size < sizeof bytes)
+        return fail(E_FORMAT, "truncated, or not compressed by mambyte");
+    TRY(compressed_read_at(source, 0, bytes, sizeof bytes));
+    return stream_header_parse(&header, bytes);
+}
+
 enum status compressed_streams_visit(struct source *source, visit_stream *visit,
                                      void *context)
 {
     uint64_t end = source->size;
-    if (end == 0)
-        return fail(E_FORMAT, "is no regular file, or empty");
+    TRY(check_start(source));
     while (end > 0) {
         struct compressed_stream stream = {.start = 0};
         TRY(signals_check());

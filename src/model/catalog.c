@@ -174,7 +174,8 @@ static enum status choose(char **path, const struct catalog *catalog,
 enum status catalog_find(char **path, const char *choice)
 {
     *path = NULL;
-    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL))) {
+    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL) ||
+                   has_suffix(choice, CATALOG_HEAD))) {
         *path = strdup(choice);
         return *path ? OK : fail_memory("the name of the model");
     }

@@ -26,10 +26,25 @@ static enum status print_size(struct sink *out, const char *key, int size)
     return sink_format(out, "%d\n", size);
 }
 
-static const char *weights_of(const struct model *model)
+const char *describe_weights(const struct model *model)
 {
     const struct matrix *matrix = &model->layers[0].in_proj;
     return matrix->q ? "int8" : dtype_name(matrix->dtype);
+}
+
+const char *describe_architecture(const struct model_config *config)
+{
+    return config->mixer == MIXER_MAMBA2 ? "Mamba-2" : "Mamba-1";
+}
+
+const char *describe_norm(const struct model_config *config)
+{
+    return config->has_norm_bias ? "LayerNorm" : "RMSNorm";
+}
+
+const char *describe_head(const struct model_config *config)
+{
+    return config->is_tied ? "tied to the embedding" : "of its own";
 }
 
 static enum status print_mixer(struct sink *out, const struct model_config *c)
@@ -49,22 +64,19 @@ enum status describe_model(struct sink *out, const struct model *model)
     const struct model_config *c = &model->config;
     char size[16];
     TRY(describe_key(out, "architecture"));
-    TRY(sink_format(out, "%s\n",
-                    c->mixer == MIXER_MAMBA2 ? "Mamba-2" : "Mamba-1"));
+    TRY(sink_format(out, "%s\n", describe_architecture(c)));
     TRY(describe_key(out, "parameters"));
     TRY(sink_format(out, "%" PRIu64 "\n", model->n_parameters));
     TRY(describe_key(out, "weights"));
-    TRY(sink_format(out, "%s\n", weights_of(model)));
+    TRY(sink_format(out, "%s\n", describe_weights(model)));
     TRY(print_size(out, "layers", c->n_layer));
     TRY(print_size(out, "d_model", c->d_model));
     TRY(print_mixer(out, c));
     TRY(describe_key(out, "norm"));
-    TRY(sink_format(out, "%s, epsilon %g\n",
-                    c->has_norm_bias ? "LayerNorm" : "RMSNorm",
+    TRY(sink_format(out, "%s, epsilon %g\n", describe_norm(c),
                     (double)c->norm_epsilon));
     TRY(describe_key(out, "head"));
-    TRY(sink_format(out, "%s\n",
-                    c->is_tied ? "tied to the embedding" : "of its own"));
+    TRY(sink_format(out, "%s\n", describe_head(c)));
     if (c->begin_byte >= 0)
         TRY(print_size(out, "begin byte", c->begin_byte));
     else

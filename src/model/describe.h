@@ -15,6 +15,13 @@ enum status describe_key(struct sink *out, const char *key);
 /* Text from outside, escaped (escape.h), and a newline. */
 enum status describe_text(struct sink *out, const char *text);
 
+/* "Mamba-2"; "RMSNorm"; "tied to the embedding"; "int8", or the type of
+ * floats. */
+const char *describe_architecture(const struct model_config *config);
+const char *describe_norm(const struct model_config *config);
+const char *describe_head(const struct model_config *config);
+const char *describe_weights(const struct model *model);
+
 /* Parameters, weights, shape, norm, head, begin byte. */
 enum status describe_model(struct sink *out, const struct model *model);
 
