@@ -30,12 +30,13 @@ cuda_sources = \
   cuda/prefill/recording.cu \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
+  cuda/train/mamba2_chunk.cu \
   cuda/train/mamba2_conv.cu \
   cuda/train/mamba2_decay.cu \
   cuda/train/mamba2_gate.cu \
-  cuda/train/mamba2_group.cu \
   cuda/train/mamba2_group_back.cu \
   cuda/train/mamba2_group_output.cu \
+  cuda/train/mamba2_group_states.cu \
   cuda/train/mamba2_output.cu \
   cuda/train/mamba2_output_back.cu \
   cuda/train/mamba2_states.cu \
@@ -109,10 +110,12 @@ cuda_headers = \
   cuda/prefill/scan_shape.cuh \
   cuda/prefill/scan_tile.cuh \
   cuda/train/fast_math.cuh \
+  cuda/train/mamba2_back_head.cuh \
   cuda/train/mamba2_chunk.cuh \
   cuda/train/mamba2_conv.cuh \
   cuda/train/mamba2_decay.cuh \
   cuda/train/mamba2_gate.cuh \
+  cuda/train/mamba2_group_head.cuh \
   cuda/train/mamba2_group_tile.cuh \
   cuda/train/mamba2_tile.cuh \
   cuda/train/mamba2_weights.cuh \

@@ -37,7 +37,7 @@ static const struct shape {
     {64, 2, 8, 64, 128, 4, 3, 2, 192, false, false},
     {64, 1, 2, 128, 64, 2, 4, 2, 65, false, false},
     {20, 3, 5, 32, 80, 5, 5, 1, 256, true, true},
-    {72, 2, 6, 64, 64, 2, 4, 2, 130, false, false},
+    {72, 2, 8, 64, 64, 2, 4, 17, 130, false, false},
     {64, 1, 2, 128, 256, 1, 4, 2, 130, false, false}, /* bf16 only */
 };
 

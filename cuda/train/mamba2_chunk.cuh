@@ -43,7 +43,8 @@ struct chunk_job {
     int n_heads, headdim, n_groups, d_state;
     int ld; /* of xbc: d_inner + 2 n_groups d_state                        */
     bool imitates;
-    bool by_warpgroups; /* mamba2_group.cu: whether that can be            */
+    bool by_warpgroups; /* by products of a warpgroup                      */
+    bool in_one_pass;   /* and states without parts                        */
 
     const void *xbc;       /* [t][ld] numbers: x^ | B^ | C^                 */
     const float *x_scale;  /* [head][place]                                 */
@@ -88,21 +89,41 @@ static inline __host__ __device__ int all_chunks(const struct chunk_job *j)
     return j->n_windows * j->n_chunks;
 }
 
-/* E_DEVICE when the device cannot give a block the shared memory that chunks
- * of this shape need. */
+/* ---- mamba2_chunk.cu ----------------------------------------------------- */
+
+/* Sets by_warpgroups and in_one_pass, for the current device: heads of 64
+ * channels, 64 states, bf16, a GPU with products of a warpgroup; for one pass
+ * also as many heads of windows as it has multiprocessors. */
+enum status chunk_choose(struct chunk_job *j, bool in_float);
+
+/* Tells the current device how much shared memory blocks will take.  E_DEVICE
+ * when it cannot give what chunks of this shape need. */
+enum status chunk_prepare_device(const struct chunk_job *j, bool in_float);
+
 /* Heads that a block has in shared memory in turn: two where the current
  * device gives a block what two take, so that one is copied while the other is
  * worked on.  E_DEVICE where not even one fits. */
-enum status chunk_turns(const struct chunk_job *j, int *n_turns, size_t one,
-                        size_t two);
+struct turns {
+    int n;
+    size_t n_bytes;
+};
+typedef size_t turns_bytes(const struct chunk_job *j, int n_turns);
+enum status chunk_turns(struct turns *turns, const struct chunk_job *j,
+                        turns_bytes *bytes);
+enum status allow_turns(const void *kernel, const struct chunk_job *j,
+                        turns_bytes *bytes);
+enum status allow_shared(const void *kernel, size_t n_bytes);
 
-/* Each tells the current device how much shared memory blocks will take. */
+/* Each is a part of chunk_prepare_device(). */
 enum status parts_prepare_device(bool in_float);
 enum status output_prepare_device(const struct chunk_job *j, bool in_float);
 enum status output_back_prepare_device(const struct chunk_job *j,
                                        bool in_float);
+enum status group_states_prepare_device(void);
+enum status group_output_prepare_device(void);
+enum status group_back_prepare_device(void);
 
-enum status chunk_prepare_device(const struct chunk_job *j, bool in_float);
+/* ---- launches ------------------------------------------------------------ */
 
 /* mamba2_states.cu: parts; states, state_scale and end. */
 void launch_chunk_parts(const struct chunk_job *j, bool in_float,
@@ -124,16 +145,13 @@ void launch_chunk_output(const struct chunk_job *j, bool in_float,
 void launch_chunk_output_back(const struct chunk_job *j, bool in_float,
                               cudaStream_t stream);
 
-/* Sets *suits where products of a warpgroup can make the last two: heads of 64
- * channels, 64 states, bf16, int8 imitated, a GPU that has them. */
-enum status group_prepare_device(const struct chunk_job *j, bool in_float,
-                                 bool *suits);
-
-/* mamba2_group_output.cu, mamba2_group_back.cu: the last two, where that is. */
+/* mamba2_group_states.cu: states, state_scale and end, or dstates, without
+ * parts.  mamba2_group_output.cu, mamba2_group_back.cu: y, and what is
+ * backward. The functions above call them. */
+void launch_group_states(const struct chunk_job *j, cudaStream_t stream);
+void launch_group_dstates(const struct chunk_job *j, cudaStream_t stream);
 void launch_group_output(const struct chunk_job *j, cudaStream_t stream);
 void launch_group_back(const struct chunk_job *j, cudaStream_t stream);
-enum status group_output_prepare_device(void);
-enum status group_back_prepare_device(void);
 
 #ifdef __CUDACC__
 
@@ -177,6 +195,14 @@ static __device__ __forceinline__ struct exact_scale small_scale(float amax)
 {
     amax = fmaxf(amax, 1e-30f);
     return {amax * (1.0f / 127.0f), 127.0f / amax};
+}
+
+/* The same of a kept number, where it is there; without imitation 1. */
+static __device__ __forceinline__ struct exact_scale
+scale_of_largest(const struct chunk_job &j, const float *largest, bool is_there)
+{
+    struct exact_scale one = {1.0f, 1.0f};
+    return j.imitates && is_there ? small_scale(*largest) : one;
 }
 
 #endif

@@ -30,7 +30,7 @@ struct group_output_room {
     __nv_bfloat16 c[GROUP_TILE], out[GROUP_TILE];
     struct output_head heads[2];
     struct output_floats floats[2];
-    float w[SIDE], b_scale[SIDE];
+    float w[SIDE], state_scale[SIDE], b_scale[SIDE];
 };
 
 #if HAVE_WARPGROUP_PRODUCT
@@ -193,7 +193,9 @@ static __global__ void __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS)
             room->w[s] = floats.delta[s] *
                          (j.imitates ? floats.x_scale[s] : 1.0f) *
                          room->b_scale[s];
-        __syncthreads(); /* w is there */
+        else
+            room->state_scale[s] = j.imitates ? floats.state_scale[s] : 1.0f;
+        __syncthreads(); /* w and the scales are there */
         weigh_rows(y, largest, gram, floats.cum, room->w, at);
         round_rows(a, m_scale, y, largest, j.imitates);
         group_begin();
@@ -214,7 +216,7 @@ static __global__ void __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS)
         group_hold(from_state);
         group_hold(y);
         add_up(y, from_state, x, m_scale, state_factor, own_factor,
-               floats.state_scale, at.q);
+               room->state_scale, at.q);
         store_group_rows((__nv_bfloat16 *)j.y + at.c.row * d_inner +
                              (first + k) * SIDE,
                          d_inner, at.c.rows - at.row, room->out, at.row, y);
@@ -243,9 +245,6 @@ void launch_group_output(const struct chunk_job *j, cudaStream_t stream)
 
 enum status group_output_prepare_device(void)
 {
-    CUDA_TRY(cudaFuncSetAttribute(chunk_group_output,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  (int)sizeof(struct group_output_room)),
-             "shared memory for the products of a chunk");
-    return OK;
+    return allow_shared((const void *)chunk_group_output,
+                        sizeof(struct group_output_room));
 }

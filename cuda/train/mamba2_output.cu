@@ -37,10 +37,10 @@ head_bytes(const struct chunk_job &j)
 }
 
 template <typename T>
-static size_t output_bytes(const struct chunk_job &j, int n_turns)
+static size_t output_bytes(const struct chunk_job *j, int n_turns)
 {
-    return (size_t)(2 * state_tiles(&j) + 2) * tile_size<T>() * sizeof(T) +
-           HALVES * SIDE * sizeof(float) + n_turns * head_bytes<T>(j);
+    return (size_t)(2 * state_tiles(j) + 2) * tile_size<T>() * sizeof(T) +
+           HALVES * SIDE * sizeof(float) + n_turns * head_bytes<T>(*j);
 }
 
 template <typename T>
@@ -296,39 +296,15 @@ static int heads_of_block(const struct chunk_job *j)
     return n;
 }
 
-enum status chunk_turns(const struct chunk_job *j, int *n_turns, size_t one,
-                        size_t two)
-{
-    int device, most;
-    CUDA_TRY(cudaGetDevice(&device), "asking for shared memory");
-    CUDA_TRY(cudaDeviceGetAttribute(
-                 &most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-             "asking for shared memory");
-    *n_turns = two <= (size_t)most ? 2 : 1;
-    if (*n_turns == 1 && one > (size_t)most)
-        return fail(E_DEVICE,
-                    "training %d states in heads of %d takes %zu KB of shared "
-                    "memory; this GPU has %d KB",
-                    j->d_state, j->headdim, one >> 10, most >> 10);
-    return OK;
-}
-
-template <typename T>
-static enum status turns_of(const struct chunk_job *j, int *n_turns)
-{
-    return chunk_turns(j, n_turns, output_bytes<T>(*j, 1),
-                       output_bytes<T>(*j, 2));
-}
-
 template <typename T>
 static void output(const struct chunk_job *j, cudaStream_t stream)
 {
-    int n_heads = heads_of_block(j), n_turns;
+    const int n_heads = heads_of_block(j);
+    struct turns turns;
     dim3 grid(all_chunks(j), j->n_heads / n_heads);
-    if (turns_of<T>(j, &n_turns) == OK)
-        chunk_output<T>
-            <<<grid, HALF_THREADS, output_bytes<T>(*j, n_turns), stream>>>(
-                *j, n_heads, n_turns);
+    if (chunk_turns(&turns, j, output_bytes<T>) == OK)
+        chunk_output<T><<<grid, HALF_THREADS, turns.n_bytes, stream>>>(
+            *j, n_heads, turns.n);
 }
 
 void launch_chunk_output(const struct chunk_job *j, bool in_float,
@@ -340,25 +316,12 @@ void launch_chunk_output(const struct chunk_job *j, bool in_float,
         in_float ? output<float>(j, stream) : output<__nv_bfloat16>(j, stream);
 }
 
-template <typename T> static enum status allow_shared(const struct chunk_job *j)
+template <typename T> static enum status allow(const struct chunk_job *j)
 {
-    int n_turns;
-    TRY(turns_of<T>(j, &n_turns));
-    CUDA_TRY(cudaFuncSetAttribute(chunk_output<T>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  (int)output_bytes<T>(*j, n_turns)),
-             "shared memory for heads and states of this size");
-    return OK;
+    return allow_turns((const void *)chunk_output<T>, j, output_bytes<T>);
 }
 
 enum status output_prepare_device(const struct chunk_job *j, bool in_float)
 {
-    return in_float ? allow_shared<float>(j) : allow_shared<__nv_bfloat16>(j);
-}
-
-enum status chunk_prepare_device(const struct chunk_job *j, bool in_float)
-{
-    TRY(parts_prepare_device(in_float));
-    TRY(output_back_prepare_device(j, in_float));
-    return output_prepare_device(j, in_float);
+    return in_float ? allow<float>(j) : allow<__nv_bfloat16>(j);
 }

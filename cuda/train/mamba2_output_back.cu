@@ -23,145 +23,8 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/common/reduce.cuh"
+#include "cuda/train/mamba2_back_head.cuh"
 #include "cuda/train/mamba2_weights.cuh"
-
-/* ---- shared memory ------------------------------------------------------- */
-
-/* By place: what the warps hand to each other. */
-struct back_sums {
-    float columns[BANDS][SIDE];  /* of dm m / w, down t                      */
-    float rows[HALVES][SIDE];    /* of dm m and dy y, along s and p          */
-    float tails[HALVES][SIDE];   /* of dv v / w, along p                     */
-    float largest[HALVES][SIDE]; /* magnitude of m, along s                 */
-    float end[HALF_WARPS];       /* what the decay to Q gets                 */
-    float dd[HALF_WARPS];
-};
-
-/* B^ and C^, [state_tiles] tiles each; m^; and heads in turn. */
-template <typename T> struct back_room {
-    T *b, *c, *m;
-    struct back_sums *sums;
-    float *largest; /* [band][head_tiles][64]: of v, over a band's s        */
-    float *scales;  /* [2][head_tiles][64]: of v: inverse, scale            */
-    char *heads;
-    size_t head_bytes;
-};
-
-/* dy, x^, S^ of the block's states: [head_tiles] tiles each; dS,
- * [head_tiles][state_tiles] tiles; by place: cum, w, w without delta, 1 over
- * the scale of x; the scale of each row of S^. */
-template <typename T> struct back_head {
-    T *dy, *x, *states, *dstates;
-    float *cum, *w, *w_scale, *x_inverse, *x_scale, *state_scale;
-};
-
-template <typename T>
-static __host__ __device__ __forceinline__ size_t
-back_head_bytes(const struct chunk_job &j)
-{
-    int n = state_tiles(&j), p = head_tiles(&j);
-    return (size_t)p * (3 + n) * tile_size<T>() * sizeof(T) +
-           (5 + p) * SIDE * sizeof(float);
-}
-
-template <typename T>
-static size_t back_bytes(const struct chunk_job &j, int n_turns)
-{
-    return (size_t)(2 * state_tiles(&j) + 1) * tile_size<T>() * sizeof(T) +
-           sizeof(struct back_sums) +
-           (BANDS + 2) * head_tiles(&j) * SIDE * sizeof(float) +
-           n_turns * back_head_bytes<T>(j);
-}
-
-template <typename T>
-static __device__ __forceinline__ struct back_room<T>
-deal_back(const struct chunk_job &j, char *shared) {
-    const int n = state_tiles(&j), tile = tile_size<T>();
-    struct back_room<T> room;
-    room.b = (T *)shared;
-    room.c = room.b + n * tile;
-    room.m = room.c + n * tile;
-    room.heads = (char *)(room.m + tile);
-    room.sums = (struct back_sums *)room.heads;
-    room.largest = (float *)(room.sums + 1);
-    room.scales = room.largest + BANDS * head_tiles(&j) * SIDE;
-    room.heads = (char *)(room.scales + 2 * head_tiles(&j) * SIDE);
-    room.head_bytes = back_head_bytes<T>(j);
-    return room;
-}
-
-template <typename T>
-static __device__ __forceinline__ struct back_head<T>
-deal_back_head(const struct chunk_job &j, const struct back_room<T> &room,
-               int i) {
-    const int n = state_tiles(&j), p = head_tiles(&j), tile = tile_size<T>();
-    struct back_head<T> head;
-    head.dy = (T *)(room.heads + i * room.head_bytes);
-    head.x = head.dy + p * tile;
-    head.states = head.x + p * tile;
-    head.dstates = head.states + p * tile;
-    head.cum = (float *)(head.dstates + p * n * tile);
-    head.w = head.cum + SIDE;
-    head.w_scale = head.w + SIDE;
-    head.x_inverse = head.w_scale + SIDE;
-    head.x_scale = head.x_inverse + SIDE;
-    head.state_scale = head.x_scale + SIDE;
-    return head;
-}
-
-/* Where a block is. */
-struct back_place {
-    int chunk, group, n; /* n: its tile of states */
-    int row, col;        /* the first of a warp's 16 and 32 */
-    struct chunk_place c;
-};
-
-/* Starts copying what a head needs. */
-template <typename T>
-static __device__ __forceinline__ void
-copy_back_head(const struct back_head<T> &to, const struct chunk_job &j,
-               const struct back_place &at, int head)
-{
-    const int n_tiles = state_tiles(&j), d_inner = j.n_heads * j.headdim;
-    const struct chunk_place &c = at.c;
-    const size_t n = all_places(j), state = state_at(j, at.chunk, head);
-    const T *x = (const T *)j.xbc + c.row * j.ld + head * j.headdim;
-    const T *dy = (const T *)j.dy + c.row * d_inner + head * j.headdim;
-#pragma unroll 1
-    for (int p = 0, k = 0; p < j.headdim; p += SIDE, k++) {
-        const size_t tile = k * tile_size<T>();
-        const size_t first = state + (size_t)p * j.d_state;
-        copy_tile<HALF_THREADS>(to.dy + tile, dy + p, d_inner, c.rows,
-                                j.headdim - p);
-        copy_tile<HALF_THREADS>(to.x + tile, x + p, j.ld, c.rows,
-                                j.headdim - p);
-        copy_tile<HALF_THREADS>(
-            to.states + tile, (const T *)j.states + first + at.n * SIDE,
-            j.d_state, j.headdim - p, j.d_state - at.n * SIDE);
-#pragma unroll 1
-        for (int i = 0; i < n_tiles; i++)
-            copy_tile<HALF_THREADS>(
-                to.dstates + (k * n_tiles + i) * tile_size<T>(),
-                (const T *)j.dstates + first + i * SIDE, j.d_state,
-                j.headdim - p, j.d_state - i * SIDE);
-    }
-    copy_commit();
-    const int s = threadIdx.x;
-    if (s < CHUNK) {
-        float x_scale = scale_at(j, j.x_scale, head, c.place + s);
-        float b_scale = scale_at(j, j.bc_scale, at.group, c.place + s);
-        to.cum[s] = j.cum[head * n + c.place + s];
-        to.w[s] = j.delta[head * n + c.place + s] * x_scale * b_scale;
-        to.w_scale[s] = x_scale * b_scale;
-        to.x_scale[s] = x_scale;
-        to.x_inverse[s] = x_scale > 0.0f ? 1.0f / x_scale : 0.0f;
-    }
-    const float *scale =
-        j.state_scale + ((size_t)at.chunk * j.n_heads + head) * j.headdim;
-#pragma unroll 1
-    for (int p = threadIdx.x; p < head_tiles(&j) * SIDE; p += HALF_THREADS)
-        to.state_scale[p] = j.imitates && p < j.headdim ? scale[p] : 1.0f;
-}
 
 /* ---- the weights --------------------------------------------------------- */
 
@@ -215,30 +78,24 @@ weigh_back(float gram[PIECES][4], float dgram[PIECES][4], float rows[2],
 /* m^, times its scale and that of C, to the tile. */
 template <typename T>
 static __device__ __forceinline__ void
-put_weights(T *tile, const float m[PIECES][4],
-            const float largest[HALVES][SIDE], const float c_scale[2], int row,
-            int col, bool imitates)
+put_weights(T *tile, const float m[PIECES][4], const struct back_head<T> &head,
+            const float c_scale[2], int row, int col, bool imitates)
 {
     const int g = lane_of() / 4, q = lane_of() % 4;
-    struct exact_scale scale[2] = {{1.0f, 1.0f}, {1.0f, 1.0f}};
-    for (int r = 0; r < 2; r++) {
-        const int t = row + g + 8 * r;
-        if (imitates)
-            scale[r] = small_scale(fmaxf(largest[0][t], largest[1][t]));
-    }
 #pragma unroll
     for (int j = 0; j < PIECES; j++) {
         if (col + 8 * j >= row + 16)
             continue;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
+            const int t = row + g + 8 * r;
             float x = m[j][2 * r], y = m[j][2 * r + 1];
             if (imitates) {
-                x = quantise1(x, scale[r].inverse);
-                y = quantise1(y, scale[r].inverse);
+                x = quantise1(x, head.m_inverse[t]);
+                y = quantise1(y, head.m_inverse[t]);
             }
-            const float s = scale[r].scale * c_scale[r];
-            put_pair(tile, row + g + 8 * r, col + 8 * j + 2 * q, x * s, y * s);
+            const float scale = head.m_scale[t] * c_scale[r];
+            put_pair(tile, t, col + 8 * j + 2 * q, x * scale, y * scale);
         }
     }
 }
@@ -322,65 +179,6 @@ tails_of(float tail[2], const struct back_head<T> &head, int row)
                             head.cum[row + lane_of() / 4 + 8 * r]);
 }
 
-/* lanes_reduce_scatter() of maxima. */
-static __device__ __forceinline__ float column_largest(float x[2 * PIECES])
-{
-    const int lane = lane_of();
-#pragma unroll
-    for (int half = PIECES, low = 4; half > 0; half /= 2, low *= 2) {
-        const bool is_upper = lane & low;
-#pragma unroll
-        for (int i = 0; i < half; i++) {
-            float keep = is_upper ? x[i + half] : x[i];
-            float send = is_upper ? x[i] : x[i + half];
-            x[i] = fmaxf(keep, __shfl_xor_sync(WHOLE_WARP, send, low));
-        }
-    }
-    return x[0];
-}
-
-/* The largest v of each p over a band's rows s, for half of the p of a tile. */
-template <typename T>
-static __device__ __forceinline__ void
-find_largest(float *largest, const struct back_head<T> &head,
-             const struct chunk_job &j, const float factor[2], int row, int col)
-{
-#pragma unroll 1
-    for (int p = 0; p < head_tiles(&j); p++) {
-        float x[PIECES][2];
-#pragma unroll
-        for (int k = 0; k < HALF / 16; k++) {
-            left<T> a;
-            load_left<false>(a, head.x + p * tile_size<T>(), row, col + 16 * k);
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float2 low = get(a.at[2 * i]), high = get(a.at[2 * i + 1]);
-                x[2 * k + i][0] =
-                    fmaxf(fabsf(low.x * factor[0]), fabsf(high.x * factor[1]));
-                x[2 * k + i][1] =
-                    fmaxf(fabsf(low.y * factor[0]), fabsf(high.y * factor[1]));
-            }
-        }
-        largest[(row / 16 * head_tiles(&j) + p) * SIDE + col +
-                column_of_lane()] = column_largest(&x[0][0]);
-    }
-}
-
-/* The scales of v. */
-static __device__ __forceinline__ void
-share_scales(float *room, const float *largest, int n_tiles)
-{
-#pragma unroll 1
-    for (int p = threadIdx.x; p < n_tiles * SIDE; p += HALF_THREADS) {
-        float x = 0.0f;
-        for (int band = 0; band < BANDS; band++)
-            x = fmaxf(x, largest[band * n_tiles * SIDE + p]);
-        struct exact_scale s = small_scale(x);
-        room[p] = s.inverse;
-        room[n_tiles * SIDE + p] = s.scale;
-    }
-}
-
 /* db += sum over p of v[p][s] dS[p], for one tile of p; inverses and scales:
  * of v. */
 template <typename T>
@@ -453,6 +251,27 @@ make_dx(float (&dx)[PIECES][4], float tails[2], const struct back_room<T> &room,
 }
 
 /* ---- results ------------------------------------------------------------- */
+
+/* A warp's sums for the block: of its rows, and of itself. */
+template <typename T>
+static __device__ __forceinline__ void
+share_sums(struct back_sums *sums, const struct back_head<T> &own,
+           const float tails[2], float end, float dd, int row, int half)
+{
+    for (int r = 0; r < 2; r++) {
+        const int s = row + lane_of() / 4 + 8 * r;
+        const float tail = row_sum(tails[r]);
+        if (lane_of() % 4 == 0) {
+            sums->tails[half][s] = tail;
+            end = fmaf(tail, own.w[s], end);
+        }
+    }
+    end = warp_sum(end);
+    if (lane_of() == 0) {
+        sums->end[threadIdx.x / WARP] = end;
+        sums->dd[threadIdx.x / WARP] = dd;
+    }
+}
 
 /* What the decays and delta of a head get, by place. */
 template <typename T>
@@ -603,21 +422,12 @@ static __global__ void __launch_bounds__(HALF_THREADS, 2)
             weigh_back(gram, dgram, rows, &dd, dm, own, room.sums, c_scale, row,
                        col);
         }
-        if (j.imitates)
-            share_largest(room.sums->largest[half], gram, row);
         tails_of(tail, own, row);
         for (int r = 0; r < 2; r++)
             factor[r] = tail[r] * own.w[row + g + 8 * r];
-        if (j.imitates)
-            find_largest(room.largest, own, j, factor, row, col);
         float end = state_dot(own, j, at.n);
         dd = warp_sum(dd);
-        if (j.imitates) {
-            __syncthreads(); /* the largest are there */
-            share_scales(room.scales, room.largest, p_tiles);
-        }
-        put_weights(room.m, gram, room.sums->largest, c_scale, row, col,
-                    j.imitates);
+        put_weights(room.m, gram, own, c_scale, row, col, j.imitates);
         if (at.n > 0)
             rows[0] = rows[1] = 0.0f;
         read_state_back(dc, rows, own, room.c + at.n * tile_size<T>(), j, row,
@@ -627,7 +437,7 @@ static __global__ void __launch_bounds__(HALF_THREADS, 2)
             if (q == 0)
                 room.sums->rows[half][row + g + 8 * r] = rows[r];
         }
-        __syncthreads(); /* m^ and the scales are there */
+        __syncthreads(); /* m^ is there */
 #pragma unroll 1
         for (int p = 0; p < p_tiles; p++) {
             float dx[PIECES][4];
@@ -636,8 +446,8 @@ static __global__ void __launch_bounds__(HALF_THREADS, 2)
                 make_dx(dx, tails, room, own, j, p, j.d[head], tail, row, col);
             add_db(db, x,
                    own.dstates + (p * n_tiles + at.n) * tile_size<T>() + col,
-                   factor, room.scales + p * SIDE,
-                   room.scales + (p_tiles + p) * SIDE, row, j.imitates);
+                   factor, own.v_inverse + p * SIDE, own.v_scale + p * SIDE,
+                   row, j.imitates);
             if (at.n > 0)
                 continue;
             wait_for_band(row); /* no one reads its x */
@@ -646,19 +456,7 @@ static __global__ void __launch_bounds__(HALF_THREADS, 2)
                        j.ld, c.rows - row, j.headdim - p * SIDE - col,
                        x + row * tile_ld<T>() + col, dx);
         }
-        for (int r = 0; r < 2; r++) {
-            const int s = row + g + 8 * r;
-            tails[r] = row_sum(tails[r]);
-            if (q == 0) {
-                room.sums->tails[half][s] = tails[r];
-                end = fmaf(tails[r], own.w[s], end);
-            }
-        }
-        end = warp_sum(end);
-        if (lane_of() == 0) {
-            room.sums->end[warp] = end;
-            room.sums->dd[warp] = dd;
-        }
+        share_sums(room.sums, own, tails, end, dd, row, half);
         __syncthreads(); /* the sums are there, and no one reads the head */
         put_decays(j, at, room.sums, own, head);
         if (n_turns == 1 && k + 1 < n_heads) {
@@ -672,20 +470,13 @@ static __global__ void __launch_bounds__(HALF_THREADS, 2)
 /* ---- launches ------------------------------------------------------------ */
 
 template <typename T>
-static enum status turns_of(const struct chunk_job *j, int *n_turns)
-{
-    return chunk_turns(j, n_turns, back_bytes<T>(*j, 1), back_bytes<T>(*j, 2));
-}
-
-template <typename T>
 static void back(const struct chunk_job *j, cudaStream_t stream)
 {
-    int n_turns;
+    struct turns turns;
     dim3 grid(all_chunks(j), j->n_groups, state_tiles(j));
-    if (turns_of<T>(j, &n_turns) == OK)
+    if (chunk_turns(&turns, j, back_bytes<T>) == OK)
         chunk_output_back<T>
-            <<<grid, HALF_THREADS, back_bytes<T>(*j, n_turns), stream>>>(
-                *j, n_turns);
+            <<<grid, HALF_THREADS, turns.n_bytes, stream>>>(*j, turns.n);
 }
 
 void launch_chunk_output_back(const struct chunk_job *j, bool in_float,
@@ -697,18 +488,12 @@ void launch_chunk_output_back(const struct chunk_job *j, bool in_float,
         in_float ? back<float>(j, stream) : back<__nv_bfloat16>(j, stream);
 }
 
-template <typename T> static enum status allow_shared(const struct chunk_job *j)
+template <typename T> static enum status allow(const struct chunk_job *j)
 {
-    int n_turns;
-    TRY(turns_of<T>(j, &n_turns));
-    CUDA_TRY(cudaFuncSetAttribute(chunk_output_back<T>,
-                                  cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  (int)back_bytes<T>(*j, n_turns)),
-             "shared memory for heads and states of this size");
-    return OK;
+    return allow_turns((const void *)chunk_output_back<T>, j, back_bytes<T>);
 }
 
 enum status output_back_prepare_device(const struct chunk_job *j, bool in_float)
 {
-    return in_float ? allow_shared<float>(j) : allow_shared<__nv_bfloat16>(j);
+    return in_float ? allow<float>(j) : allow<__nv_bfloat16>(j);
 }

@@ -407,6 +407,8 @@ static void pass(const struct chunk_job *j, bool back, cudaStream_t stream)
 void launch_chunk_parts(const struct chunk_job *j, bool in_float,
                         cudaStream_t stream)
 {
+    if (j->in_one_pass)
+        return;
     in_float ? parts<float>(j, false, stream)
              : parts<__nv_bfloat16>(j, false, stream);
 }
@@ -414,6 +416,8 @@ void launch_chunk_parts(const struct chunk_job *j, bool in_float,
 void launch_chunk_dparts(const struct chunk_job *j, bool in_float,
                          cudaStream_t stream)
 {
+    if (j->in_one_pass)
+        return;
     in_float ? parts<float>(j, true, stream)
              : parts<__nv_bfloat16>(j, true, stream);
 }
@@ -421,32 +425,34 @@ void launch_chunk_dparts(const struct chunk_job *j, bool in_float,
 void launch_chunk_states(const struct chunk_job *j, bool in_float,
                          cudaStream_t stream)
 {
-    in_float ? pass<float>(j, false, stream)
-             : pass<__nv_bfloat16>(j, false, stream);
+    if (j->in_one_pass)
+        launch_group_states(j, stream);
+    else
+        in_float ? pass<float>(j, false, stream)
+                 : pass<__nv_bfloat16>(j, false, stream);
 }
 
 void launch_chunk_dstates(const struct chunk_job *j, bool in_float,
                           cudaStream_t stream)
 {
-    in_float ? pass<float>(j, true, stream)
-             : pass<__nv_bfloat16>(j, true, stream);
+    if (j->in_one_pass)
+        launch_group_dstates(j, stream);
+    else
+        in_float ? pass<float>(j, true, stream)
+                 : pass<__nv_bfloat16>(j, true, stream);
 }
 
-template <typename T> static enum status allow_shared(void)
+template <typename T> static enum status allow(void)
 {
-    int n = (int)sizeof(parts_room<T>);
     const void *kernels[] = {(const void *)chunk_parts<T, true, false>,
                              (const void *)chunk_parts<T, false, true>,
                              (const void *)chunk_parts<T, false, false>};
     for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++)
-        CUDA_TRY(
-            cudaFuncSetAttribute(
-                kernels[i], cudaFuncAttributeMaxDynamicSharedMemorySize, n),
-            "shared memory for the states of chunks");
+        TRY(allow_shared(kernels[i], sizeof(parts_room<T>)));
     return OK;
 }
 
 enum status parts_prepare_device(bool in_float)
 {
-    return in_float ? allow_shared<float>() : allow_shared<__nv_bfloat16>();
+    return in_float ? allow<float>() : allow<__nv_bfloat16>();
 }

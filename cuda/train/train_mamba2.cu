@@ -217,6 +217,7 @@ static struct chunk_job chunks_of(const struct replica *r, int l)
     job.ld = conv_channels(c);
     job.imitates = r->imitates;
     job.by_warpgroups = r->mamba2->by_warpgroups;
+    job.in_one_pass = r->mamba2->in_one_pass;
     job.xbc = own->xbc;
     job.x_scale = own->x_scale;
     job.bc_scale = own->bc_scale;
@@ -283,7 +284,9 @@ static enum status mamba2_prepare_device(const struct replica *r)
                     "training Mamba-2 takes compute capability 8.0 or later, "
                     "and this GPU has %d.%d",
                     device.major, device.minor);
-    TRY(group_prepare_device(&job, r->in_float, &r->mamba2->by_warpgroups));
+    TRY(chunk_choose(&job, r->in_float));
+    r->mamba2->by_warpgroups = job.by_warpgroups;
+    r->mamba2->in_one_pass = job.in_one_pass;
     return chunk_prepare_device(&job, r->in_float);
 }
 

@@ -27,8 +27,8 @@ struct mamba2_tape {
 };
 
 struct mamba2 {
-    int n_chunks;              /* of a window                              */
-    bool by_warpgroups;        /* chunks are                               */
+    int n_chunks; /* of a window                              */
+    bool by_warpgroups, in_one_pass; /* as in struct chunk_job              */
     struct mamba2_tape *tapes; /* [n_layer]                                */
 
     /* scratch of a pass */
