@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/atomic_file.h"
+#include "base/file_group.h"
 #include "base/signals.h"
 #include "base/temporary.h"
 
@@ -363,6 +364,76 @@ START_TEST(a_check_leaves_everything)
 }
 END_TEST
 
+/* ---- several files ------------------------------------------------------ */
+
+static void add(struct file_group *group, const char *name)
+{
+    struct atomic_file *file;
+    ck_assert_int_eq(file_group_add(group, name, &file), OK);
+    fputs("new", file->stream);
+}
+
+static void begin_group(struct file_group *group, const char *path)
+{
+    ck_assert_int_eq(file_group_open(group, path), OK);
+    add(group, "weights");
+    add(group, "config");
+    file_group_drop(group, "obsolete");
+    file_group_drop(group, "missing");
+}
+
+START_TEST(a_group_appears_together)
+{
+    struct file_group group;
+    choose_way(_i);
+    put("weights", "old");
+    put("config", "old");
+    put("obsolete", "old");
+    begin_group(&group, ".");
+    assert_text("weights", "old");
+    assert_text("config", "old");
+    file_group_abandon(&group);
+    assert_text("config", "old");
+    ck_assert_int_eq(count_files(), 3);
+    begin_group(&group, ".");
+    ck_assert_int_eq(file_group_commit(&group), OK);
+    assert_text("weights", "new");
+    assert_text("config", "new");
+    ck_assert_int_eq(count_files(), 2);
+}
+END_TEST
+
+/* Where the weights cannot get their name, no old config lies beside them. */
+START_TEST(a_group_that_fails_has_no_last_file)
+{
+    struct file_group group;
+    choose_way(_i);
+    put("config", "old");
+    begin_group(&group, ".");
+    ck_assert_int_eq(mkdir("weights", 0700), 0);
+    assert_fails(file_group_commit(&group), E_IO, "./weights: Is a directory");
+    ck_assert_int_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(a_folder_is_made_and_given_up)
+{
+    struct file_group group;
+    choose_way(_i);
+    begin_group(&group, "new");
+    file_group_abandon(&group);
+    ck_assert_int_eq(count_files(), 0);
+    begin_group(&group, "new");
+    ck_assert_int_eq(file_group_commit(&group), OK);
+    assert_text("new/config", "new");
+    ck_assert_int_eq(unlink("new/config") + unlink("new/weights"), 0);
+    put("a", "old");
+    assert_fails(file_group_open(&group, "a"), E_IO, "a: Not a directory");
+    assert_fails(file_group_open(&group, "no/a"), E_IO,
+                 "no/a: No such file or directory");
+}
+END_TEST
+
 /* ---- links and devices -------------------------------------------------- */
 
 static bool is_link(const char *path)
@@ -509,6 +580,9 @@ int main(void)
     tcase_add_loop_test(all, a_file_that_appeared_is_replaced_when_it_may_be, 0,
                         WAYS);
     tcase_add_loop_test(all, a_check_leaves_everything, 0, WAYS);
+    tcase_add_loop_test(all, a_group_appears_together, 0, WAYS);
+    tcase_add_loop_test(all, a_group_that_fails_has_no_last_file, 0, WAYS);
+    tcase_add_loop_test(all, a_folder_is_made_and_given_up, 0, WAYS);
     tcase_add_loop_test(all, links_are_followed_or_replaced, 0, WAYS);
     tcase_add_loop_test(all, a_dangling_link_is_refused, 0, WAYS);
     tcase_add_loop_test(all, failures_name_the_file, 0, WAYS);

@@ -110,7 +110,10 @@ START_TEST(what_is_written_is_read)
          .shape = {3, 2},
          .data = w},
     };
-    ck_assert_int_eq(torch_write(PATH, list, 3), OK);
+    FILE *out = fopen(PATH, "w");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_int_eq(torch_write(out, list, 3), OK);
+    ck_assert_int_eq(fclose(out), 0);
     enum status status = torch_file_open(&file, PATH);
     ck_assert_msg(status == OK, "%s", status_message());
     ck_assert_uint_eq(torch_file_count(file), 3);

@@ -14,6 +14,8 @@ libmambyte_a_SOURCES += \
   src/base/escape.c \
   src/base/escape.h \
   src/base/exact.h \
+  src/base/file_group.c \
+  src/base/file_group.h \
   src/base/file_pair.c \
   src/base/file_pair.h \
   src/base/file_place.c \
@@ -23,6 +25,8 @@ libmambyte_a_SOURCES += \
   src/base/little_endian.h \
   src/base/memlimit.c \
   src/base/memlimit.h \
+  src/base/memory_stream.c \
+  src/base/memory_stream.h \
   src/base/message.c \
   src/base/message.h \
   src/base/names.h \

@@ -17,6 +17,7 @@
 #include "engine/pooled.h"
 #include "model/quantise.h"
 #include "model/safetensors.h"
+#include "model/json_text.h"
 #include "model/safetensors_write.h"
 
 #define FORMAT "mambyte-head"
@@ -321,10 +322,14 @@ enum status linear_classifier_load_memory(struct linear_classifier *c,
 static char *print_labels(const struct linear_classifier *c)
 {
     json_t *array = json_array();
-    for (int i = 0; i < c->n_labels; i++)
-        json_array_append_new(
-            array, json_stringn_nocheck(c->labels[i], strlen(c->labels[i])));
-    char *text = json_dumps(array, JSON_COMPACT | JSON_ENSURE_ASCII);
+    bool is_whole = array != NULL;
+    for (int i = 0; i < c->n_labels && is_whole; i++) {
+        size_t n = strlen(c->labels[i]);
+        is_whole = json_array_append_new(
+                       array, json_stringn_nocheck(c->labels[i], n)) == 0;
+    }
+    char *text =
+        is_whole ? json_text(array, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     json_decref(array);
     return text;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/printable.h"
+#include "model/json_text.h"
 #include "model/model.h"
 
 /* ---- kinds of values ---------------------------------------------------- */
@@ -192,8 +193,8 @@ static enum status wrong_value(const char *key, const json_t *value,
                                const char *expected)
 {
     char shown[PRINTABLE_CHARS];
-    char *is = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT |
-                                     JSON_REAL_PRECISION(6));
+    char *is = json_text(value, JSON_ENCODE_ANY | JSON_COMPACT |
+                                    JSON_REAL_PRECISION(6));
     if (!is)
         return fail_memory("config.json");
     printable_start(shown, is, strlen(is));

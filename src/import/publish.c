@@ -8,17 +8,16 @@
 #include <float.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/atomic_file.h"
+#include "base/file_group.h"
 #include "import/tokenizer_json.h"
 #include "import/torch_write.h"
+#include "model/json_text.h"
 #include "model/safetensors_write.h"
-
-enum { PATH_CHARS = 4096 };
 
 /* ---- tensors ------------------------------------------------------------ */
 
@@ -55,8 +54,7 @@ static size_t tie_head(struct tensor *list, size_t n)
     return n + 1;
 }
 
-static enum status write_safetensors(const char *path, struct tensor *list,
-                                     size_t n)
+static enum status write_safetensors(FILE *out, struct tensor *list, size_t n)
 {
     static const struct metadata format = {"format", "pt"};
     for (size_t i = 0; i < n; i++) {
@@ -64,29 +62,27 @@ static enum status write_safetensors(const char *path, struct tensor *list,
             list[i].name = THEIR_EMBEDDING;
     }
     struct safetensors_content content = {&format, 1, list, n};
-    return safetensors_write(path, &content);
+    return safetensors_write_stream(out, &content);
 }
 
-static enum status write_tensors(const char *folder, enum naming naming,
+static enum status write_tensors(struct file_group *group, enum naming naming,
                                  const struct parameters *p,
                                  const float *weights)
 {
-    char path[PATH_CHARS];
+    struct atomic_file *file;
+    bool is_torch = naming == NAMING_MAMBA_SSM;
+    TRY(file_group_add(
+        group, is_torch ? "pytorch_model.bin" : "model.safetensors", &file));
     struct tensor *list = calloc(p->n + 1, sizeof *list);
     if (!list)
         return fail_memory("the list of tensors");
     size_t n = list_tensors(list, p, weights);
-    enum status status;
-    if (naming == NAMING_MAMBA_SSM) {
-        snprintf(path, sizeof path, "%s/pytorch_model.bin", folder);
-        n = p->config.is_tied ? tie_head(list, n) : n;
-        status = torch_write(path, list, n);
-    } else {
-        snprintf(path, sizeof path, "%s/model.safetensors", folder);
-        status = write_safetensors(path, list, n);
-    }
+    if (is_torch && p->config.is_tied)
+        n = tie_head(list, n);
+    enum status status = is_torch ? torch_write(file->stream, list, n)
+                                  : write_safetensors(file->stream, list, n);
     free(list);
-    return status;
+    return status == OK ? OK : status_prefix(status, file->path);
 }
 
 /* ---- config.json -------------------------------------------------------- */
@@ -110,18 +106,21 @@ static double rounded(float x)
     return strtod(text, NULL);
 }
 
-/* The limit of delta as both programs have it, or NULL where there is none. */
+static bool has_delta_limit(const struct model_config *c)
+{
+    return c->delta_min > 0.0f || !isinf(c->delta_max);
+}
+
+/* As both programs have it. */
 static json_t *delta_limit(const struct model_config *c)
 {
-    if (!(c->delta_min > 0.0f) && isinf(c->delta_max))
-        return NULL;
     double high = isinf(c->delta_max) ? (double)FLT_MAX : rounded(c->delta_max);
     return json_pack("[ff]", rounded(c->delta_min), high);
 }
 
-static json_t *mamba2_ssm_config(const struct model_config *c)
+/* limit: NULL where there is none. */
+static json_t *mamba2_ssm_config(const struct model_config *c, json_t *limit)
 {
-    json_t *limit = delta_limit(c);
     return json_pack(
         "{si si si si s{ss si si si si si sb sb so*} s[] s{} sb sb sb si sb}",
         "d_model", c->d_model, "d_intermediate", 0, "n_layer", c->n_layer,
@@ -152,7 +151,8 @@ static json_t *mamba1_transformers_config(const struct model_config *c)
         "eos_token_id", "pad_token_id", "torch_dtype", "float32");
 }
 
-static json_t *mamba2_transformers_config(const struct model_config *c)
+static json_t *mamba2_transformers_config(const struct model_config *c,
+                                          json_t *limit)
 {
     json_t *begin =
         c->begin_byte < 0 ? json_null() : json_integer(c->begin_byte);
@@ -165,19 +165,23 @@ static json_t *mamba2_transformers_config(const struct model_config *c)
         c->n_heads, "head_dim", c->headdim, "n_groups", c->n_groups,
         "state_size", c->d_state, "conv_kernel", c->d_conv,
         "layer_norm_epsilon", rounded(c->norm_epsilon), "time_step_limit",
-        delta_limit(c), "rms_norm", 1, "use_bias", 0, "use_conv_bias", 1,
-        "hidden_act", "silu", "residual_in_fp32", 1, "tie_word_embeddings",
-        c->is_tied, "bos_token_id", begin, "eos_token_id", "pad_token_id",
-        "chunk_size", CHUNK, "torch_dtype", "float32");
+        limit, "rms_norm", 1, "use_bias", 0, "use_conv_bias", 1, "hidden_act",
+        "silu", "residual_in_fp32", 1, "tie_word_embeddings", c->is_tied,
+        "bos_token_id", begin, "eos_token_id", "pad_token_id", "chunk_size",
+        CHUNK, "torch_dtype", "float32");
 }
 
+/* NULL when there is no memory. */
 static json_t *config_of(enum naming naming, const struct model_config *c)
 {
-    bool is_mamba2 = c->mixer == MIXER_MAMBA2;
-    if (naming == NAMING_MAMBA_SSM)
-        return is_mamba2 ? mamba2_ssm_config(c) : mamba1_ssm_config(c);
-    return is_mamba2 ? mamba2_transformers_config(c)
-                     : mamba1_transformers_config(c);
+    bool is_ssm = naming == NAMING_MAMBA_SSM;
+    if (c->mixer == MIXER_MAMBA1)
+        return is_ssm ? mamba1_ssm_config(c) : mamba1_transformers_config(c);
+    json_t *limit = has_delta_limit(c) ? delta_limit(c) : NULL;
+    if (has_delta_limit(c) && !limit)
+        return NULL;
+    return is_ssm ? mamba2_ssm_config(c, limit)
+                  : mamba2_transformers_config(c, limit);
 }
 
 /* Both programs read the begin byte here; config.json of mamba-ssm has no place
@@ -191,34 +195,36 @@ static json_t *generation_config(const struct model_config *c)
 /* ---- JSON --------------------------------------------------------------- */
 
 /* Takes json over; NULL: there was no memory for it. */
-static enum status write_json(const char *folder, const char *name,
+static enum status write_json(struct file_group *group, const char *name,
                               json_t *json)
 {
-    char path[PATH_CHARS];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    char *text =
-        json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+    struct atomic_file *file;
+    char *text = json_text(json, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(json);
     if (!text)
-        return fail_memory(path);
-    enum status status = atomic_file_write(path, text, strlen(text));
+        return fail_memory(name);
+    enum status status = file_group_add(group, name, &file);
+    if (status == OK && fputs(text, file->stream) < 0)
+        status = fail(E_IO, "%s: %s", file->path, strerror(errno));
     free(text);
     return status;
 }
 
 /* config.json is the last. */
-static enum status write_configs(const char *folder, enum naming naming,
+static enum status write_configs(struct file_group *group, enum naming naming,
                                  const struct model_config *c)
 {
     if (naming == NAMING_TRANSFORMERS) {
-        TRY(write_json(folder, "tokenizer.json",
+        TRY(write_json(group, "tokenizer.json",
                        tokenizer_json_make(c->begin_byte)));
-        TRY(write_json(folder, "tokenizer_config.json",
+        TRY(write_json(group, "tokenizer_config.json",
                        tokenizer_json_make_config(c->begin_byte)));
     }
     if (c->begin_byte >= 0)
-        TRY(write_json(folder, "generation_config.json", generation_config(c)));
-    return write_json(folder, "config.json", config_of(naming, c));
+        TRY(write_json(group, "generation_config.json", generation_config(c)));
+    else
+        file_group_drop(group, "generation_config.json");
+    return write_json(group, "config.json", config_of(naming, c));
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -251,13 +257,14 @@ static enum status check_shape(enum naming naming, const struct model_config *c)
 enum status publish(const char *folder, enum naming naming,
                     const struct parameters *parameters, const float *weights)
 {
-    struct stat info;
+    struct file_group group;
     TRY(check_shape(naming, &parameters->config));
-    if (strlen(folder) > PATH_CHARS / 2)
-        return fail(E_IO, "%.64s..: the name is too long", folder);
-    if (mkdir(folder, 0777) != 0 &&
-        (errno != EEXIST || stat(folder, &info) != 0 || !S_ISDIR(info.st_mode)))
-        return fail(E_IO, "%s: %s", folder, strerror(errno));
-    TRY(write_tensors(folder, naming, parameters, weights));
-    return write_configs(folder, naming, &parameters->config);
+    TRY(file_group_open(&group, folder));
+    enum status status = write_tensors(&group, naming, parameters, weights);
+    if (status == OK)
+        status = write_configs(&group, naming, &parameters->config);
+    if (status == OK)
+        return file_group_commit(&group);
+    file_group_abandon(&group);
+    return status;
 }

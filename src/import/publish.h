@@ -18,8 +18,8 @@ enum naming { NAMING_OURS, NAMING_MAMBA_SSM, NAMING_TRANSFORMERS };
  *     NAMING_TRANSFORMERS  model.safetensors, tokenizer.json,
  *                          tokenizer_config.json, generation_config.json (the
  *                          same), config.json
- * each replaced at once (atomic_file.h): a new config.json is never beside old
- * weights.
+ * all or none, and config.json never beside other weights (file_group.h).  A
+ * generation_config.json that is not written is removed.
  * E_MODEL when the other program has no model of such a shape. */
 enum status publish(const char *folder, enum naming naming,
                     const struct parameters *parameters, const float *weights);

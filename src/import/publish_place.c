@@ -23,7 +23,10 @@ static const struct {
     {"pytorch_model.bin", {[NAMING_MAMBA_SSM] = true}},
     {"pytorch_model.bin.index.json", {false}},
     {"config.json", {[NAMING_MAMBA_SSM] = true, [NAMING_TRANSFORMERS] = true}},
+    {"generation_config.json",
+     {[NAMING_MAMBA_SSM] = true, [NAMING_TRANSFORMERS] = true}},
     {"tokenizer.json", {[NAMING_TRANSFORMERS] = true}},
+    {"tokenizer_config.json", {[NAMING_TRANSFORMERS] = true}},
 };
 
 enum { N_FILES = sizeof files / sizeof files[0], PATH_CHARS = 4096 };

@@ -6,14 +6,13 @@
  */
 #include "import/torch_write.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zip.h>
 
-#include "base/atomic_file.h"
+#include "base/memory_stream.h"
 #include "import/zip_output.h"
 
 #define FOLDER "pytorch_model/"
@@ -99,7 +98,7 @@ static void put_tensor(FILE *out, const struct tensor *tensor, size_t storage)
 static enum status make_pickle(char **bytes, size_t *n_bytes,
                                const struct tensor *tensors, size_t n)
 {
-    FILE *out = open_memstream(bytes, n_bytes);
+    FILE *out = memory_stream_open(bytes, n_bytes);
     if (!out)
         return fail_memory("a pickle");
     fputs("\x80\x02"
@@ -108,8 +107,7 @@ static enum status make_pickle(char **bytes, size_t *n_bytes,
     for (size_t i = 0; i < n; i++)
         put_tensor(out, &tensors[i], storage_of(tensors, i));
     fputs("u.", out);
-    bool is_whole = fflush(out) == 0 && !ferror(out);
-    return fclose(out) == 0 && is_whole ? OK : fail_memory("a pickle");
+    return memory_stream_close(out, bytes, "a pickle");
 }
 
 /* ---- the archive -------------------------------------------------------- */
@@ -167,28 +165,12 @@ static enum status write_archive(FILE *out, const char *pickle, size_t n_pickle,
     return status;
 }
 
-static enum status write_file(const char *path, const char *pickle,
-                              size_t n_pickle, const struct tensor *tensors,
-                              size_t n)
+enum status torch_write(FILE *out, const struct tensor *tensors, size_t n)
 {
-    struct atomic_file file;
-    TRY(atomic_file_open(&file, path, ATOMIC_FOLLOW));
-    enum status status =
-        write_archive(file.stream, pickle, n_pickle, tensors, n);
-    if (status == OK)
-        return atomic_file_commit(&file);
-    atomic_file_abandon(&file);
-    return status_prefix(status, path);
-}
-
-enum status torch_write(const char *path, const struct tensor *tensors,
-                        size_t n)
-{
-    char *pickle = NULL;
-    size_t n_pickle = 0;
-    enum status status = make_pickle(&pickle, &n_pickle, tensors, n);
-    if (status == OK)
-        status = write_file(path, pickle, n_pickle, tensors, n);
+    char *pickle;
+    size_t n_pickle;
+    TRY(make_pickle(&pickle, &n_pickle, tensors, n));
+    enum status status = write_archive(out, pickle, n_pickle, tensors, n);
     free(pickle);
     return status;
 }

@@ -6,14 +6,14 @@
 #define MAMBYTE_TORCH_WRITE_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/status.h"
 #include "model/safetensors.h"
 
 /* tensors: [n], F32, in the byte order of this machine.  Data that several
- * share, as tied weights do, are stored once.  Writes path as atomic_file.h
- * promises. */
-enum status torch_write(const char *path, const struct tensor *tensors,
-                        size_t n);
+ * share, as tied weights do, are stored once.  out can be sought in; sentences
+ * name no file. */
+enum status torch_write(FILE *out, const struct tensor *tensors, size_t n);
 
 #endif

@@ -5,6 +5,7 @@
 #include "model/catalog.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -80,7 +81,7 @@ static enum status add_folder(struct catalog *catalog, const char *folder)
     enum status status = OK;
     DIR *dir = opendir(folder);
     if (!dir)
-        return OK;
+        return errno == ENOMEM ? fail_memory("the list of models") : OK;
     for (struct dirent *d; status == OK && (d = readdir(dir));) {
         if (has_suffix(d->d_name, CATALOG_MODEL))
             status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);

@@ -10,6 +10,8 @@ libmambyte_a_SOURCES += \
   src/model/describe.c \
   src/model/describe.h \
   src/model/fingerprint.c \
+  src/model/json_text.c \
+  src/model/json_text.h \
   src/model/layer.c \
   src/model/model.c \
   src/model/model.h \

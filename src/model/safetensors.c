@@ -299,9 +299,11 @@ static enum status take_content(struct safetensors *f,
     f->by_name = calloc(content->n_tensors + 1, sizeof *f->by_name);
     if (!f->header || !f->tensors || !f->by_name)
         return fail_memory("the list of tensors");
-    for (size_t i = 0; i < content->n_metadata; i++)
-        json_object_set_new(metadata, content->metadata[i].key,
-                            json_string(content->metadata[i].value));
+    for (size_t i = 0; i < content->n_metadata; i++) {
+        if (json_object_set_new(metadata, content->metadata[i].key,
+                                json_string(content->metadata[i].value)) != 0)
+            return fail_memory("metadata");
+    }
     TRY(read_metadata(f));
     for (size_t i = 0; i < content->n_tensors; i++) {
         struct tensor *t = &f->tensors[f->n_tensors++];

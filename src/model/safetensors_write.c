@@ -16,6 +16,7 @@
 
 #include "base/atomic_file.h"
 #include "base/little_endian.h"
+#include "base/memory_stream.h"
 
 enum { ALIGNMENT = 8, LENGTH_BYTES = 8, BUFFER_FLOATS = 4096 };
 
@@ -77,7 +78,7 @@ static void print_tensor(FILE *out, const struct tensor *tensor, size_t begin)
 static enum status make_header(char **header, size_t *n,
                                const struct safetensors_content *content)
 {
-    FILE *out = open_memstream(header, n);
+    FILE *out = memory_stream_open(header, n);
     if (!out)
         return fail_memory("a header");
     print_metadata(out, content);
@@ -89,8 +90,7 @@ static enum status make_header(char **header, size_t *n,
     fputc('}', out);
     for (long at = ftell(out); at % ALIGNMENT != 0; at++)
         fputc(' ', out);
-    bool is_whole = fflush(out) == 0 && !ferror(out);
-    return fclose(out) == 0 && is_whole ? OK : fail_memory("a header");
+    return memory_stream_close(out, header, "a header");
 }
 
 /* ---- the whole ---------------------------------------------------------- */
@@ -137,8 +137,8 @@ static bool write_content(FILE *out, const char *header, size_t n_header,
     return is_written && fflush(out) == 0 && !ferror(out);
 }
 
-static enum status write_stream(FILE *out,
-                                const struct safetensors_content *content)
+enum status safetensors_write_stream(FILE *out,
+                                     const struct safetensors_content *content)
 {
     char *header = NULL;
     size_t n_header = 0;
@@ -152,18 +152,18 @@ static enum status write_stream(FILE *out,
 enum status safetensors_write_memory(uint8_t **bytes, size_t *n,
                                      const struct safetensors_content *content)
 {
+    char *text;
     *bytes = NULL;
-    FILE *out = open_memstream((char **)bytes, n);
+    FILE *out = memory_stream_open(&text, n);
     if (!out)
         return fail_memory("a model");
-    enum status status = write_stream(out, content);
-    if (fclose(out) != 0 && status == OK)
-        status = fail_memory("a model");
-    if (status != OK) {
-        free(*bytes);
-        *bytes = NULL;
-    }
-    return status;
+    enum status status = safetensors_write_stream(out, content);
+    enum status closed = memory_stream_close(out, &text, "a model");
+    if (status == OK && closed == OK)
+        *bytes = (uint8_t *)text;
+    else
+        free(text);
+    return status == OK ? closed : status;
 }
 
 /* ---- the file ----------------------------------------------------------- */
@@ -173,7 +173,7 @@ enum status safetensors_write(const char *path,
 {
     struct atomic_file file;
     TRY(atomic_file_open(&file, path, ATOMIC_FOLLOW));
-    enum status status = write_stream(file.stream, content);
+    enum status status = safetensors_write_stream(file.stream, content);
     if (status == OK)
         return atomic_file_commit(&file);
     atomic_file_abandon(&file);

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/status.h"
 #include "model/safetensors.h"
@@ -18,6 +19,10 @@
 /* Writes path as atomic_file.h promises, ATOMIC_FOLLOW. */
 enum status safetensors_write(const char *path,
                               const struct safetensors_content *content);
+
+/* The same to a stream; sentences name no file. */
+enum status safetensors_write_stream(FILE *out,
+                                     const struct safetensors_content *content);
 
 /* The same in memory; *bytes is the caller's to free. */
 enum status safetensors_write_memory(uint8_t **bytes, size_t *n,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/escape.h"
+#include "base/memory_stream.h"
 #include "base/message.h"
 
 enum { NAME_CHARS = 4096 };
@@ -98,12 +99,11 @@ static enum status make_line(char **line, size_t *n,
                              const struct train_log *log,
                              const struct train_log_row *row)
 {
-    FILE *out = open_memstream(line, n);
+    FILE *out = memory_stream_open(line, n);
     if (!out)
         return fail_memory(log->path);
     print_row(out, row, log->n_valid);
-    bool is_whole = fflush(out) == 0 && !ferror(out);
-    return fclose(out) == 0 && is_whole ? OK : fail_memory(log->path);
+    return memory_stream_close(out, line, log->path);
 }
 
 /* The whole line, or nothing where the file can be cut. */
