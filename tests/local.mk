@@ -66,6 +66,7 @@ cli_tests = \
   tests/cli_completion.sh \
   tests/cli_compress.sh \
   tests/cli_errors.sh \
+  tests/cli_faults.sh \
   tests/cli_figures.sh \
   tests/cli_generate.sh \
   tests/cli_import.sh \
@@ -133,16 +134,32 @@ AM_TESTS_ENVIRONMENT = \
   MAMBYTE_MODEL='$(model)'; export MAMBYTE_MODEL; \
   MAKE_MODEL='$(abs_top_builddir)/tests/make_model$(EXEEXT)'; \
   export MAKE_MODEL; \
+  FAULTS='$(abs_top_builddir)/tests/faults.so'; export FAULTS; \
   srcdir='$(abs_top_srcdir)'; export srcdir; \
   HARDENING='$(HARDENING_CFLAGS) $(HARDENING_LDFLAGS)'; export HARDENING; \
   LC_ALL=C; export LC_ALL;
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL)
 
+# A library for tests/cli_faults.sh, which the programs do not know.
+check_DATA = tests/faults.so
+mostlyclean-local:
+	rm -f tests/faults.so
+tests/faults.so: tests/faults.c
+	$(AM_V_CC)$(MKDIR_P) tests && $(CC) -std=c11 -D_GNU_SOURCE= \
+	  $(WARN_CFLAGS) -O1 -fPIC -shared -o $@ $(srcdir)/tests/faults.c -ldl
+
+# Every fault of every mode: minutes.
+check-faults: $(bin_PROGRAMS) tests/make_model$(EXEEXT) tests/faults.so
+	MAMBYTE_FAULTS=all; export MAMBYTE_FAULTS; \
+	  $(MAKE) $(AM_MAKEFLAGS) check TESTS=tests/cli_faults.sh
+.PHONY: check-faults
+
 EXTRA_DIST += \
   $(cli_tests) \
   tests/cli.sh \
   tests/data \
+  tests/faults.c \
   tests/fuzz_corpus \
   tests/golden \
   tests/kernels_selftest.c \
