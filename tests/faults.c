@@ -1,14 +1,14 @@
 /* faults.c -- a library to be preloaded, in which the n-th call fails.
  *
  * FAULT=KIND:N makes the N-th call of a kind fail, FAULT=KIND:N+ all from that
- * one on:
+ * one on, and at FAULT=KIND:N! the program is killed in its place:
  *
  *     alloc   malloc and its relatives            ENOMEM
  *     write   write, and writing to a stream      ENOSPC
  *     read    read                                EIO
  *     sync    fsync                               EIO
  *     close   close and fclose, which close       EIO
- *     name    linkat and renameat                 EIO
+ *     name    linkat, renameat and unlink         EIO
  *
  * At the end of the program the number of calls of each kind is written to the
  * file that FAULT_COUNTS names.
@@ -20,6 +20,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static const struct {
 static atomic_long counts[N_KINDS];
 static enum kind failing = N_KINDS;
 static long first;
-static bool is_lasting;
+static bool is_lasting, kills;
 
 __attribute__((constructor)) static void read_fault(void)
 {
@@ -53,6 +54,7 @@ __attribute__((constructor)) static void read_fault(void)
             char *end;
             first = counts[k] + strtol(fault + n + 1, &end, 10);
             is_lasting = *end == '+';
+            kills = *end == '!';
             failing = (enum kind)k;
         }
     }
@@ -78,6 +80,8 @@ static bool fails(enum kind kind)
     long n = atomic_fetch_add(&counts[kind], 1) + 1;
     if (kind != failing || n < first || (n > first && !is_lasting))
         return false;
+    if (kills)
+        raise(SIGKILL);
     errno = kinds[kind].error;
     return true;
 }
@@ -152,6 +156,11 @@ int renameat(int from, const char *old, int to, const char *new)
 {
     return fails(NAME) ? -1
                        : (int)syscall(SYS_renameat2, from, old, to, new, 0);
+}
+
+int unlink(const char *path)
+{
+    return fails(NAME) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
 /* ---- streams ------------------------------------------------------------ */

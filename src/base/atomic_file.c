@@ -340,22 +340,28 @@ static enum status sync_folder(const struct atomic_file *file)
     return fsync(file->folder) == 0 || errno != EIO ? OK : system_error(file);
 }
 
-static enum status finish(struct atomic_file *file)
+enum status atomic_file_prepare(struct atomic_file *file)
 {
-    TRY(set_metadata(file));
-    if (fsync(file->fd) != 0)
+    if (file->is_whole)
+        return OK;
+    if (fflush(file->stream) != 0 || ferror(file->stream))
         return system_error(file);
-    TRY(give_name(file));
-    return sync_folder(file);
+    if (!file->is_device) {
+        TRY(set_metadata(file));
+        if (fsync(file->fd) != 0)
+            return system_error(file);
+    }
+    file->is_whole = true;
+    return OK;
 }
 
 enum status atomic_file_commit(struct atomic_file *file)
 {
-    enum status status = OK;
-    if (fflush(file->stream) != 0 || ferror(file->stream))
-        status = system_error(file);
-    else if (!file->is_device)
-        status = finish(file);
+    enum status status = atomic_file_prepare(file);
+    if (status == OK && !file->is_device)
+        status = give_name(file);
+    if (status == OK && !file->is_device)
+        status = sync_folder(file);
     FILE *stream = file->stream;
     file->stream = NULL;
     file->fd = -1;

@@ -47,6 +47,7 @@ struct atomic_file {
     int folder;                  /* of the target, open                     */
     struct temporary *temporary; /* NULL: the file has no name yet          */
     enum atomic_target kind;
+    bool is_whole;  /* and on the disk: only the name is missing            */
     bool is_device; /* or a pipe: has no folder and no temporary            */
     mode_t mode; /* of a file that is like no other                         */
     bool is_like, keeps_times;
@@ -63,6 +64,10 @@ enum status atomic_file_check(const char *path);
 
 /* The file gets the mode, the owner and the times of another. */
 void atomic_file_like(struct atomic_file *file, const struct stat *other);
+
+/* Brings the file to the disk: all that can still fail is giving it its name.
+ * Nothing may be written to it afterwards. */
+enum status atomic_file_prepare(struct atomic_file *file);
 
 /* Completes the file.  After a failure all is as it was, except that the new
  * file may be in place although a crash of the machine could still lose it. */

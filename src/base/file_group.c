@@ -71,19 +71,11 @@ static enum status remove_old(const struct file_group *group)
     return OK;
 }
 
-/* What is still in memory may find the disk full. */
-static enum status flush(struct file_group *group)
-{
-    for (int i = 0; i < group->n; i++) {
-        if (fflush(group->files[i].stream) != 0)
-            return fail(E_IO, "%s: %s", group->files[i].path, strerror(errno));
-    }
-    return OK;
-}
-
 enum status file_group_commit(struct file_group *group)
 {
-    enum status status = flush(group);
+    enum status status = OK;
+    for (int i = 0; i < group->n && status == OK; i++)
+        status = atomic_file_prepare(&group->files[i]);
     if (status == OK)
         status = remove_old(group);
     for (int i = 0; i < group->n && status == OK; i++)

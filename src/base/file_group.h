@@ -1,9 +1,9 @@
 /* file_group.h -- files of one folder that appear together.
  *
- * All are written before the first gets its name (atomic_file.h).  The last one
- * says what the others are: a file of its name is removed first, and it appears
- * last, so that it is never beside files that it is not about, whenever the
- * program ends.
+ * All are on the disk before the first gets its name (atomic_file.h).  The last
+ * one says what the others are: a file of its name is removed first, and it
+ * appears last, so that it is never beside files that it is not about, whenever
+ * the program ends.
  *
  * SPDX-License-Identifier: MIT
  */
