@@ -85,6 +85,10 @@ cli_tests = \
   tests/cli_train_errors.sh \
   tests/cli_train_head.sh \
   tests/cli_train_kept.sh \
+  tests/examples_logrotate.sh \
+  tests/examples_parallel.sh \
+  tests/examples_shell.sh \
+  tests/examples_spark.sh \
   tests/lint_file_lists.sh \
   tests/lint_man.sh \
   tests/lint_rules.sh \
