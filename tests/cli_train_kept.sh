@@ -10,6 +10,7 @@
 
 head -c 4096 "$srcdir/tests/text/code" >text
 small="--device=cpu -T 1 --d-model=16 --n-layer=1 --windows=2 --length=32"
+# shellcheck disable=SC2317 # through run
 train()
 {
 	# shellcheck disable=SC2086
@@ -79,13 +80,47 @@ same "a checkpoint without room" \
 same_files "the model is there" expected model
 same "its line" text "$(cut -f 1 out)"
 
+# A file system of a few pages, where a user may mount one.
+# within OPTIONS COMMAND -- runs it while the folder full is such a one.
+mkdir full
+# shellcheck disable=SC2016
+within()
+{
+	unshare -rm sh -c 'mount -t tmpfs -o "$1" none full && eval "$2"' \
+		sh "$1" "$2"
+}
+export MAMBYTE_TRAIN small
+# shellcheck disable=SC2016
+if within size=8k : 2>/dev/null; then
+	run within size=8k '"$MAMBYTE_TRAIN" $small --steps=4 -f \
+		--checkpoint=run -o full/model text'
+	same "a disk without room for the model" \
+		"1 mambyte-train: full/model: No space left on device" \
+		"$status $(head -n 1 err)"
+	run train --steps=4 --resume --checkpoint=run -o model text
+	same_files "the model, on another disk" expected model
+
+	run within size=8k '"$MAMBYTE_TRAIN" $small --steps=400 -f -o model \
+		--log=full/log text && cp full/log log'
+	same "a disk without room for the log" \
+		"0 full/log: No space left on device" \
+		"$status $(sed -n 's/.*warning: \(.*\): the log.*/\1/p' err)"
+	same "half a line" "" "$(awk -F '\t' 'NF != 7' log)$(tail -c 1 log)"
+
+	run within size=8k,ro '"$MAMBYTE_TRAIN" $small --steps=1M \
+		-o full/model text'
+	same "a disk that is read-only" \
+		"1 mambyte-train: full/model: Read-only file system" \
+		"$status $(cat err)"
+fi
+
 # A log whose reader goes away, when it gets a line that would kill.
 rm -f pipe
 mkfifo pipe
 (
 	timeout 20 head -n 3 pipe >lines
 ) &
-run train --steps=400 --log=pipe -o model text
+run train -f --steps=400 --log=pipe -o model text
 same "a log without a reader" 0 "$status"
 grep -q '^mambyte-train: warning: pipe: Broken pipe: the log lacks step' err ||
 	bad "the log: $(cat err)"
