@@ -55,7 +55,8 @@ if command -v bash >/dev/null; then
 			"$(completes $program -- | tr ' ' '\n' | grep -v '^--next=' |
 				xargs)"
 	done
-	same "short options" "-B -T -c -d -f -k -l -m -n -q -t -v -z" \
+	same "short options" "$(mambyte --help |
+			sed -n 's/^  \(-[A-Za-z]\), .*/\1/p' | sort | xargs)" \
 		"$(completes mambyte - | tr ' ' '\n' | grep '^-[A-Za-z]$' |
 			xargs)"
 	same "--perp" --perplexity "$(completes mambyte --perp)"
