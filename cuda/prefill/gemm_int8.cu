@@ -5,7 +5,7 @@
  * and is added to h or watched for its maximum, in the same kernel.
  *
  * A block computes a tile of rows x columns.  x and W stream through shared
- * memory in sections of DEPTH bytes of their rows, STAGES of them at a time.
+ * memory in sections of DEPTH bytes of their rows, some at a time.
  * The 16-byte cells of a section are placed so that the eight rows that a
  * matrix load touches lie in different banks, and as products of a warpgroup
  * want them.
@@ -16,7 +16,7 @@
 #include "cuda/common/tensor.cuh"
 #include "cuda/prefill/mamba2_batch.cuh"
 
-enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL, STAGES = 3 };
+enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL };
 
 /* One product: which matrix of the layer, from what, to what. */
 struct int8_product {
@@ -27,22 +27,25 @@ struct int8_product {
     int y_stride;
 };
 
-/* A tile of a block and of a warp. */
-template <int rows_, int cols_, int warp_rows_, int warp_cols_> struct tile {
-    static constexpr int rows = rows_, cols = cols_;
+/* A tile of a block and of a warp, and the sections in shared memory. */
+template <int rows_, int cols_, int warp_rows_, int warp_cols_, int stages_>
+struct tile {
+    static constexpr int rows = rows_, cols = cols_, stages = stages_;
     static constexpr int warp_rows = warp_rows_, warp_cols = warp_cols_;
     static constexpr int warps_down = rows / warp_rows;
     static constexpr int warps_across = cols / warp_cols;
     static constexpr int threads = warps_down * warps_across * WARP;
     static constexpr int stage = (rows + cols) * DEPTH;
-    static constexpr int shared = stage * STAGES;
+    static constexpr int shared = stage * stages;
     static constexpr bool is_for_groups = warp_rows == 16 && warp_cols == 128;
 };
 
-/* The large one suits products of a warpgroup. */
-using large_tile = tile<128, 128, 16, 128>;
-using small_tile = tile<64, 64, 32, 32>;
-using tiny_tile = tile<32, 32, 16, 16>;
+/* The large one suits products of a warpgroup.  Few rows wait for memory: the
+ * deep one asks for 896 bytes of each row at once. */
+using large_tile = tile<128, 128, 16, 128, 3>;
+using small_tile = tile<64, 64, 32, 32, 3>;
+using tiny_tile = tile<32, 32, 16, 16, 3>;
+using deep_tile = tile<32, 32, 16, 16, 8>;
 
 /* Where the 16-byte cell c of row r lies in a section. */
 static __device__ __forceinline__ int place(int r, int c)
@@ -266,18 +269,18 @@ static __global__ void __launch_bounds__(T::threads, 2)
     const loader<T::cols, T::threads> w_loader(w.q, w.stride, col0, w.rows - 1);
     auto load_x = [&](int i) {
         if (i < n_sections)
-            x_loader.load(sections + i % STAGES * T::stage, i * DEPTH);
+            x_loader.load(sections + i % T::stages * T::stage, i * DEPTH);
     };
     auto load_w = [&](int i) {
         if (i < n_sections)
-            w_loader.load(sections + i % STAGES * T::stage + T::rows * DEPTH,
+            w_loader.load(sections + i % T::stages * T::stage + T::rows * DEPTH,
                           i * DEPTH);
     };
 
     /* The kernel before does not make the weights: they need not wait. */
     int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4] = {};
     fetch_w_scales<T>(scales, w.scale, col0, w.rows - 1);
-    for (int i = 0; i < STAGES - 1; i++)
+    for (int i = 0; i < T::stages - 1; i++)
         load_w(i);
     /* h goes with its microbatch; the logits are those of one microbatch. */
     float *y = p.y + (size_t)row0 * p.y_stride;
@@ -287,20 +290,20 @@ static __global__ void __launch_bounds__(T::threads, 2)
         y += layer_row * p.y_stride;
     await_previous();
     fetch_x_scales<T>(scales, p.x_scale + layer_row, row0, n_rows - 1);
-    for (int i = 0; i < STAGES - 1; i++) {
+    for (int i = 0; i < T::stages - 1; i++) {
         load_x(i);
         copy_commit();
     }
     for (int i = 0; i < n_sections; i++) {
-        const int8_t *section = sections + i % STAGES * T::stage;
-        copy_wait<STAGES - 2>();
+        const int8_t *section = sections + i % T::stages * T::stage;
+        copy_wait<T::stages - 2>();
 #if HAVE_WARPGROUP_PRODUCT
         fence_async_proxy();
 #endif
         __syncthreads(); /* the section is there, the one before it is free */
         auto load_next = [&]() {
-            load_x(i + STAGES - 1);
-            load_w(i + STAGES - 1);
+            load_x(i + T::stages - 1);
+            load_w(i + T::stages - 1);
             copy_commit();
         };
 #if HAVE_WARPGROUP_PRODUCT
@@ -383,6 +386,11 @@ static enum status launch_tile(struct queue q, const struct prefill_batch *b,
                   multiply<T, kind>, *b, tick, p);
 }
 
+template <class T> static bool fits(const struct prefill_batch *b)
+{
+    return T::shared + (int)sizeof(tile_scales<T>) <= b->max_shared;
+}
+
 /* The largest tile that still gives every multiprocessor a block. */
 template <enum product_kind kind>
 static enum status launch_best(struct queue q, const struct prefill_batch *b,
@@ -393,11 +401,13 @@ static enum status launch_best(struct queue q, const struct prefill_batch *b,
     auto blocks = [&](int rows, int cols) {
         return ceil_div(tick.rows, rows) * ceil_div(n_cols, cols) * tick.count;
     };
-    if (kind != PRODUCT_X && large_tile::shared <= b->max_shared &&
+    if (kind != PRODUCT_X && fits<large_tile>(b) &&
         blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
         return launch_tile<large_tile, kind>(q, b, tick, p, n_cols);
     if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
         return launch_tile<small_tile, kind>(q, b, tick, p, n_cols);
+    if (fits<deep_tile>(b))
+        return launch_tile<deep_tile, kind>(q, b, tick, p, n_cols);
     return launch_tile<tiny_tile, kind>(q, b, tick, p, n_cols);
 }
 
@@ -436,7 +446,7 @@ enum status launch_product(struct queue q, const struct prefill_batch *b,
 template <class T, enum product_kind kind>
 static enum status prepare_tile(const struct prefill_batch *b)
 {
-    if (T::shared > b->max_shared)
+    if (!fits<T>(b))
         return OK;
     return cuda_status(
         cudaFuncSetAttribute(multiply<T, kind>,
@@ -450,6 +460,7 @@ static enum status prepare_kind(const struct prefill_batch *b)
 {
     TRY((prepare_tile<large_tile, kind>(b)));
     TRY((prepare_tile<small_tile, kind>(b)));
+    TRY((prepare_tile<deep_tile, kind>(b)));
     return prepare_tile<tiny_tile, kind>(b);
 }
 
