@@ -256,12 +256,25 @@ static double n_weights(const struct model_config *c)
     return c->n_layer * (3 * e * d + e * (r + 2 * n) + e * r) + 256 * d;
 }
 
+/* What moves of a state for a byte.  Mamba-2 reads S^, and half of a chunk of
+ * x^, B^ and w on average; S moves once a chunk. */
+static double state_traffic(const struct model_config *c)
+{
+    double states = (double)c->d_inner * c->d_state, f = sizeof(float);
+    double past = f * (c->d_conv - 1) * conv_channels(c);
+    double bytes = CHUNK / 2.0 * (c->d_inner + c->n_groups * c->d_state);
+    double weights = f * c->n_heads * CHUNK;
+    if (c->mixer == MIXER_MAMBA1)
+        return 2.0 * (double)model_state_size(c);
+    return c->n_layer * (states + f * c->d_inner + bytes + 2 * past + weights +
+                         (2 * f + 1) * states / CHUNK);
+}
+
 /* Bytes a second that the chip allows when weights and the states of n
  * streams move once for n bytes; and when only products take time. */
 static double moving_limit(const struct model_config *c, double copies, int n)
 {
-    double state = (double)model_state_size(c);
-    return n * copies / (n_weights(c) + 2 * n * state);
+    return n * copies / (n_weights(c) + n * state_traffic(c));
 }
 
 static double product_limit(const struct model_config *c)
@@ -314,17 +327,30 @@ static int is_asked(const char *shape, const char *mode, char **names)
     return 0;
 }
 
+/* The streams that what is asked needs: those of a large model may take more
+ * memory than a shared GPU has left. */
+static int n_streams(const char *shape, char **names)
+{
+    int n = 16;
+    for (const struct mode *m = modes; m->name; m++) {
+        if (is_asked(shape, m->name, names) && m->moves > n)
+            n = m->moves;
+    }
+    return n;
+}
+
 static void bench_model(const struct shape *shape, const struct model *model,
                         double copies, char **names)
 {
     struct bench b;
+    int n = n_streams(shape->name, names);
     struct engine_options options = {.device = DEVICE_CUDA};
     double products = product_limit(&model->config);
     require(engine_open(&b.engine, model, &options) == OK, "open");
     b.bytes = malloc(PREFILL);
     for (size_t i = 0; i < PREFILL; i++)
         b.bytes[i] = (uint8_t)(random_at(7, i) >> 56);
-    for (int i = 0; i < N_STREAMS; i++)
+    for (int i = 0; i < n; i++)
         require(engine_state_new(b.engine, &b.states[i]) == OK, "state");
 
     for (const struct mode *m = modes; m->name; m++) {
@@ -333,7 +359,7 @@ static void bench_model(const struct shape *shape, const struct model *model,
                    m->moves ? moving_limit(&model->config, copies, m->moves)
                             : products);
     }
-    for (int i = 0; i < N_STREAMS; i++)
+    for (int i = 0; i < n; i++)
         engine_state_free(b.engine, b.states[i]);
     engine_close(b.engine);
     free(b.bytes);
