@@ -7,6 +7,11 @@ cuda_sources = \
   cuda/batch/batch_kernel.cu \
   cuda/batch/batch_pack.cu \
   cuda/batch/batch_plan.cu \
+  cuda/batch/batch_team.cu \
+  cuda/batch/chain.cu \
+  cuda/batch/chain_heads.cu \
+  cuda/batch/chain_rows.cu \
+  cuda/batch/chain_states.cu \
   cuda/common/device.cu \
   cuda/common/upload.cu \
   cuda/decode/decode.cu \
@@ -62,9 +67,11 @@ cuda_headers = \
   cuda/batch/batch.cuh \
   cuda/batch/batch_block.cuh \
   cuda/batch/batch_conv.cuh \
+  cuda/batch/batch_deliver.cuh \
   cuda/batch/batch_head.cuh \
   cuda/batch/batch_job.cuh \
   cuda/batch/batch_kernel.cuh \
+  cuda/batch/batch_method.cuh \
   cuda/batch/batch_norm.cuh \
   cuda/batch/batch_pack.cuh \
   cuda/batch/batch_plan.cuh \
@@ -72,6 +79,11 @@ cuda_headers = \
   cuda/batch/batch_quantise.cuh \
   cuda/batch/batch_scan.cuh \
   cuda/batch/batch_weights.cuh \
+  cuda/batch/chain.cuh \
+  cuda/batch/chain_block.cuh \
+  cuda/batch/chain_conv.cuh \
+  cuda/batch/chain_head.cuh \
+  cuda/batch/chain_sums.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \
   cuda/common/exact_vector.cuh \

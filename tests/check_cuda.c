@@ -34,6 +34,7 @@ enum {
     N_STREAM_SPECS_1 = 7,
     N_STREAM_SPECS = 12,
     N_LITTLE_SPECS = 4,
+    N_PLACE_SPECS = 3,
     TIMEOUT_S = 1800
 };
 
@@ -557,6 +558,124 @@ static void assert_predictions(size_t n, size_t times)
     free(of_gpu);
 }
 
+/* ---- streams at different places of their chunks --------------------------
+ */
+
+struct both {
+    struct state *on_gpu, *on_cpu;
+    struct segment of_gpu, of_cpu;
+    float bits[2][CHUNK], logits[2][4 * 256];
+};
+
+/* What stream i reads in a round: mostly a byte, now and then none or a few. */
+static size_t round_length(size_t round, size_t i)
+{
+    uint64_t random = random_at(round + 50, i);
+    if (round == 0)
+        return i * 37 % (i % 5 ? 67 : 131);
+    return round % 9 == 4 ? random % 4 : random % 8 != 0;
+}
+
+static void set_round(struct both *s, size_t round, size_t i)
+{
+    size_t n = round_length(round, i);
+    float *const logits[] = {s->logits[0], s->logits[1]};
+    bool is_wanted = n <= 4 && i % 3 != 2;
+    s->of_gpu = (struct segment){s->on_gpu, text + (round + i) % 400,     n,
+                                 NULL,      is_wanted ? logits[0] : NULL, NULL};
+    s->of_cpu = s->of_gpu;
+    s->of_cpu.state = s->on_cpu;
+    s->of_cpu.logits = is_wanted ? logits[1] : NULL;
+    if (n <= CHUNK && i % 5 != 4) {
+        s->of_gpu.bits = s->bits[0];
+        s->of_cpu.bits = s->bits[1];
+    }
+}
+
+/* Some streams become others. */
+static void copy_some(struct both *all, size_t n, size_t round)
+{
+    size_t from = random_at(round, 1) % n, to = random_at(round, 2) % n;
+    if (from == to)
+        return;
+    assert_ok(engine_state_copy(gpu, all[to].on_gpu, all[from].on_gpu));
+    assert_ok(engine_state_copy(cpu, all[to].on_cpu, all[from].on_cpu));
+}
+
+static void run_round(struct both *all, size_t n, size_t round)
+{
+    struct segment *of_gpu = calloc(n, sizeof *of_gpu);
+    struct segment *of_cpu = calloc(n, sizeof *of_cpu);
+    for (size_t i = 0; i < n; i++) {
+        set_round(&all[i], round, i);
+        of_gpu[i] = all[i].of_gpu;
+        of_cpu[i] = all[i].of_cpu;
+    }
+    if (round % 13 == 12) {
+        assert_ok(engine_feed_start(gpu, of_gpu, n));
+        assert_ok(engine_feed_finish(gpu));
+    } else {
+        assert_ok(engine_feed(gpu, of_gpu, n));
+    }
+    assert_ok(engine_feed(cpu, of_cpu, n));
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_msg(
+            !memcmp(all[i].bits[0], all[i].bits[1], sizeof all[i].bits[0]) &&
+                !memcmp(all[i].logits[0], all[i].logits[1],
+                        sizeof all[i].logits[0]),
+            "stream %zu of %zu in round %zu", i, n, round);
+    }
+    copy_some(all, n, round);
+    free(of_cpu);
+    free(of_gpu);
+}
+
+static void assert_places(size_t n, size_t rounds)
+{
+    struct both *all = calloc(n, sizeof *all);
+    for (size_t i = 0; i < n; i++) {
+        all[i].on_gpu = new_state(gpu);
+        all[i].on_cpu = new_state(cpu);
+    }
+    for (size_t round = 0; round < rounds; round++)
+        run_round(all, n, round);
+    for (size_t i = 0; i < n; i++) {
+        if (n <= 200 || i % 7 == 0) {
+            float *want = image_of(cpu, all[i].on_cpu);
+            assert_image(gpu, all[i].on_gpu, want);
+            free(want);
+        }
+        engine_state_free(gpu, all[i].on_gpu);
+        engine_state_free(cpu, all[i].on_cpu);
+    }
+    free(all);
+}
+
+START_TEST(streams_agree_at_all_places)
+{
+    static const int specs[N_PLACE_SPECS] = {19, 12, 22};
+    open_spec(specs[_i]);
+    assert_places(1, 140);
+    assert_places(2, 140);
+    assert_places(7, 140);
+    assert_places(96, 40);
+    assert_places(128, 70);
+    assert_places(150, 20);
+    assert_places(1024, 8);
+    assert_places(1100, 8);
+    close_spec();
+}
+END_TEST
+
+/* Little enough for tools that slow the device down a thousandfold. */
+START_TEST(a_few_places_agree)
+{
+    open_spec(12);
+    assert_places(7, 20);
+    close_spec();
+}
+END_TEST
+
 START_TEST(predictions_come_where_they_are_wanted)
 {
     static const int specs[N_STREAM_SPECS] = {0,  1,  2,  6,  8,  10,
@@ -853,6 +972,7 @@ static Suite *cuda_suite(void)
     TCase *few = tcase_create("few");
     tcase_set_timeout(few, TIMEOUT_S);
     tcase_add_loop_test(few, a_little_agrees, 0, N_LITTLE_SPECS);
+    tcase_add_test(few, a_few_places_agree);
     suite_add_tcase(suite, few);
 
     TCase *mamba2 = tcase_create("mamba2");
@@ -861,6 +981,11 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(mamba2, places_change_engines, N_SPECS_1, N_SPECS);
     add_copies(mamba2, 1);
     suite_add_tcase(suite, mamba2);
+
+    TCase *places = tcase_create("places");
+    tcase_add_loop_test(places, streams_agree_at_all_places, 0, N_PLACE_SPECS);
+    tcase_set_timeout(places, TIMEOUT_S);
+    suite_add_tcase(suite, places);
 
     TCase *tests = tcase_create("bits");
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);

@@ -5,8 +5,8 @@
 #ifndef MAMBYTE_BATCH_HEAD_CUH
 #define MAMBYTE_BATCH_HEAD_CUH
 
+#include "cuda/batch/batch_deliver.cuh"
 #include "cuda/batch/batch_weights.cuh"
-#include "cuda/common/cost.cuh"
 
 #ifdef HAS_CLUSTER
 
@@ -59,18 +59,8 @@ batch_deliver(const batch_block<T> &k, const struct batch_job &job)
         float *state =
             k.template place<float *>(k.m.at.image)[t] + k.m.image.logits;
         float *wanted = job.host_logits[row];
-        float bits = cost_of(state, k.byte(t), k.lane);
-        if (k.lane == 0)
-            job.host_bits[row] = bits;
-        __syncwarp();
-        const float *logits = job.logits + (size_t)row * N_BYTES_VOCAB;
-#pragma unroll
-        for (int i = k.lane; i < N_BYTES_VOCAB; i += WARP) {
-            float x = logits[i];
-            state[i] = x;
-            if (wanted)
-                wanted[i] = x;
-        }
+        deliver_row(state, job.logits + (size_t)row * N_BYTES_VOCAB, k.byte(t),
+                    wanted, job.host_bits + row, k.lane);
     }
 }
 

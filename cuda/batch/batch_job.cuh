@@ -6,7 +6,7 @@
 #ifndef MAMBYTE_BATCH_JOB_CUH
 #define MAMBYTE_BATCH_JOB_CUH
 
-#include "cuda/common/device.cuh"
+#include "cuda/batch/batch_method.cuh"
 #include "cuda/common/reduce.cuh"
 
 enum {
@@ -127,17 +127,6 @@ struct batch_model {
     struct batch_memory at;
     const char *shares; /* [n_layer][size][share.bytes]                    */
     const char *heads;  /* [size][head.bytes]                              */
-};
-
-/* Rows are streams.  Team i has the tiles i, i + n_teams, ... */
-struct batch_job {
-    int n_rows, tile_rows;
-    float *const *images; /* [n_rows], the host's                          */
-    const uint8_t *bytes; /* [n_rows], the host's                          */
-    float *logits;        /* [n_rows][256], of this GPU                    */
-    float *const *host_logits; /* [n_rows], where the host wants them, NULL
-                                  where not                                */
-    float *host_bits; /* [n_rows]                                      */
 };
 
 /* What the blocks of a team send each other in a layer, in this order. */

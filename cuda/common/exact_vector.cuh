@@ -36,15 +36,12 @@ static __device__ __forceinline__ uint32_t quantise4(float4 v, float inverse)
                        0x5410);
 }
 
-/* exact_scale_of() without branches.  A division branches for results that are
- * not normal.  Here all are normal: a large amax, whose reciprocal would not
- * be, is first scaled down by a power of two. */
-static __device__ __forceinline__ struct exact_scale
-scale_of(uint32_t amax_bits)
+/* amax / 127 and 127 / amax, both normal numbers, correctly rounded, without
+ * branches.  A division branches for results that are not normal.  Here a large
+ * amax, whose reciprocal would not be, is first scaled down by a power of two.
+ */
+static __device__ __forceinline__ struct exact_scale scale_of_normal(float amax)
 {
-    const bool is_finite = amax_bits < EXACT_INF_BITS;
-    const float amax =
-        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN);
     const float shrink = amax > 0x1p64f ? 0x1p-64f : 1.0f;
     const float b = amax * shrink, r = 1.0f / 127.0f;
     struct exact_scale s;
@@ -54,8 +51,32 @@ scale_of(uint32_t amax_bits)
     y = fmaf(y, fmaf(-b, y, 1.0f), y);
     s.inverse = 127.0f * y;
     s.inverse = fmaf(fmaf(-b, s.inverse, 127.0f), y, s.inverse) * shrink;
+    return s;
+}
+
+/* exact_scale_of() */
+static __device__ __forceinline__ struct exact_scale
+scale_of(uint32_t amax_bits)
+{
+    const bool is_finite = amax_bits < EXACT_INF_BITS;
+    struct exact_scale s = scale_of_normal(
+        exact_max(exact_float(is_finite ? amax_bits : 0), EXACT_AMAX_MIN));
     s.scale = is_finite ? s.scale : 0.0f;
     s.inverse = is_finite ? s.inverse : 0.0f;
+    return s;
+}
+
+/* exact_scale_of_products() */
+static __device__ __forceinline__ struct exact_scale
+scale_of_products(uint32_t amax_bits)
+{
+    const uint32_t one = 0x3f800000u;
+    const bool is_fine =
+        amax_bits >= 0x17800000u && amax_bits < EXACT_INF_BITS; /* 2^-80 */
+    struct exact_scale s =
+        scale_of_normal(exact_float(is_fine ? amax_bits : one));
+    s.scale = is_fine ? s.scale : 0.0f;
+    s.inverse = is_fine ? s.inverse : 0.0f;
     return s;
 }
 

@@ -10,6 +10,8 @@
 struct queue {
     cudaStream_t stream;
     bool overlaps; /* the device can start a kernel while the last one ends */
+    int priority = 0; /* of blocks over those of other kernels: 0, or below for
+                       * more, as CUDA has it */
 };
 
 /* Where kernels overlap, a kernel waits here for the one before it.  Before
@@ -30,15 +32,21 @@ static enum status launch(const char *what, struct queue q, dim3 grid,
                           Args... args)
 {
     cudaLaunchConfig_t config = {};
-    cudaLaunchAttribute overlap = {};
-    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attributes[2] = {}, *next = attributes;
+    if (q.overlaps) {
+        next->id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        next++->val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (q.priority != 0) {
+        next->id = cudaLaunchAttributePriority;
+        next++->val.priority = q.priority;
+    }
     config.gridDim = grid;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = q.stream;
-    config.attrs = &overlap;
-    config.numAttrs = q.overlaps ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = (unsigned)(next - attributes);
     return cuda_status(cudaLaunchKernelEx(&config, kernel, args...), what);
 }
 

@@ -115,16 +115,16 @@ static __device__ __forceinline__ float lanes_max(float x, int width)
 /* Sums n values over the lanes whose numbers differ only in the bits from `low`
  * to below `high`, and deals the sums out to them.  A lane gets those of its
  * share, from number lanes_scattered() on, in the first places of x. */
-template <int n, int low, int high>
-static __device__ __forceinline__ void lanes_reduce_scatter(float *x)
+template <int n, int low, int high, typename T>
+static __device__ __forceinline__ void lanes_reduce_scatter(T *x)
 {
     if constexpr (low < high) {
         if constexpr (n > 1) {
             bool is_upper = threadIdx.x & low;
 #pragma unroll
             for (int i = 0; i < n / 2; i++) {
-                float keep = is_upper ? x[i + n / 2] : x[i];
-                float send = is_upper ? x[i] : x[i + n / 2];
+                T keep = is_upper ? x[i + n / 2] : x[i];
+                T send = is_upper ? x[i] : x[i + n / 2];
                 x[i] = keep + __shfl_xor_sync(WHOLE_WARP, send, low);
             }
             lanes_reduce_scatter<n / 2, 2 * low, high>(x);

@@ -130,7 +130,7 @@ static enum status need_decoder(struct cuda_engine *e)
 
 static enum status need_batch_decoder(struct cuda_engine *e)
 {
-    if (!e->has_batch_decoder && !is_mamba2(e))
+    if (!e->has_batch_decoder)
         TRY(batch_decoder_open(&e->batch_decoder, &e->model));
     e->has_batch_decoder = true;
     return OK;

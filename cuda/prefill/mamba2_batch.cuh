@@ -26,6 +26,9 @@ struct mamba2_batch {
     float *alpha;    /* [layer][n_heads]                                   */
 };
 
+/* Shapes and strides; memory is left to the caller. */
+void mamba2_describe(struct mamba2_batch *m, const struct model_config *c);
+
 /* E_DEVICE where the shape needs more shared memory than the device has. */
 enum status mamba2_heads_prepare(const struct prefill_batch *b,
                                  const struct mamba2_batch *m);

@@ -92,6 +92,11 @@ enum product_kind {
     PRODUCT_MAMBA2_IN /* launch_mamba2_in() */
 };
 
+/* Shapes, strides and rows for a model; and what the device has.  Memory is
+ * left to the caller. */
+void prefill_describe(struct prefill_batch *b, const struct cuda_model *m);
+enum status prefill_ask_device(struct prefill_batch *b);
+
 /* Once for each device, before the launches: the kernels need more shared
  * memory than a block has by default. */
 enum status products_prepare(const struct prefill_batch *b);

@@ -59,7 +59,7 @@ static size_t batch_bytes(struct prefill *p)
     return counted.n_bytes;
 }
 
-static void describe_batch(struct prefill_batch *b, const struct cuda_model *m)
+void prefill_describe(struct prefill_batch *b, const struct cuda_model *m)
 {
     const struct model_config *c = &m->config;
     b->d_model = c->d_model;
@@ -87,8 +87,7 @@ static void describe_batch(struct prefill_batch *b, const struct cuda_model *m)
     }
 }
 
-static void describe_mamba2(struct mamba2_batch *m,
-                            const struct model_config *c)
+void mamba2_describe(struct mamba2_batch *m, const struct model_config *c)
 {
     m->n_heads = c->n_heads;
     m->headdim = c->headdim;
@@ -214,7 +213,7 @@ static void destroy_streams(struct prefill *p)
 
 /* ---- opening ------------------------------------------------------------- */
 
-static enum status ask_device(struct prefill_batch *b)
+enum status prefill_ask_device(struct prefill_batch *b)
 {
     int device;
     CUDA_TRY(cudaGetDevice(&device), "asking for the device");
@@ -234,15 +233,15 @@ static enum status prepare_mixer(struct prefill *p,
     p->is_mamba2 = c->mixer == MIXER_MAMBA2;
     if (!p->is_mamba2)
         return scan_prepare(&p->batch);
-    describe_mamba2(&p->mamba2, c);
+    mamba2_describe(&p->mamba2, c);
     TRY(mamba2_heads_prepare(&p->batch, &p->mamba2));
     return mamba2_norm_prepare(&p->batch, &p->mamba2);
 }
 
 static enum status set_up(struct prefill *p, const struct cuda_model *model)
 {
-    describe_batch(&p->batch, model);
-    TRY(ask_device(&p->batch));
+    prefill_describe(&p->batch, model);
+    TRY(prefill_ask_device(&p->batch));
     TRY(products_prepare(&p->batch));
     TRY(prepare_mixer(p, &model->config));
     TRY(create_streams(p));
