@@ -129,7 +129,8 @@ static enum status read_labels(struct linear_classifier *c,
 {
     const char *text;
     TRY(read_metadata(file, "labels", &text));
-    json_t *array = json_loads(text, 0, NULL);
+    json_t *array;
+    TRY(json_text_parse(&array, text, strlen(text), 0, NULL));
     enum status status = take_labels(c, array);
     json_decref(array);
     return status;

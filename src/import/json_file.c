@@ -12,6 +12,7 @@
 #include "base/byteio.h"
 #include "base/memlimit.h"
 #include "import/file_kind.h"
+#include "model/json_text.h"
 
 #define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
@@ -45,7 +46,7 @@ enum status json_file_parse(json_t **json, const char *path, char *text,
     }
     TRY(memlimit_check_json(text, n, path));
     replace_infinities(text, n);
-    *json = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    TRY(json_text_parse(json, text, n, JSON_REJECT_DUPLICATES, &error));
     if (!*json)
         return fail(E_MODEL, "%s: is not valid JSON in line %d", path,
                     error.line);

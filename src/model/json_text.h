@@ -1,6 +1,7 @@
-/* json_text.h -- JSON as text, all or none.
+/* json_text.h -- JSON from and to text, all or none.
  *
- * json_dumps() of jansson may leave parts out when memory runs out.
+ * When memory runs out, jansson may leave out characters without a word, both
+ * when it reads and when it writes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +11,14 @@
 #include <jansson.h>
 #include <stddef.h>
 
-/* flags: of json_dumps().  To be freed; NULL when json is, or when there is no
+#include "base/status.h"
+
+/* As json_loadb(): *json is NULL, and *error says why, when text[0..n) is no
+ * JSON; error NULL: nobody wants to know.  E_MEMORY when there is no memory. */
+enum status json_text_parse(json_t **json, const char *text, size_t n,
+                            size_t flags, json_error_t *error);
+
+/* As json_dumps().  To be freed; NULL when json is, or when there is no
  * memory. */
 char *json_text(const json_t *json, size_t flags);
 

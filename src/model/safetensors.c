@@ -23,6 +23,7 @@
 #include "base/little_endian.h"
 #include "base/memlimit.h"
 #include "base/printable.h"
+#include "model/json_text.h"
 #include "model/safetensors_entry.h"
 
 enum {
@@ -75,8 +76,8 @@ static enum status parse_header(struct safetensors *file)
                              "with {");
     json_error_t error;
     TRY(memlimit_check_json(text, (size_t)n_header, "its header"));
-    file->header =
-        json_loadb(text, (size_t)n_header, JSON_REJECT_DUPLICATES, &error);
+    TRY(json_text_parse(&file->header, text, (size_t)n_header,
+                        JSON_REJECT_DUPLICATES, &error));
     if (!file->header) {
         char shown[PRINTABLE_CHARS];
         return fail(E_MODEL, "header is not valid JSON at byte %d: %s",

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "model/binder.h"
+#include "model/json_text.h"
 
 #define LAYERS_SIZE (sizeof LAYERS - 1)
 #define MIXER_0     LAYERS "0.mixer."
@@ -240,7 +241,8 @@ static enum status read_epsilon(float *epsilon, const char *text)
     *epsilon = 1e-5f;
     if (!text)
         return OK;
-    json_t *number = json_loads(text, JSON_DECODE_ANY, NULL);
+    json_t *number;
+    TRY(json_text_parse(&number, text, strlen(text), JSON_DECODE_ANY, NULL));
     float value = (float)json_number_value(number);
     json_decref(number);
     if (!(value > 0.0f) || !isfinite(value))
@@ -257,7 +259,8 @@ static enum status read_delta_limit(struct model_config *c, const char *text)
     c->delta_max = INFINITY;
     if (!text)
         return OK;
-    json_t *limit = json_loads(text, 0, NULL);
+    json_t *limit;
+    TRY(json_text_parse(&limit, text, strlen(text), 0, NULL));
     size_t n = json_array_size(limit);
     bool has_largest = n == 2;
     bool is_right = n == 1 || n == 2;
