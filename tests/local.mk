@@ -55,12 +55,14 @@ valgrind_tests = \
   tests/check_torch_file
 fuzz_programs = \
   tests/fuzz_container \
+  tests/fuzz_examples \
   tests/fuzz_linear_classifier \
   tests/fuzz_options \
   tests/fuzz_pickle \
   tests/fuzz_safetensors \
   tests/fuzz_snapshot \
-  tests/fuzz_torch_file
+  tests/fuzz_torch_file \
+  tests/fuzz_train_log
 cli_tests = \
   tests/cli_classify.sh \
   tests/cli_completion.sh \
@@ -165,6 +167,7 @@ EXTRA_DIST += \
   tests/data \
   tests/faults.c \
   tests/fuzz_corpus \
+  tests/fuzz_uninstrumented \
   tests/golden \
   tests/kernels_selftest.c \
   tests/text
@@ -214,6 +217,8 @@ fuzz_libs = $(FUZZ_ENGINE) $(test_libs)
 fuzz_dependencies = $(check_LIBRARIES) libmambyte.a
 tests_fuzz_container_LDADD = $(fuzz_libs)
 tests_fuzz_container_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_examples_LDADD = $(fuzz_libs)
+tests_fuzz_examples_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_linear_classifier_LDADD = $(fuzz_libs)
 tests_fuzz_linear_classifier_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_options_LDADD = $(fuzz_libs)
@@ -226,3 +231,5 @@ tests_fuzz_snapshot_LDADD = $(fuzz_libs)
 tests_fuzz_snapshot_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_torch_file_LDADD = $(fuzz_libs)
 tests_fuzz_torch_file_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_train_log_LDADD = $(fuzz_libs)
+tests_fuzz_train_log_DEPENDENCIES = $(fuzz_dependencies)

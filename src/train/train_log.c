@@ -37,15 +37,18 @@ static enum status write_header(struct train_log *log,
     return fflush(log->file) == 0 ? OK : log_error(log);
 }
 
-/* Cuts the log after the last line of a step up to first_step. */
+/* Cuts the log after the last line of a step up to first_step; a line without
+ * an end was not written to its end. */
 static enum status cut_lines(struct train_log *log, uint64_t first_step)
 {
     char *line = NULL;
     size_t room = 0;
+    ssize_t n;
     long end = 0;
     bool is_header = true, is_cut = false;
-    while (!is_cut && getline(&line, &room, log->file) > 0) {
-        is_cut = !is_header && strtoull(line, NULL, 10) > first_step;
+    while (!is_cut && (n = getline(&line, &room, log->file)) > 0) {
+        is_cut = line[n - 1] != '\n' ||
+                 (!is_header && strtoull(line, NULL, 10) > first_step);
         is_header = false;
         end = is_cut ? end : ftell(log->file);
     }
