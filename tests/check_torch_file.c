@@ -5,6 +5,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +275,95 @@ START_TEST(many_storages_take_no_time)
 }
 END_TEST
 
+/* ---- before PyTorch 1.6 ------------------------------------------------- */
+
+#define OLD_START                                                              \
+    "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."                \
+    "\x80\x02M\xe9\x03."                                                       \
+    "\x80\x02}X\x0d\0\0\0little_endian"
+#define OLD_STORAGE(type, key)                                                 \
+    "((X\x07\0\0\0storagectorch\n" type "\nX\x02\0\0\0" key                    \
+    "X\x03\0\0\0cpuK\x04NtQ"
+#define OLD_REBUILD "ctorch._utils\n_rebuild_tensor_v2\n"
+
+/* "w": [2][2] of storage 12, "v": [2] from element 1 of it, "n": of Long. */
+#define OLD_DICT                                                               \
+    "\x80\x02}(X\x01\0\0\0w" OLD_REBUILD OLD_STORAGE(                          \
+        "FloatStorage",                                                        \
+        "12") "K\0K\x02K\x02\x86K\x02K\x01\x86\x89}tRX\x01\0\0\0v" OLD_REBUILD \
+        OLD_STORAGE("FloatStorage",                                            \
+                    "12") "K\x01K\x02\x85K\x01\x85\x89}tRX\x04\0\0\0meta}"     \
+                          "X\x01\0\0\0n" OLD_REBUILD OLD_STORAGE(              \
+                              "LongStorage",                                   \
+                              "11") "K\0K\x04\x85K\x01\x85\x89}tRsu."
+#define OLD_LIST                                                               \
+    "\x80\x02](X\x02\0\0\0"                                                    \
+    "11X\x02\0\0\0"                                                            \
+    "12e."
+
+static size_t make_old(uint8_t bytes[1024], bool is_little)
+{
+    static const float w[4] = {1, 2, 3, 4};
+    static const uint8_t longs[32];
+    size_t n = 0;
+    const uint8_t order[] = {is_little ? 0x88 : 0x89, 's', '.'};
+#define PUT_OLD(from, size) memcpy(bytes + n, from, size), n += (size)
+    PUT_OLD(OLD_START, sizeof OLD_START - 1);
+    PUT_OLD(order, sizeof order);
+    PUT_OLD(OLD_DICT, sizeof OLD_DICT - 1);
+    PUT_OLD(OLD_LIST, sizeof OLD_LIST - 1);
+    PUT_OLD("\4\0\0\0\0\0\0\0", 8);
+    PUT_OLD(longs, sizeof longs);
+    PUT_OLD("\4\0\0\0\0\0\0\0", 8);
+    PUT_OLD(w, sizeof w);
+#undef PUT_OLD
+    return n;
+}
+
+static enum status open_old(const uint8_t *bytes, size_t n)
+{
+    FILE *out = fopen(PATH, "wb");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_uint_eq(fwrite(bytes, 1, n, out), n);
+    fclose(out);
+    return torch_file_open(&file, PATH);
+}
+
+START_TEST(old_files_are_read)
+{
+    uint8_t bytes[1024];
+    size_t n = make_old(bytes, true);
+    ck_assert_msg(open_old(bytes, n) == OK, "%s", status_message());
+    ck_assert_uint_eq(torch_file_count(file), 2);
+    const struct tensor *w = torch_file_at(file, 0),
+                        *v = torch_file_at(file, 1);
+    const float *x = w->data, *y = v->data;
+    ck_assert_str_eq(w->name, "w");
+    ck_assert_uint_eq(w->n_elements, 4);
+    ck_assert(x[0] == 1 && x[3] == 4 && y[0] == 2 && y[1] == 3);
+    torch_file_close(file);
+    n = make_old(bytes, false);
+    refused(open_old(bytes, n), "on a big-endian machine");
+    unlink(PATH);
+}
+END_TEST
+
+START_TEST(old_files_that_end_early_are_refused)
+{
+    uint8_t bytes[1024];
+    size_t n = make_old(bytes, true);
+    for (size_t part = 0; part < n; part++) {
+        ck_assert_int_eq(open_old(bytes, part), E_MODEL);
+        ck_assert_ptr_null(file);
+    }
+    bytes[n - 24] = 0xff; /* the count of the last storage */
+    refused(open_old(bytes, n), "ends in the middle of storage 12");
+    bytes[n - 17] = 0xff;
+    refused(open_old(bytes, n), "ends in the middle of storage 12");
+    unlink(PATH);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("torch_file");
@@ -287,6 +377,8 @@ int main(void)
     tcase_add_test(tcase, damage_is_refused);
     tcase_add_test(tcase, many_storages_take_no_time);
     tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, old_files_are_read);
+    tcase_add_test(tcase, old_files_that_end_early_are_refused);
     suite_add_tcase(suite, tcase);
     int status = run_suite(suite);
     unlink(PATH);

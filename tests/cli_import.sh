@@ -246,9 +246,6 @@ imports_not 1 "missing: No such file or directory" -o model \
 imports_not 1 "empty: is empty, there is nothing to measure on" -o model \
 	--calibrate=empty "$data/authors"
 imports_not 1 "empty: not a safetensors file: empty" -o model empty
-printf '\200\002\212\012l' >old.bin
-imports_not 1 "old.bin: is of torch.save before PyTorch 1.6: load and save it \
-with a newer one" -o model old.bin
 imports_not 1 "authors.float: the model has LayerNorm with a bias, the Mamba \
 of transformers only RMSNorm" --to=transformers -o folder3 authors.float
 

@@ -54,8 +54,11 @@ valgrind_tests = \
   tests/check_snapshot \
   tests/check_torch_file
 fuzz_programs = \
+  tests/fuzz_checkpoint \
   tests/fuzz_container \
   tests/fuzz_examples \
+  tests/fuzz_foreign \
+  tests/fuzz_foreign_json \
   tests/fuzz_linear_classifier \
   tests/fuzz_options \
   tests/fuzz_pickle \
@@ -215,10 +218,16 @@ tests_check_trainer_LDADD = $(unit_libs)
 FUZZ_ENGINE = tests/libreplay.a
 fuzz_libs = $(FUZZ_ENGINE) $(test_libs)
 fuzz_dependencies = $(check_LIBRARIES) libmambyte.a
+tests_fuzz_checkpoint_LDADD = $(fuzz_libs)
+tests_fuzz_checkpoint_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_container_LDADD = $(fuzz_libs)
 tests_fuzz_container_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_examples_LDADD = $(fuzz_libs)
 tests_fuzz_examples_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_foreign_LDADD = $(fuzz_libs)
+tests_fuzz_foreign_DEPENDENCIES = $(fuzz_dependencies)
+tests_fuzz_foreign_json_LDADD = $(fuzz_libs)
+tests_fuzz_foreign_json_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_linear_classifier_LDADD = $(fuzz_libs)
 tests_fuzz_linear_classifier_DEPENDENCIES = $(fuzz_dependencies)
 tests_fuzz_options_LDADD = $(fuzz_libs)

@@ -17,9 +17,7 @@
 #include "import/json_file.h"
 #include "import/torch_archive.h"
 #include "import/torch_file.h"
-
-/* The first bytes of what torch.save wrote before zip archives. */
-#define OLD_MAGIC "\x80\x02\x8a\x0a"
+#include "import/torch_legacy.h"
 
 enum { SHARDS_MAX = 4096 };
 
@@ -119,13 +117,8 @@ static enum status open_shard(struct shard *shard, const char *path)
     shard->path = strdup(path);
     if (!shard->path)
         return fail_memory(path);
-    if (torch_archive_is_zip(start, n))
+    if (torch_archive_is_zip(start, n) || torch_legacy_is(start, n))
         return torch_file_open(&shard->torch_file, path);
-    if (n >= 4 && memcmp(start, OLD_MAGIC, 4) == 0)
-        return fail(E_MODEL,
-                    "%s: is of torch.save before PyTorch 1.6: load and save "
-                    "it with a newer one",
-                    path);
     return safetensors_open(&shard->safetensors, path);
 }
 

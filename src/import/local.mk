@@ -47,6 +47,8 @@ libmambyte_a_SOURCES += \
   src/import/torch_archive.h \
   src/import/torch_file.c \
   src/import/torch_file.h \
+  src/import/torch_legacy.c \
+  src/import/torch_legacy.h \
   src/import/torch_write.c \
   src/import/torch_write.h \
   src/import/vocabulary.c \

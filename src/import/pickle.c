@@ -151,6 +151,8 @@ enum status pickle_read(struct pickled *pickled, const uint8_t *bytes, size_t n)
     int root;
     enum status status = pickle_machine_run(&machine, bytes, n, &root);
     if (status == OK)
+        status = pickle_machine_expect(&machine, root, K_DICT);
+    if (status == OK)
         status = read_root(pickled, &machine, root);
     pickle_machine_free(&machine);
     if (status != OK)

@@ -143,7 +143,9 @@ enum status pickle_make_storage(struct pickle_machine *m)
     int id;
     TRY(pickle_pop_kind(m, &id, K_TUPLE));
     struct value storage = m->values[id];
-    if (storage.tuple.n != 5 ||
+    int n = storage.tuple.n;
+    bool has_view = n == 6 && pickle_item(m, &storage, 5)->kind != K_NONE;
+    if ((n != 5 && n != 6) || has_view ||
         !is_text(pickle_item(m, &storage, 0), "storage") ||
         pickle_item(m, &storage, 1)->kind != K_FUNCTION ||
         pickle_item(m, &storage, 2)->kind != K_TEXT ||

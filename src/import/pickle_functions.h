@@ -20,7 +20,8 @@ enum status pickle_push_function(struct pickle_machine *m,
  * tensor, or an object. */
 enum status pickle_call(struct pickle_machine *m);
 
-/* ('storage', type, key, location, elements) becomes a storage. */
+/* ('storage', type, key, location, elements) becomes a storage; before PyTorch
+ * 1.6 None follows. */
 enum status pickle_make_storage(struct pickle_machine *m);
 
 /* Takes the state of a dict or object, and forgets it: PyTorch attaches the

@@ -187,7 +187,8 @@ static enum status execute_value(struct pickle_machine *m, uint8_t opcode)
         return push_kind(m, K_NONE);
     case 0x88: /* True */
     case 0x89: /* False */
-        return push_kind(m, K_BOOL);
+        return pickle_push(
+            m, (struct value){.kind = K_BOOL, .number = opcode == 0x88});
     case 'K':
         return push_number(m, 1, false);
     case 'M':
@@ -305,10 +306,20 @@ enum status pickle_machine_run(struct pickle_machine *machine,
     while (m->at < m->end) {
         uint8_t opcode = *m->at++;
         if (opcode == '.')
-            return pickle_pop_kind(m, root, K_DICT);
+            return pickle_pop(m, root);
         TRY(execute(m, opcode));
     }
     return fail(E_MODEL, "the pickle ends in the middle");
+}
+
+enum status pickle_machine_expect(const struct pickle_machine *machine,
+                                  int value, enum value_kind kind)
+{
+    enum value_kind found = machine->values[value].kind;
+    if (found == kind)
+        return OK;
+    return fail(E_MODEL, "the pickle has %s where %s belongs",
+                value_kind_name(found), value_kind_name(kind));
 }
 
 void pickle_machine_free(struct pickle_machine *machine)

@@ -57,7 +57,7 @@ struct pickle_text {
 struct value {
     enum value_kind kind;
     union {
-        int64_t number;
+        int64_t number; /* of a truth value: 1 or 0                       */
         struct pickle_text text;
         struct {
             enum function id;
@@ -92,10 +92,15 @@ struct pickle_machine {
     int n_entries, entries_room;
 };
 
-/* Runs the pickle up to its full stop; *root is the dict that is left.  bytes
- * have to stay.  The machine is to be freed after a failure too. */
+/* Runs the pickle up to its full stop; *root is the value that is left, and
+ * machine->at is after the stop.  bytes have to stay.  The machine is to be
+ * freed after a failure too. */
 enum status pickle_machine_run(struct pickle_machine *machine,
                                const uint8_t *bytes, size_t n, int *root);
+
+/* E_MODEL when a value is of another kind. */
+enum status pickle_machine_expect(const struct pickle_machine *machine,
+                                  int value, enum value_kind kind);
 void pickle_machine_free(struct pickle_machine *machine);
 
 /* Item i of a tuple, or of what made a storage or a tensor. */

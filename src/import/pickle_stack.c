@@ -68,11 +68,7 @@ enum status pickle_pop_kind(struct pickle_machine *m, int *value,
                             enum value_kind kind)
 {
     TRY(pickle_pop(m, value));
-    enum value_kind found = m->values[*value].kind;
-    if (found != kind)
-        return fail(E_MODEL, "the pickle has %s where %s belongs",
-                    kind_names[found], kind_names[kind]);
-    return OK;
+    return pickle_machine_expect(m, *value, kind);
 }
 
 /* The place of the topmost mark. */

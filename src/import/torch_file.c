@@ -9,6 +9,7 @@
 #include "import/torch_file.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "base/memlimit.h"
 #include "import/pickle.h"
 #include "import/torch_archive.h"
+#include "import/torch_legacy.h"
 
 /* The elements of some tensors. */
 struct storage {
@@ -27,7 +29,12 @@ struct storage {
 };
 
 struct torch_file {
-    struct torch_archive archive; /* open while the file is being read */
+    /* Open while the file is being read, one of both. */
+    struct torch_archive archive;
+    struct torch_legacy legacy;
+    bool is_legacy;
+    uint64_t size; /* of the file                                      */
+
     struct pickled pickled;
     struct storage *storages; /* [n_storages]                          */
     size_t n_storages;
@@ -52,6 +59,16 @@ static uint32_t *find_place(const struct torch_file *f, const char *key)
     return &f->places[i];
 }
 
+static enum status read_storage(struct torch_file *f, const char *key,
+                                void **bytes, uint64_t *n)
+{
+    char part[STORAGE_KEY_CHARS + 8];
+    if (f->is_legacy)
+        return torch_legacy_read(&f->legacy, key, bytes, n);
+    snprintf(part, sizeof part, "data/%s", key);
+    return torch_archive_read(&f->archive, part, bytes, n);
+}
+
 static enum status find_storage(struct torch_file *f, struct storage **storage,
                                 const struct pickled_tensor *p)
 {
@@ -61,10 +78,7 @@ static enum status find_storage(struct torch_file *f, struct storage **storage,
         return OK;
     }
     *storage = &f->storages[f->n_storages];
-    char part[STORAGE_KEY_CHARS + 8];
-    snprintf(part, sizeof part, "data/%s", p->key);
-    TRY(torch_archive_read(&f->archive, part, &(*storage)->bytes,
-                           &(*storage)->n));
+    TRY(read_storage(f, p->key, &(*storage)->bytes, &(*storage)->n));
     snprintf((*storage)->key, STORAGE_KEY_CHARS, "%s", p->key);
     *place = (uint32_t)++f->n_storages;
     return OK;
@@ -140,7 +154,7 @@ static enum status copy_view(struct torch_file *f, struct tensor *t,
                              const struct storage *storage)
 {
     f->n_copied += t->n_bytes;
-    if (f->n_copied > f->archive.size)
+    if (f->n_copied > f->size)
         return fail(E_MODEL,
                     "%s: tensors overlap, and would be larger than the file",
                     p->name);
@@ -171,10 +185,13 @@ static enum status make_tensor(struct torch_file *f,
     return OK;
 }
 
+/* Of a zip archive; that of an older file has been read. */
 static enum status read_pickle(struct torch_file *f)
 {
     void *bytes;
     uint64_t n;
+    if (f->is_legacy)
+        return OK;
     TRY(torch_archive_read(&f->archive, PICKLE_NAME, &bytes, &n));
     enum status status = pickle_read(&f->pickled, bytes, n);
     free(bytes);
@@ -183,7 +200,7 @@ static enum status read_pickle(struct torch_file *f)
 
 static enum status read_all(struct torch_file *f)
 {
-    TRY(memlimit_check_content(f->archive.size, "the file"));
+    TRY(memlimit_check_content(f->size, "the file"));
     TRY(read_pickle(f));
     size_t n = f->pickled.n;
     f->tensors = calloc(n + 1, sizeof *f->tensors);
@@ -208,7 +225,10 @@ static enum status finish(struct torch_file **result, struct torch_file *f,
 {
     if (status == OK)
         status = read_all(f);
-    torch_archive_close(&f->archive);
+    if (f->is_legacy)
+        torch_legacy_close(&f->legacy);
+    else
+        torch_archive_close(&f->archive);
     if (status != OK) {
         torch_file_close(f);
         return status_prefix(status, name);
@@ -225,7 +245,24 @@ enum status torch_file_open_memory(struct torch_file **file, const char *name,
     if (!f)
         return fail_memory(name);
     enum status status = torch_archive_open_memory(&f->archive, bytes, n);
+    f->size = f->archive.size;
     return finish(file, f, name, status);
+}
+
+/* The file at path, of either kind. */
+static enum status open_any(struct torch_file *f, const char *path)
+{
+    uint8_t start[TORCH_LEGACY_MAGIC_BYTES];
+    struct source source;
+    size_t n;
+    TRY(source_open(&source, path));
+    f->size = source.size;
+    enum status status = source_read_full(&source, start, sizeof start, &n);
+    source_close(&source);
+    TRY(status);
+    f->is_legacy = torch_legacy_is(start, n);
+    return f->is_legacy ? torch_legacy_open(&f->legacy, path, &f->pickled)
+                        : torch_archive_open(&f->archive, path);
 }
 
 enum status torch_file_open(struct torch_file **file, const char *path)
@@ -234,7 +271,7 @@ enum status torch_file_open(struct torch_file **file, const char *path)
     struct torch_file *f = calloc(1, sizeof *f);
     if (!f)
         return fail_memory(path);
-    enum status status = torch_archive_open(&f->archive, path);
+    enum status status = open_any(f, path);
     return finish(file, f, path, status);
 }
 

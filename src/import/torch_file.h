@@ -1,7 +1,8 @@
 /* torch_file.h -- opens the files of torch.save: .bin, .pt.
  *
  * Such a file is a zip archive (torch_archive.h) with a pickle in it that
- * describes the tensors (pickle.h).
+ * describes the tensors (pickle.h); or, before PyTorch 1.6, pickles and data
+ * one after the other (torch_legacy.h).
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,7 +20,8 @@ struct torch_file; /* private; owns tensors, their names and their data */
  * sentence starts with path. */
 enum status torch_file_open(struct torch_file **file, const char *path);
 
-/* The same on n bytes, which are only read now; name is used in messages. */
+/* The same on the n bytes of an archive, which are only read now; name is used
+ * in messages. */
 enum status torch_file_open_memory(struct torch_file **file, const char *name,
                                    const void *bytes, size_t n);
 
