@@ -43,7 +43,7 @@ for architecture in mamba1 mamba2; do
 		run $run -zc text
 		same "compressing by $model" "1 mambyte: ./$model: $says" \
 			"$status $(cat err)"
-		overflows $model "$MAMBYTE_TRAIN" -q --head=labels -m ./$model \
+		overflows "$model" "$MAMBYTE_TRAIN" -q --head=labels -m "./$model" \
 			--device=cpu -o head
 		test ! -e head || bad "a head of $model"
 	done

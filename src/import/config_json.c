@@ -4,7 +4,6 @@
  */
 #include "import/config_json.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
@@ -53,12 +52,11 @@ static enum status check_layers(const json_t *config)
     return check_activation(config, "activation");
 }
 
-/* A bound of the step; what a float cannot hold is no bound. */
+/* A bound of the step; nothing reaches one that is as large as floats get. */
 static double bound_of(const json_t *value)
 {
     double bound = json_number_value(value);
-    return json_is_object(value) || bound > (double)FLT_MAX ? (double)INFINITY
-                                                            : bound;
+    return json_is_object(value) || bound >= 1e38 ? (double)INFINITY : bound;
 }
 
 /* The groups of heads; as each project has it, when it is not said. */

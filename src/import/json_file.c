@@ -57,28 +57,30 @@ enum status json_file_parse(json_t **json, const char *path, char *text,
     return fail(E_MODEL, "%s: is not an object of JSON", path);
 }
 
-static enum status read_text(char *text, size_t *n, const char *path,
+/* *text: [*n], for the caller to free; a file that grows meanwhile is read as
+ * far as its size was. */
+static enum status read_text(char **text, size_t *n, struct source *source,
                              size_t most)
 {
-    struct source source;
-    TRY(source_open(&source, path));
-    enum status status =
-        source_read_full(&source, (uint8_t *)text, most + 1, n);
-    source_close(&source);
-    if (status == OK && *n > most)
-        return fail(E_MODEL, "%s: is larger than %zu bytes", path, most);
-    return status;
+    if (source->size > most)
+        return fail(E_MODEL, "%s: is larger than %zu bytes", source->path,
+                    most);
+    *text = malloc((size_t)source->size + 1);
+    if (!*text)
+        return fail_memory(source->path);
+    return source_read_full(source, (uint8_t *)*text, (size_t)source->size, n);
 }
 
 enum status json_file_read(json_t **json, const char *path, size_t most)
 {
+    struct source source;
+    char *text = NULL;
     size_t n;
     *json = NULL;
     TRY(file_kind_check_regular(path));
-    char *text = malloc(most + 1);
-    if (!text)
-        return fail_memory(path);
-    enum status status = read_text(text, &n, path, most);
+    TRY(source_open(&source, path));
+    enum status status = read_text(&text, &n, &source, most);
+    source_close(&source);
     if (status == OK)
         status = json_file_parse(json, path, text, n);
     free(text);

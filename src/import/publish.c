@@ -19,6 +19,9 @@
 #include "model/json_text.h"
 #include "model/safetensors_write.h"
 
+/* Digits that tell all floats apart. */
+enum { REAL_DIGITS = 9 };
+
 /* ---- tensors ------------------------------------------------------------ */
 
 #define OUR_EMBEDDING   "backbone.embedding.weight"
@@ -98,11 +101,15 @@ static json_t *mamba1_ssm_config(const struct model_config *c)
         "pad_vocab_size_multiple", 1, "tie_embeddings", c->is_tied);
 }
 
-/* With the digits that a person would write: 1e-05, not 9.99999975e-06. */
+/* The double of the fewest digits that give the float back: 1e-05, not
+ * 9.99999975e-06. */
 static double rounded(float x)
 {
     char text[32];
-    snprintf(text, sizeof text, "%.6g", (double)x);
+    int digits = 0;
+    do
+        snprintf(text, sizeof text, "%.*g", ++digits, (double)x);
+    while (digits < REAL_DIGITS && (float)strtod(text, NULL) != x);
     return strtod(text, NULL);
 }
 
@@ -199,7 +206,8 @@ static enum status write_json(struct file_group *group, const char *name,
                               json_t *json)
 {
     struct atomic_file *file;
-    char *text = json_text(json, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    char *text =
+        json_text(json, JSON_INDENT(2) | JSON_REAL_PRECISION(REAL_DIGITS));
     json_decref(json);
     if (!text)
         return fail_memory(name);
