@@ -16,6 +16,9 @@ cuda_sources = \
   cuda/common/upload.cu \
   cuda/decode/decode.cu \
   cuda/decode/decode_kernel.cu \
+  cuda/decode/decode_mamba2.cu \
+  cuda/decode/decode_mamba2_pack.cu \
+  cuda/decode/decode_mamba2_plan.cu \
   cuda/decode/decode_pack.cu \
   cuda/decode/decode_plan.cu \
   cuda/engine/cuda_engine.cu \
@@ -98,7 +101,17 @@ cuda_headers = \
   cuda/decode/decode.cuh \
   cuda/decode/decode_block.cuh \
   cuda/decode/decode_kernel.cuh \
+  cuda/decode/decode_loop.cuh \
+  cuda/decode/decode_mamba2_block.cuh \
+  cuda/decode/decode_mamba2_chunk.cuh \
+  cuda/decode/decode_mamba2_heads.cuh \
+  cuda/decode/decode_mamba2_norm.cuh \
+  cuda/decode/decode_mamba2_plan.cuh \
+  cuda/decode/decode_mamba2_rows.cuh \
+  cuda/decode/decode_mamba2_state.cuh \
+  cuda/decode/decode_mamba2_strip.cuh \
   cuda/decode/decode_mixer.cuh \
+  cuda/decode/decode_pack.cuh \
   cuda/decode/decode_plan.cuh \
   cuda/decode/decode_product.cuh \
   cuda/decode/decode_state.cuh \

@@ -29,7 +29,7 @@
 enum {
     LENGTH = 700,
     N_SPECS_1 = 12, /* of Mamba-1, then */
-    N_SPECS_2 = 11, /* of Mamba-2 */
+    N_SPECS_2 = 13, /* of Mamba-2 */
     N_SPECS = N_SPECS_1 + N_SPECS_2,
     N_STREAM_SPECS_1 = 7,
     N_STREAM_SPECS = 12,
@@ -62,7 +62,8 @@ static struct tiny_spec mamba1_at(int i)
     return spec;
 }
 
-/* Heads and states of all sizes; an odd number of heads; groups. */
+/* Heads and states of all sizes; an odd number of heads; groups.  Shapes 8, 10
+ * and 12 have decode kernels of their own. */
 static struct tiny_spec mamba2_at(int i)
 {
     static const int shape[N_SPECS_2][7] = {
@@ -70,9 +71,10 @@ static struct tiny_spec mamba2_at(int i)
         {64, 2, 128, 64, 4, 64, 1},     {64, 2, 128, 32, 4, 16, 1},
         {36, 3, 72, 16, 4, 8, 3},       {100, 5, 200, 48, 3, 40, 5},
         {4, 1, 8, 16, 2, 8, 1},         {132, 2, 256, 256, 4, 128, 2},
-        {68, 1, 192, 80, 8, 24, 8},     {512, 3, 1024, 64, 4, 64, 1},
-        {96, 7, 192, 64, 4, 48, 2},     {60, 2, 120, 16, 5, 24, 1},
-        {1024, 2, 2048, 128, 4, 64, 4},
+        {68, 1, 192, 80, 8, 24, 8},     {96, 7, 192, 64, 4, 48, 2},
+        {512, 3, 1024, 64, 4, 64, 1},   {60, 2, 120, 16, 5, 24, 1},
+        {1024, 2, 2048, 64, 4, 64, 1},  {1024, 2, 2048, 128, 4, 64, 4},
+        {1792, 2, 3584, 64, 4, 64, 1},
     };
     struct tiny_spec spec = tiny_spec_mamba2(64, 1, (uint64_t)i + 1);
     spec.d_model = shape[i][0];

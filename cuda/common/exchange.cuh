@@ -108,6 +108,15 @@ static __device__ __forceinline__ float word_wait(const uint64_t *word,
 
 /* ---- in a cluster: words in the shared memory of its blocks ------------- */
 
+/* A block's part in receiving a vector with its cluster: it waits for the
+ * groups of four words [first, end), and forwards them to all blocks. */
+struct cluster_share {
+    int first, end;
+    int ask_bits; /* 2^ask_bits threads ask for the same group, and divide its
+                   * receivers among them: as many as there are threads for,
+                   * so that no thread waits for two groups */
+};
+
 #ifdef HAS_CLUSTER
 
 /* Hands x to the block of that rank: stores it to the same word there. */
@@ -117,41 +126,36 @@ cluster_word_publish(uint64_t *word, float x, uint32_t epoch, int rank)
     cluster_store_relaxed(cluster_address(word, rank), word_make(x, epoch));
 }
 
-/* A block's part in receiving vectors with its cluster. */
-struct cluster_member {
-    int rank, bits; /* of 2^bits blocks */
-    int thread, n_threads;
-};
-
-/* A share has n groups of four words.  How many threads ask for the same group,
- * and divide its receivers among them: as many as there are threads for, so
- * that no thread waits for two groups.  Returns the exponent of this power of
- * two. */
-static __device__ __forceinline__ int
-cluster_askers(int n, const struct cluster_member *m)
+/* That of the block of this rank, of `size`, in a vector of n elements.  n is a
+ * multiple of 4, and each block has a share. */
+static __device__ __forceinline__ struct cluster_share
+cluster_share_of(int n, int rank, int size, int n_threads)
 {
-    int bits = m->bits;
-    while (bits > 0 && n << bits > m->n_threads)
-        bits--;
-    return bits;
+    struct cluster_share share = {n / 4 * rank / size,
+                                  n / 4 * (rank + 1) / size, 0};
+    const int most = (n / 4 - 1) / size + 1;
+    while (1 << share.ask_bits < size &&
+           most << (share.ask_bits + 1) <= n_threads)
+        share.ask_bits++;
+    return share;
 }
 
-/* A block's part in gathering words [n] of this epoch with its cluster.  It
+/* Gathers words [n] of this epoch with the cluster of `size` blocks.  A block
  * waits for its own share only, and forwards that to all; so only one block of
  * a cluster asks the L2 cache for a word.  values [n] are complete when
- * mbarrier says so.  n is a multiple of 4, and each block has a share. */
+ * mbarrier says so. */
 static __device__ __forceinline__ void
 cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
-               uint32_t epoch, const struct cluster_member *m)
+               uint32_t epoch, const struct cluster_share *share, int size,
+               int thread, int n_threads)
 {
-    const int first = (n / 4 * m->rank) >> m->bits;
-    const int end = (n / 4 * (m->rank + 1)) >> m->bits;
-    const int bits = cluster_askers(((n / 4 - 1) >> m->bits) + 1, m);
-    if (m->thread == 0)
+    const int bits = share->ask_bits;
+    if (thread == 0)
         mbarrier_expect(mbarrier, n * sizeof(float));
 #pragma unroll 1
-    for (int i = m->thread; i < (end - first) << bits; i += m->n_threads) {
-        const int at = 4 * (first + (i >> bits));
+    for (int i = thread; i < (share->end - share->first) << bits;
+         i += n_threads) {
+        const int at = 4 * (share->first + (i >> bits));
         ulonglong2 low, high;
         do {
             low = load_relaxed_pair(words + at);
@@ -161,8 +165,7 @@ cluster_gather(float *values, uint64_t *mbarrier, const uint64_t *words, int n,
         const float4 x = {word_value(low.x), word_value(low.y),
                           word_value(high.x), word_value(high.y)};
 #pragma unroll 1
-        for (int rank = i & ((1 << bits) - 1); rank < 1 << m->bits;
-             rank += 1 << bits)
+        for (int rank = i & ((1 << bits) - 1); rank < size; rank += 1 << bits)
             cluster_store(cluster_address(values + at, rank),
                           cluster_address(mbarrier, rank), x);
     }
@@ -177,6 +180,37 @@ static __device__ __forceinline__ float cluster_word_wait(const uint64_t *word,
         x = cluster_load_relaxed(word);
     } while (!word_is_of(x, epoch));
     return word_value(x);
+}
+
+/* Waits for two neighbours, from an even one on. */
+static __device__ __forceinline__ float2
+cluster_pair_wait(const uint64_t *words, uint32_t epoch)
+{
+    ulonglong2 pair;
+    do {
+        pair = cluster_load_relaxed_pair(words);
+    } while (!word_is_of(pair.x, epoch) || !word_is_of(pair.y, epoch));
+    return make_float2(word_value(pair.x), word_value(pair.y));
+}
+
+#else
+
+/* These let kernels compile that no such device runs. */
+static __device__ __forceinline__ void
+cluster_word_publish(uint64_t *word, float x, uint32_t epoch, int rank)
+{
+}
+
+static __device__ __forceinline__ float cluster_word_wait(const uint64_t *word,
+                                                          uint32_t epoch)
+{
+    return 0.0f;
+}
+
+static __device__ __forceinline__ float2
+cluster_pair_wait(const uint64_t *words, uint32_t epoch)
+{
+    return make_float2(0.0f, 0.0f);
 }
 
 #endif

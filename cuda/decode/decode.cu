@@ -74,7 +74,7 @@ static void choose_cluster(struct decode_limits *limits,
 {
     size_t least = SIZE_MAX;
     struct decode_limits trial = *limits;
-    for (trial.cluster = 1; trial.cluster <= CLUSTER_MAX; trial.cluster *= 2) {
+    for (trial.cluster = 1; trial.cluster <= CLUSTER_MAX; trial.cluster++) {
         struct decode_plan plan;
         count_blocks(&trial, kernel);
         if (!decode_plan_make(&plan, model, &trial))

@@ -11,13 +11,33 @@
 
 #include "cuda/common/exact_vector.cuh"
 #include "cuda/common/exchange.cuh"
-#include "cuda/decode/decode_plan.cuh"
+#include "cuda/decode/decode_mamba2_plan.cuh"
 #include "cuda/decode/sample.cuh"
 #include "cuda/decode/weight_stream.cuh"
+
+enum { VECTOR_V, VECTOR_H };
 
 enum {
     WAITING_WARP = N_WARPS - 1, /* waits for weights: it has the least to do */
     SCAN_WARP = 1               /* the first one in the scan */
+};
+
+/* Blocks of a cluster, by their ranks. */
+struct mamba2_senders {
+    int first, last;
+};
+
+/* What a thread knows of Mamba-2 besides. */
+struct mamba2_block {
+    struct mamba2_share share;
+    int place;        /* of the byte in its chunk */
+    int rows[2];      /* of in_proj, the thread's; -1: none */
+    int copy, copies; /* of threads that have the same row; they divide its
+                       * receivers among them */
+    int unit_bits;    /* 2^unit_bits warps compute the channels of a head */
+    struct mamba2_senders senders; /* of the largest |x| of the warp's head */
+    int slot;      /* of the layer's state, where it does not stay */
+    uint8_t *kept; /* the states of the block's layers in that case */
 };
 
 struct decode_block {
@@ -25,11 +45,13 @@ struct decode_block {
     struct packed_weights packed;
     struct weights weights;
     int thread, warp, lane;
-    int scan_thread;    /* its first place in scan() */
-    int c0, n_channels; /* the block's channels */
-    int r0, n_rows;     /* of h */
-    int x0, n_x_rows;   /* of x_proj */
-    int l0, n_logits;   /* of lm_head */
+    int rank;                       /* in its cluster */
+    struct cluster_share shares[2]; /* of v, h */
+    int scan_thread;                /* its first place in scan() */
+    int c0, n_channels;             /* the block's channels */
+    int r0, n_rows;                 /* of h */
+    int x0, n_x_rows;               /* of x_proj */
+    int l0, n_logits;               /* of lm_head */
     float *h, *x, *v, *u, *gate, *logits;
     float *state; /* see state_past() */
     int8_t *q, *dt;
@@ -39,7 +61,16 @@ struct decode_block {
     uint64_t *complete; /* [2]: mbarriers of v, h */
     uint32_t parity;    /* of the next wait for each, a bit each */
     struct sample_scratch *sample;
+    uint8_t *memory;
+    struct mamba2_block mamba2;
 };
+
+/* Whether the state stays in shared memory between two bytes. */
+static __device__ __forceinline__ bool
+state_stays(const struct decode_block *block)
+{
+    return block->plan->state_layers == block->plan->config.n_layer;
+}
 
 static __device__ struct decode_block block_make(const struct decode_plan *p,
                                                  uint8_t *memory)
@@ -55,6 +86,16 @@ static __device__ struct decode_block block_make(const struct decode_plan *p,
     block.thread = threadIdx.x;
     block.warp = threadIdx.x / WARP;
     block.lane = threadIdx.x % WARP;
+    block.memory = memory;
+#ifdef HAS_CLUSTER
+    if (p->cluster > 0) {
+        block.rank = rank % p->cluster;
+        block.shares[VECTOR_V] = cluster_share_of(p->config.d_inner, block.rank,
+                                                  p->cluster, N_THREADS);
+        block.shares[VECTOR_H] = cluster_share_of(p->config.d_model, block.rank,
+                                                  p->cluster, N_THREADS);
+    }
+#endif
     block.scan_thread =
         (threadIdx.x + N_THREADS - SCAN_WARP * WARP) % N_THREADS;
     block.c0 = share_start(rank, p->config.d_inner, p->n_blocks);

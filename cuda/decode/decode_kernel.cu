@@ -1,7 +1,7 @@
-/* decode_kernel.cu -- one stream, byte by byte, in one persistent kernel.
+/* decode_kernel.cu -- a layer of Mamba-1 in the decode kernel.
  *
- * A launch takes many bytes through all layers.  Every block keeps the residual
- * h and the state of its own channels.  A layer is
+ * Every block keeps the residual h and the state of its own channels.  A layer
+ * is
  *
  *   norm, quantise         every block, the whole of h
  *   in_proj, conv, silu    the block's channels            -> u to all
@@ -14,13 +14,9 @@
  * vector's scale.  Nothing else waits: see exchange.cuh, and for the weights
  * weight_stream.cuh.
  *
- * Every block has the logits, and draws the next byte for itself: the host only
- * starts launches and receives bytes.
- *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/decode/decode_kernel.cuh"
-
+#include "cuda/decode/decode_loop.cuh"
 #include "cuda/decode/decode_mixer.cuh"
 
 /* Receives a vector in v, quantises and multiplies it; returns its scale. */
@@ -115,170 +111,37 @@ decode_layer(struct decode_block *block, int layer, struct in_share *in,
                      epoch);
 }
 
-/* logits <- the prediction from h, in every block. */
-template <class S>
-static __device__ __forceinline__ void predict(struct decode_block *block,
-                                               uint32_t epoch)
-{
-    const struct decode_plan *p = block->plan;
-    const int n_layer = p->config.n_layer, n = S::d_model(block);
-    weights_open(&block->weights, packed_in(&block->packed, n_layer));
-    const float row_scale = share_float(block, block->weights.at,
-                                        min(block->thread, p->n_logits - 1));
-    weights_advance(&block->weights, p->head.float_bytes);
-    weights_open(&block->weights, packed_norms(&block->packed, n_layer));
-    /* wait for the grid: the norm needs all of h */
-    receive(block, VECTOR_H, p->h_words, n,
-            p->norm_bytes + next_bytes(&p->head, n, p->head.rows, 0),
-            epoch - 1);
-    const float scale =
-        quantise(block, block->x, n, normalise(block, n), p->head.rows);
-    weights_open(&block->weights,
-                 packed_in(&block->packed, n_layer) + p->head.float_bytes);
-    multiply<S>(block, &p->head, n, 0);
-    free_weights(block);
-    if (block->thread < block->n_logits) {
-        const float logit =
-            exact_dequantise(block->sums[block->thread], scale, row_scale);
-        word_publish(p->logit_words + block->l0 + block->thread,
-                     exact_logit(logit), epoch);
+/* Mamba-1, as decode_loop.cuh calls it. */
+template <class S> struct decode_mamba1 : S {
+    typedef struct in_share in;
+    static __device__ __forceinline__ void load(struct decode_block *block,
+                                                float *image)
+    {
+        state_load<S>(block, image);
     }
-    /* wait for the grid: the choice of a byte needs all logits */
-    for (int i = block->thread; i < N_BYTES_VOCAB; i += N_THREADS)
-        block->logits[i] = word_wait(p->logit_words + i, epoch);
-    compute_barrier(); /* logits are complete */
-}
-
-/* All layers and lm_head, from h to logits. */
-template <class S>
-static __device__ __forceinline__ void decode_byte(struct decode_block *block,
-                                                   float *image, uint32_t epoch)
-{
-    const struct decode_plan *p = block->plan;
-    const int n_layer = p->config.n_layer;
-    if (!state_stays(block))
-        fetch_past<S>(block, image, 0);
-    if (block->warp == WAITING_WARP)
-        weights_wait(&block->weights, p->in.float_bytes + p->norm_bytes);
-    compute_barrier(); /* h is complete, the first weights are there */
-    weights_open(&block->weights, packed_in(&block->packed, 0));
-    struct in_share in = in_begin<S>(block, block->weights.at, image, 0);
-#pragma unroll 1
-    for (int l = 0; l < n_layer; l++)
-        decode_layer<S>(block, l, &in, image, epoch++);
-    predict<S>(block, epoch);
-}
-
-/* The byte to read next, given or drawn.  Reports it, or what it cost. */
-static __device__ int next_byte(const struct decode_block *block,
-                                const struct decode_job *job, int t)
-{
-    const bool is_first = block->packed.block == 0 && block->thread == 0;
-    if (job->bytes != NULL) {
-        const int byte =
-            sample_choose(block->sample, &job->sampler, block->logits,
-                          job->index + t, block->thread);
-        if (is_first)
-            job->bytes[t] = byte;
-        return byte;
+    static __device__ __forceinline__ void start(struct decode_block *block,
+                                                 float *image)
+    {
+        if (!state_stays(block))
+            fetch_past<S>(block, image, 0);
     }
-    const int byte = job->given[t];
-    if (job->bits != NULL && block->packed.block == 0) {
-        const float cost =
-            sample_cost(block->sample, block->logits, byte, block->thread);
-        if (is_first)
-            job->bits[t] = cost;
+    static __device__ __forceinline__ in begin(struct decode_block *block,
+                                               float *image)
+    {
+        return in_begin<S>(block, block->weights.at, image, 0);
     }
-    return byte;
-}
-
-template <class S>
-static __device__ void decode_bytes(struct decode_block *block,
-                                    const struct decode_job *job)
-{
-    const struct decode_plan *p = block->plan;
-    const int d_model = S::d_model(block);
-    uint32_t epoch = job->epoch;
-    state_load<S>(block, job->image);
-#pragma unroll 1
-    for (int t = 0; t < job->n; t++) {
-        const int byte = next_byte(block, job, t);
-        const float *embedding = p->embedding + (size_t)byte * d_model;
-        for (int i = block->thread; i < d_model; i += N_THREADS)
-            block->h[i] = embedding[i];
-        decode_byte<S>(block, job->image, epoch + 1);
-        epoch += p->config.n_layer + 1;
-        if (job->logits != NULL && block->packed.block == 0) {
-            for (int i = block->thread; i < N_BYTES_VOCAB; i += N_THREADS)
-                job->logits[t * N_BYTES_VOCAB + i] = block->logits[i];
-        }
+    static __device__ __forceinline__ void layer(struct decode_block *block,
+                                                 int layer, in *in,
+                                                 float *image, uint32_t epoch)
+    {
+        decode_layer<S>(block, layer, in, image, epoch);
     }
-    state_store<S>(block, job->image);
-}
-
-/* Clears the shared memory before the ring: the words of the cluster then have
- * an epoch that never comes, and q and dt are padded with zeros.  Then prepares
- * the ring. */
-static __device__ void block_start(struct decode_block *block, uint8_t *memory,
-                                   const struct decode_job *job,
-                                   uint32_t *freed)
-{
-    const struct decode_plan *p = block->plan;
-    for (int i = threadIdx.x; i < p->memory.full / 4; i += blockDim.x)
-        ((uint32_t *)memory)[i] = 0;
-    __syncthreads(); /* the zeros are there before the logits */
-    for (int i = threadIdx.x; i < N_BYTES_VOCAB; i += blockDim.x)
-        block->logits[i] = job->image[p->image.logits + i];
-#ifdef HAS_RING
-    struct weights *w = &block->weights;
-    memset(w, 0, sizeof *w);
-    w->ring = memory + p->memory.ring;
-    w->full = (uint64_t *)(memory + p->memory.full);
-    w->freed = freed;
-    w->n_stages = p->memory.n_stages;
-    w->ring_bytes = w->n_stages * STAGE_BYTES;
-    if (threadIdx.x == 0) {
-        *freed = 0;
-        for (uint32_t i = 0; i < w->n_stages; i++)
-            mbarrier_init(w->full + i);
-        mbarrier_init(block->complete + VECTOR_V);
-        mbarrier_init(block->complete + VECTOR_H);
-        /* the copies and the cluster see the mbarriers */
-        mbarrier_publish();
-        fence_async_proxy();
+    static __device__ __forceinline__ void store(struct decode_block *block,
+                                                 float *image, int n)
+    {
+        state_store<S>(block, image);
     }
-    if (p->cluster > 0)
-        cluster_barrier(); /* words and mbarriers of all are ready */
-#endif
-    __syncthreads(); /* logits and mbarriers are there */
-}
-
-template <class S>
-static __global__ void __launch_bounds__(BLOCK_THREADS, 1)
-    decode_kernel(const __grid_constant__ struct decode_plan plan,
-                  const __grid_constant__ struct decode_job job)
-{
-    extern __shared__ __align__(ARENA_ALIGN) uint8_t memory[];
-    __shared__ __align__(16) uint32_t maxima[N_WARPS];
-    __shared__ struct sample_scratch sample;
-    __shared__ uint32_t freed;
-    struct decode_block block = block_make(&plan, memory);
-    block.maxima = maxima;
-    block.sample = &sample;
-    block_start(&block, memory, &job, &freed);
-    if (block.warp == N_WARPS) {
-#ifdef HAS_RING
-        if (block.lane == 0)
-            fetch_all(&block.weights, block.packed, job.n);
-#endif
-        return;
-    }
-    decode_bytes<S>(&block, &job);
-    if (block.packed.block == 0) {
-        for (int i = block.thread; i < N_BYTES_VOCAB; i += N_THREADS)
-            job.image[plan.image.logits + i] = block.logits[i];
-    }
-}
+};
 
 static bool is_shape(const struct model_config *c, int d_model, int dt_rank)
 {
@@ -288,11 +151,15 @@ static bool is_shape(const struct model_config *c, int d_model, int dt_rank)
 
 decode_function *decode_choose_kernel(const struct model_config *c)
 {
+    if (c->mixer == MIXER_MAMBA2)
+        return decode_choose_mamba2(c);
     if (is_shape(c, 512, 32))
-        return decode_kernel<decode_shape<512, 1024, 32, 16, 4>>;
+        return decode_kernel<decode_mamba1<decode_shape<512, 1024, 32, 16, 4>>>;
     if (is_shape(c, 1024, 64))
-        return decode_kernel<decode_shape<1024, 2048, 64, 16, 4>>;
+        return decode_kernel<
+            decode_mamba1<decode_shape<1024, 2048, 64, 16, 4>>>;
     if (is_shape(c, 1792, 112))
-        return decode_kernel<decode_shape<1792, 3584, 112, 16, 4>>;
-    return decode_kernel<decode_shape<0, 0, 0, 0, 0>>;
+        return decode_kernel<
+            decode_mamba1<decode_shape<1792, 3584, 112, 16, 4>>>;
+    return decode_kernel<decode_mamba1<decode_shape<0, 0, 0, 0, 0>>>;
 }

@@ -28,4 +28,7 @@ typedef void decode_function(struct decode_plan, struct decode_job);
  * else the one for all shapes. */
 decode_function *decode_choose_kernel(const struct model_config *c);
 
+/* The same of Mamba-2. */
+decode_function *decode_choose_mamba2(const struct model_config *c);
+
 #endif

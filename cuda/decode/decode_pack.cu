@@ -5,32 +5,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/decode/decode_plan.cuh"
-
-enum { PACK_THREADS = 256 };
-
-/* Rows [first, end) of a matrix, then zeros up to n_rows. */
-static __device__ void pack_rows(uint8_t *to, const struct cuda_matrix *from,
-                                 int first, int end, int n_rows, int stride)
-{
-    const int words = stride / COPY_ALIGN;
-    for (int i = threadIdx.x; i < n_rows * words; i += blockDim.x) {
-        const int row = first + i / words, word = i % words;
-        uint4 x = {0, 0, 0, 0};
-        if (row < end)
-            x = ((const uint4 *)(from->q + (size_t)row * from->stride))[word];
-        ((uint4 *)to)[i] = x;
-    }
-}
-
-/* Elements [first, end), then zeros up to n; returns where the next go. */
-static __device__ float *pack_floats(float *to, const float *from, int first,
-                                     int end, int n)
-{
-    for (int i = threadIdx.x; i < n; i += blockDim.x)
-        to[i] = first + i < end ? from[first + i] : 0.0f;
-    return to + n;
-}
+#include "cuda/decode/decode_pack.cuh"
 
 /* Block (b, l) of the grid: the share of layer l that block b has. */
 static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
@@ -112,6 +87,16 @@ static __global__ void pack_norms_kernel(struct decode_plan p, uint8_t *norms,
         pack_floats(to, is_last ? norm_f_bias : layers[l].norm_bias, 0, n, n);
 }
 
+static void pack_mamba1(const struct decode_plan *p,
+                        const struct cuda_model *model, cudaStream_t stream)
+{
+    const unsigned n_layer = (unsigned)p->config.n_layer;
+    pack_own_kernel<<<dim3(p->n_blocks, n_layer), PACK_THREADS, 0, stream>>>(
+        *p, (uint8_t *)p->own, model->device_layers);
+    pack_parts_kernel<<<dim3(p->n_parts, n_layer), PACK_THREADS, 0, stream>>>(
+        *p, (uint8_t *)p->parts, model->device_layers);
+}
+
 enum status decode_plan_pack(const struct decode_plan *p,
                              const struct cuda_model *model,
                              cudaStream_t stream)
@@ -119,15 +104,14 @@ enum status decode_plan_pack(const struct decode_plan *p,
     const char *what = "packing the weights";
     const unsigned n_layer = (unsigned)p->config.n_layer;
     uint8_t *own = (uint8_t *)p->own;
-    uint8_t *parts = (uint8_t *)p->parts;
     uint8_t *norms = (uint8_t *)p->norms;
 
-    pack_own_kernel<<<dim3(p->n_blocks, n_layer), PACK_THREADS, 0, stream>>>(
-        *p, own, model->device_layers);
+    if (p->config.mixer == MIXER_MAMBA2)
+        pack_mamba2(p, model, stream);
+    else
+        pack_mamba1(p, model, stream);
     pack_head_kernel<<<p->n_blocks, PACK_THREADS, 0, stream>>>(*p, own,
                                                                model->lm_head);
-    pack_parts_kernel<<<dim3(p->n_parts, n_layer), PACK_THREADS, 0, stream>>>(
-        *p, parts, model->device_layers);
     pack_norms_kernel<<<n_layer + 1, PACK_THREADS, 0, stream>>>(
         *p, norms, model->device_layers, model->norm_f, model->norm_f_bias);
     CUDA_TRY(cudaGetLastError(), what);

@@ -4,14 +4,11 @@
  */
 #include "cuda/decode/decode_plan.cuh"
 
-enum {
-    STATE_SHARE = 8, /* the state may take 1 / STATE_SHARE of the memory      */
-    STAGES_MIN = 4
-};
+enum { STAGES_MIN = 4 };
 
 /* ---- sizes -------------------------------------------------------------- */
 
-static struct matrix_share share_make(int rows, int cols, int n_floats)
+struct matrix_share share_make(int rows, int cols, int n_floats)
 {
     struct matrix_share p;
     memset(&p, 0, sizeof p);
@@ -37,7 +34,7 @@ static bool share_fit(struct matrix_share *p, int before, int after, int usable)
     return true;
 }
 
-static int take(int *offset, size_t bytes)
+int memory_take(int *offset, size_t bytes)
 {
     int at = *offset;
     *offset += round_up((int)bytes, ROW_ALIGN);
@@ -45,31 +42,30 @@ static int take(int *offset, size_t bytes)
 }
 
 /* Everything but the ring. */
-static void lay_out_memory(struct decode_plan *p)
+static void lay_out_memory(struct decode_plan *p,
+                           const struct plan_mixer *mixer)
 {
     const struct model_config *c = &p->config;
     struct decode_memory *m = &p->memory;
     const int widest = c->d_inner > c->d_model ? c->d_inner : c->d_model;
-    const int n_x = p->x_states + 2 * c->d_state;
     int n_sums = p->in.rows;
     n_sums = p->x.rows > n_sums ? p->x.rows : n_sums;
     n_sums = p->out.rows > n_sums ? p->out.rows : n_sums;
     n_sums = p->head.rows > n_sums ? p->head.rows : n_sums;
 
     int offset = 0;
-    m->h = take(&offset, c->d_model * sizeof(float));
-    m->x = take(&offset, c->d_model * sizeof(float));
-    m->v = take(&offset, c->d_inner * sizeof(float));
-    m->u = take(&offset, p->n_channels * sizeof(float));
-    m->gate = take(&offset, p->n_channels * sizeof(float));
-    m->logits = take(&offset, N_BYTES_VOCAB * sizeof(float));
-    m->q = take(&offset, round_up(widest, COPY_ALIGN));
-    m->dt = take(&offset, (size_t)N_WARPS * p->scan.stride);
-    m->sums = take(&offset, n_sums * sizeof(int32_t));
-    m->state = take(&offset,
-                    (size_t)p->state_layers * p->state_floats * sizeof(float));
-    m->x_words = take(&offset, n_x * sizeof(uint64_t));
-    m->complete = take(&offset, 2 * sizeof(uint64_t));
+    m->h = memory_take(&offset, c->d_model * sizeof(float));
+    m->x = memory_take(&offset, c->d_model * sizeof(float));
+    m->v = memory_take(&offset, c->d_inner * sizeof(float));
+    m->u = memory_take(&offset, p->n_channels * sizeof(float));
+    m->gate = memory_take(&offset, p->n_channels * sizeof(float));
+    m->logits = memory_take(&offset, N_BYTES_VOCAB * sizeof(float));
+    m->q = memory_take(&offset, round_up(widest, COPY_ALIGN));
+    m->sums = memory_take(&offset, n_sums * sizeof(int32_t));
+    m->state = memory_take(&offset, (size_t)p->state_layers * p->state_floats *
+                                        sizeof(float));
+    mixer->lay_out(p, &offset);
+    m->complete = memory_take(&offset, 2 * sizeof(uint64_t));
     m->full = offset;
     m->bytes = offset;
 }
@@ -93,22 +89,25 @@ static bool lay_out_ring(struct decode_plan *p, int shared_bytes)
     int head = p->head.float_bytes + p->norm_bytes;
     int next = in > head ? in : head;
     return share_fit(&p->in, in, p->scan.bytes + p->x.float_bytes, usable) &&
-           share_fit(&p->out, p->out.float_bytes, next, usable) &&
+           share_fit(&p->out, p->out_before + p->out.float_bytes, next,
+                     usable) &&
            share_fit(&p->head, head, 0, usable) &&
            p->scan.bytes + p->x.bytes + p->out.bytes + next <= usable;
 }
 
-static bool lay_out(struct decode_plan *p, const struct decode_limits *limits)
+static bool lay_out(struct decode_plan *p, const struct decode_limits *limits,
+                    const struct plan_mixer *mixer)
 {
-    lay_out_memory(p);
+    lay_out_memory(p, mixer);
     if (limits->has_ring)
         return lay_out_ring(p, limits->shared_bytes);
     return p->memory.bytes <= limits->shared_bytes;
 }
 
-/* Blocks, and what each has at most.  False when a block would have nothing:
- * the order of the exchanges relies on a channel in every block. */
-static bool deal_out(struct decode_plan *p, const struct decode_limits *limits)
+/* ---- Mamba-1 ------------------------------------------------------------ */
+
+static bool mamba1_deal_out(struct decode_plan *p,
+                            const struct decode_limits *limits)
 {
     const struct model_config *c = &p->config;
     int unit = limits->cluster > 0 ? limits->cluster : 1;
@@ -121,32 +120,18 @@ static bool deal_out(struct decode_plan *p, const struct decode_limits *limits)
         p->cluster_bits++;
     p->n_parts = p->cluster > 0 ? p->cluster : p->n_blocks;
     p->n_channels = ceil_div(c->d_inner, p->n_blocks);
-    p->n_rows = ceil_div(c->d_model, p->n_blocks);
     p->n_x_rows = ceil_div(c->dt_rank + 2 * c->d_state, p->n_parts);
-    p->n_logits = ceil_div(N_BYTES_VOCAB, p->n_blocks);
-    /* Two threads a channel, one a row. */
-    return p->n_channels <= N_THREADS / 2 && p->n_rows <= N_THREADS &&
-           p->n_logits <= N_THREADS;
+    /* Two threads a channel. */
+    return 1 << p->cluster_bits == unit && p->n_channels <= N_THREADS / 2;
 }
 
-static void size_shares(struct decode_plan *p)
+static void mamba1_size(struct decode_plan *p)
 {
     const struct model_config *c = &p->config;
     const int n = p->n_channels;
     p->in = share_make(2 * n, c->d_model, (2 + c->d_conv + 1) * n);
     p->x = share_make(p->n_x_rows, c->d_inner, p->n_x_rows);
     p->scan = share_make(n, c->dt_rank, (3 + c->d_state) * n);
-    p->out = share_make(p->n_rows, c->d_inner, p->n_rows);
-    p->head = share_make(p->n_logits, c->d_model, p->n_logits);
-    p->norm_bytes =
-        c->d_model * (int)sizeof(float) * (c->has_norm_bias ? 2 : 1);
-    p->layer_bytes = (size_t)p->in.bytes + p->scan.bytes + p->out.bytes;
-    p->block_bytes = c->n_layer * p->layer_bytes + p->head.bytes;
-}
-
-static void size_state(struct decode_plan *p)
-{
-    const struct model_config *c = &p->config;
     p->x_states = round_up(c->dt_rank, 2);
     while (EXACT_GROUP << p->state_bits < c->d_state)
         p->state_bits++;
@@ -156,6 +141,37 @@ static void size_state(struct decode_plan *p)
         (c->d_conv - 1) * p->n_channels + EXACT_GROUP * p->scan_threads;
 }
 
+static void mamba1_lay_out(struct decode_plan *p, int *offset)
+{
+    const int n_x = p->x_states + 2 * p->config.d_state;
+    p->memory.dt = memory_take(offset, (size_t)N_WARPS * p->scan.stride);
+    p->memory.x_words = memory_take(offset, n_x * sizeof(uint64_t));
+}
+
+static const struct plan_mixer plan_mamba1 = {mamba1_deal_out, mamba1_size,
+                                              mamba1_lay_out, 1, 1};
+
+/* ---- all mixers --------------------------------------------------------- */
+
+/* Rows of h and logits; false when a block has more than it has threads. */
+static bool deal_rows(struct decode_plan *p)
+{
+    p->n_rows = ceil_div(p->config.d_model, p->n_blocks);
+    p->n_logits = ceil_div(N_BYTES_VOCAB, p->n_blocks);
+    return p->n_rows <= N_THREADS && p->n_logits <= N_THREADS;
+}
+
+static void size_shares(struct decode_plan *p)
+{
+    const struct model_config *c = &p->config;
+    p->out = share_make(p->n_rows, c->d_inner, p->n_rows);
+    p->head = share_make(p->n_logits, c->d_model, p->n_logits);
+    p->norm_bytes =
+        c->d_model * (int)sizeof(float) * (c->has_norm_bias ? 2 : 1);
+    p->layer_bytes = (size_t)p->in.bytes + p->scan.bytes + p->out.bytes;
+    p->block_bytes = c->n_layer * p->layer_bytes + p->head.bytes;
+}
+
 bool decode_plan_make(struct decode_plan *p, const struct cuda_model *model,
                       const struct decode_limits *limits)
 {
@@ -163,21 +179,26 @@ bool decode_plan_make(struct decode_plan *p, const struct cuda_model *model,
     p->config = model->config;
     p->image = model->image;
     p->embedding = model->embedding;
-    if (!deal_out(p, limits))
+    const struct plan_mixer *mixer =
+        p->config.mixer == MIXER_MAMBA2 ? &plan_mamba2 : &plan_mamba1;
+    if (!mixer->deal_out(p, limits) || !deal_rows(p))
         return false;
+    mixer->size(p);
     size_shares(p);
-    size_state(p);
 
     /* The state of all layers stays in shared memory if it is small; else the
      * ring needs the room more. */
     size_t state_bytes = p->config.n_layer * p->state_floats * sizeof(float);
-    if (state_bytes <= (size_t)limits->shared_bytes / STATE_SHARE) {
+    if (8 * state_bytes <=
+        (size_t)mixer->state_eighths * (size_t)limits->shared_bytes) {
         p->state_layers = p->config.n_layer;
-        if (lay_out(p, limits))
+        if (lay_out(p, limits, mixer))
             return true;
     }
-    p->state_layers = 1;
-    return lay_out(p, limits);
+    p->state_layers = mixer->layers_ahead < p->config.n_layer
+                          ? mixer->layers_ahead
+                          : p->config.n_layer;
+    return lay_out(p, limits, mixer);
 }
 
 size_t decode_plan_place(struct decode_plan *p, uint8_t *memory)
@@ -196,6 +217,10 @@ size_t decode_plan_place(struct decode_plan *p, uint8_t *memory)
         {&p->h_words, c->d_model * sizeof(uint64_t)},
         {&p->x_words, (p->x_states + 2 * c->d_state) * sizeof(uint64_t)},
         {&p->logit_words, N_BYTES_VOCAB * sizeof(uint64_t)},
+        {&p->states,
+         p->state_layers == c->n_layer
+             ? 0
+             : (size_t)p->n_blocks * c->n_layer * p->deal.state_bytes},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         uint8_t *at = memory == NULL ? NULL : memory + offset;

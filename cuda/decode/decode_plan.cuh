@@ -10,6 +10,7 @@
  *
  *   in floats | norms | in rows | scan | x floats, rows | out floats, rows
  *
+ * (of Mamba-2 scan is D, and x the norm before out_proj)
  * and then the floats of lm_head, the final norm, the rows of lm_head.  Floats
  * come before their rows, so that they are in registers before the product
  * ends.  What only one block needs is packed together when a decoder is opened,
@@ -20,7 +21,7 @@
 #ifndef MAMBYTE_DECODE_PLAN_CUH
 #define MAMBYTE_DECODE_PLAN_CUH
 
-#include "cuda/common/device.cuh"
+#include "cuda/common/mamba2_state.cuh"
 #include "cuda/common/reduce.cuh"
 
 enum {
@@ -40,24 +41,59 @@ struct matrix_share {
     int rows_at_once; /* that are waited for, and freed */
 };
 
+/* What Mamba-2 has in a block's shared memory besides: where each array begins,
+ * bytes. */
+struct mamba2_memory {
+    int c_q; /* i8 [N_WARPS][c_stride]: C^, each warp's own */
+    int c_stride;
+    int in_sums, out_sums; /* i32: of products of strips */
+    int squares;           /* f32 [n_heads]: of v of a head */
+    int largest;           /* u32 [n_heads]: |u|, bits */
+    int groups;            /* f32 [2][8]: 1 / rms of a group, and the largest */
+    int bc_words;          /* u64 [cluster_groups][2][d_state]: B, C */
+    int steps;             /* u64 [cluster_heads][2]: delta, alpha */
+    int maxima;            /* u64 [cluster_heads][cluster]: of x of a block */
+};
+
 /* A block's shared memory: where each array begins, bytes. */
 struct decode_memory {
-    int h;        /* f32 [d_model]: the residual */
-    int x;        /* f32 [d_model]: its norm */
-    int v;        /* f32 [d_inner]: u, y */
-    int u;        /* f32 [n_channels]: the block's own */
-    int gate;     /* f32 [n_channels]: silu(z) */
-    int logits;   /* f32 [256] */
-    int q;        /* i8: a vector, quantised, padded to 16 */
-    int dt;       /* i8 [scan warps][round_up(dt_rank)] */
-    int sums;     /* i32: what multiply() leaves */
-    int state;    /* f32 [state_layers] past, s of layer */
-    int x_words;  /* u64 dt; from x_states on, B and C */
+    int h;       /* f32 [d_model]: the residual */
+    int x;       /* f32 [d_model]: its norm */
+    int v;       /* f32 [d_inner]: u, y */
+    int u;       /* f32 [n_channels]: the block's own */
+    int gate;    /* f32 [n_channels]: silu(z) */
+    int logits;  /* f32 [256] */
+    int q;       /* i8: a vector, quantised, padded to 16 */
+    int dt;      /* i8 [scan warps][round_up(dt_rank)] */
+    int sums;    /* i32: what multiply() leaves */
+    int state;   /* f32 [state_layers] past, s of layer */
+    int x_words; /* u64 dt; from x_states on, B and C */
+    struct mamba2_memory mamba2;
     int complete; /* u64 [2]: mbarriers of v, h */
     int full;     /* u64 [n_stages]: mbarriers */
     int ring;     /* u8 [n_stages][STAGE_BYTES] */
     int n_stages;
     int bytes;
+};
+
+/* How Mamba-2 is dealt out: decode_mamba2_plan.cuh. */
+struct mamba2_deal {
+    int n_clusters;
+    int n_heads, n_groups; /* of whose channels a block has some, at most */
+    int n_extra;           /* rows of B, C and dt of a block, at most */
+    int conv_channels;
+    bool has_strips; /* columns are packed in the order of strips */
+
+    /* The state of a block in a layer: offsets in bytes of
+     *   past     f32 [d_conv - 1][n_channels + n_extra]
+     *   w        f32 [2][n_heads][CHUNK]: for even places, for odd ones
+     *   e        f32 [2][n_heads]: the same
+     *   s_scale  f32 [n_channels]
+     *   s_q      i8 [n_channels][d_state]
+     *   x        i8 [n_channels][CHUNK]
+     *   b        i8 [n_groups][CHUNK][b_stride] */
+    int w, e, s_scale, s_q, x, b, b_stride;
+    int state_bytes;
 };
 
 struct decode_plan {
@@ -71,16 +107,18 @@ struct decode_plan {
     int n_channels, n_rows, n_x_rows, n_logits; /* of a block, at most */
     struct matrix_share in, x, out, head;
     struct matrix_share scan;
-    int scan_threads;                /* of a block, in whole warps */
-    int state_layers;                /* in shared memory: all, or one */
-    int state_floats;                /* of a layer there */
-    int x_states;                    /* where B begins in x_words: even */
-    int state_bits;                  /* groups of states, as a power of 2 */
-    int norm_bytes;                  /* norm, and bias, of one layer */
+    int scan_threads; /* of a block, in whole warps */
+    int state_layers; /* in shared memory: all, or few */
+    int state_floats; /* of a layer there */
+    int x_states;     /* where B begins in x_words: even */
+    int state_bits;   /* groups of states, as a power of 2 */
+    int norm_bytes;   /* norm, and bias, of one layer */
+    int out_before;   /* bytes that out_proj needs with its first rows, and that
+                       * come before its floats */
     size_t layer_bytes, block_bytes; /* of own */
 
     const uint8_t *own;   /* [n_blocks]: of each layer in, scan, out; head */
-    const uint8_t *parts; /* [n_parts][n_layer] x */
+    const uint8_t *parts; /* [n_parts][n_layer] x; Mamba-2: [n_layer] */
     const uint8_t *norms; /* [n_layer + 1] */
 
     /* Exchanged through the L2 cache: exchange.cuh. */
@@ -91,6 +129,12 @@ struct decode_plan {
     uint64_t *logit_words; /* [256] */
 
     struct decode_memory memory;
+
+    /* Mamba-2 only */
+    struct mamba2_deal deal;
+    struct mamba2_layout layout; /* of the image */
+    uint8_t *states; /* [n_blocks][n_layer][state_bytes], where they do not
+                      * stay in shared memory */
 };
 
 /* Of n things dealt out in n_shares, share i has those from share_start(i) to
@@ -111,6 +155,28 @@ struct decode_limits {
 /* False when the shape does not fit these limits. */
 bool decode_plan_make(struct decode_plan *plan, const struct cuda_model *model,
                       const struct decode_limits *limits);
+
+/* What of a plan depends on the mixer. */
+struct plan_mixer {
+    /* Sets n_blocks, cluster, n_parts, n_channels.  False when a block would
+     * have nothing: the order of the exchanges relies on a channel in each. */
+    bool (*deal_out)(struct decode_plan *plan,
+                     const struct decode_limits *limits);
+    /* Sets in, x, scan, out_before; and state_floats. */
+    void (*size)(struct decode_plan *plan);
+    /* Gives its own arrays places in a block's shared memory. */
+    void (*lay_out)(struct decode_plan *plan, int *offset);
+    /* The state stays in shared memory where it takes no more than so many
+     * eighths of that; else so many layers have room there. */
+    int state_eighths, layers_ahead;
+};
+
+extern const struct plan_mixer plan_mamba2;
+
+struct matrix_share share_make(int rows, int cols, int n_floats);
+
+/* The place of an array; *offset moves behind it. */
+int memory_take(int *offset, size_t bytes);
 
 /* Gives the plan's arrays places in device memory; returns the bytes that they
  * take.  With NULL it only counts. */

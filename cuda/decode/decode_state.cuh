@@ -12,13 +12,6 @@
 
 #include "cuda/decode/decode_block.cuh"
 
-/* Whether the state stays in shared memory between two bytes. */
-static __device__ __forceinline__ bool
-state_stays(const struct decode_block *block)
-{
-    return block->plan->state_layers > 1 || block->plan->config.n_layer == 1;
-}
-
 /* The past of channel c is at k * n_channels + c, oldest first. */
 static __device__ __forceinline__ float *
 state_past(const struct decode_block *block, int layer)

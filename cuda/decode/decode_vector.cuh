@@ -9,8 +9,6 @@
 #include "cuda/common/exact_vector.cuh"
 #include "cuda/decode/decode_block.cuh"
 
-enum { VECTOR_V, VECTOR_H };
-
 /* Waits for a vector of this epoch from all blocks of the grid, which goes into
  * v or h; and meanwhile for the next n_ahead bytes of weights, so that no time
  * is lost on them afterwards.  Then every thread may read the whole vector. */
@@ -22,11 +20,9 @@ static __device__ __forceinline__ void receive(struct decode_block *block,
     float *values = vector == VECTOR_H ? block->h : block->v;
 #ifdef HAS_CLUSTER
     if (block->plan->cluster > 0) {
-        const struct cluster_member member = {block->packed.part,
-                                              block->plan->cluster_bits,
-                                              block->thread, N_THREADS};
         cluster_gather(values, block->complete + vector, words, n, epoch,
-                       &member);
+                       &block->shares[vector], block->plan->cluster,
+                       block->thread, N_THREADS);
         if (block->warp == WAITING_WARP)
             weights_wait(&block->weights, n_ahead);
         mbarrier_wait(block->complete + vector, block->parity >> vector & 1);

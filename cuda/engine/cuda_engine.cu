@@ -114,15 +114,9 @@ static enum status cuda_state_set(struct engine *engine, struct state *state,
 
 /* ---- reading and writing bytes ------------------------------------------ */
 
-/* All calls of Mamba-2 go to prefill. */
-static bool is_mamba2(const struct cuda_engine *e)
-{
-    return e->model.config.mixer == MIXER_MAMBA2;
-}
-
 static enum status need_decoder(struct cuda_engine *e)
 {
-    if (!e->has_decoder && !is_mamba2(e))
+    if (!e->has_decoder)
         TRY(decoder_open(&e->decoder, &e->model, e->stream));
     e->has_decoder = true;
     return OK;
