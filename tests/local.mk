@@ -90,6 +90,7 @@ cli_tests = \
   tests/cli_train_errors.sh \
   tests/cli_train_head.sh \
   tests/cli_train_kept.sh \
+  tests/examples_bytes.sh \
   tests/examples_logrotate.sh \
   tests/examples_parallel.sh \
   tests/examples_shell.sh \
