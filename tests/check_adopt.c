@@ -250,6 +250,7 @@ static const struct {
     {264, "{\"vocab_size\": 259}", false, "has 259 " ARE_NOT},
     {264, "{\"vocab_size\": 50277}", false, "has 50277 " ARE_NOT},
     {264, "{\"vocab_size\": 100}", false, "has 100 " ARE_NOT},
+    {256, "{\"vocab_size\": 264}", false, "vocab_size is 264, the tensors"},
     {257, "{\"eos_token_id\": 256}", false, NULL},
     {258, "{\"eos_token_id\": 256, \"pad_token_id\": 256}", false, ARE_NOT},
     {258, "{\"eos_token_id\": 256, \"pad_token_id\": 257}", false, NULL},

@@ -118,6 +118,21 @@ same "a file that is no model" 1 "$status"
 grep -q '^mambyte: ./text: ' err || bad "no sentence: $(cat err)"
 run "$MAMBYTE" -m . text
 same "a folder that is no model" 1 "$status"
+
+# is_no_model SENTENCE -- of the file other.
+is_no_model()
+{
+	refuses 1 "./other: $1" "$MAMBYTE" -m ./other text
+}
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\n' >other
+is_no_model "is a pointer of git-lfs, not the file: 'git lfs pull' fetches it"
+printf 'GGUF\3\0\0\0' >other
+is_no_model "is GGUF, which mambyte does not read: import the checkpoint that it \
+was made from"
+printf 'PK\3\4' >other
+is_no_model "is a zip archive, such as PyTorch writes: mambyte-import makes a \
+model of those"
+
 head -c 5000 "$tiny" >cut.safetensors
 run "$MAMBYTE" --info -m cut.safetensors
 same "a truncated model" "1 0" "$status $(wc -c <out | xargs)"

@@ -13,11 +13,11 @@
 #include <sys/stat.h>
 
 #include "base/byteio.h"
-#include "import/file_kind.h"
 #include "import/json_file.h"
 #include "import/torch_archive.h"
 #include "import/torch_file.h"
 #include "import/torch_legacy.h"
+#include "model/file_kind.h"
 
 enum { SHARDS_MAX = 4096 };
 
@@ -106,14 +106,13 @@ enum status foreign_read_json(json_t **json, const struct foreign *foreign,
 static enum status open_shard(struct shard *shard, const char *path)
 {
     struct source source;
-    uint8_t start[FILE_KIND_BYTES];
+    uint8_t start[TORCH_LEGACY_MAGIC_BYTES];
     size_t n = 0;
     TRY(file_kind_check_regular(path));
     TRY(source_open(&source, path));
     enum status status = source_read_full(&source, start, sizeof start, &n);
     source_close(&source);
     TRY(status);
-    TRY(file_kind_check(path, start, n));
     shard->path = strdup(path);
     if (!shard->path)
         return fail_memory(path);

@@ -11,7 +11,7 @@
 
 #include "base/byteio.h"
 #include "base/memlimit.h"
-#include "import/file_kind.h"
+#include "model/file_kind.h"
 #include "model/json_text.h"
 
 #define BYTE_ORDER_MARK "\xef\xbb\xbf"
@@ -39,7 +39,8 @@ enum status json_file_parse(json_t **json, const char *path, char *text,
     const size_t n_mark = sizeof BYTE_ORDER_MARK - 1;
     json_error_t error;
     *json = NULL;
-    TRY(file_kind_check(path, (const uint8_t *)text, n));
+    if (file_kind_check((const uint8_t *)text, n) != OK)
+        return status_prefix(E_MODEL, path);
     if (n >= n_mark && memcmp(text, BYTE_ORDER_MARK, n_mark) == 0) {
         text += n_mark;
         n -= n_mark;

@@ -15,8 +15,6 @@ libmambyte_a_SOURCES += \
   src/import/equalise.h \
   src/import/families.c \
   src/import/families.h \
-  src/import/file_kind.c \
-  src/import/file_kind.h \
   src/import/foreign.c \
   src/import/foreign.h \
   src/import/import.c \

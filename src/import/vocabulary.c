@@ -103,6 +103,11 @@ enum status vocabulary_check(const struct foreign *foreign, uint64_t rows,
         return OK;
     if (rows > PADDED_MAX)
         return refuse(rows);
+    if (said > rows && said <= PADDED_MAX)
+        return fail(E_MODEL,
+                    "config.json says that vocab_size is %" PRIu64
+                    ", the tensors that it is %" PRIu64,
+                    said, rows);
     if (n < N_BYTES_VOCAB || n > PADDED_MAX)
         return refuse(n);
     TRY(read_tokenizers(&tokens, foreign));

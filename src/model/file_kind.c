@@ -1,8 +1,8 @@
-/* file_kind.c -- files that are no checkpoint, known by their first bytes.
+/* file_kind.c -- files that are no model, known by their first bytes.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "import/file_kind.h"
+#include "model/file_kind.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -25,6 +25,10 @@ static const struct {
     {START("GGUF"), "is GGUF, which mambyte does not read: import the "
                     "checkpoint that it was made from"},
     {START("\x89HDF\r\n"), "is HDF5, which mambyte does not read"},
+    {START("PK\3\4"), "is a zip archive, such as PyTorch writes: "
+                      "mambyte-import makes a model of those"},
+    {START("\x80\2\x8a\x0a"), "is a pickle, such as PyTorch writes: "
+                              "mambyte-import makes a model of those"},
     {START("\x1f\x8b"), "is compressed by gzip: unpack it first"},
     {START("BZh"), "is compressed by bzip2: unpack it first"},
     {START("\xfd"
@@ -41,7 +45,7 @@ static bool is_safetensors(const uint8_t *bytes, size_t n)
     return n > 8 && bytes[8] == '{' && memcmp(bytes + 4, zeros, 4) == 0;
 }
 
-enum status file_kind_check(const char *path, const uint8_t *bytes, size_t n)
+enum status file_kind_check(const uint8_t *bytes, size_t n)
 {
     const char *text = (const char *)bytes;
     if (is_safetensors(bytes, n))
@@ -53,7 +57,7 @@ enum status file_kind_check(const char *path, const uint8_t *bytes, size_t n)
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (n >= kinds[i].n &&
             strncasecmp(text, kinds[i].start, kinds[i].n) == 0)
-            return fail(E_MODEL, "%s: %s", path, kinds[i].what);
+            return fail(E_MODEL, "%s", kinds[i].what);
     }
     return OK;
 }

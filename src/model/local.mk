@@ -9,6 +9,8 @@ libmambyte_a_SOURCES += \
   src/model/catalog.h \
   src/model/describe.c \
   src/model/describe.h \
+  src/model/file_kind.c \
+  src/model/file_kind.h \
   src/model/fingerprint.c \
   src/model/json_text.c \
   src/model/json_text.h \

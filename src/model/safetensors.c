@@ -24,6 +24,7 @@
 #include "base/memlimit.h"
 #include "base/printable.h"
 #include "model/json_text.h"
+#include "model/file_kind.h"
 #include "model/safetensors_entry.h"
 
 enum {
@@ -53,6 +54,7 @@ struct safetensors {
 /* Puts the JSON into file->header, and finds the data after it. */
 static enum status parse_header(struct safetensors *file)
 {
+    TRY(file_kind_check(file->bytes, file->n_bytes));
     if (file->n_bytes < LENGTH_BYTES)
         return fail(E_MODEL,
                     "not a safetensors file: %zu bytes long, a "
