@@ -103,6 +103,15 @@ floats="$srcdir/tests/data/import/authors"
 "$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||
 	bad "import -M 10M: $(cat err)"
 
+# Rights are given up, as far as the kernel lets us; check_sandbox says which.
+run "$MAMBYTE" -tv text.mbz
+grep -q '^mambyte: sandbox \(files and calls\|files\|calls\|none\)$' err ||
+	bad "-tv has no sandbox: $(cat err)"
+run "$MAMBYTE" -lv text.mbz
+grep -q '^mambyte: sandbox' err || bad "-lv has no sandbox: $(cat err)"
+run "$MAMBYTE" -v --perplexity text
+grep -q sandbox err && bad "--perplexity has a sandbox"
+
 # What configure found to harden the programs is in them.
 if command -v readelf >readelf.path; then
 	for program in "$MAMBYTE" "$MAMBYTE_TRAIN" "$MAMBYTE_IMPORT"; do

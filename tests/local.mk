@@ -33,6 +33,7 @@ unit_tests = \
   tests/check_regression \
   tests/check_safetensors \
   tests/check_sampler \
+  tests/check_sandbox \
   tests/check_snapshot \
   tests/check_threads \
   tests/check_torch_file \
@@ -209,6 +210,7 @@ tests_check_range_coder_LDADD = $(unit_libs)
 tests_check_regression_LDADD = $(unit_libs)
 tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)
+tests_check_sandbox_LDADD = $(unit_libs)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
 tests_check_torch_file_LDADD = $(unit_libs)

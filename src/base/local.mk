@@ -34,6 +34,8 @@ libmambyte_a_SOURCES += \
   src/base/number.h \
   src/base/printable.h \
   src/base/random.h \
+  src/base/sandbox.c \
+  src/base/sandbox.h \
   src/base/signals.c \
   src/base/signals.h \
   src/base/status.c \

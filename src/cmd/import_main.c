@@ -9,6 +9,7 @@
 #include "base/file_place.h"
 #include "base/memlimit.h"
 #include "base/message.h"
+#include "base/sandbox.h"
 #include "base/threads.h"
 #include "cmd/import_options.h"
 #include "cmd/outputs.h"
@@ -47,6 +48,17 @@ static enum status check_outputs(const struct import_command *command)
     return outputs_check(&outputs);
 }
 
+/* Published checkpoints are made of links and of files in several folders: all
+ * may be read, but only the output written. */
+static void enter_sandbox(const char *path)
+{
+    struct sandbox sandbox;
+    sandbox_open(&sandbox, SANDBOX_WRITES);
+    if (strcmp(path, "-") != 0)
+        sandbox_allow_writing(&sandbox, path);
+    sandbox_enter(&sandbox);
+}
+
 static enum status run(int argc, char **argv)
 {
     static struct import_command command;
@@ -59,6 +71,7 @@ static enum status run(int argc, char **argv)
     memlimit_set(command.memlimit);
     command.import.n_threads = threads_cut(command.import.n_threads);
     TRY(check_outputs(&command));
+    enter_sandbox(command.import.output);
     return import(&command.import, &output);
 }
 

@@ -6,12 +6,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/byteio.h"
 #include "base/clock.h"
 #include "base/file_place.h"
 #include "base/memlimit.h"
 #include "base/message.h"
+#include "base/sandbox.h"
 #include "base/signals.h"
 #include "base/threads.h"
 #include "cmd/options.h"
@@ -20,6 +22,7 @@
 #include "cmd/program.h"
 #include "cmd/task.h"
 #include "engine/engine.h"
+#include "engine/on_cpu.h"
 #include "model/catalog.h"
 #include "model/model.h"
 
@@ -95,10 +98,39 @@ static enum status check_model(const struct task *task)
     return OK;
 }
 
+/* What unpacks files from outside reads these, and writes beside them at most.
+ */
+static void enter_sandbox(const struct options *o)
+{
+    struct sandbox sandbox;
+    bool writes = o->mode == MODE_DECOMPRESS && !o->to_stdout && !o->has_range;
+    sandbox_open(&sandbox, SANDBOX_READS);
+    for (int i = 0; i < o->n_files; i++) {
+        sandbox_allow_reading(&sandbox, o->files[i]);
+        if (writes && strcmp(o->files[i], "-") != 0)
+            sandbox_allow_writing(&sandbox, o->files[i]);
+    }
+    sandbox_enter(&sandbox);
+}
+
+/* A GPU needs files that its driver opens when it likes. */
+static enum status open_engine(struct task *task)
+{
+    const struct options *o = task->options;
+    bool unpacks = o->mode == MODE_DECOMPRESS || o->mode == MODE_TEST;
+    bool is_cpu = engine_will_be_on_cpu(&o->engine);
+    if (unpacks && is_cpu)
+        enter_sandbox(o);
+    TRY(engine_open(&task->engine, task->model, &o->engine));
+    if (unpacks && !is_cpu && engine_is_on_cpu(task->engine))
+        enter_sandbox(o);
+    return OK;
+}
+
 static enum status with_engine(struct task *task)
 {
     TRY(check_model(task));
-    TRY(engine_open(&task->engine, task->model, &task->options->engine));
+    TRY(open_engine(task));
     note_engine(task);
     double started = clock_now();
     enum status status = run_task(task);
@@ -173,6 +205,7 @@ static enum status with_model(const struct options *options, const char *path)
 static enum status list(const struct options *options)
 {
     struct task task = {.options = options, .out = &output};
+    enter_sandbox(options);
     TRY(task_list(&task));
     return verdict(&task);
 }

@@ -3,9 +3,11 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "config.h"
 #include "engine/engine_ops.h"
+#include "engine/on_cpu.h"
 
 #if !HAVE_CUDA
 enum status cuda_engine_open(struct engine **engine, const struct model *model,
@@ -190,4 +192,20 @@ void engine_floats_free(struct engine *engine, float *floats)
 void engine_describe(const struct engine *engine, char text[160])
 {
     engine->ops->describe(engine, text);
+}
+
+bool engine_will_be_on_cpu(const struct engine_options *options)
+{
+#if HAVE_CUDA
+    return options->device == DEVICE_CPU;
+#else
+    return options->device != DEVICE_CUDA;
+#endif
+}
+
+bool engine_is_on_cpu(const struct engine *engine)
+{
+    char text[160];
+    engine_describe(engine, text);
+    return strncmp(text, "cpu ", 4) == 0;
 }

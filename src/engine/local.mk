@@ -12,6 +12,7 @@ libmambyte_a_SOURCES += \
   src/engine/engine.c \
   src/engine/engine.h \
   src/engine/engine_ops.h \
+  src/engine/on_cpu.h \
   src/engine/measure.c \
   src/engine/measure.h \
   src/engine/pace.c \
