@@ -941,14 +941,19 @@ START_TEST(a_soak_keeps_agreeing)
 }
 END_TEST
 
-/* Shapes [first, end), and shapes for many streams. */
-static void add_shapes(TCase *tests, int first, int end, int first_streams,
-                       int end_streams)
+/* Shapes [first, end), one stream. */
+static void add_shapes(TCase *tests, int first, int end)
 {
     tcase_add_loop_test(tests, splits_agree, first, end);
     tcase_add_loop_test(tests, pooled_agree, first, end);
     tcase_add_loop_test(tests, states_change_engines, first, end);
     tcase_add_loop_test(tests, draws_agree, first, end);
+}
+
+/* Many streams, and calls that follow each other. */
+static void add_streams(TCase *tests, int first, int end, int first_streams,
+                        int end_streams)
+{
     tcase_add_loop_test(tests, streams_do_not_disturb_each_other, first_streams,
                         end_streams);
     tcase_add_loop_test(tests, started_calls_agree, first, end);
@@ -978,10 +983,11 @@ static Suite *cuda_suite(void)
     suite_add_tcase(suite, few);
 
     TCase *mamba2 = tcase_create("mamba2");
-    add_shapes(mamba2, N_SPECS_1, N_SPECS, N_STREAM_SPECS_1, N_STREAM_SPECS);
+    add_shapes(mamba2, N_SPECS_1, N_SPECS);
     tcase_add_loop_test(mamba2, calls_of_all_lengths_agree, 1, 3);
     tcase_add_loop_test(mamba2, places_change_engines, N_SPECS_1, N_SPECS);
     add_copies(mamba2, 1);
+    tcase_set_timeout(mamba2, TIMEOUT_S);
     suite_add_tcase(suite, mamba2);
 
     TCase *places = tcase_create("places");
@@ -989,16 +995,21 @@ static Suite *cuda_suite(void)
     tcase_set_timeout(places, TIMEOUT_S);
     suite_add_tcase(suite, places);
 
+    TCase *streams = tcase_create("mamba2-streams");
+    add_streams(streams, N_SPECS_1, N_SPECS, N_STREAM_SPECS_1, N_STREAM_SPECS);
+    tcase_set_timeout(streams, TIMEOUT_S);
+    suite_add_tcase(suite, streams);
+
     TCase *tests = tcase_create("bits");
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);
     tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS_1);
-    add_shapes(tests, 0, N_SPECS_1, 0, N_STREAM_SPECS_1);
+    add_shapes(tests, 0, N_SPECS_1);
+    add_streams(tests, 0, N_SPECS_1, 0, N_STREAM_SPECS_1);
     tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 1);
     add_copies(tests, 0);
     tcase_add_test(tests, the_shipped_model_agrees);
     if (getenv("MAMBYTE_SOAK"))
         tcase_add_test(tests, a_soak_keeps_agreeing);
-    tcase_set_timeout(mamba2, TIMEOUT_S);
     tcase_set_timeout(tests, TIMEOUT_S);
     suite_add_tcase(suite, tests);
     return suite;
