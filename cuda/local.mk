@@ -31,8 +31,11 @@ cuda_sources = \
   cuda/prefill/call.cu \
   cuda/prefill/elementwise.cu \
   cuda/prefill/gemm_int8.cu \
-  cuda/prefill/mamba2_heads.cu \
-  cuda/prefill/mamba2_rows.cu \
+  cuda/prefill/mamba2_conv.cu \
+  cuda/prefill/mamba2_in.cu \
+  cuda/prefill/mamba2_norm.cu \
+  cuda/prefill/mamba2_outputs.cu \
+  cuda/prefill/mamba2_states.cu \
   cuda/prefill/prefill.cu \
   cuda/prefill/prefill_open.cu \
   cuda/prefill/recording.cu \
@@ -125,7 +128,13 @@ cuda_headers = \
   cuda/float/float_model.cuh \
   cuda/prefill/backlog.cuh \
   cuda/prefill/call.cuh \
+  cuda/prefill/gemm_tile.cuh \
   cuda/prefill/mamba2_batch.cuh \
+  cuda/prefill/mamba2_chunk.cuh \
+  cuda/prefill/mamba2_in_block.cuh \
+  cuda/prefill/mamba2_in_conv.cuh \
+  cuda/prefill/mamba2_outputs_block.cuh \
+  cuda/prefill/mamba2_outputs_mix.cuh \
   cuda/prefill/prefill.cuh \
   cuda/prefill/prefill_batch.cuh \
   cuda/prefill/prefill_parts.cuh \

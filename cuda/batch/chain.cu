@@ -129,7 +129,7 @@ static enum status chain_launch(void *self, const struct batch_job *job,
                                 cudaStream_t stream)
 {
     struct chain *c = (struct chain *)self;
-    struct launch_form form = {job->n_rows, job->n_rows, job->n_rows, false};
+    struct launch_form form = {job->n_rows, job->n_rows, job->n_rows, 0, false};
     if (recording_meets(&c->recording, &form))
         record(c, stream, job);
     if (!c->recording.launch)

@@ -72,6 +72,36 @@ static int rest_of(const struct segment_share *share, int limit)
     return rest < (size_t)limit ? (int)rest : limit;
 }
 
+/* How many of the first n segments have no more chunks than a microbatch may
+ * have. */
+static int count_starts(const struct backlog *backlog, int n,
+                        int (*rows_of)(const struct segment_share *))
+{
+    int starts = 0;
+    for (int i = 0; backlog->starts > 0 && i < n; i++) {
+        starts += chunks_of(rows_of(&backlog->active[i])) - 1;
+        if (starts > backlog->starts)
+            return i;
+    }
+    return n;
+}
+
+static int given_rows(const struct segment_share *share)
+{
+    return share->n;
+}
+
+static int left_rows(const struct segment_share *share)
+{
+    return (int)(share->segment->n - share->offset);
+}
+
+bool backlog_fits(const struct backlog *b)
+{
+    return b->left <= (size_t)b->rows &&
+           count_starts(b, b->n_active, left_rows) == b->n_active;
+}
+
 int backlog_share(struct backlog *backlog)
 {
     int left = backlog->rows, each = backlog->rows / backlog->n_active, n = 0;
@@ -87,7 +117,10 @@ int backlog_share(struct backlog *backlog)
         backlog->active[i].n += more;
         left -= more;
     }
-    return n;
+    int n_kept = count_starts(backlog, n, given_rows);
+    for (int i = n_kept; i < n; i++)
+        backlog->active[i].n = 0;
+    return n_kept;
 }
 
 /* Finished segments leave the list. */

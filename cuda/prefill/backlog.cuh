@@ -29,9 +29,11 @@ struct backlog {
     int n_active;
     size_t left; /* bytes in no microbatch               */
     int rows;    /* of a microbatch                      */
+    int starts;  /* of chunks in it, at most, not counting the first ones of
+                  * segments; 0: as many as there are */
 };
 
-/* rows is still to be chosen. */
+/* rows and starts are still to be chosen. */
 void backlog_open(struct backlog *backlog, const struct segment *segments,
                   size_t n);
 
@@ -41,6 +43,9 @@ int backlog_lone_rows(const struct backlog *backlog,
                       const struct prefill_batch *b);
 int backlog_following_rows(const struct backlog *backlog,
                            const struct prefill_batch *b);
+
+/* Whether all that is left fits in a microbatch. */
+bool backlog_fits(const struct backlog *backlog);
 
 /* Gives rows to the first active segments; returns how many got any. */
 int backlog_share(struct backlog *backlog);

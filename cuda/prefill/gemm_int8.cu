@@ -4,19 +4,12 @@
  * is an integer, so that any tiling gives the same bits.  It becomes a float,
  * and is added to h or watched for its maximum, in the same kernel.
  *
- * A block computes a tile of rows x columns.  x and W stream through shared
- * memory in sections of DEPTH bytes of their rows, some at a time.
- * The 16-byte cells of a section are placed so that the eight rows that a
- * matrix load touches lie in different banks, and as products of a warpgroup
- * want them.
+ * A block computes a tile of rows x columns (gemm_tile.cuh).
  *
  * SPDX-License-Identifier: MIT
  */
-#include "cuda/common/exact_vector.cuh"
-#include "cuda/common/tensor.cuh"
+#include "cuda/prefill/gemm_tile.cuh"
 #include "cuda/prefill/mamba2_batch.cuh"
-
-enum { DEPTH = 128, CELL = 16, CELLS = DEPTH / CELL };
 
 /* One product: which matrix of the layer, from what, to what. */
 struct int8_product {
@@ -27,104 +20,12 @@ struct int8_product {
     int y_stride;
 };
 
-/* A tile of a block and of a warp, and the sections in shared memory. */
-template <int rows_, int cols_, int warp_rows_, int warp_cols_, int stages_>
-struct tile {
-    static constexpr int rows = rows_, cols = cols_, stages = stages_;
-    static constexpr int warp_rows = warp_rows_, warp_cols = warp_cols_;
-    static constexpr int warps_down = rows / warp_rows;
-    static constexpr int warps_across = cols / warp_cols;
-    static constexpr int threads = warps_down * warps_across * WARP;
-    static constexpr int stage = (rows + cols) * DEPTH;
-    static constexpr int shared = stage * stages;
-    static constexpr bool is_for_groups = warp_rows == 16 && warp_cols == 128;
-};
-
 /* The large one suits products of a warpgroup.  Few rows wait for memory: the
  * deep one asks for 896 bytes of each row at once. */
 using large_tile = tile<128, 128, 16, 128, 3>;
 using small_tile = tile<64, 64, 32, 32, 3>;
 using tiny_tile = tile<32, 32, 16, 16, 3>;
 using deep_tile = tile<32, 32, 16, 16, 8>;
-
-/* Where the 16-byte cell c of row r lies in a section. */
-static __device__ __forceinline__ int place(int r, int c)
-{
-    return r * DEPTH + (c ^ (r & (CELLS - 1))) * CELL;
-}
-
-/* Brings rows of a matrix to shared memory, section by section: a thread has
- * the same cell of every `step`-th row.  Rows past the last repeat it. */
-template <int rows, int threads> struct loader {
-    static constexpr int step = threads / CELLS, count = rows / step;
-    static_assert(rows % step == 0 && step % 8 == 0, "cells keep their place");
-    const int8_t *from[count];
-    int at, stride;
-
-    __device__ __forceinline__ loader(const int8_t *m, int stride_, int first,
-                                      int last)
-        : at(threadIdx.x % CELLS * CELL), stride(stride_)
-    {
-#pragma unroll
-        for (int i = 0; i < count; i++) {
-            int row = min(first + (int)threadIdx.x / CELLS + i * step, last);
-            from[i] = m + (size_t)row * stride;
-        }
-    }
-
-    /* Bytes [k, k + DEPTH) of the rows; zeros past their end. */
-    __device__ __forceinline__ void load(int8_t *section, int k) const
-    {
-        int to = place(threadIdx.x / CELLS, threadIdx.x % CELLS);
-        bool is_valid = k + at < stride;
-        int offset = is_valid ? k + at : 0;
-#pragma unroll
-        for (int i = 0; i < count; i++)
-            copy16(section + to + i * step * DEPTH, from[i] + offset, is_valid);
-    }
-};
-
-/* A warp's part of a section: its rows of x, its rows of w. */
-template <class T>
-static __device__ __forceinline__ void
-multiply_section(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
-                 const int8_t *x, const int8_t *w)
-{
-    int lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int k = 0; k < DEPTH; k += 32) {
-        uint32_t a[T::warp_rows / 16][4], b[T::warp_cols / 8][2];
-#pragma unroll
-        for (int i = 0; i < T::warp_rows / 16; i++)
-            load_matrices(a[i],
-                          x + place(i * 16 + lane % 16, k / CELL + lane / 16));
-#pragma unroll
-        for (int j = 0; j < T::warp_cols / 16; j++)
-            load_matrices(b[2 * j], w + place(j * 16 + lane % 8 + lane / 16 * 8,
-                                              k / CELL + lane / 8 % 2));
-#pragma unroll
-        for (int i = 0; i < T::warp_rows / 16; i++) {
-#pragma unroll
-            for (int j = 0; j < T::warp_cols / 8; j++)
-                product_16x8x32(sum[i][j], a[i], b[j]);
-        }
-    }
-}
-
-#if HAVE_WARPGROUP_PRODUCT
-/* The same for the warpgroup that this warp belongs to; under way until
- * group_wait. */
-static __device__ __forceinline__ void
-group_multiply_section(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
-{
-    uint64_t a = group_rows(x), b = group_rows(w);
-    group_begin();
-#pragma unroll
-    for (int k = 0; k < DEPTH; k += 32)
-        group_product_64x128x32(sum[0], a + k / 16, b + k / 16);
-    group_commit();
-}
-#endif
 
 /* Stores v, the values of columns r and r + 1 of a row; old: what was there,
  * for PRODUCT_OUT. */
@@ -134,7 +35,8 @@ store_pair(const struct prefill_batch &b, float *row, uint32_t *amax, int r,
            int n, float2 v, float2 old)
 {
     float2 *to = (float2 *)(row + r);
-    if (kind == PRODUCT_IN || kind == PRODUCT_MAMBA2_IN) {
+    if (kind == PRODUCT_IN || kind == PRODUCT_MAMBA2_IN ||
+        kind == PRODUCT_MAMBA2_GATED) {
         *to = v;
     } else if (kind == PRODUCT_OUT) {
         *to = make_float2(old.x + v.x, old.y + v.y);
@@ -173,9 +75,9 @@ fetch_x_scales(tile_scales<T> &to, const float *scale, int first, int last)
         copy_bytes<4>(&to.x[i], scale + min(first + i, last));
 }
 
-/* in_proj makes u | z, and the scan wants silu(z); v: the pairs of columns r,
- * r + 8, .. */
-template <int n>
+/* in_proj makes u | z, or of Mamba-2 z | x .., and what follows wants silu(z);
+ * v: the pairs of columns r, r + 8, .. */
+template <int n, bool is_z_first>
 static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
                                                   int d_inner)
 {
@@ -186,7 +88,7 @@ static __device__ __forceinline__ void gate_pairs(float2 v[n], int r,
     silu_all<2 * n>(&gate[0].x);
 #pragma unroll
     for (int j = 0; j < n; j++)
-        v[j] = r + j * 8 < d_inner ? v[j] : gate[j];
+        v[j] = (r + j * 8 < d_inner) != is_z_first ? v[j] : gate[j];
 }
 
 /* Makes values of the sums, and stores them; y: of the tile's first row.  Only
@@ -228,7 +130,9 @@ store_tile(const struct prefill_batch &b, int n_cols,
                                       exact_dequantise(c[1], x, w.y));
             }
             if (kind == PRODUCT_IN && col0 + T::cols > b.d_inner)
-                gate_pairs<some>(v[i], r0, b.d_inner);
+                gate_pairs<some, false>(v[i], r0, b.d_inner);
+            if (kind == PRODUCT_MAMBA2_GATED && col0 < b.d_inner)
+                gate_pairs<some, true>(v[i], r0, b.d_inner);
         }
 #pragma unroll
         for (int i = 0; i < n_i; i++) {
@@ -353,7 +257,8 @@ static struct int8_product product_of(const struct prefill_batch *b,
         p.y = b->logits;
         p.y_stride = N_BYTES_VOCAB;
         break;
-    case PRODUCT_MAMBA2_IN: /* its stride is that of a mamba2_batch */
+    case PRODUCT_MAMBA2_IN:
+    case PRODUCT_MAMBA2_GATED: /* its stride is that of a mamba2_batch */
         p.matrix = offsetof(struct cuda_layer, in_proj);
         p.y = b->uz;
         break;
@@ -427,6 +332,16 @@ enum status launch_mamba2_in(struct queue q, const struct prefill_batch *b,
     return launch_best<PRODUCT_MAMBA2_IN>(q, b, tick, p, m->zx_columns);
 }
 
+enum status launch_mamba2_gated_in(struct queue q,
+                                   const struct prefill_batch *b,
+                                   const struct mamba2_batch *m,
+                                   struct tick tick)
+{
+    struct int8_product p = product_of(b, PRODUCT_MAMBA2_GATED);
+    p.y_stride = m->zx_stride;
+    return launch_best<PRODUCT_MAMBA2_GATED>(q, b, tick, p, m->zx_columns);
+}
+
 enum status launch_product(struct queue q, const struct prefill_batch *b,
                            struct tick tick, enum product_kind kind)
 {
@@ -470,5 +385,6 @@ enum status products_prepare(const struct prefill_batch *b)
     TRY(prepare_kind<PRODUCT_X>(b));
     TRY(prepare_kind<PRODUCT_OUT>(b));
     TRY(prepare_kind<PRODUCT_MAMBA2_IN>(b));
+    TRY(prepare_kind<PRODUCT_MAMBA2_GATED>(b));
     return prepare_kind<PRODUCT_HEAD>(b);
 }

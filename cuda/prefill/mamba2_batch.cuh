@@ -1,8 +1,8 @@
 /* mamba2_batch.cuh -- what prefill's kernels of Mamba-2 work on besides a
  * struct prefill_batch, and their launches.
  *
- * Of that struct uz holds z | x | B | C | dt, a row of zx_stride floats, and u
- * holds v.  Names are those of kernels/mamba2.h.
+ * Of that struct uz holds silu(z) | x | B | C | dt, a row of zx_stride floats,
+ * and u holds v.  Names are those of kernels/mamba2.h.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,46 +12,78 @@
 #include "cuda/common/mamba2_state.cuh"
 #include "cuda/prefill/prefill_batch.cuh"
 
-/* Passed by value.  A [layer] array has `rows` rows for each layer. */
+/* Passed by value.  A [layer] array has `rows` rows for each layer; one of
+ * [layer][starts] has a row for each chunk that starts within a span.
+ *
+ * S^ is kept in the order of use.  16 channels and 64 states, padded with
+ * zeros, are a tile of 1 KB: for the even channels and then for the odd ones,
+ * for each lane, four words of states 16 i + lane % 4 * 4 of the (lane / 4)th
+ * of these channels. */
 struct mamba2_batch {
     int n_heads, headdim, n_groups, conv_channels;
     float delta_min, delta_max;
     struct mamba2_layout state;
     int zx_columns, zx_stride;
-    int8_t *x;       /* [layer][d_inner]: x^                               */
-    float *x_scale;  /* [layer][n_heads]                                   */
-    int8_t *bc;      /* [layer][2 n_groups d_state]: B^ | C^               */
-    float *bc_scale; /* [layer][2 n_groups]                                */
-    float *delta;    /* [layer][n_heads]                                   */
-    float *alpha;    /* [layer][n_heads]                                   */
+    int starts;         /* of chunks in a microbatch, at most             */
+    int tiles;          /* of channels of a head                          */
+    int state_tiles;    /* of states                                      */
+    int heads_together; /* of one block of the outputs                    */
+    int8_t *x;          /* [layer][d_inner]: x^                           */
+    float *x_scale;     /* [layer][n_heads]                               */
+    int8_t *bc;         /* [layer][2 n_groups d_state]: B^ | C^           */
+    float *bc_scale;    /* [layer][2 n_groups]                            */
+    float *delta;       /* [layer][n_heads]                               */
+    float *alpha;       /* [layer][n_heads]                               */
+    float *squares;     /* [layer][n_heads]: the sum of v^2               */
+    uint32_t *largest;  /* [layer][n_heads]: the largest |u|, as bits     */
+    int *places;        /* [layer]: of span i, before it                  */
+    int8_t *s_q;        /* [layer][starts][n_heads][tiles][state_tiles]   */
+    float *s_scale;     /* [layer][starts][n_heads][16 tiles]             */
 };
 
 /* Shapes and strides; memory is left to the caller. */
 void mamba2_describe(struct mamba2_batch *m, const struct model_config *c);
 
-/* E_DEVICE where the shape needs more shared memory than the device has. */
-enum status mamba2_heads_prepare(const struct prefill_batch *b,
-                                 const struct mamba2_batch *m);
-enum status mamba2_norm_prepare(const struct prefill_batch *b,
-                                const struct mamba2_batch *m);
+enum { S_TILE = 1024 /* bytes of S^: 16 channels, 64 states */ };
 
-/* z | x | B | C | dt of x.  In gemm_int8.cu. */
+/* Once for each device, before the launches.  E_DEVICE where the shape needs
+ * more shared memory than the device has. */
+enum status mamba2_inputs_prepare(const struct prefill_batch *b,
+                                  const struct mamba2_batch *m);
+enum status mamba2_states_prepare(const struct prefill_batch *b,
+                                  const struct mamba2_batch *m);
+enum status mamba2_outputs_prepare(const struct prefill_batch *b,
+                                   struct mamba2_batch *m);
+
+/* z | x | B | C | dt of x, or silu(z) | x | B | C | dt.  In gemm_int8.cu. */
 enum status launch_mamba2_in(struct queue q, const struct prefill_batch *b,
                              const struct mamba2_batch *m, struct tick tick);
+enum status launch_mamba2_gated_in(struct queue q,
+                                   const struct prefill_batch *b,
+                                   const struct mamba2_batch *m,
+                                   struct tick tick);
+
+/* silu(z), x^, B^, C^, delta and alpha, from x; in uz the rest is there for the
+ * last rows of a span only. */
+enum status launch_mamba2_inputs(struct queue q, const struct prefill_batch *b,
+                                 const struct mamba2_batch *m,
+                                 struct tick tick);
 
 /* x^, B^ and C^ of the convolution; delta and alpha. */
 enum status launch_mamba2_conv(struct queue q, const struct prefill_batch *b,
                                const struct mamba2_batch *m, struct tick tick);
 
-/* v; and of the state S, S^, w and e. */
-enum status launch_mamba2_heads(struct queue q, const struct prefill_batch *b,
-                                const struct mamba2_batch *m, struct tick tick);
+/* S of the state, S^ at the starts of chunks, and places. */
+enum status launch_mamba2_states(struct queue q, const struct prefill_batch *b,
+                                 const struct mamba2_batch *m,
+                                 struct tick tick);
 
-/* The rest of the state: the past of the convolution, x^, B^, the place. */
-enum status launch_mamba2_keep(struct queue q, const struct prefill_batch *b,
-                               const struct mamba2_batch *m, struct tick tick);
+/* v, squares and largest. */
+enum status launch_mamba2_outputs(struct queue q, const struct prefill_batch *b,
+                                  const struct mamba2_batch *m,
+                                  struct tick tick);
 
-/* u_q = the norm of v, quantised. */
+/* u_q = the norm of v, quantised; and all of the state but S. */
 enum status launch_mamba2_norm(struct queue q, const struct prefill_batch *b,
                                const struct mamba2_batch *m, struct tick tick);
 

@@ -49,8 +49,7 @@ static bool build_microbatch(struct prefill *p, int number)
         return false;
     int slot = slot_of(p, number);
     struct microbatch *m = &p->slots[slot];
-    m->n_rows = 0;
-    m->n_strips = 0;
+    m->n_rows = m->n_strips = m->n_chunks = 0;
     m->n_spans = backlog_share(backlog);
     for (int i = 0; i < m->n_spans; i++) {
         struct segment_share *share = &backlog->active[i];
@@ -60,6 +59,8 @@ static bool build_microbatch(struct prefill *p, int number)
         m->spans[i].pooled = call_pooled(&p->calls[p->newest], share->segment);
         m->spans[i].row = share->row;
         m->spans[i].n = share->n;
+        m->spans[i].chunk = m->n_chunks;
+        m->n_chunks += chunks_of(share->n);
         memcpy(m->bytes + share->row, share->segment->bytes + share->offset,
                share->n);
         add_strips(m, i);
@@ -151,7 +152,9 @@ static enum status send_result(struct prefill *p, cudaStream_t stream,
 static struct tick tick_of(const struct prefill *p,
                            const struct layer_group *group, int k)
 {
-    struct tick tick = {k, group->first, 0, 0, 0, 0};
+    struct tick tick = {};
+    tick.number = k;
+    tick.first = group->first;
     int end = k + 1 < group->end ? k + 1 : group->end;
     if (tick.first < k - p->n_microbatches + 1)
         tick.first = k - p->n_microbatches + 1;
@@ -161,6 +164,7 @@ static struct tick tick_of(const struct prefill *p,
         tick.rows = m->n_rows > tick.rows ? m->n_rows : tick.rows;
         tick.spans = m->n_spans > tick.spans ? m->n_spans : tick.spans;
         tick.strips = m->n_strips > tick.strips ? m->n_strips : tick.strips;
+        tick.chunks = m->n_chunks > tick.chunks ? m->n_chunks : tick.chunks;
     }
     return tick;
 }
@@ -181,10 +185,9 @@ static enum status run_mamba1(struct queue q, const struct prefill_batch *b,
 static enum status run_mamba2(struct queue q, const struct prefill_batch *b,
                               const struct mamba2_batch *m, struct tick tick)
 {
-    TRY(launch_mamba2_in(q, b, m, tick));
-    TRY(launch_mamba2_conv(q, b, m, tick));
-    TRY(launch_mamba2_heads(q, b, m, tick));
-    TRY(launch_mamba2_keep(q, b, m, tick));
+    TRY(launch_mamba2_inputs(q, b, m, tick));
+    TRY(launch_mamba2_states(q, b, m, tick));
+    TRY(launch_mamba2_outputs(q, b, m, tick));
     if (b->has_pooled)
         TRY(launch_pooled(q, b, tick));
     return launch_mamba2_norm(q, b, m, tick);
@@ -288,7 +291,8 @@ static enum status run_all_layers(struct prefill *p, cudaStream_t stream)
 {
     struct queue q = {stream, p->overlaps};
     const struct microbatch *m = &p->slots[0];
-    struct tick tick = {0, 0, 1, m->n_rows, m->n_spans, m->n_strips};
+    struct tick tick = {0,          0,           1,          m->n_rows,
+                        m->n_spans, m->n_strips, m->n_chunks};
     for (; tick.first < p->batch.n_layer; tick.first++, tick.number++)
         TRY(run_layers(q, p, tick));
     tick.number--;
@@ -309,7 +313,7 @@ static enum status run_single(struct prefill *p)
     build_microbatch(p, 0);
     TRY(send_microbatch(p, 0, stream));
     const struct microbatch *m = &p->slots[0];
-    struct launch_form form = {m->n_rows, m->n_spans, m->n_strips,
+    struct launch_form form = {m->n_rows, m->n_spans, m->n_strips, m->n_chunks,
                                p->batch.has_pooled};
     if (recording_meets(&p->recording, &form))
         record(p, stream);
@@ -402,10 +406,11 @@ static enum status start(struct prefill *p, const struct segment *segments,
     if (n_groups != p->n_groups || p->n_ticks > TICKS_MAX)
         TRY(drain(p));
     bool is_alone = p->n_calls == 0;
+    backlog->starts = p->mamba2.starts;
     backlog->rows = is_alone ? backlog_lone_rows(backlog, &p->batch)
                              : backlog_following_rows(backlog, &p->batch);
     TRY(add_call(p, segments, n, floats));
-    if (is_alone && backlog->left <= (size_t)backlog->rows)
+    if (is_alone && backlog_fits(backlog))
         return run_alone(p);
     if (is_alone)
         share_layers(p, n_groups);

@@ -29,7 +29,15 @@ struct span {
     float *image;
     float *pooled; /* of its segment, on the device; NULL: not wanted      */
     int row, n;
+    int chunk; /* number of its first, of those of the microbatch; a chunk that
+                * it may touch counts, wherever in a chunk it starts        */
 };
+
+/* Chunks that n bytes may touch. */
+static inline int chunks_of(int n)
+{
+    return 1 + (n + CHUNK - 2) / CHUNK;
+}
 
 /* Rows [row, row + n), n <= STRIP, of one span: what a block takes where
  * neighbouring rows matter. */
@@ -38,7 +46,7 @@ struct strip {
 };
 
 struct microbatch {
-    int n_rows, n_spans, n_strips;
+    int n_rows, n_spans, n_strips, n_chunks;
     uint8_t bytes[ROWS_MAX];
     struct span spans[ROWS_MAX];
     struct strip strips[ROWS_MAX];
@@ -81,7 +89,8 @@ struct prefill_batch {
 /* Layers [first, first + count) at tick `number`. */
 struct tick {
     int number, first, count;
-    int rows, spans, strips; /* the most of any of their microbatches      */
+    int rows, spans, strips, chunks; /* the most of any of their
+                                      * microbatches                       */
 };
 
 enum product_kind {
@@ -89,7 +98,8 @@ enum product_kind {
     PRODUCT_X,
     PRODUCT_OUT,
     PRODUCT_HEAD,
-    PRODUCT_MAMBA2_IN /* launch_mamba2_in() */
+    PRODUCT_MAMBA2_IN,   /* launch_mamba2_in()                              */
+    PRODUCT_MAMBA2_GATED /* launch_mamba2_gated_in()                        */
 };
 
 /* Shapes, strides and rows for a model; and what the device has.  Memory is

@@ -29,6 +29,16 @@ static void carve_mamba2(struct carver *c, struct prefill_batch *b,
     m->bc_scale = carve_floats(c, all * 2, m->n_groups);
     m->delta = carve_floats(c, all, m->n_heads);
     m->alpha = carve_floats(c, all, m->n_heads);
+    m->squares = carve_floats(c, all, m->n_heads);
+    m->largest = (uint32_t *)carve(c, all, m->n_heads * sizeof *m->largest);
+    m->places = (int *)carve(c, all, sizeof *m->places);
+
+    /* one span of all rows has rows / CHUNK + 1 at most; spans of 32 rows have
+     * one each */
+    m->starts = b->rows / CHUNK + b->rows / 32 + 1;
+    size_t kept = (size_t)b->n_layer * m->starts * m->n_heads * m->tiles;
+    m->s_q = (int8_t *)carve(c, kept, m->state_tiles * S_TILE);
+    m->s_scale = carve_floats(c, kept, 16);
 }
 
 static void carve_batch(struct carver *c, struct prefill *p)
@@ -98,6 +108,8 @@ void mamba2_describe(struct mamba2_batch *m, const struct model_config *c)
     m->state = mamba2_layout_of(c);
     m->zx_columns = in_proj_rows(c);
     m->zx_stride = round_up(m->zx_columns, 4);
+    m->tiles = ceil_div(m->headdim, 16);
+    m->state_tiles = ceil_div(c->d_state, 64);
 }
 
 static void halve_rows(struct prefill_batch *b)
@@ -234,8 +246,9 @@ static enum status prepare_mixer(struct prefill *p,
     if (!p->is_mamba2)
         return scan_prepare(&p->batch);
     mamba2_describe(&p->mamba2, c);
-    TRY(mamba2_heads_prepare(&p->batch, &p->mamba2));
-    return mamba2_norm_prepare(&p->batch, &p->mamba2);
+    TRY(mamba2_inputs_prepare(&p->batch, &p->mamba2));
+    TRY(mamba2_states_prepare(&p->batch, &p->mamba2));
+    return mamba2_outputs_prepare(&p->batch, &p->mamba2);
 }
 
 static enum status set_up(struct prefill *p, const struct cuda_model *model)

@@ -15,7 +15,8 @@ void recording_free(struct recording *recording)
 static bool is_same(const struct launch_form *a, const struct launch_form *b)
 {
     return a->rows == b->rows && a->spans == b->spans &&
-           a->strips == b->strips && a->has_pooled == b->has_pooled;
+           a->strips == b->strips && a->chunks == b->chunks &&
+           a->has_pooled == b->has_pooled;
 }
 
 bool recording_meets(struct recording *recording,

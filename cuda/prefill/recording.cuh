@@ -13,7 +13,7 @@
 
 /* What the launches of a microbatch depend on. */
 struct launch_form {
-    int rows, spans, strips;
+    int rows, spans, strips, chunks;
     bool has_pooled;
 };
 
