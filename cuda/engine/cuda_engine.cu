@@ -342,6 +342,7 @@ static enum status set_up(struct cuda_engine *e, const struct model *model)
              "a stream");
     cuda_states_open(&e->states, &model->config, e->stream);
     TRY(cuda_model_open(&e->model, model));
+    TRY(prefill_check(&e->model));
     return count_streams(e);
 }
 

@@ -46,8 +46,20 @@ void mamba2_describe(struct mamba2_batch *m, const struct model_config *c);
 
 enum { S_TILE = 1024 /* bytes of S^: 16 channels, 64 states */ };
 
-/* Once for each device, before the launches.  E_DEVICE where the shape needs
- * more shared memory than the device has. */
+/* Chunks of a span for whose start S^ can be kept: its first one is not one. */
+static __device__ __forceinline__ int starts_of(int n)
+{
+    return (n + CHUNK - 2) / CHUNK;
+}
+
+/* E_DEVICE where the shape needs more shared memory than the device has; the
+ * second one chooses heads_together. */
+enum status mamba2_states_check(const struct prefill_batch *b,
+                                const struct mamba2_batch *m);
+enum status mamba2_outputs_check(const struct prefill_batch *b,
+                                 struct mamba2_batch *m);
+
+/* Once for each device, before the launches; they check as well. */
 enum status mamba2_inputs_prepare(const struct prefill_batch *b,
                                   const struct mamba2_batch *m);
 enum status mamba2_states_prepare(const struct prefill_batch *b,

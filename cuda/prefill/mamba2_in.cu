@@ -26,6 +26,7 @@ store_gates(const struct in_job &job, const int32_t sum[PART / 8][4],
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int i = row + lane / 4 + 8 * half;
+        bool is_useful = job.is_useful(i);
         float x = job.x_scale[i];
         float *to =
             job.b.uz + (job.layer_row + job.row0 + i) * job.m.zx_stride + col;
@@ -43,7 +44,7 @@ store_gates(const struct in_job &job, const int32_t sum[PART / 8][4],
             silu_all<8>(v);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                if (job.is_useful(i))
+                if (is_useful)
                     *(float2 *)(to + (j0 + j) * 8) =
                         make_float2(v[2 * j], v[2 * j + 1]);
             }
@@ -108,6 +109,7 @@ static __global__ void __launch_bounds__(T::threads, T::cols == PART ? 2 : 1)
                                l,
                                mb,
                                layer,
+                               mb->n_rows,
                                (int)blockIdx.x * USEFUL - HALO,
                                (ptrdiff_t)layer * b.rows,
                                x_scale,
@@ -119,7 +121,9 @@ static __global__ void __launch_bounds__(T::threads, T::cols == PART ? 2 : 1)
     int n_sections = ceil_div(w.stride, DEPTH), tile = blockIdx.y * n_each;
     int end = min(tile + n_each, ceil_div(w.rows, T::cols));
     int8_t *weights = sections + n_sections * ROWS * DEPTH;
-    weight_sections<T> stream = {job, w, weights, n_sections, end, tile, 0, 0};
+    weight_sections<T> stream = {job,  w, weights, n_sections, end,
+                                 tile, 0, 0,       {}};
+    stream.start_tile();
     await_previous();
 
     auto row_of = [&](int r) {

@@ -50,7 +50,7 @@ struct in_job {
     const struct mamba2_batch &m;
     const struct cuda_layer &l;
     const struct microbatch *mb;
-    int layer;
+    int layer, n_rows;
     int row0; /* of the microbatch: of the block's first, or before all     */
     ptrdiff_t layer_row;
     const float *x_scale;         /* shared [ROWS]                          */
@@ -58,7 +58,7 @@ struct in_job {
 
     __device__ __forceinline__ bool is_useful(int i) const
     {
-        return i >= HALO && row0 + i < mb->n_rows;
+        return i >= HALO && row0 + i < n_rows;
     }
 };
 
@@ -95,31 +95,45 @@ load_section(int8_t *section, const int8_t *from, int stride, int k, F row_of)
 /* Rows of W on their way to shared memory, section by section of tile by tile:
  * tiles [tile, end). */
 template <class T> struct weight_sections {
+    static constexpr int step = T::threads / CELLS, count = T::cols / step;
     const struct in_job &job;
     const struct cuda_matrix &w;
     int8_t *room; /* [STAGES][T::cols][DEPTH]                               */
     int n_sections, end;
     int tile, section, stage; /* of the next one                            */
+    uint32_t from[count];     /* where this thread's cells are in W         */
 
-    __device__ __forceinline__ int row_of(int r) const
+    __device__ __forceinline__ uint32_t row_of(int r) const
     {
         int part = tile * T::cols + r / PART * PART, i = r % PART;
         if (columns_at(job.b, job.m, part) == COLUMNS_CONV)
             i = i / 64 * 64 + i % 8 / 2 * 16 + i % 64 / 8 * 2 + i % 2;
         return min(part + i, w.rows - 1);
     }
+    __device__ __forceinline__ void start_tile(void)
+    {
+#pragma unroll
+        for (int i = 0; i < count; i++)
+            from[i] = row_of(threadIdx.x / CELLS + i * step) * w.stride +
+                      threadIdx.x % CELLS * CELL;
+    }
     __device__ __forceinline__ void load_next(void)
     {
-        if (tile < end)
-            load_section<T::cols, T::threads>(room + stage * T::cols * DEPTH,
-                                              w.q, w.stride, section * DEPTH,
-                                              [&](int r) { return row_of(r); });
+        int k = section * DEPTH;
+        bool is_valid = k + (int)threadIdx.x % CELLS * CELL < w.stride;
+        int8_t *to = room + stage * T::cols * DEPTH +
+                     place(threadIdx.x / CELLS, threadIdx.x % CELLS);
+#pragma unroll
+        for (int i = 0; tile < end && i < count; i++)
+            copy16(to + i * step * DEPTH, w.q + from[i] + (is_valid ? k : 0),
+                   is_valid);
         copy_commit();
         stage = stage + 1 == STAGES ? 0 : stage + 1;
-        if (++section == n_sections) {
-            section = 0;
-            tile++;
-        }
+        if (++section < n_sections)
+            return;
+        section = 0;
+        tile++;
+        start_tile();
     }
 };
 

@@ -88,6 +88,7 @@ struct keep_job {
     int next;  /* of the byte after the last; rows n - next on, or all, are
                 * of its chunk                                              */
     size_t row;
+    size_t start; /* of the S^ kept: that after the first end of a chunk    */
 };
 
 /* The last inputs of channels [first, first + n) move in, and older ones move
@@ -121,45 +122,61 @@ static __device__ void keep_rows(const struct keep_job &job, int8_t *kept,
     }
 }
 
-/* What bytes weigh, thread s; what is left of S. */
+/* What bytes weigh, thread s, and what is left of S.  As in
+ * mamba2_outputs_mix.cuh products are compared with the least ones at their
+ * end. */
 static __device__ void keep_weights(const struct keep_job &job)
 {
+    __shared__ float alphas[CHUNK];
     const struct mamba2_batch &m = job.m;
     int s = threadIdx.x, from = max(job.n - job.next, 0);
     int place = job.next - (job.n - from); /* of row `from` */
     float *kept = job.state.w + job.head * CHUNK + s, w = 0.0f;
-    size_t at = job.row * m.n_heads + job.head;
-    if (s < place)
+    if (s < place) {
         w = *kept;
-    for (int row = from; row < job.n && s < job.next; row++) {
-        float alpha = m.alpha[at + (size_t)row * m.n_heads];
-        if (s < place + row - from)
-            w = exact_or_zero(w * alpha, EXACT_WEIGHT_MIN);
-        else if (s == place + row - from)
-            w = exact_weight(
-                m.delta[at + (size_t)row * m.n_heads],
-                m.x_scale[at + (size_t)row * m.n_heads],
-                m.bc_scale[(job.row + row) * 2 * m.n_groups + job.group]);
+    } else if (s < job.next) {
+        size_t row = job.row + from + s - place;
+        size_t at = row * m.n_heads + job.head;
+        alphas[s] = m.alpha[at];
+        w = exact_weight(m.delta[at], m.x_scale[at],
+                         m.bc_scale[row * 2 * m.n_groups + job.group]);
     }
-    if (s < job.next)
-        *kept = w;
+    __syncthreads();
+    if (s < job.next) {
+        for (int t = max(place, s + 1); t < job.next; t++)
+            w *= alphas[t];
+        *kept = exact_or_zero(w, EXACT_WEIGHT_MIN);
+    } else if (s == CHUNK) {
+        float e = place == 0 ? 1.0f : job.state.e[job.head];
+        for (int t = place; t < job.next; t++)
+            e *= alphas[t];
+        job.state.e[job.head] = exact_or_zero(e, EXACT_DECAY_MIN);
+    }
 }
 
-static __device__ void keep_decay(const struct keep_job &job)
+/* S^, of number `start` of those kept for chunks. */
+static __device__ void copy_states(const struct keep_job &job, size_t start)
 {
     const struct mamba2_batch &m = job.m;
-    int from = max(job.n - job.next, 0);
-    bool is_new = job.next - (job.n - from) == 0; /* chunk */
-    float e = is_new ? 1.0f : job.state.e[job.head];
-    size_t at = job.row * m.n_heads + job.head;
-    for (int row = from; row < job.n; row++)
-        e = exact_or_zero(e * m.alpha[at + (size_t)row * m.n_heads],
-                          EXACT_DECAY_MIN);
-    job.state.e[job.head] = e;
+    int n = job.b.d_state, parts = n / 16;
+    size_t head = start * m.n_heads + job.head;
+    const int8_t *tiles = m.s_q + head * m.tiles * m.state_tiles * S_TILE;
+    size_t first = (size_t)job.head * m.headdim;
+    for (int i = threadIdx.x; i < m.headdim * parts; i += THREADS) {
+        int p = i / parts, k = i % parts; /* channel, 16 states */
+        const uint32_t *from =
+            (const uint32_t *)(tiles +
+                               (p / 16 * m.state_tiles + k / 4) * S_TILE) +
+            (p % 2 * WARP + p % 16 / 2 * 4) * 4 + k % 4;
+        *(uint4 *)(job.state.s_q + (first + p) * n + k * 16) =
+            make_uint4(from[0], from[4], from[8], from[12]);
+    }
+    for (int p = threadIdx.x; p < m.headdim; p += THREADS)
+        job.state.s_scale[first + p] = m.s_scale[head * m.tiles * 16 + p];
 }
 
 /* S^ of S, a warp a channel. */
-static __device__ void keep_states(const struct keep_job &job)
+static __device__ void derive_states(const struct keep_job &job)
 {
     int n = job.b.d_state, lane = threadIdx.x % WARP;
     for (int p = threadIdx.x / WARP; p < job.m.headdim; p += WARPS) {
@@ -192,12 +209,12 @@ static __device__ void keep(const struct keep_job &job)
         keep_rows(job, job.state.b + first, n_b,
                   m.bc + job.row * 2 * n_b + first, 2 * n_b, n);
     }
-    if (threadIdx.x < CHUNK)
-        keep_weights(job);
-    else if (threadIdx.x == CHUNK)
-        keep_decay(job);
-    if (job.place + job.n >= CHUNK)
-        keep_states(job);
+    keep_weights(job);
+    int n_ends = (job.place + job.n) / CHUNK;
+    if (n_ends > 0 && n_ends <= starts_of(job.n))
+        copy_states(job, job.start + n_ends - 1);
+    else if (n_ends > 0)
+        derive_states(job);
     if (job.head == 0 && threadIdx.x == 0)
         *job.state.place = job.next;
 }
@@ -234,7 +251,9 @@ static __global__ void __launch_bounds__(THREADS)
                                  span.n,
                                  place,
                                  (place + span.n) % CHUNK,
-                                 layer_row + span.row};
+                                 layer_row + span.row,
+                                 (size_t)layer * m.starts + span.chunk -
+                                     number};
     keep(job);
 }
 

@@ -162,8 +162,8 @@ run_channels(const struct outputs_job &job, int i, int first, int k, int t0,
 #pragma unroll
     for (int half = 0; half < 2; half++)
         gate[half] = __ldg((const float4 *)(bytes[half].gate + at));
-    float4 d = __ldg((const float4 *)(job.layer.d + channel));
-    float4 norm = __ldg((const float4 *)(job.layer.gate_norm + channel));
+    float4 d = __ldg((const float4 *)(job.d + channel));
+    float4 norm = __ldg((const float4 *)(job.norm + channel));
     float4 s_scale =
         *(const float4 *)((const float *)(job.shared + job.at.s_scale) +
                           i * job.m.tiles * SIDE + at + own);
@@ -239,7 +239,8 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
     const struct outputs_job job = {
         b,
         m,
-        b.layers[layer],
+        b.layers[layer].d,
+        b.layers[layer].gate_norm,
         mamba2_layer_state(span.image, m.state, layer),
         chunk_of_span(span, m.places[layer_row + number], index, layer_row),
         index == 0 ? -1 : (ptrdiff_t)layer * m.starts + blockIdx.y - number - 1,
@@ -252,6 +253,7 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
     if (job.chunk.end <= job.chunk.place)
         return;
     fetch(job);
+    ask_for_gates(job);
     int i = threadIdx.x / CHUNK, s = threadIdx.x % CHUNK;
     bool is_walker = i < job.n_heads;
     struct walk walk = {};
@@ -306,22 +308,28 @@ enum status launch_mamba2_outputs(struct queue q, const struct prefill_batch *b,
 }
 
 /* Heads of a block are of one group. */
-enum status mamba2_outputs_prepare(const struct prefill_batch *b,
-                                   struct mamba2_batch *m)
+enum status mamba2_outputs_check(const struct prefill_batch *b,
+                                 struct mamba2_batch *m)
 {
     int most = b->max_shared - (int)sizeof(struct chunk_scalars);
     m->heads_together = m->n_heads / m->n_groups % HEADS == 0 ? HEADS : 1;
     if (outputs_memory_of(m, b->d_state, m->heads_together).n_bytes > most)
         m->heads_together = 1;
-    int n_bytes = outputs_memory_of(m, b->d_state, m->heads_together).n_bytes;
-    if (n_bytes > most)
+    if (outputs_memory_of(m, b->d_state, m->heads_together).n_bytes > most)
         return fail(E_DEVICE,
                     "the GPU has not the shared memory for heads of %d "
                     "channels with %d states",
                     m->headdim, b->d_state);
+    return OK;
+}
+
+enum status mamba2_outputs_prepare(const struct prefill_batch *b,
+                                   struct mamba2_batch *m)
+{
+    TRY(mamba2_outputs_check(b, m));
     return cuda_status(
-        cudaFuncSetAttribute(kernel_of(b, m),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             n_bytes),
+        cudaFuncSetAttribute(
+            kernel_of(b, m), cudaFuncAttributeMaxDynamicSharedMemorySize,
+            outputs_memory_of(m, b->d_state, m->heads_together).n_bytes),
         "the recurrence");
 }

@@ -71,7 +71,7 @@ struct chunk_scalars {
 struct outputs_job {
     const struct prefill_batch &b;
     const struct mamba2_batch &m;
-    const struct cuda_layer &layer;
+    const float *d, *norm; /* of the layer                                  */
     struct mamba2_layer_state state;
     struct span_chunk chunk;
     ptrdiff_t start; /* of a kept S^; -1: that of the state                 */
@@ -99,6 +99,21 @@ static __device__ __forceinline__ int swap_of(int t)
 }
 
 /* ---- loading ------------------------------------------------------------- */
+
+/* Asks for silu(z) of the block's heads, for the L2 cache. */
+static __device__ __forceinline__ void
+ask_for_gates(const struct outputs_job &job)
+{
+    enum { LINE = 32 }; /* floats */
+    int n = job.n_heads * job.m.headdim, lines = ceil_div(n, LINE);
+    const float *gates =
+        job.b.uz + job.chunk.row * job.m.zx_stride + job.first * job.m.headdim;
+    for (int t = job.chunk.place + threadIdx.x % CHUNK; t < job.chunk.end;
+         t += CHUNK) {
+        for (int i = threadIdx.x / CHUNK; i < lines; i += THREADS / CHUNK)
+            prefetch_line(gates + (ptrdiff_t)t * job.m.zx_stride + i * LINE);
+    }
+}
 
 /* S^ of head i at the start of the chunk, from the state, where it lies by
  * channels. */

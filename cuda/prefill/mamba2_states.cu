@@ -361,7 +361,7 @@ static __global__ void __launch_bounds__(threads, blocks)
               job.floats(job.at.weights) + i % 2 * CHUNK, share);
         add_sums(s, amax, a, scales, job.floats(job.at.decay)[i % 2], job,
                  x + job.at.b, share);
-        if (c.end > 0) {
+        if (i < starts_of(span.n)) {
             share_largest(amax, job, share, n_workers);
             keep_states(s, amax, job, share, start + i);
         }
@@ -391,16 +391,8 @@ enum status launch_mamba2_states(struct queue q, const struct prefill_batch *b,
                   *b, *m, tick);
 }
 
-template <int threads, int blocks>
-static enum status prepare(const struct prefill_batch *b,
-                           const struct mamba2_batch *m)
+template <int threads, int blocks> static enum status allow_shared(int n_bytes)
 {
-    int n_bytes = states_memory_of(m, b->d_state).n_bytes;
-    if (n_bytes > b->max_shared)
-        return fail(E_DEVICE,
-                    "the GPU has not the shared memory for heads of %d "
-                    "channels with %d states",
-                    m->headdim, b->d_state);
     return cuda_status(
         cudaFuncSetAttribute(add_chunks<threads, blocks>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -408,9 +400,22 @@ static enum status prepare(const struct prefill_batch *b,
         "the states");
 }
 
+enum status mamba2_states_check(const struct prefill_batch *b,
+                                const struct mamba2_batch *m)
+{
+    if (states_memory_of(m, b->d_state).n_bytes > b->max_shared)
+        return fail(E_DEVICE,
+                    "the GPU has not the shared memory for heads of %d "
+                    "channels with %d states",
+                    m->headdim, b->d_state);
+    return OK;
+}
+
 enum status mamba2_states_prepare(const struct prefill_batch *b,
                                   const struct mamba2_batch *m)
 {
-    TRY((prepare<SMALL_THREADS, 3>(b, m)));
-    return prepare<MOST_THREADS, 1>(b, m);
+    int n_bytes = states_memory_of(m, b->d_state).n_bytes;
+    TRY(mamba2_states_check(b, m));
+    TRY((allow_shared<SMALL_THREADS, 3>(n_bytes)));
+    return allow_shared<MOST_THREADS, 1>(n_bytes);
 }

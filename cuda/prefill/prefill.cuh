@@ -9,6 +9,9 @@
 
 struct prefill; /* private: see prefill_parts.cuh */
 
+/* E_DEVICE where the device cannot run a model of this shape. */
+enum status prefill_check(const struct cuda_model *model);
+
 /* Takes what memory it needs, less where the device has less.  overlaps: see
  * struct queue.  The model outlives it. */
 enum status prefill_open(struct prefill **prefill,

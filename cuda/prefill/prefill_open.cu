@@ -239,6 +239,19 @@ enum status prefill_ask_device(struct prefill_batch *b)
     return OK;
 }
 
+enum status prefill_check(const struct cuda_model *model)
+{
+    struct prefill_batch b = {};
+    struct mamba2_batch m = {};
+    if (model->config.mixer != MIXER_MAMBA2)
+        return OK;
+    prefill_describe(&b, model);
+    TRY(prefill_ask_device(&b));
+    mamba2_describe(&m, &model->config);
+    TRY(mamba2_states_check(&b, &m));
+    return mamba2_outputs_check(&b, &m);
+}
+
 static enum status prepare_mixer(struct prefill *p,
                                  const struct model_config *c)
 {
