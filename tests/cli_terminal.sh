@@ -39,6 +39,12 @@ is_clean "mambyte-train" err
 run "$MAMBYTE_IMPORT" "$name"
 is_clean "mambyte-import" err
 
+# The name of the program is in each of them.
+ln -s "$MAMBYTE" "a$ESC"
+run "./a$ESC" --frobnicate
+same "a bad name of the program" "a\x1B: unknown option '--frobnicate'
+Try 'a\x1B --help' for more information." "$(cat err)"
+
 # Columns: the name can be told back, and a line stays one.
 "$MAMBYTE" --perplexity "$name" "$name" >out
 same "--perplexity" "$column$LF$column${LF}total" "$(cut -f 1 out)"

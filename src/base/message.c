@@ -19,9 +19,13 @@
 #define CLEAR_LINE        "\r\033[K"
 
 /* Bytes of a line, and of the same line when it is shown. */
-enum { LINE_MAX_BYTES = 2048, SHOWN_MAX_BYTES = 2 * LINE_MAX_BYTES };
+enum {
+    LINE_MAX_BYTES = 2048,
+    SHOWN_MAX_BYTES = 2 * LINE_MAX_BYTES,
+    PROGRAM_CHARS = 64
+};
 
-static const char *program = "mambyte";
+static char program[PROGRAM_CHARS] = "mambyte"; /* escaped */
 static enum verbosity verbosity = NORMAL;
 
 static struct {
@@ -34,9 +38,9 @@ void message_init(const char *name)
 {
     const char *slash = name ? strrchr(name, '/') : NULL;
     if (slash)
-        program = slash + 1;
-    else if (name && *name)
-        program = name;
+        name = slash + 1;
+    if (name && *name)
+        escape_into(program, sizeof program, name);
     progress.is_terminal = isatty(STDERR_FILENO);
     progress.is_wanted = progress.is_terminal;
 }
@@ -56,13 +60,10 @@ const char *message_program(void)
 static void print_line(const char *format, va_list args)
 {
     char line[LINE_MAX_BYTES], shown[SHOWN_MAX_BYTES];
-    int n = snprintf(line, sizeof line / 2, "%s: ", program);
-    size_t begin = n < 0                         ? 0
-                   : (size_t)n < sizeof line / 2 ? (size_t)n
-                                                 : sizeof line / 2 - 1;
-    vsnprintf(line + begin, sizeof line - begin, format, args);
+    vsnprintf(line, sizeof line, format, args);
     message_progress_end();
-    fprintf(stderr, "%s\n", escape_into(shown, sizeof shown, line));
+    fprintf(stderr, "%s: %s\n", program,
+            escape_into(shown, sizeof shown, line));
 }
 
 void message_error(const char *format, ...)
