@@ -39,7 +39,7 @@ static inline struct tick chain_tick(struct prefill_batch *b, int layer,
                                      int rows)
 {
     b->layers += layer > 0 ? layer - 1 : 0;
-    return {layer, layer > 0, 1, rows, rows, rows};
+    return {layer, layer > 0, 1, rows, rows, rows, 0};
 }
 
 /* Once for each device. */

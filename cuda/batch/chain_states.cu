@@ -25,6 +25,7 @@ template <int n_states> struct ended_head {
     const struct mamba2_batch &m;
     int8_t *x;      /* [HEADDIM][STRIDE]: x^, then v^                      */
     int8_t *turned; /* [n_states][STRIDE]: B^                              */
+    float *w;       /* [CHUNK]                                             */
     int h, group, lane;
     int p0; /* the warp's first channel */
 
@@ -43,23 +44,37 @@ template <int n_states> struct some_states {
 
 /* ---- loading ------------------------------------------------------------- */
 
-/* Four bytes of row s of a matrix, to column s of four rows. */
-static __device__ __forceinline__ void store_turned(int8_t *to, uint32_t four)
+/* Word k gets byte k of each of four words. */
+static __device__ __forceinline__ void turn(uint32_t word[4])
 {
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        to[i * STRIDE] = (int8_t)(uint8_t)(four >> 8 * i);
+    uint32_t low = __byte_perm(word[0], word[1], 0x5140);
+    uint32_t low2 = __byte_perm(word[2], word[3], 0x5140);
+    uint32_t high = __byte_perm(word[0], word[1], 0x7362);
+    uint32_t high2 = __byte_perm(word[2], word[3], 0x7362);
+    word[0] = __byte_perm(low, low2, 0x5410);
+    word[1] = __byte_perm(low, low2, 0x7632);
+    word[2] = __byte_perm(high, high2, 0x5410);
+    word[3] = __byte_perm(high, high2, 0x7632);
 }
 
-/* Turns the rows of a chunk, n bytes of each. */
+/* Turns the rows of a chunk, n bytes of each: a thread has four bytes of four
+ * rows, a warp 32 bytes of 16. */
+template <int n>
 static __device__ __forceinline__ void
-load_turned(int8_t *to, const int8_t *from, int stride, int n)
+load_turned(int8_t *to, const int8_t *from, int stride)
 {
-#pragma unroll 4
-    for (int i = threadIdx.x; i < CHUNK * n / 4; i += THREADS) {
-        int s = i % CHUNK, k = i / CHUNK * 4;
-        store_turned(to + k * STRIDE + s,
-                     *(const uint32_t *)(from + (size_t)s * stride + k));
+    constexpr int fours = n / 4;
+#pragma unroll
+    for (int i = threadIdx.x; i < CHUNK / 4 * fours; i += THREADS) {
+        int s = i % 4 * 4 + i / 4 / fours * 16, c = i / 4 % fours * 4;
+        uint32_t word[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            word[j] = *(const uint32_t *)(from + (size_t)(s + j) * stride + c);
+        turn(word);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            *(uint32_t *)(to + (c + j) * STRIDE + s) = word[j];
     }
 }
 
@@ -78,25 +93,41 @@ load_states(some_states<n_states> &old, const ended_head<n_states> &k)
 
 /* ---- v^ ------------------------------------------------------------------ */
 
-/* x^ of the warp's channels becomes v^; the scales of the lane's two. */
+/* The numbers of four bytes. */
+static __device__ __forceinline__ float4 numbers_of(uint32_t four)
+{
+    return make_float4((float)(int8_t)(uint8_t)four,
+                       (float)(int8_t)(uint8_t)(four >> 8),
+                       (float)(int8_t)(uint8_t)(four >> 16),
+                       (float)(int8_t)(uint8_t)(four >> 24));
+}
+
+/* x^ of the warp's channels becomes v^; the scales of the lane's two.  Two
+ * lanes have a channel, half of the bytes each. */
 template <int n_states>
 static __device__ __forceinline__ void weigh(const ended_head<n_states> &k,
                                              float scales[2])
 {
-    const float *w = k.state.w + k.h * CHUNK + k.lane;
-    float w0 = w[0], w1 = w[WARP];
-#pragma unroll 4
-    for (int i = 0; i < 16; i++) {
-        int8_t *x = k.x + (k.p0 + i) * STRIDE + k.lane;
-        float low = (float)x[0] * w0, high = (float)x[WARP] * w1;
-        struct exact_scale s = exact_scale_of_products(
-            warp_max(max(magnitude_bits(low), magnitude_bits(high))));
-        bool is_zero = s.scale == 0.0f;
-        x[0] = is_zero ? 0 : exact_quantise(low, s.inverse);
-        x[WARP] = is_zero ? 0 : exact_quantise(high, s.inverse);
-        if (k.lane / 4 == i % 8)
-            scales[i / 8] = s.scale;
+    constexpr int words = CHUNK / 8;
+    const int half = k.lane % 2;
+    uint32_t *x =
+        (uint32_t *)(k.x + (k.p0 + k.lane / 2) * STRIDE) + half * words;
+    const float4 *w = (const float4 *)k.w + half * words;
+    float4 v[words];
+    uint32_t amax = 0;
+#pragma unroll
+    for (int i = 0; i < words; i++) {
+        float4 a = numbers_of(x[i]), b = w[i];
+        v[i] = make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+        amax = max(amax, magnitude4(v[i]));
     }
+    struct exact_scale s = scale_of_products(lanes_max<2>(amax));
+#pragma unroll
+    for (int i = 0; i < words; i++)
+        x[i] = quantised4(v[i], s);
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        scales[i] = __shfl_sync(WHOLE_WARP, s.scale, (k.lane / 4 + 8 * i) * 2);
     __syncwarp(); /* v^ is written */
 }
 
@@ -159,8 +190,7 @@ store_states(const some_states<n_states> &s, const ended_head<n_states> &k,
 {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        struct exact_scale scale =
-            exact_scale_of_products(lanes_max<4>(amax[half]));
+        struct exact_scale scale = scale_of_products(lanes_max<4>(amax[half]));
         size_t at = k.at(half);
 #pragma unroll
         for (int j = 0; j < n_states / 8; j++) {
@@ -182,14 +212,39 @@ static __device__ __forceinline__ void end_chunk(const ended_head<n_states> &k)
     float scales[2] = {};
     uint32_t amax[2] = {};
     load_states(s, k);
-    load_turned(k.x, k.state.x + k.h * HEADDIM, k.b.d_inner, HEADDIM);
-    load_turned(k.turned, k.state.b + k.group * n_states,
-                k.m.n_groups * n_states, n_states);
-    __syncthreads(); /* x^ and B^ are there */
+    if (threadIdx.x < CHUNK)
+        k.w[threadIdx.x] = k.state.w[k.h * CHUNK + threadIdx.x];
+    load_turned<HEADDIM>(k.x, k.state.x + k.h * HEADDIM, k.b.d_inner);
+    load_turned<n_states>(k.turned, k.state.b + k.group * n_states,
+                          k.m.n_groups * n_states);
+    __syncthreads(); /* x^, B^ and w are there */
     weigh(k, scales);
     add_chunk(s, k, k.state.e[k.h], scales, amax);
     store_states(s, k, amax);
     __syncthreads(); /* v^ and B^ are read */
+}
+
+/* The state of item i: a head of a layer of a stream. */
+static __device__ __forceinline__ struct mamba2_layer_state
+state_of(const struct prefill_batch &b, const struct mamba2_batch &m,
+         const struct chain_rows &rows, int i)
+{
+    int layer = i / m.n_heads % b.n_layer;
+    int row = rows.ended[1 + i / m.n_heads / b.n_layer];
+    return mamba2_layer_state(b.slots->spans[row].image, m.state, layer);
+}
+
+/* Asks the L2 cache for S and x^ of a head: a line a thread. */
+template <int n_states>
+static __device__ __forceinline__ void
+prefetch_states(const struct mamba2_layer_state &s, int h, int d_inner)
+{
+    enum { LINE = 128, BYTES = HEADDIM * n_states * 4 };
+    const char *from = (const char *)s.s + (size_t)h * BYTES;
+    for (int at = threadIdx.x * LINE; at < BYTES; at += THREADS * LINE)
+        prefetch_line(from + at);
+    if (threadIdx.x < CHUNK)
+        prefetch_line(s.x + (size_t)threadIdx.x * d_inner + h * HEADDIM);
 }
 
 template <int n_states>
@@ -199,15 +254,17 @@ static __global__ void __launch_bounds__(THREADS)
 {
     __shared__ __align__(128) int8_t x[HEADDIM * STRIDE];
     __shared__ __align__(128) int8_t turned[n_states * STRIDE];
+    __shared__ __align__(16) float w[CHUNK];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     await_previous();
     const int n = rows.ended[0] * b.n_layer * m.n_heads;
     for (int i = blockIdx.x; i < n; i += gridDim.x) {
-        int h = i % m.n_heads, layer = i / m.n_heads % b.n_layer;
-        int row = rows.ended[1 + i / m.n_heads / b.n_layer];
-        end_chunk<n_states>(
-            {mamba2_layer_state(b.slots->spans[row].image, m.state, layer), b,
-             m, x, turned, h, h / (m.n_heads / m.n_groups), lane, warp * 16});
+        int h = i % m.n_heads, next = i + gridDim.x;
+        if (next < n)
+            prefetch_states<n_states>(state_of(b, m, rows, next),
+                                      next % m.n_heads, b.d_inner);
+        end_chunk<n_states>({state_of(b, m, rows, i), b, m, x, turned, w, h,
+                             h / (m.n_heads / m.n_groups), lane, warp * 16});
     }
 }
 
