@@ -6,7 +6,7 @@
 
 enum {
     MIN_ROWS = 64,     /* of a microbatch: fewer leave the products idle   */
-    MIN_ROWS_EACH = 32 /* of a stream in a microbatch, where it has them   */
+    MIN_ROWS_EACH = 32 /* of a stream, that rows are chosen for            */
 };
 
 /* Fills the list of active segments; empty ones are passed over. */
@@ -105,8 +105,8 @@ bool backlog_fits(const struct backlog *b)
 int backlog_share(struct backlog *backlog)
 {
     int left = backlog->rows, each = backlog->rows / backlog->n_active, n = 0;
-    if (each < MIN_ROWS_EACH)
-        each = MIN_ROWS_EACH;
+    if (each < backlog->least)
+        each = backlog->least;
     for (; n < backlog->n_active && left > 0; n++) {
         struct segment_share *share = &backlog->active[n];
         share->n = rest_of(share, each < left ? each : left);

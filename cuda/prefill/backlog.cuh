@@ -29,11 +29,12 @@ struct backlog {
     int n_active;
     size_t left; /* bytes in no microbatch               */
     int rows;    /* of a microbatch                      */
+    int least;   /* rows of a stream in it, where it has them */
     int starts;  /* of chunks in it, at most, not counting the first ones of
                   * segments; 0: as many as there are */
 };
 
-/* rows and starts are still to be chosen. */
+/* rows, least and starts are still to be chosen. */
 void backlog_open(struct backlog *backlog, const struct segment *segments,
                   size_t n);
 

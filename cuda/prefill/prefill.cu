@@ -406,6 +406,7 @@ static enum status start(struct prefill *p, const struct segment *segments,
     if (n_groups != p->n_groups || p->n_ticks > TICKS_MAX)
         TRY(drain(p));
     bool is_alone = p->n_calls == 0;
+    backlog->least = p->least;
     backlog->starts = p->mamba2.starts;
     backlog->rows = is_alone ? backlog_lone_rows(backlog, &p->batch)
                              : backlog_following_rows(backlog, &p->batch);

@@ -7,8 +7,14 @@
 
 enum {
     ROW_LAYERS = 65536, /* rows under way in all layers together           */
-    MEMORY_SHARE = 16   /* more than 1 / MEMORY_SHARE of the device's memory
-                         * is taken for a few rows only                    */
+    /* Rows of a stream in a microbatch, where it has them: to fetch a state for
+     * fewer does not pay.  Those of Mamba-2 are larger, and a part of a chunk
+     * costs as much as all of it. */
+    MAMBA1_LEAST = 32,
+    MAMBA2_LEAST = 256,
+
+    MEMORY_SHARE = 16 /* more than 1 / MEMORY_SHARE of the device's memory
+                       * is taken for a few rows only                    */
 };
 
 /* ---- memory -------------------------------------------------------------- */
@@ -256,6 +262,7 @@ static enum status prepare_mixer(struct prefill *p,
                                  const struct model_config *c)
 {
     p->is_mamba2 = c->mixer == MIXER_MAMBA2;
+    p->least = p->is_mamba2 ? MAMBA2_LEAST : MAMBA1_LEAST;
     if (!p->is_mamba2)
         return scan_prepare(&p->batch);
     mamba2_describe(&p->mamba2, c);

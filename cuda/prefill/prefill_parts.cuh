@@ -36,6 +36,7 @@ struct prefill {
     struct prefill_batch batch;
     bool is_mamba2;
     struct mamba2_batch mamba2; /* zeros for Mamba-1                       */
+    int least; /* rows of a stream in a microbatch, where it has them    */
     bool overlaps;
     void *memory;             /* owned, device: the arrays of batch       */
     void *pinned;             /* owned, host: bits and logits             */
