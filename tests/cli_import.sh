@@ -190,6 +190,11 @@ for kind in "$tiny" tied authors.float transformers.float mamba2.before \
 	done
 done
 
+run "$MAMBYTE_IMPORT" --to=transformers -o folder2 mamba2.float
+same "no largest step, as PyTorch reads it" "0.05, 1e38" \
+	"$(grep -A 2 time_step_limit folder2/config.json | tail -n 2 | xargs)"
+rm -rf folder2
+
 # ---- models in floats, as mambyte runs them
 
 for type in F32 BF16 F16; do

@@ -5,7 +5,6 @@
 #include "import/publish.h"
 
 #include <errno.h>
-#include <float.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdbool.h>
@@ -118,14 +117,14 @@ static bool has_delta_limit(const struct model_config *c)
     return c->delta_min > 0.0f || !isinf(c->delta_max);
 }
 
-/* As both programs have it. */
+/* As both programs have it: no limit is a number that PyTorch can make a float
+ * of, and no step reaches. */
 static json_t *delta_limit(const struct model_config *c)
 {
-    double high = isinf(c->delta_max) ? (double)FLT_MAX : rounded(c->delta_max);
+    double high = isinf(c->delta_max) ? 1e38 : rounded(c->delta_max);
     return json_pack("[ff]", rounded(c->delta_min), high);
 }
 
-/* limit: NULL where there is none. */
 static json_t *mamba2_ssm_config(const struct model_config *c, json_t *limit)
 {
     return json_pack(
