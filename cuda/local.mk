@@ -113,6 +113,7 @@ cuda_headers = \
   cuda/decode/decode_mamba2_rows.cuh \
   cuda/decode/decode_mamba2_state.cuh \
   cuda/decode/decode_mamba2_strip.cuh \
+  cuda/decode/decode_mamba2_warp.cuh \
   cuda/decode/decode_mixer.cuh \
   cuda/decode/decode_pack.cuh \
   cuda/decode/decode_plan.cuh \

@@ -22,11 +22,6 @@ enum {
     SCAN_WARP = 1               /* the first one in the scan */
 };
 
-/* Blocks of a cluster, by their ranks. */
-struct mamba2_senders {
-    int first, last;
-};
-
 /* What a thread knows of Mamba-2 besides. */
 struct mamba2_block {
     struct mamba2_share share;
@@ -35,6 +30,12 @@ struct mamba2_block {
     int copy, copies; /* of threads that have the same row; they divide its
                        * receivers among them */
     int unit_bits;    /* 2^unit_bits warps compute the channels of a head */
+    struct mamba2_unit unit; /* of the warp, in kernels for one shape.  A lane
+                              * then has a row of in_proj: */
+    int row;                 /* -1: none */
+    int send_from;           /* the lane of whose B or C it sends a word; -1 */
+    uint32_t send_to;        /* where to */
+    uint32_t bc_lanes, dt_lanes;   /* those that have B or C, dt */
     struct mamba2_senders senders; /* of the largest |x| of the warp's head */
     int slot;      /* of the layer's state, where it does not stay */
     uint8_t *kept; /* the states of the block's layers in that case */

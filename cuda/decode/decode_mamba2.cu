@@ -16,46 +16,35 @@
 #include "cuda/decode/decode_loop.cuh"
 #include "cuda/decode/decode_mamba2_chunk.cuh"
 #include "cuda/decode/decode_mamba2_norm.cuh"
-#include "cuda/decode/decode_mamba2_strip.cuh"
+#include "cuda/decode/decode_mamba2_warp.cuh"
 
-/* ---- the projections ----------------------------------------------------- */
+/* ---- in_proj ------------------------------------------------------------- */
 
-/* in_proj's sums, and out_proj's.  Products of strips find them cleared. */
-template <class S>
-static __device__ __forceinline__ int32_t *
-in_sums(const struct decode_block *block)
-{
-    return S::has_strips
-               ? (int32_t *)(block->memory + block->plan->memory.mamba2.in_sums)
-               : block->sums;
-}
-
-template <class S>
-static __device__ __forceinline__ int32_t *
-out_sums(const struct decode_block *block)
-{
-    return S::has_strips ? (int32_t *)(block->memory +
-                                       block->plan->memory.mamba2.out_sums)
-                         : block->sums;
-}
+/* What a thread knows of its row of in_proj, or rows, before the product. */
+template <class S, bool is_one> struct floats_of {
+    typedef struct mamba2_in type;
+};
+template <class S> struct floats_of<S, true> {
+    typedef struct warp_in type;
+};
+template <class S> using in_of = typename floats_of<S, S::is_one>::type;
 
 template <class S>
-static __device__ __forceinline__ void
-clear_sums(const struct decode_block *block)
+static __device__ __forceinline__ in_of<S>
+floats_begin(const struct decode_block *block, int layer)
 {
-    const struct decode_plan *p = block->plan;
-    for (int i = block->thread; S::has_strips && i < p->in.rows; i += N_THREADS)
-        in_sums<S>(block)[i] = 0;
-    for (int i = block->thread; S::has_strips && i < p->out.rows;
-         i += N_THREADS)
-        out_sums<S>(block)[i] = 0;
+    if constexpr (S::is_one)
+        return warp_begin(block, block->weights.at, layer);
+    else
+        return in_begin<S>(block, block->weights.at, layer);
 }
 
-/* in_proj of the norm of h; returns its scale.  Waits for the `ahead` bytes of
- * weights after it too. */
+/* The norm of h, as int8 in registers; returns its scale.  Waits for the first
+ * rows of in_proj, and `ahead` bytes after the last. */
 template <class S>
 static __device__ __forceinline__ float
-in_product(struct decode_block *block, int layer, int ahead, uint32_t epoch)
+in_vector(int4 *q, struct decode_block *block, int layer, int ahead,
+          uint32_t epoch)
 {
     const struct decode_plan *p = block->plan;
     const int n = S::d_model(block);
@@ -72,20 +61,56 @@ in_product(struct decode_block *block, int layer, int ahead, uint32_t epoch)
                 weights_wait(&block->weights, rows);
             compute_barrier(); /* weights are there */
         }
-        int4 q;
-        const float scale = normalise_strip<S::model_each * WARP>(&q, block, w);
-        multiply_strip<S, S::model_each / STRIP_EACH>(block, &p->in, q, ahead,
-                                                      in_sums<S>(block));
-        return scale;
+        return normalise_strip<S::model_each * WARP>(q, block, w);
     } else {
         if (layer > 0)
             receive(block, VECTOR_H, p->h_words, n, p->norm_bytes + rows,
                     epoch - 1);
+        else if (block->warp == WAITING_WARP)
+            weights_wait(&block->weights, p->norm_bytes + rows);
         const float scale =
-            quantise(block, block->x, n, normalise(block, n), p->in.rows);
-        multiply<S>(block, &p->in, n, ahead);
+            quantise(block, block->x, n, normalise(block, n), 0);
+        compute_barrier(); /* q and the weights are there */
+#pragma unroll
+        for (int s = 0; s < S::model_strips; s++) {
+            const int col = s * STRIP_BYTES + block->lane * COPY_ALIGN;
+            q[s] = make_int4(0, 0, 0, 0);
+            if (col < n)
+                q[s] = *(const int4 *)(block->q + col);
+        }
         return scale;
     }
+}
+
+/* in_proj of the norm of h, into the block's sums; returns its scale. */
+template <class S>
+static __device__ __forceinline__ float
+in_product(struct decode_block *block, int layer, int ahead, uint32_t epoch)
+{
+    const struct decode_plan *p = block->plan;
+    const int n = S::d_model(block);
+    /* wait for the grid: the norm needs all of h */
+    if (layer > 0)
+        receive(block, VECTOR_H, p->h_words, n,
+                p->norm_bytes + next_bytes(&p->in, n, p->in.rows, ahead),
+                epoch - 1);
+    const float scale =
+        quantise(block, block->x, n, normalise(block, n), p->in.rows);
+    multiply<S>(block, &p->in, n, ahead);
+    free_weights(block);
+    return scale;
+}
+
+/* ---- out_proj ------------------------------------------------------------ */
+
+/* out_proj's sums.  Products of strips find them cleared. */
+template <class S>
+static __device__ __forceinline__ int32_t *
+out_sums(const struct decode_block *block)
+{
+    return S::has_strips ? (int32_t *)(block->memory +
+                                       block->plan->memory.mamba2.out_sums)
+                         : block->sums;
 }
 
 /* out_proj of the norm of v; returns its scale, and that of the thread's row.
@@ -108,12 +133,14 @@ out_product(struct decode_block *block, int ahead, int row, float *row_scale,
         head_weights<S::inner_each * WARP>(w, block, norm);
         weights_advance(&block->weights, p->x.bytes);
         receive_strips(block, VECTOR_V, p->y_words, n, rows, epoch);
+        free_weights(block);
         copy_wait_all();
         scale = normalise_heads<S::inner_each * WARP>(&q, block, w);
     } else {
         receive(block, VECTOR_V, p->y_words, n, p->x.bytes + rows, epoch);
         copy_wait_all();
         scale = quantise_gated<S>(block, norm, p->out.rows);
+        free_weights(block);
         weights_advance(&block->weights, p->x.bytes);
     }
     *row_scale = share_float(block, block->weights.at, row);
@@ -128,30 +155,50 @@ out_product(struct decode_block *block, int ahead, int row, float *row_scale,
 
 /* ---- a layer ------------------------------------------------------------- */
 
-/* From h to the block's part of v.  Returns the thread's element of h. */
+/* Starts to load the state of the layer that follows, where it does not stay.
+ * All have left the layer before, whose place it takes. */
+static __device__ __forceinline__ void
+fetch_next(const struct decode_block *block, int layer)
+{
+    const bool is_last = layer + 1 == block->plan->config.n_layer;
+    if (!state_stays(block))
+        fetch_state(block, is_last ? 0 : layer + 1, block->mamba2.slot ^ 1);
+}
+
+/* From h to the block's part of v.  Returns the thread's element of h, which is
+ * read before that part is sent: for one shape it is warp 0's. */
 template <class S>
-static __device__ __forceinline__ float
-layer_in(struct decode_block *block, int layer, const struct mamba2_in *in,
-         float *image, uint32_t epoch)
+static __device__ __forceinline__ float layer_in(struct decode_block *block,
+                                                 int layer, const in_of<S> *in,
+                                                 float *image, uint32_t epoch)
 {
     const struct decode_plan *p = block->plan;
-    weights_advance(&block->weights, p->in.float_bytes);
     /* The norm of v has to be there before a barrier that precedes v. */
-    const float scale =
-        in_product<S>(block, layer, p->scan.bytes + p->x.bytes, epoch);
-    free_weights(block);
-    const float h =
-        block->h[min(block->r0 + block->thread, S::d_model(block) - 1)];
-    in_finish<S>(block, in, in_sums<S>(block), layer, scale, epoch);
-    compute_barrier(); /* x and silu(z) are there; h is read, before v is sent;
-                        * all have left the layer before, whose state may be
-                        * overwritten */
-    clear_sums<S>(block);
-    if (!state_stays(block))
-        fetch_state(block, layer + 1 < p->config.n_layer ? layer + 1 : 0,
-                    block->mamba2.slot ^ 1);
-    /* wait for the cluster, in run_heads(): a head needs all of B, C, x */
-    run_heads<S>(block, block->weights.at, layer, epoch);
+    const int ahead = p->scan.bytes + p->x.bytes;
+    const int row = min(block->r0 + block->thread, S::d_model(block) - 1);
+    float h;
+    weights_advance(&block->weights, p->in.float_bytes);
+    if constexpr (S::is_one) {
+        int4 q[S::model_strips];
+        const float scale = in_vector<S>(q, block, layer, ahead, epoch);
+        const int32_t sum = multiply_warp<S::model_strips>(block, q, ahead);
+        h = block->h[row];
+        if (S::has_strips && block->thread < p->n_rows)
+            out_sums<S>(block)[block->thread] = 0;
+        fetch_next(block, layer);
+        /* wait for the cluster in this: a head needs all of B, C, x */
+        warp_finish<S::unit_channels>(block, in, sum, scale, block->weights.at,
+                                      layer, epoch);
+    } else {
+        const float scale = in_product<S>(block, layer, ahead, epoch);
+        h = block->h[row];
+        in_finish<S>(block, in, block->sums, layer, scale, epoch);
+        compute_barrier(); /* x and silu(z) are there; h is read, before v is
+                            * sent; all have left the layer before */
+        fetch_next(block, layer);
+        /* wait for the cluster in this: a head needs all of B, C, x */
+        run_heads<S>(block, block->weights.at, layer, epoch);
+    }
     weights_advance(&block->weights, p->scan.bytes);
     if (block->mamba2.place == CHUNK - 1) {
         compute_barrier(); /* B^ and w of the byte are stored */
@@ -182,11 +229,13 @@ layer_out(struct decode_block *block, int layer, float h, uint32_t epoch)
 
 /* Mamba-2, as decode_loop.cuh calls it. */
 template <class S> struct decode_mamba2 : S {
-    typedef struct mamba2_in in;
+    typedef in_of<S> in;
     static __device__ __forceinline__ void load(struct decode_block *block,
                                                 float *image)
     {
         mamba2_block_make(block);
+        if (S::is_one)
+            mamba2_warp_make(block);
         mamba2_load(block, image);
     }
     static __device__ __forceinline__ void start(struct decode_block *block,
@@ -196,7 +245,7 @@ template <class S> struct decode_mamba2 : S {
     static __device__ __forceinline__ in begin(struct decode_block *block,
                                                float *image)
     {
-        return in_begin<S>(block, block->weights.at, 0);
+        return floats_begin<S>(block, 0);
     }
     static __device__ __forceinline__ void layer(struct decode_block *block,
                                                  int layer, in *in,
@@ -209,7 +258,7 @@ template <class S> struct decode_mamba2 : S {
         if (is_last)
             block->mamba2.place = (block->mamba2.place + 1) % CHUNK;
         else
-            *in = in_begin<S>(block, block->weights.at, layer + 1);
+            *in = floats_begin<S>(block, layer + 1);
     }
     static __device__ __forceinline__ void store(struct decode_block *block,
                                                  float *image, int n)

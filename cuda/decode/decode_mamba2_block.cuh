@@ -21,6 +21,10 @@ enum {
  * group; with 0 for all of them it asks the plan. */
 template <int D_MODEL, int N_HEADS, int HEADDIM, int D_STATE, int D_CONV>
 struct mamba2_shape {
+    /* Whether the kernel is for one shape: decode_mamba2_warp.cuh. */
+    static constexpr bool is_one = D_MODEL > 0;
+    static constexpr int unit_channels = D_MODEL == 512 ? 2 : 4;
+    static constexpr int model_strips = (D_MODEL + 511) / 512;
     static constexpr bool has_many_rows = D_MODEL == 0 || D_MODEL > 512;
     /* decode_mamba2_strip.cuh: and of h, and of v, a lane has so many elements.
      */
@@ -147,16 +151,6 @@ take_extra_row(struct decode_block *block, int first_warp, int end_warp,
     m->copy = i / n;
     if (m->copy < m->copies)
         m->rows[0] = 2 * m->share.n_channels + first + i % n;
-}
-
-/* The blocks of the cluster that have channels of a head. */
-static __device__ __forceinline__ struct mamba2_senders
-senders_of(const struct decode_plan *p, const struct mamba2_share *s, int head)
-{
-    const int headdim = p->config.headdim, n = s->n_heads * headdim;
-    const int c = (head - s->h0) * headdim;
-    return {((c + 1) * p->cluster - 1) / n,
-            ((c + headdim) * p->cluster - 1) / n};
 }
 
 static __device__ __forceinline__ void

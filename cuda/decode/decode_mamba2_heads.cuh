@@ -184,7 +184,7 @@ head_x_scale(const struct decode_block *block, int head,
     if (from.first + block->lane <= from.last)
         amax =
             exact_bits(word_of_cluster(block, block->plan->memory.mamba2.maxima,
-                                       slot + block->lane, epoch));
+                                       (slot + block->lane) * N_WARPS, epoch));
     return scale_of(warp_max(amax));
 }
 

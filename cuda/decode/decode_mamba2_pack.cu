@@ -46,7 +46,7 @@ static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
                                        const struct cuda_layer *layers)
 {
     const struct cuda_layer *l = &layers[blockIdx.y];
-    const int block = blockIdx.x, d_inner = p.config.d_inner;
+    const int block = blockIdx.x;
     const struct mamba2_share s = mamba2_share_of(&p, block);
     const int c0 = s.channel0 + s.c0, n = s.n_channels;
     const int r0 = share_start(block, p.config.d_model, p.n_blocks);
@@ -56,28 +56,21 @@ static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
     uint8_t *d = in + p.in.bytes;
     uint8_t *out = d + p.scan.bytes;
 
-    const int n_rows = 2 * n + s.n_extra;
-    for (int i = threadIdx.x; i < n_rows; i += blockDim.x) {
-        int row = i < n ? c0 + i : d_inner + c0 + i - n;
-        if (i >= 2 * n)
-            row = mamba2_extra_row(&p.config, &s, s.e0 + i - 2 * n);
-        pack_row_floats((float *)in + i, p.in.rows, l, &p, row);
+    const int *list = p.deal.rows + block * p.in.rows;
+    for (int i = threadIdx.x; i < p.in.rows; i += blockDim.x) {
+        if (list[i] >= 0)
+            pack_row_floats((float *)in + i, p.in.rows, l, &p, list[i]);
     }
-    pack_rows(rows, &l->in_proj, c0, c0 + n, n, p.in.stride);
-    pack_rows(rows + n * p.in.stride, &l->in_proj, d_inner + c0,
-              d_inner + c0 + n, n, p.in.stride);
-    for (int i = 0; i < s.n_extra; i++) {
-        const int row = mamba2_extra_row(&p.config, &s, s.e0 + i);
-        pack_rows(rows + (2 * n + i) * p.in.stride, &l->in_proj, row, row + 1,
-                  1, p.in.stride);
-    }
+    for (int i = 0; i < p.in.rows; i++)
+        pack_rows(rows + i * p.in.stride, &l->in_proj, list[i],
+                  list[i] < 0 ? list[i] : list[i] + 1, 1, p.in.stride);
     pack_floats((float *)d, l->d, c0, c0 + n, p.n_channels);
     pack_floats((float *)out, l->out_proj.scale, r0, r1, p.n_rows);
     pack_rows(out + p.out.float_bytes, &l->out_proj, r0, r1, p.n_rows,
               p.out.stride);
     __syncthreads();
     if (p.deal.has_strips) {
-        turn_columns(rows, n_rows, p.in.stride);
+        turn_columns(rows, p.in.rows, p.in.stride);
         turn_columns(out + p.out.float_bytes, p.n_rows, p.out.stride);
     }
 }
@@ -92,12 +85,24 @@ static __global__ void pack_gate_norms_kernel(struct decode_plan p,
                 layers[blockIdx.x].gate_norm, 0, n, n);
 }
 
-void pack_mamba2(const struct decode_plan *p, const struct cuda_model *model,
-                 cudaStream_t stream)
+enum status pack_mamba2(const struct decode_plan *p,
+                        const struct cuda_model *model, cudaStream_t stream)
 {
+    int *rows = mamba2_list_rows(p);
+    if (rows == NULL)
+        return fail_memory("the decoder");
+    /* On that stream the array is cleared first. */
+    cudaError_t error = cudaStreamSynchronize(stream);
+    if (error == cudaSuccess)
+        error = cudaMemcpy((int *)p->deal.rows, rows,
+                           (size_t)p->n_blocks * p->in.rows * sizeof *rows,
+                           cudaMemcpyHostToDevice);
+    free(rows);
+    CUDA_TRY(error, "packing the weights");
     const unsigned n_layer = (unsigned)p->config.n_layer;
     pack_own_kernel<<<dim3(p->n_blocks, n_layer), PACK_THREADS, 0, stream>>>(
         *p, (uint8_t *)p->own, model->device_layers);
     pack_gate_norms_kernel<<<n_layer, PACK_THREADS, 0, stream>>>(
         *p, (uint8_t *)p->parts, model->device_layers);
+    return OK;
 }

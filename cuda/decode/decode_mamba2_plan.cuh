@@ -5,7 +5,11 @@
  * the heads: the extra rows.  Blocks with more channels have fewer extra rows,
  * so that all have the same number of rows, but for one.
  *
- * A block's rows of in_proj are those of z, those of x, and its extra rows.
+ * A block's rows of in_proj are those of z, those of x, and its extra rows.  In
+ * kernels for one shape a warp has warp_rows of them, which it also finishes:
+ * row k of warp w is number k N_WARPS + w.  First come those of x of the warp's
+ * channels, then those of z; extra rows fill the places that are left.
+ *
  * Their floats are arrays with an element for each row: scale; bias (of the
  * convolution, or dt_bias); and the taps [d_conv] of the convolution, of which
  * the first is a_log2e for a row of dt.
@@ -16,6 +20,8 @@
 #define MAMBYTE_DECODE_MAMBA2_PLAN_CUH
 
 #include "cuda/decode/decode_plan.cuh"
+
+enum { B_GAP = 16 }; /* bytes between rows of B^: other banks */
 
 struct mamba2_share {
     /* of the cluster */
@@ -60,6 +66,49 @@ mamba2_share_of(const struct decode_plan *p, int block)
     return s;
 }
 
+/* Blocks of a cluster, by their ranks. */
+struct mamba2_senders {
+    int first, last;
+};
+
+/* A warp's part of a head: channels first, first + stride, .. before end, of
+ * the block's. */
+struct mamba2_unit {
+    int head, first, end, stride;
+};
+
+/* That of a warp where each has one: a block has one head or two, and the warps
+ * are dealt out to the channels of these. */
+static inline __host__ __device__ struct mamba2_unit
+mamba2_unit_of(const struct mamba2_share *s, int headdim, int warp)
+{
+    const int n = s->n_channels;
+    const int of_first = (s->first_head + 1) * headdim - s->channel0 - s->c0;
+    if (of_first >= n)
+        return {s->first_head, warp, n, N_WARPS};
+    int warps = (N_WARPS * of_first + n / 2) / n;
+    warps = warps < 1 ? 1 : warps >= N_WARPS ? N_WARPS - 1 : warps;
+    if (warp < warps)
+        return {s->first_head, warp, of_first, warps};
+    return {s->first_head + 1, of_first + warp - warps, n, N_WARPS - warps};
+}
+
+static inline __host__ __device__ int
+mamba2_unit_channels(const struct mamba2_unit *u)
+{
+    return u->first < u->end ? (u->end - 1 - u->first) / u->stride + 1 : 0;
+}
+
+/* The blocks of the cluster that have channels of a head. */
+static inline __host__ __device__ struct mamba2_senders
+senders_of(const struct decode_plan *p, const struct mamba2_share *s, int head)
+{
+    const int headdim = p->config.headdim, n = s->n_heads * headdim;
+    const int c = (head - s->h0) * headdim;
+    return {((c + 1) * p->cluster - 1) / n,
+            ((c + headdim) * p->cluster - 1) / n};
+}
+
 /* Whether there is a kernel for this shape alone. */
 static inline bool mamba2_is_shape(const struct model_config *c, int d_model)
 {
@@ -68,12 +117,26 @@ static inline bool mamba2_is_shape(const struct model_config *c, int d_model)
            c->n_groups == 1 && !c->has_norm_bias;
 }
 
+/* The channels of a warp that this kernel has room for. */
+static inline int mamba2_unit_most(const struct model_config *c)
+{
+    return c->d_model == 512 ? 2 : 4;
+}
+
+static inline bool mamba2_has_kernel(const struct model_config *c)
+{
+    return mamba2_is_shape(c, 512) || mamba2_is_shape(c, 1024) ||
+           mamba2_is_shape(c, 1792);
+}
+
 /* Whether that kernel multiplies by strips: decode_mamba2_strip.cuh. */
 static inline bool mamba2_has_strips(const struct model_config *c)
 {
-    return mamba2_is_shape(c, c->d_model) &&
-           (c->d_model == 512 || c->d_model == 1024);
+    return mamba2_is_shape(c, 512) || mamba2_is_shape(c, 1024);
 }
+
+/* plan->deal.rows on the host, to be freed; NULL without memory. */
+int *mamba2_list_rows(const struct decode_plan *plan);
 
 /* The row of in_proj that is the extra row e of a cluster. */
 static inline __host__ __device__ int

@@ -29,15 +29,6 @@ memory_words(const struct decode_block *block, int offset)
     return (uint64_t *)(block->memory + offset);
 }
 
-/* The place in the past of the thread's row k. */
-static __device__ __forceinline__ int past_place(const struct decode_block *b,
-                                                 int k)
-{
-    const int n = b->mamba2.share.n_channels;
-    const int conv = b->mamba2.rows[k] - n;
-    return conv < n ? conv : b->plan->n_channels + conv - n;
-}
-
 /* Reads the floats of the layer, which lie at that place. */
 template <class S>
 static __device__ __forceinline__ struct mamba2_in
@@ -45,7 +36,6 @@ in_begin(const struct decode_block *block, weight_place floats, int layer)
 {
     const struct decode_plan *p = block->plan;
     const int n = p->in.rows, taps = S::d_conv(block);
-    const int stride = p->n_channels + p->deal.n_extra;
     struct mamba2_in f;
 #pragma unroll
     for (int k = 0; k < 2; k++) {
@@ -58,10 +48,10 @@ in_begin(const struct decode_block *block, weight_place floats, int layer)
             continue;
         f.sum[k] = share_float(block, floats, n + row);
         const bool is_dt = block->warp >= DT_WARP;
-        const float *past = state_at(block, layer).past + past_place(block, k);
+        const float *past = state_at(block, layer).past + block->mamba2.rows[k];
         for (int t = 0; t < taps - 1 && !is_dt; t++)
             f.sum[k] = fmaf(share_float(block, floats, (2 + t) * n + row),
-                            past[t * stride], f.sum[k]);
+                            past[t * n], f.sum[k]);
         f.tap[k] = share_float(block, floats, (is_dt ? 2 : 1 + taps) * n + row);
     }
     return f;
@@ -73,9 +63,9 @@ static __device__ __forceinline__ void
 keep_past(const struct decode_block *block, int layer, int k, float x)
 {
     const int taps = S::d_conv(block);
-    const int stride = block->plan->n_channels + block->plan->deal.n_extra;
-    const float *past = state_at(block, layer).past + past_place(block, k);
-    float *kept = state_kept(block, layer).past + past_place(block, k);
+    const int stride = block->plan->in.rows;
+    const float *past = state_at(block, layer).past + block->mamba2.rows[k];
+    float *kept = state_kept(block, layer).past + block->mamba2.rows[k];
     for (int t = 1; t < taps - 1; t++)
         kept[(t - 1) * stride] = past[t * stride];
     kept[(taps - 2) * stride] = x;
@@ -104,7 +94,7 @@ send_maxima(const struct decode_block *block, const float y[2], uint32_t epoch)
         if (block->lane < size)
             cluster_word_publish(
                 memory_words(block, block->plan->memory.mamba2.maxima) +
-                    (h - s->h0) * size + s->rank,
+                    ((h - s->h0) * size + s->rank) * N_WARPS,
                 exact_float(amax), epoch, block->lane);
     }
 }

@@ -44,23 +44,6 @@ fetch_state(const struct decode_block *block, int layer, int slot)
 
 /* ---- the past of the convolution ----------------------------------------- */
 
-/* Of input i of the block's: its channel among all of the convolution, and its
- * place in the block's past; -1 where the row is one of dt. */
-static __device__ __forceinline__ int
-past_channel(const struct decode_block *block, int i, int *place)
-{
-    const struct decode_plan *p = block->plan;
-    const struct mamba2_share *s = &block->mamba2.share;
-    *place = i;
-    if (i < s->n_channels)
-        return block->c0 + i;
-    const int e = i - s->n_channels;
-    *place = p->n_channels + e;
-    if (s->e0 + e >= s->n_bc)
-        return -1;
-    return mamba2_extra_row(&p->config, s, s->e0 + e) - p->config.d_inner;
-}
-
 /* Whether this block stores that channel. */
 static __device__ __forceinline__ bool
 stores_past(const struct decode_block *block, int channel)
@@ -78,21 +61,19 @@ template <bool is_store>
 static __device__ void move_past(const struct decode_block *block, float *image)
 {
     const struct decode_plan *p = block->plan;
-    const struct mamba2_share *s = &block->mamba2.share;
-    const int n = s->n_channels + s->n_extra, taps = p->config.d_conv - 1;
-    const int channels = p->deal.conv_channels;
-    const int stride = p->n_channels + p->deal.n_extra;
+    const int n = p->in.rows, taps = p->config.d_conv - 1;
+    const int channels = p->deal.conv_channels, d_inner = p->config.d_inner;
 #pragma unroll 4
     for (int i = block->thread; i < p->config.n_layer * n * taps;
          i += N_THREADS) {
-        const int layer = i / (n * taps), k = i / n % taps;
-        int place;
-        const int channel = past_channel(block, i % n, &place);
-        if (channel < 0)
+        const int layer = i / (n * taps), at = i % (n * taps);
+        const int row = p->deal.rows[block->packed.block * n + i % n];
+        const int channel = row - d_inner;
+        if (channel < 0 || channel >= channels)
             continue;
-        float *there = image_at(block, image, layer).past;
-        float *here = state_kept(block, layer).past + k * stride + place;
-        there += (size_t)k * channels + channel;
+        float *here = state_kept(block, layer).past + at;
+        float *there = image_at(block, image, layer).past +
+                       (size_t)(at / n) * channels + channel;
         if (!is_store)
             *here = __ldg(there);
         else if (stores_past(block, channel))

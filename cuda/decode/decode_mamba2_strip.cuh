@@ -102,12 +102,13 @@ static __device__ __forceinline__ int4 quantise_strip(const float x[STRIP_EACH],
                                                       struct exact_scale scale,
                                                       float inverse)
 {
+    const int mask = scale.scale == 0.0f ? 0 : ~0; /* a branch costs more */
     int word[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const float4 four = {x[4 * i], x[4 * i + 1], x[4 * i + 2],
                              x[4 * i + 3]};
-        word[i] = scale.scale == 0.0f ? 0 : (int)quantise4(four, inverse);
+        word[i] = (int)quantise4(four, inverse) & mask;
     }
     return make_int4(word[0], word[1], word[2], word[3]);
 }
@@ -125,15 +126,14 @@ static __device__ __forceinline__ int4 either(int mask, int4 a, int4 b)
                      either(mask, a.z, b.z), either(mask, a.w, b.w));
 }
 
-/* The norm of h [n], with weights w, without a bias: q is the warp's strip of
- * it.  Returns the scale. */
+/* The norm of h [n], with weights w, without a bias: q is all of it.  Returns
+ * the scale. */
 template <int n>
 static __device__ __forceinline__ float
-normalise_strip(int4 *q, const struct decode_block *block,
+normalise_strip(int4 q[n / STRIP_BYTES], const struct decode_block *block,
                 const float w[n / WARP])
 {
     enum { EACH = n / WARP, N_STRIPS = n / STRIP_BYTES };
-    static_assert(N_STRIPS <= 2, "a warp has the first or the last strip");
     float x[EACH], low = 0.0f, high = 0.0f;
 #pragma unroll
     for (int k = 0; k < EACH; k++)
@@ -152,12 +152,9 @@ normalise_strip(int4 *q, const struct decode_block *block,
         amax = max(amax, magnitude_bits(x[k]));
     }
     const struct exact_scale scale = scale_of(warp_max(amax));
-    *q = quantise_strip(x, scale, scale.inverse);
-    if constexpr (N_STRIPS == 2) {
-        const int4 second =
-            quantise_strip(x + STRIP_EACH, scale, scale.inverse);
-        *q = either(block->warp % 2 == 0 ? 0 : ~0, *q, second);
-    }
+#pragma unroll
+    for (int s = 0; s < N_STRIPS; s++)
+        q[s] = quantise_strip(x + s * STRIP_EACH, scale, scale.inverse);
     return scale.scale;
 }
 

@@ -107,7 +107,7 @@ enum status decode_plan_pack(const struct decode_plan *p,
     uint8_t *norms = (uint8_t *)p->norms;
 
     if (p->config.mixer == MIXER_MAMBA2)
-        pack_mamba2(p, model, stream);
+        TRY(pack_mamba2(p, model, stream));
     else
         pack_mamba1(p, model, stream);
     pack_head_kernel<<<p->n_blocks, PACK_THREADS, 0, stream>>>(*p, own,

@@ -34,7 +34,7 @@ static __device__ float *pack_floats(float *to, const float *from, int first,
 
 /* Packs what each block has of the layers of Mamba-2, and the norms before
  * out_proj. */
-void pack_mamba2(const struct decode_plan *plan, const struct cuda_model *model,
-                 cudaStream_t stream);
+enum status pack_mamba2(const struct decode_plan *plan,
+                        const struct cuda_model *model, cudaStream_t stream);
 
 #endif

@@ -23,11 +23,14 @@ struct matrix_share share_make(int rows, int cols, int n_floats)
 /* Sets how many rows are waited for at once: at most half of the usable bytes,
  * so that the rest fills meanwhile.  Beside them there must be room for the
  * `before` bytes that come before the rows, and the `after` bytes that are
- * waited for with the last ones; false when it all does not fit. */
-static bool share_fit(struct matrix_share *p, int before, int after, int usable)
+ * waited for with the last ones; false when it all does not fit.  Where these
+ * are not all rows, they are a multiple of `unit`. */
+static bool share_fit(struct matrix_share *p, int unit, int before, int after,
+                      int usable)
 {
     int left = usable - before - after;
     int at_once = (left < usable / 2 ? left : usable / 2) / p->stride;
+    at_once = at_once >= p->rows ? p->rows : at_once / unit * unit;
     if (at_once < 1)
         return false;
     p->rows_at_once = at_once < p->rows ? at_once : p->rows;
@@ -88,10 +91,11 @@ static bool lay_out_ring(struct decode_plan *p, int shared_bytes)
     int in = p->in.float_bytes + p->norm_bytes;
     int head = p->head.float_bytes + p->norm_bytes;
     int next = in > head ? in : head;
-    return share_fit(&p->in, in, p->scan.bytes + p->x.float_bytes, usable) &&
-           share_fit(&p->out, p->out_before + p->out.float_bytes, next,
+    return share_fit(&p->in, p->rows_unit, in, p->scan.bytes + p->x.float_bytes,
                      usable) &&
-           share_fit(&p->head, head, 0, usable) &&
+           share_fit(&p->out, 1, p->out_before + p->out.float_bytes, next,
+                     usable) &&
+           share_fit(&p->head, 1, head, 0, usable) &&
            p->scan.bytes + p->x.bytes + p->out.bytes + next <= usable;
 }
 
@@ -130,6 +134,7 @@ static void mamba1_size(struct decode_plan *p)
     const struct model_config *c = &p->config;
     const int n = p->n_channels;
     p->in = share_make(2 * n, c->d_model, (2 + c->d_conv + 1) * n);
+    p->rows_unit = 1;
     p->x = share_make(p->n_x_rows, c->d_inner, p->n_x_rows);
     p->scan = share_make(n, c->dt_rank, (3 + c->d_state) * n);
     p->x_states = round_up(c->dt_rank, 2);
@@ -217,6 +222,9 @@ size_t decode_plan_place(struct decode_plan *p, uint8_t *memory)
         {&p->h_words, c->d_model * sizeof(uint64_t)},
         {&p->x_words, (p->x_states + 2 * c->d_state) * sizeof(uint64_t)},
         {&p->logit_words, N_BYTES_VOCAB * sizeof(uint64_t)},
+        {&p->deal.rows, p->config.mixer == MIXER_MAMBA2
+                            ? (size_t)p->n_blocks * p->in.rows * sizeof(int)
+                            : 0},
         {&p->states,
          p->state_layers == c->n_layer
              ? 0

@@ -46,13 +46,14 @@ struct matrix_share {
 struct mamba2_memory {
     int c_q; /* i8 [N_WARPS][c_stride]: C^, each warp's own */
     int c_stride;
-    int in_sums, out_sums; /* i32: of products of strips */
-    int squares;           /* f32 [n_heads]: of v of a head */
-    int largest;           /* u32 [n_heads]: |u|, bits */
-    int groups;            /* f32 [2][8]: 1 / rms of a group, and the largest */
-    int bc_words;          /* u64 [cluster_groups][2][d_state]: B, C */
-    int steps;             /* u64 [cluster_heads][2]: delta, alpha */
-    int maxima;            /* u64 [cluster_heads][cluster]: of x of a block */
+    int out_sums; /* i32: of products of strips */
+    int squares;  /* f32 [n_heads]: of v of a head */
+    int largest;  /* u32 [n_heads]: |u|, bits */
+    int groups;   /* f32 [2][8]: 1 / rms of a group, and the largest */
+    int bc_words; /* u64 [cluster_groups][2][d_state]: B, C */
+    int steps;    /* u64 [cluster_heads][2]: delta, alpha */
+    int maxima;   /* u64 [cluster_heads][cluster][N_WARPS]: of x of a warp, or,
+                   * in the first place, of a block */
 };
 
 /* A block's shared memory: where each array begins, bytes. */
@@ -81,11 +82,15 @@ struct mamba2_deal {
     int n_clusters;
     int n_heads, n_groups; /* of whose channels a block has some, at most */
     int n_extra;           /* rows of B, C and dt of a block, at most */
+    int warp_rows;         /* of in_proj of a warp; 0: rows are the block's */
+    int warp_channels;     /* of a warp, at most */
     int conv_channels;
     bool has_strips; /* columns are packed in the order of strips */
+    const int *rows; /* [n_blocks][rows]: the rows of in_proj in the order in
+                      * which they are packed; -1: none */
 
     /* The state of a block in a layer: offsets in bytes of
-     *   past     f32 [d_conv - 1][n_channels + n_extra]
+     *   past     f32 [d_conv - 1][rows of in_proj]
      *   w        f32 [2][n_heads][CHUNK]: for even places, for odd ones
      *   e        f32 [2][n_heads]: the same
      *   s_scale  f32 [n_channels]
@@ -113,6 +118,7 @@ struct decode_plan {
     int x_states;     /* where B begins in x_words: even */
     int state_bits;   /* groups of states, as a power of 2 */
     int norm_bytes;   /* norm, and bias, of one layer */
+    int rows_unit;    /* rows_at_once of in_proj is a multiple of it, or all */
     int out_before;   /* bytes that out_proj needs with its first rows, and that
                        * come before its floats */
     size_t layer_bytes, block_bytes; /* of own */
