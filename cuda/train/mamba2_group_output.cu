@@ -24,13 +24,21 @@ struct output_head {
     __nv_bfloat16 x[GROUP_TILE], states[GROUP_TILE];
 };
 
+/* What is made of it: w; the decay from the chunk's start times C_scale; what x
+ * adds to y by way of D. */
+struct output_factors {
+    float cum[SIDE], w[SIDE], decay[SIDE], own[SIDE], state_scale[SIDE];
+};
+
 /* The tiles first: they start at multiples of 1024.  out: B, until g is made;
- * then room for results. */
+ * then room for results.  Of the rest there are this head's and the next
+ * one's. */
 struct group_output_room {
     __nv_bfloat16 c[GROUP_TILE], out[GROUP_TILE];
     struct output_head heads[2];
     struct output_floats floats[2];
-    float w[SIDE], state_scale[SIDE], b_scale[SIDE];
+    struct output_factors factors[2];
+    float b_scale[SIDE], c_scale[SIDE];
 };
 
 #if HAVE_WARPGROUP_PRODUCT
@@ -42,13 +50,11 @@ struct output_place {
     struct chunk_place c;
 };
 
-/* Starts copying what a head needs. */
+/* Starts copying the floats of a head: 16 threads have a row each. */
 static __device__ __forceinline__ void
-copy_output_head(struct group_output_room *room, int turn,
-                 const struct chunk_job &j, const struct output_place &at,
-                 int head)
+copy_output_floats(struct output_floats *to, const struct chunk_job &j,
+                   const struct output_place &at, int head)
 {
-    struct output_head *to = &room->heads[turn];
     const size_t places = head * all_places(j) + at.c.place;
     const size_t channels = ((size_t)at.chunk * j.n_heads + head) * SIDE;
     const int row = threadIdx.x / 16, i = threadIdx.x % 16 * 4;
@@ -56,16 +62,40 @@ copy_output_head(struct group_output_room *room, int turn,
                         : row == 1 ? j.delta + places
                         : row == 2 ? j.x_scale + places
                                    : j.state_scale + channels;
-    copy_group_tile(
+    if (row < 4)
+        copy16(to->cum + row * SIDE + i, from + i, true);
+}
+
+/* Starts copying the tiles of a head. */
+static __device__ __forceinline__ void
+copy_output_head(struct output_head *to, const struct chunk_job &j,
+                 const struct output_place &at, int head)
+{
+    copy_group_rows(
         to->x, (const __nv_bfloat16 *)j.xbc + at.c.row * j.ld + head * SIDE,
         j.ld, at.c.rows);
-    copy_group_tile(to->states,
+    copy_group_rows(to->states,
                     (const __nv_bfloat16 *)j.states +
                         state_at(j, at.chunk, head),
                     SIDE, SIDE);
-    if (row < 4)
-        copy16(room->floats[turn].cum + row * SIDE + i, from + i, true);
-    copy_commit();
+}
+
+/* Half of the threads have a place each, the others a channel. */
+static __device__ __forceinline__ void
+make_output_factors(struct output_factors *to,
+                    const struct group_output_room *room,
+                    const struct output_floats &from, float d, bool imitates)
+{
+    const int s = threadIdx.x % SIDE;
+    if (threadIdx.x < SIDE) {
+        const float x_scale = imitates ? from.x_scale[s] : 1.0f;
+        to->cum[s] = from.cum[s];
+        to->w[s] = from.delta[s] * x_scale * room->b_scale[s];
+        to->decay[s] = fast_exp2(from.cum[s]) * room->c_scale[s];
+        to->own[s] = d * x_scale;
+    } else {
+        to->state_scale[s] = imitates ? from.state_scale[s] : 1.0f;
+    }
 }
 
 /* m of a warp; largest: of its rows. */
@@ -119,28 +149,79 @@ round_rows(uint32_t a[SIDE_STEPS][4], float scale[2], const float (&m)[8][4],
     }
 }
 
-/* y = scale (m^ x^) + state_factor state_scale (S^ C^) + own_factor x^, of
- * which the first two products are y and from_state. */
+/* y = scale (m^ x^) + decay state_scale (S^ C^) + own x^, of which the first
+ * two products are y and from_state. */
 static __device__ __forceinline__ void
 add_up(float (&y)[8][4], const float (&from_state)[8][4],
        const uint32_t x[SIDE_STEPS][4], const float scale[2],
-       const float state_factor[2], const float own_factor[2],
-       const float *state_scale, int q)
+       const struct output_factors &f, const struct output_place &at)
 {
+    const int t = at.row + at.g;
+    const float decay[2] = {f.decay[t], f.decay[t + 8]};
+    const float factor[2] = {f.own[t], f.own[t + 8]};
 #pragma unroll
     for (int a = 0; a < 8; a++) {
-        const float2 s = *(const float2 *)(state_scale + 8 * a + 2 * q);
+        const float2 s = *(const float2 *)(f.state_scale + 8 * a + 2 * at.q);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const float2 own = get_pair(x[a / 2][a % 2 * 2 + r]);
             float *to = &y[a][2 * r];
             const float *from = &from_state[a][2 * r];
-            to[0] = fmaf(to[0], scale[r], from[0] * (s.x * state_factor[r]));
-            to[1] = fmaf(to[1], scale[r], from[1] * (s.y * state_factor[r]));
-            to[0] = fmaf(own.x, own_factor[r], to[0]);
-            to[1] = fmaf(own.y, own_factor[r], to[1]);
+            to[0] = fmaf(to[0], scale[r], from[0] * (s.x * decay[r]));
+            to[1] = fmaf(to[1], scale[r], from[1] * (s.y * decay[r]));
+            to[0] = fmaf(own.x, factor[r], to[0]);
+            to[1] = fmaf(own.y, factor[r], to[1]);
         }
     }
+}
+
+/* Keeps the largest m of a warp's rows; scale: of m^, becomes that of m^ C^. */
+static __device__ __forceinline__ void
+keep_rows(float scale[2], const struct chunk_job &j,
+          const struct group_output_room *room, const struct output_place &at,
+          int head, const float largest[2])
+{
+    float *to = j.m_largest + head * all_places(j) + at.c.place;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int t = at.row + at.g + 8 * r;
+        if (at.q == 0)
+            to[t] = largest[r];
+        scale[r] *= room->c_scale[t];
+    }
+}
+
+/* g; the first head's factors; its tiles, and the next one's floats, are on
+ * their way. */
+static __device__ __forceinline__ void
+start_output(float (&gram)[8][4], struct group_output_room *room,
+             const struct chunk_job &j, const struct output_place &at,
+             int first, int n_heads)
+{
+    const int group = first / (j.n_heads / j.n_groups);
+    const int s = threadIdx.x % SIDE, is_c = threadIdx.x / SIDE;
+    const __nv_bfloat16 *b = (const __nv_bfloat16 *)j.xbc + at.c.row * j.ld +
+                             (j.n_heads + group) * SIDE;
+    copy_group_rows(room->out, b, j.ld, at.c.rows);
+    copy_group_rows(room->c, b + j.n_groups * SIDE, j.ld, at.c.rows);
+    copy_output_floats(&room->floats[0], j, at, first);
+    copy_commit();
+    if (n_heads > 1)
+        copy_output_floats(&room->floats[1], j, at, first + 1);
+    copy_output_head(&room->heads[0], j, at, first);
+    copy_commit();
+    (is_c ? room->c_scale : room->b_scale)[s] =
+        scale_at(j, j.bc_scale, is_c * j.n_groups + group, at.c.place + s);
+    copy_wait<1>();
+    fence_async_proxy();
+    __syncthreads(); /* B, C and their scales are there */
+    group_begin();
+    group_multiply<false, false>(gram, room->c, room->out, false);
+    group_commit();
+    make_output_factors(&room->factors[0], room, room->floats[0], j.d[first],
+                        j.imitates);
+    group_wait_for<0>();
+    group_hold(gram);
 }
 
 #endif
@@ -152,73 +233,44 @@ static __global__ void __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS)
     extern __shared__ __align__(1024) char shared[];
     struct group_output_room *room = (struct group_output_room *)shared;
     const int first = blockIdx.y * n_heads, lane = lane_of();
-    const int group = first / (j.n_heads / j.n_groups);
-    const int d_inner = j.n_heads * SIDE, s = threadIdx.x % SIDE;
+    const int d_inner = j.n_heads * SIDE;
     const struct output_place at = {(int)blockIdx.x, warp_of() * 16, lane / 4,
                                     lane % 4, chunk_at(j, blockIdx.x)};
-    const __nv_bfloat16 *b =
-        (const __nv_bfloat16 *)j.xbc + at.c.row * j.ld + d_inner + group * SIDE;
-    const size_t place = at.c.place + at.row + at.g;
-    float gram[8][4], c_scale[2];
-    copy_group_tile(room->out, b, j.ld, at.c.rows);
-    copy_group_tile(room->c, b + j.n_groups * SIDE, j.ld, at.c.rows);
-    copy_commit();
-    copy_output_head(room, 0, j, at, first);
-    room->b_scale[s] = scale_at(j, j.bc_scale, group, at.c.place + s);
-    for (int r = 0; r < 2; r++)
-        c_scale[r] = scale_at(j, j.bc_scale, j.n_groups + group, place + 8 * r);
-    copy_wait<1>();
-    fence_async_proxy();
-    __syncthreads(); /* B and C are there */
-    group_begin();
-    group_multiply<false, false>(gram, room->c, room->out, false);
-    group_commit();
-    group_wait_for<0>();
-    group_hold(gram);
+    float gram[8][4];
+    start_output(gram, room, j, at, first, n_heads);
     for (int k = 0; k < n_heads; k++) {
-        struct output_head *head = &room->heads[k % 2];
-        const struct output_floats &floats = room->floats[k % 2];
+        const int head = first + k, next = 1 - k % 2;
+        const struct output_head *tiles = &room->heads[k % 2];
+        const struct output_factors &f = room->factors[k % 2];
         float from_state[8][4], y[8][4], largest[2], m_scale[2];
-        float state_factor[2], own_factor[2];
         uint32_t a[SIDE_STEPS][4], x[SIDE_STEPS][4];
         copy_wait<0>();
         fence_async_proxy();
-        __syncthreads(); /* the head is there, and no one reads the last one */
+        __syncthreads(); /* the head and f are there; no one reads the last */
+        if (k + 2 < n_heads)
+            copy_output_floats(&room->floats[k % 2], j, at, head + 2);
         if (k + 1 < n_heads)
-            copy_output_head(room, 1 - k % 2, j, at, first + k + 1);
+            copy_output_head(&room->heads[next], j, at, head + 1);
+        copy_commit();
         group_begin();
-        group_multiply<false, false>(from_state, room->c, head->states, false);
+        group_multiply<false, false>(from_state, room->c, tiles->states, false);
         group_commit();
-        if (threadIdx.x < SIDE)
-            room->w[s] = floats.delta[s] *
-                         (j.imitates ? floats.x_scale[s] : 1.0f) *
-                         room->b_scale[s];
-        else
-            room->state_scale[s] = j.imitates ? floats.state_scale[s] : 1.0f;
-        __syncthreads(); /* w and the scales are there */
-        weigh_rows(y, largest, gram, floats.cum, room->w, at);
+        if (k + 1 < n_heads)
+            make_output_factors(&room->factors[next], room, room->floats[next],
+                                j.d[head + 1], j.imitates);
+        weigh_rows(y, largest, gram, f.cum, f.w, at);
         round_rows(a, m_scale, y, largest, j.imitates);
         group_begin();
-        group_multiply<true>(y, a, head->x, false);
+        group_multiply<true>(y, a, tiles->x, false);
         group_commit();
-        load_group_left(x, head->x, at.row);
-        for (int r = 0; r < 2; r++) {
-            const int t = at.row + at.g + 8 * r;
-            if (at.q == 0)
-                j.m_largest[(first + k) * all_places(j) + place + 8 * r] =
-                    largest[r];
-            m_scale[r] *= c_scale[r];
-            state_factor[r] = fast_exp2(floats.cum[t]) * c_scale[r];
-            own_factor[r] =
-                j.d[first + k] * (j.imitates ? floats.x_scale[t] : 1.0f);
-        }
+        load_group_left(x, tiles->x, at.row);
+        keep_rows(m_scale, j, room, at, head, largest);
         group_wait_for<0>();
         group_hold(from_state);
         group_hold(y);
-        add_up(y, from_state, x, m_scale, state_factor, own_factor,
-               room->state_scale, at.q);
+        add_up(y, from_state, x, m_scale, f, at);
         store_group_rows((__nv_bfloat16 *)j.y + at.c.row * d_inner +
-                             (first + k) * SIDE,
+                             head * SIDE,
                          d_inner, at.c.rows - at.row, room->out, at.row, y);
     }
 #endif

@@ -52,8 +52,8 @@ copy_chunk(struct states_chunk *to, const struct chunk_job &j,
     const __nv_bfloat16 *xbc = (const __nv_bfloat16 *)j.xbc + c.row * j.ld;
     const __nv_bfloat16 *x =
         BACK ? (const __nv_bfloat16 *)j.dy + c.row * d_inner : xbc;
-    copy_group_tile(to->x, x + at.head * SIDE, ld, c.rows);
-    copy_group_tile(to->b,
+    copy_group_rows(to->x, x + at.head * SIDE, ld, c.rows);
+    copy_group_rows(to->b,
                     xbc + d_inner + ((BACK ? j.n_groups : 0) + at.group) * SIDE,
                     j.ld, c.rows);
     copy_commit();
