@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "import/adopt.h"
+#include "import/tokenizer_json.h"
 
 #include "runner.h" /* last */
 
@@ -286,6 +288,36 @@ START_TEST(rows_beyond_the_bytes_are_cut)
 }
 END_TEST
 
+#define TOKENIZER "tokenizer.json"
+
+/* 259 rows, of which a tokenizer beside the checkpoint names the first 256, or
+ * one less. */
+START_TEST(a_tokenizer_of_bytes_explains_further_rows)
+{
+    char path[] = "./any";
+    struct changed c;
+    struct adopted adopted;
+    open_changed(&c, "authors");
+    pad(&c, 259);
+    c.foreign.config = NULL;
+    c.foreign.path = path;
+    json_t *tokenizer = tokenizer_json_make(-1);
+    json_t *map = json_object_get(json_object_get(tokenizer, "model"), "vocab");
+    ck_assert_uint_eq(json_object_size(map), 256);
+    json_object_set_new(map, "<pad>", json_integer(256));
+    if (_i == 1)
+        json_object_del(map, "a");
+    ck_assert_int_eq(json_dump_file(tokenizer, TOKENIZER, 0), 0);
+    enum status status = adopt(&adopted, &c.foreign, &as_said);
+    unlink(TOKENIZER);
+    ck_assert_int_eq(status, _i == 1 ? E_MODEL : OK);
+    if (status == OK)
+        adopted_close(&adopted);
+    json_decref(tokenizer);
+    close_changed(&c);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("adopt");
@@ -298,6 +330,8 @@ int main(void)
     tcase_add_test(tcase, biases_of_projections_are_refused);
     tcase_add_loop_test(tcase, rows_beyond_the_bytes_are_cut, 0,
                         sizeof vocabularies / sizeof vocabularies[0]);
+    tcase_add_loop_test(tcase, a_tokenizer_of_bytes_explains_further_rows, 0,
+                        2);
     suite_add_tcase(suite, tcase);
     return run_suite(suite);
 }

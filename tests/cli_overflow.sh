@@ -35,7 +35,7 @@ for architecture in mamba1 mamba2; do
 			run="$MAMBYTE --device=cpu -T $threads -m ./$model"
 			# shellcheck disable=SC2086
 			for task in --perplexity --score --surprisal --color \
-				"-n 5 --temp=0" "--embed"; do
+				"-n 5 --temp=0" --embed --next; do
 				overflows $model $run $task text
 			done
 		done
