@@ -11,7 +11,7 @@ ESC=$(printf '\033')
 LF='
 '
 C1=$(printf '\302\233')
-name="a$ESC[31m$TAB${LF}b\\c${C1}é$(printf '\377')"
+name="a${ESC}[31m$TAB${LF}b\\c${C1}é$(printf '\377')"
 column='a\x1B[31m\x09\x0Ab\\c\xC2\x9Bé\xFF'
 shown='a\x1B[31m\x09\x0Ab\c\xC2\x9Bé\xFF'
 printf 'text\n' >"$name"
@@ -85,7 +85,7 @@ same "--color" "a\\x1Bb${TAB}c${LF}d\\xC2\\x9Be\\xFF\\xE2\\x82" \
 if test -n "$default"; then
 	default="env --default-signal=INT,TSTP,QUIT"
 	mkfifo pipe
-	own="$ESC[0m"
+	own="${ESC}[0m"
 	$default "$MAMBYTE" --color pipe >out &
 	pid=$!
 	exec 3>pipe
@@ -99,7 +99,7 @@ if test -n "$default"; then
 		grep -q -F '$own'"
 	after=$(sed "s/.*$ESC\\[0m//" out)
 	case $after in
-	"$ESC[38;5;"*) ;;
+	"${ESC}[38;5;"*) ;;
 	*) bad "no colour after a stop: $(cat -v out)" ;;
 	esac
 	kill -s QUIT $pid

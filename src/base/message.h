@@ -1,8 +1,8 @@
 /* message.h -- what we say on stderr: errors, notes, progress.
  *
  * Nothing else writes there, and all of it is escaped (escape.h): sentences
- * quote names and keys from outside.  The progress line is for people: it appears
- * when stderr is a terminal and reading takes longer than a second, and
+ * quote names and keys from outside.  The progress line is for people: it
+ * appears when stderr is a terminal and reading takes longer than a second, and
  * disappears when the work is done.
  *
  * SPDX-License-Identifier: MIT

@@ -146,16 +146,11 @@ static bool restrict_files(struct sandbox *sandbox)
 
 /* ---- seccomp ------------------------------------------------------------ */
 
-#if WANT_SANDBOX && (defined __x86_64__ || defined __aarch64__)
+#if WANT_SANDBOX && defined SECCOMP_ARCHITECTURE
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-#ifdef __x86_64__
-#define ARCHITECTURE AUDIT_ARCH_X86_64
-#else
-#define ARCHITECTURE AUDIT_ARCH_AARCH64
-#endif
 #define OTHER_ABI 0x40000000 /* x32 */
 
 /* To run a program, to talk to another, to look into one, to change what the
@@ -205,7 +200,7 @@ static bool restrict_calls(void)
 {
     struct sock_filter code[N_BEFORE + N_BARRED + N_AFTER] = {
         LOAD(arch),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SECCOMP_ARCHITECTURE, 1, 0),
         ANSWER(SECCOMP_RET_ERRNO | EPERM),
         LOAD(nr),
         BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, OTHER_ABI, N_BARRED + 1, 0),
