@@ -256,11 +256,11 @@ channels_load(const struct decode_block *block, const struct unit *unit,
               int first, weight_place d, int layer) {
     const struct mamba2_parts state = state_at(block, layer);
     const int n_states = S::d_state(block);
-    const int last = unit->end - 1;
     struct some_channels<S, n> some;
 #pragma unroll
     for (int i = 0; i < n; i++) {
-        const int c = min(first + i * unit->stride, last);
+        const int next = first + i * unit->stride;
+        const int c = next < unit->end ? next : first; /* no other warp's */
         some.x[i] = *(const uint16_t *)(state.x + c * CHUNK + 2 * block->lane);
 #pragma unroll
         for (int k = 0; k < S::pairs; k++) {
@@ -272,8 +272,8 @@ channels_load(const struct decode_block *block, const struct unit *unit,
         }
     }
     const int mine = first + block->lane % n * unit->stride;
-    some.is_mine = block->lane < n && mine <= last;
-    some.c = min(mine, last);
+    some.is_mine = block->lane < n && mine < unit->end;
+    some.c = mine < unit->end ? mine : first;
     some.own_x = block->u[some.c];
     some.gate = block->gate[some.c];
     some.s_scale = state.s_scale[some.c];

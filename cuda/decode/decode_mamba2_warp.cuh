@@ -297,7 +297,6 @@ warp_load(const struct decode_block *block, weight_place d, int layer) {
     const struct mamba2_parts from = state_at(block, layer);
     const int h = parity_read(block) * deal->n_heads + u->head -
                   block->mamba2.share.first_head;
-    const int last = u->end - 1;
     struct warp_state<n> to;
 #pragma unroll
     for (int k = 0; k < 2; k++) {
@@ -313,14 +312,14 @@ warp_load(const struct decode_block *block, weight_place d, int layer) {
     to.e = from.e[h];
 #pragma unroll
     for (int i = 0; i < n; i++) {
-        const int c = min(u->first + i * u->stride, last);
-        const int at = 2 * block->lane;
+        const int next = u->first + i * u->stride, at = 2 * block->lane;
+        const int c = next < u->end ? next : u->first; /* no other warp's */
         to.x[i] = *(const uint16_t *)(from.x + c * CHUNK + at);
         to.s[i] = *(const uint16_t *)(from.s_q + c * N_STATES + at);
     }
-    const int own = min(u->first + block->lane % n * u->stride, last);
-    to.s_scale = from.s_scale[own];
-    to.d = share_float(block, d, own);
+    const int own = u->first + block->lane % n * u->stride;
+    to.s_scale = from.s_scale[own < u->end ? own : u->first];
+    to.d = share_float(block, d, own < u->end ? own : u->first);
     return to;
 }
 
