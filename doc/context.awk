@@ -1,5 +1,5 @@
 # context.awk -- draws what a million bytes of context cost and give, as SVG: a
-# panel for each kind of line in doc/context.tsv.
+# panel for each kind of line, as examples/long-context.sh writes them.
 #
 #     key    DISTANCE RIGHT    of ten keys, so many bytes back
 #     place  END BITS          a byte, from half of END up to END
@@ -39,6 +39,13 @@ $1 in title {
 	if (n == 1)
 		first[$1] = x[$1, n]
 	last[$1] = x[$1, n]
+}
+
+function length_of(array,    key, n)
+{
+	for (key in array)
+		n++
+	return n
 }
 
 function place_x(panel, kind, value)
@@ -106,13 +113,15 @@ function draw_line(panel, kind, what, color,    i, value)
 END {
 	printf "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' " \
 		"font-family='DejaVu Sans, Helvetica, sans-serif' " \
-		"font-size='12' fill='#303030'>\n", 3 * panel_width, panel_height
+		"font-size='12' fill='#303030'>\n", length_of(first) * panel_width,
+		panel_height
 	print "<title>A million bytes of context</title>"
 	print "<rect width='100%' height='100%' fill='#ffffff'/>"
-	for (panel = 1; panel <= 3; panel++) {
-		kind = kinds[panel]
+	for (i = 1; i <= 3; i++) {
+		kind = kinds[i]
 		if (!(kind in first))
 			continue
+		panel++
 		draw_axes(panel, kind)
 		draw_line(panel, kind, "", "#1f6fb4")
 		if (kind == "size") {

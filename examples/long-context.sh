@@ -51,7 +51,7 @@ head -c "$most" book | mambyte --surprisal | awk -F '\t' -v OFS='\t' '
 	BEGIN { end = 1024 }
 	$1 == end { print "place", end, bits / n; bits = n = 0; end *= 2 }
 	{ bits += $3; n++ }
-	END { print "place", end, bits / n }' | tee -a context.tsv
+	END { print "place", NR, bits / n }' | tee -a context.tsv
 
 # ---- size: seconds, and the most memory that the kernel saw (VmHWM)
 

@@ -23,6 +23,7 @@ check_displays 10
 run sh doc/pictures "$MAMBYTE"
 same "doc/pictures" "0 " "$status $(cat err)"
 same_files "the text in colours" "$srcdir/doc/color.svg" doc/color.svg
+same_files "long inputs" "$srcdir/doc/context.svg" doc/context.svg
 same_files "the training curves" "$srcdir/doc/curve.svg" doc/curve.svg
 
 finish
