@@ -20,13 +20,12 @@ struct int8_product {
     int y_stride;
 };
 
-/* The large one suits products of a warpgroup.  Where there are few tiles they
- * wait for memory: the deep ones ask for more of each row at once. */
+/* The large one suits products of a warpgroup.  Few rows wait for memory: the
+ * deep one asks for 896 bytes of each row at once. */
 using large_tile = tile<128, 128, 16, 128, 3>;
 using small_tile = tile<64, 64, 32, 32, 3>;
 using tiny_tile = tile<32, 32, 16, 16, 3>;
-using deep_small_tile = tile<64, 64, 32, 32, 6>;
-using deep_tiny_tile = tile<32, 32, 16, 16, 8>;
+using deep_tile = tile<32, 32, 16, 16, 8>;
 
 /* Stores v, the values of columns r and r + 1 of a row; old: what was there,
  * for PRODUCT_OUT. */
@@ -281,15 +280,6 @@ static int product_cols(const struct prefill_batch *b, enum product_kind kind)
     }
 }
 
-/* No more than the sections there are: other kernels want the rest. */
-template <class T>
-static size_t shared_of(const struct prefill_batch *b, enum product_kind kind)
-{
-    bool is_inner = kind == PRODUCT_X || kind == PRODUCT_OUT;
-    int n = ceil_div(is_inner ? b->u_stride : b->x_stride, DEPTH);
-    return (size_t)T::stage * (n < T::stages ? n : T::stages);
-}
-
 template <class T, enum product_kind kind>
 static enum status launch_tile(struct queue q, const struct prefill_batch *b,
                                struct tick tick, struct int8_product p,
@@ -297,7 +287,7 @@ static enum status launch_tile(struct queue q, const struct prefill_batch *b,
 {
     dim3 grid(ceil_div(tick.rows, T::rows), ceil_div(n_cols, T::cols),
               tick.count);
-    return launch("an int8 product", q, grid, T::threads, shared_of<T>(b, kind),
+    return launch("an int8 product", q, grid, T::threads, T::shared,
                   multiply<T, kind>, *b, tick, p);
 }
 
@@ -319,14 +309,10 @@ static enum status launch_best(struct queue q, const struct prefill_batch *b,
     if (kind != PRODUCT_X && fits<large_tile>(b) &&
         blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
         return launch_tile<large_tile, kind>(q, b, tick, p, n_cols);
-    int n_small = blocks(small_tile::rows, small_tile::cols);
-    if (n_small >= 2 * ENOUGH_BLOCKS ||
-        (n_small >= ENOUGH_BLOCKS && !fits<deep_small_tile>(b)))
+    if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
         return launch_tile<small_tile, kind>(q, b, tick, p, n_cols);
-    if (n_small >= ENOUGH_BLOCKS)
-        return launch_tile<deep_small_tile, kind>(q, b, tick, p, n_cols);
-    if (fits<deep_tiny_tile>(b))
-        return launch_tile<deep_tiny_tile, kind>(q, b, tick, p, n_cols);
+    if (fits<deep_tile>(b))
+        return launch_tile<deep_tile, kind>(q, b, tick, p, n_cols);
     return launch_tile<tiny_tile, kind>(q, b, tick, p, n_cols);
 }
 
@@ -389,8 +375,7 @@ static enum status prepare_kind(const struct prefill_batch *b)
 {
     TRY((prepare_tile<large_tile, kind>(b)));
     TRY((prepare_tile<small_tile, kind>(b)));
-    TRY((prepare_tile<deep_small_tile, kind>(b)));
-    TRY((prepare_tile<deep_tiny_tile, kind>(b)));
+    TRY((prepare_tile<deep_tile, kind>(b)));
     return prepare_tile<tiny_tile, kind>(b);
 }
 

@@ -161,7 +161,7 @@ run_channels(const struct outputs_job &job, int i, int first, int k, int t0,
     float4 gate[2];
 #pragma unroll
     for (int half = 0; half < 2; half++)
-        gate[half] = __ldg((const float4 *)(bytes[half].gate + at));
+        gate[half] = *(const float4 *)(bytes[half].gate + at);
     float4 d = __ldg((const float4 *)(job.d + channel));
     float4 norm = __ldg((const float4 *)(job.norm + channel));
     float4 s_scale =
