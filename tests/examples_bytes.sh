@@ -4,7 +4,7 @@
 # is what doc/context.awk draws.
 #
 # SPDX-License-Identifier: MIT
-# shellcheck source=tests/cli.sh
+# shellcheck source=tests/cli.sh disable=SC2086 # few is several words
 . "${srcdir:?}/tests/cli.sh"
 : "${MAMBYTE_TRAIN:?}"
 
