@@ -29,12 +29,12 @@ load_head(struct head_input &in, const struct byte_block &k, int h)
         k.state.x + (size_t)at0 * k.b.d_inner + h * HEADDIM + k.g / 2 * 16;
 #pragma unroll
     for (int j = 0; j < LOADS; j++)
-        in.s[j] = __ldcs((const uint4 *)(s + j * 8 * n_states));
+        in.s[j] = load_streamed((const uint4 *)(s + j * 8 * n_states));
 #pragma unroll
     for (int j = 0; j < LOADS; j++, x += k.b.d_inner) {
         in.x[j] = make_uint4(0, 0, 0, 0);
         if (at0 + j < k.place)
-            in.x[j] = __ldcs((const uint4 *)x);
+            in.x[j] = load_streamed((const uint4 *)x);
     }
     load_conv(in.conv, k, h * HEADDIM + k.first, 8);
 #pragma unroll

@@ -87,7 +87,7 @@ load_states(some_states<n_states> &old, const ended_head<n_states> &k)
 #pragma unroll
         for (int half = 0; half < 2; half++)
             old.s[j][half] =
-                __ldcs((const float2 *)(k.state.s + k.at(half) + j * 8));
+                load_streamed((const float2 *)(k.state.s + k.at(half) + j * 8));
     }
 }
 
@@ -194,7 +194,7 @@ store_states(const some_states<n_states> &s, const ended_head<n_states> &k,
         size_t at = k.at(half);
 #pragma unroll
         for (int j = 0; j < n_states / 8; j++) {
-            __stcs((float2 *)(k.state.s + at + j * 8), s.s[j][half]);
+            store_streamed((float2 *)(k.state.s + at + j * 8), s.s[j][half]);
             *(uint16_t *)(k.state.s_q + at + j * 8) =
                 quantised2(s.s[j][half], scale);
         }

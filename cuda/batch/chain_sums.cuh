@@ -52,7 +52,8 @@ static __device__ __forceinline__ int2 read_states(const struct byte_block &k,
         uint4 s[LOADS];
 #pragma unroll
         for (int j = 0; j < LOADS; j++)
-            s[j] = __ldcs((const uint4 *)(from + j * 8 * n_states + part * 64));
+            s[j] = load_streamed(
+                (const uint4 *)(from + j * 8 * n_states + part * 64));
         add_rows(sums, s, c_quarter<n_states>(k, group, part));
     }
     return own_sums(sums, k.t);

@@ -112,6 +112,28 @@ static __device__ __forceinline__ uint4 load_once(const uint4 *from)
     return v;
 }
 
+/* Loads and stores of what is used once: the caches give it up first.  (The
+ * headers of clang, which lints, lack these functions.) */
+template <class T>
+static __device__ __forceinline__ T load_streamed(const T *from)
+{
+#ifdef __clang__
+    return *from;
+#else
+    return __ldcs(from);
+#endif
+}
+
+template <class T>
+static __device__ __forceinline__ void store_streamed(T *to, T x)
+{
+#ifdef __clang__
+    *to = x;
+#else
+    __stcs(to, x);
+#endif
+}
+
 /* Starts to copy 16 bytes from global to shared memory; zeros where not valid.
  */
 static __device__ __forceinline__ void copy16(void *to, const void *from,

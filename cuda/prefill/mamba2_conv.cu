@@ -187,15 +187,17 @@ convolve_any(struct conv_job &job, int8_t *q, size_t q_stride, float *scales,
     job.zx += at;
     job.past += at;
     q += at;
-    if (each == 2)
-        convolve_vector<most_taps, 2>(job, q, q_stride, scales, scales_stride);
-    else if (most_each >= 4 && each == 4)
-        convolve_vector < most_taps,
-            most_each<4 ? most_each : 4>(job, q, q_stride, scales,
-                                         scales_stride);
-    else
-        convolve_vector<most_taps, most_each>(job, q, q_stride, scales,
-                                              scales_stride);
+    if constexpr (most_each > 4) {
+        if (each > 4)
+            return convolve_vector<most_taps, 8>(job, q, q_stride, scales,
+                                                 scales_stride);
+    }
+    if constexpr (most_each > 2) {
+        if (each > 2)
+            return convolve_vector<most_taps, 4>(job, q, q_stride, scales,
+                                                 scales_stride);
+    }
+    convolve_vector<most_taps, 2>(job, q, q_stride, scales, scales_stride);
 }
 
 /* delta and alpha: a lane has a row of the strip, of one of DT_HEADS heads. */
