@@ -1,6 +1,6 @@
 #!/bin/sh
 # follow.sh LOG BITS [STATE] -- writes each new line of a log that costs at least
-# BITS, as JSON, while the log grows; for ever.
+# BITS, as JSON, as soon as it is there, until it is killed.
 #
 # tail -F goes on with the new file when logrotate has renamed the old one.  A
 # line is predicted from all lines before it: repeated ones soon cost little.

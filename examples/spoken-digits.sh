@@ -5,8 +5,8 @@
 # samples, 8,000 a second, such as the Free Spoken Digit Dataset makes; those of
 # test/ are by other speakers.  Trains a model on train/, unless FOLDER has it;
 # then writes how many bits a sample of test/ costs, beside FLAC, and how often
-# the digit is told, by states and by a head.  It takes a quarter of a minute on
-# an H200, and some hours on two cores.
+# the digit is recognised, by states and by a head.  It takes a quarter of a
+# minute on an H200, and some hours on two cores.
 #
 # SPDX-License-Identifier: MIT
 set -eu

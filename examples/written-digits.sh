@@ -5,9 +5,9 @@
 # letters a to q, row by row, and the same 64 column by column.  Trains a model
 # on four fifths of them, unless FOLDER has it, then a head for a picture that is
 # read once, by rows, and one for a picture that is read twice; and writes how
-# often each tells the digits of the last fifth, beside logistic regression on
-# pixels.  PYTHON is a python3 with scikit-learn.  It takes some minutes on two
-# cores; longer training learns the pictures by heart, and tells digits worse.
+# often each recognises the digits of the last fifth, beside logistic regression
+# on pixels.  PYTHON is a python3 with scikit-learn.  It takes some minutes on two
+# cores; longer training overfits, and the heads get worse.
 #
 # SPDX-License-Identifier: MIT
 set -eu

@@ -1,9 +1,10 @@
 #!/bin/sh
-# xargs.sh FOLDER -- compresses all files below a folder, two at a time, and
+# xargs.sh FOLDER -- compresses all files below a folder, several at a time, and
 # keeps them; those that have their .mbz already are left out.
 #
-# The files are the same as those of "mambyte -zk FILE...".  Small files go
-# several to a process, because each process reads the model first.
+# The files are the same as those of "mambyte -zk FILE...".  A process gets 16
+# files, because it reads the model first.  PROCESSES is how many run at a time,
+# by default one a core.
 #
 # SPDX-License-Identifier: MIT
 set -eu
