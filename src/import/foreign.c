@@ -247,11 +247,3 @@ void foreign_close(struct foreign *f)
     free(f->path);
     *f = (struct foreign){0};
 }
-
-const struct tensor *foreign_find(const struct foreign *foreign,
-                                  const char *name)
-{
-    struct tensor key = {.name = name};
-    return bsearch(&key, foreign->tensors, foreign->n, sizeof *foreign->tensors,
-                   compare_name);
-}

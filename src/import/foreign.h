@@ -38,8 +38,4 @@ void foreign_close(struct foreign *foreign);
 enum status foreign_read_json(json_t **json, const struct foreign *foreign,
                               const char *name, size_t most);
 
-/* NULL when there is none of that name. */
-const struct tensor *foreign_find(const struct foreign *foreign,
-                                  const char *name);
-
 #endif
