@@ -132,12 +132,16 @@ static enum status read_entries(const struct pickle_machine *m,
     return pickled->n > 0 ? OK : no_tensors(m, dict);
 }
 
-static enum status read_root(struct pickled *pickled,
-                             const struct pickle_machine *m, int root)
+enum status pickle_read_dict(struct pickled *pickled,
+                             const struct pickle_machine *machine, int root)
 {
     int dict;
-    TRY(state_dict_find(m, root, &dict));
-    return read_entries(m, pickled, dict);
+    *pickled = (struct pickled){0};
+    TRY(state_dict_find(machine, root, &dict));
+    enum status status = read_entries(machine, pickled, dict);
+    if (status != OK)
+        pickle_free(pickled);
+    return status;
 }
 
 enum status pickle_read(struct pickled *pickled, const uint8_t *bytes, size_t n)
@@ -153,10 +157,8 @@ enum status pickle_read(struct pickled *pickled, const uint8_t *bytes, size_t n)
     if (status == OK)
         status = pickle_machine_expect(&machine, root, K_DICT);
     if (status == OK)
-        status = read_root(pickled, &machine, root);
+        status = pickle_read_dict(pickled, &machine, root);
     pickle_machine_free(&machine);
-    if (status != OK)
-        pickle_free(pickled);
     return status;
 }
 

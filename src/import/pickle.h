@@ -41,9 +41,15 @@ struct pickled {
     size_t n;
 };
 
+struct pickle_machine;
+
 /* On success *pickled is the caller's to free; on failure it is empty. */
 enum status pickle_read(struct pickled *pickled, const uint8_t *bytes,
                         size_t n);
+
+/* The same from a dict of a pickle that a machine has run. */
+enum status pickle_read_dict(struct pickled *pickled,
+                             const struct pickle_machine *machine, int root);
 void pickle_free(struct pickled *pickled);
 
 #endif

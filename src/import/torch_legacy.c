@@ -182,8 +182,9 @@ static enum status read_state_dict(struct torch_legacy *l, struct pickles *p,
 {
     struct pickle_machine machine;
     int root;
-    TRY(pickle_read(pickled, p->bytes + p->at, p->n - p->at));
     enum status status = run_next(&machine, &root, p, K_DICT);
+    if (status == OK)
+        status = pickle_read_dict(pickled, &machine, root);
     if (status == OK)
         status = list_storages(l, &machine);
     pickle_machine_free(&machine);
