@@ -5,7 +5,6 @@
 #include "import/pickle_functions.h"
 
 #include <stdbool.h>
-#include <string.h>
 
 #include "import/pickle_stack.h"
 
@@ -51,8 +50,7 @@ static const struct {
 
 static bool is_text(const struct value *value, const char *text)
 {
-    return value->kind == K_TEXT && value->text.n == strlen(text) &&
-           memcmp(value->text.at, text, value->text.n) == 0;
+    return value->kind == K_TEXT && pickle_text_is(&value->text, text);
 }
 
 static enum status check_hostile(const struct value *module,

@@ -4,7 +4,6 @@
  */
 #include "import/pickle_machine.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +96,11 @@ static enum status take_line(struct pickle_machine *m, struct value *text)
     text->text.n = (size_t)(end - m->at);
     m->at = end + 1;
     return OK;
+}
+
+bool pickle_text_is(const struct pickle_text *text, const char *word)
+{
+    return text->n == strlen(word) && memcmp(text->at, word, text->n) == 0;
 }
 
 const char *pickle_show(char shown[PRINTABLE_CHARS],

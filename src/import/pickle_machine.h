@@ -9,6 +9,7 @@
 #ifndef MAMBYTE_PICKLE_MACHINE_H
 #define MAMBYTE_PICKLE_MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -106,6 +107,8 @@ void pickle_machine_free(struct pickle_machine *machine);
 /* Item i of a tuple, or of what made a storage or a tensor. */
 const struct value *pickle_item(const struct pickle_machine *machine,
                                 const struct value *tuple, int i);
+
+bool pickle_text_is(const struct pickle_text *text, const char *word);
 
 /* The start of a text, with '?' for all that a terminal could mistake. */
 const char *pickle_show(char shown[PRINTABLE_CHARS],

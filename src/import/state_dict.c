@@ -49,9 +49,7 @@ static bool has_embedding(const struct pickle_machine *m, int dict)
 static int rank_of(const struct pickle_text *name)
 {
     int rank = 0;
-    while (rank < N_USUAL &&
-           (strlen(usual_names[rank]) != name->n ||
-            memcmp(usual_names[rank], name->at, name->n) != 0))
+    while (rank < N_USUAL && !pickle_text_is(name, usual_names[rank]))
         rank++;
     return rank;
 }

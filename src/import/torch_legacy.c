@@ -63,8 +63,7 @@ static enum status read_key(char key[STORAGE_KEY_CHARS],
 static uint64_t size_of(const struct pickle_text *type)
 {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (strlen(types[i].name) == type->n &&
-            memcmp(types[i].name, type->at, type->n) == 0)
+        if (pickle_text_is(type, types[i].name))
             return types[i].size;
     }
     return 0;
@@ -153,13 +152,12 @@ static enum status run_next(struct pickle_machine *machine, int *root,
 /* {"little_endian": True, ..} */
 static enum status check_byte_order(const struct pickle_machine *m, int root)
 {
-    static const char name[] = "little_endian";
     for (int i = m->values[root].dict.first; i != NO_VALUE;
          i = m->entries[i].next) {
         const struct value *key = &m->values[m->entries[i].key];
         const struct value *value = &m->values[m->entries[i].value];
-        if (key->kind == K_TEXT && key->text.n == sizeof name - 1 &&
-            memcmp(key->text.at, name, key->text.n) == 0 &&
+        if (key->kind == K_TEXT &&
+            pickle_text_is(&key->text, "little_endian") &&
             value->kind == K_BOOL && value->number != 0)
             return OK;
     }
