@@ -84,16 +84,25 @@ static enum mixer mixer_of(const struct adopted *a)
     return find(a, LAYERS "0.mixer.dt_bias") ? MIXER_MAMBA2 : MIXER_MAMBA1;
 }
 
+/* sibling <- name with end, which is shorter, in place of tail; false when name
+ * does not end with tail. */
+static bool name_sibling(char sibling[TENSOR_NAME_CHARS], const char *name,
+                         const char *tail, const char *end)
+{
+    size_t n = strlen(name), n_tail = strlen(tail);
+    bool has_tail = n > n_tail && strcmp(name + n - n_tail, tail) == 0;
+    if (has_tail)
+        snprintf(sibling, TENSOR_NAME_CHARS, "%.*s%s", (int)(n - n_tail), name,
+                 end);
+    return has_tail;
+}
+
 /* A layer of attention has projections, but no A_log. */
 static bool is_attention(const struct adopted *a, const char *name)
 {
-    static const char tail[] = "mixer.out_proj.weight";
-    size_t n = strlen(name), n_tail = sizeof tail - 1;
-    char other[TENSOR_NAME_CHARS + 16];
-    if (n <= n_tail || strcmp(name + n - n_tail, tail) != 0)
-        return false;
-    snprintf(other, sizeof other, "%.*smixer.A_log", (int)(n - n_tail), name);
-    return !find(a, other);
+    char a_log[TENSOR_NAME_CHARS];
+    return name_sibling(a_log, name, "mixer.out_proj.weight", "mixer.A_log") &&
+           !find(a, a_log);
 }
 
 /* Refuses layers that are no Mamba, by the tensor that shows it. */
@@ -124,23 +133,9 @@ static enum status check_layers(const struct adopted *a)
 
 enum { CHANNELS_MAX = 2 * D_INNER_MAX };
 
-#define CONV "mixer.conv1d."
-
-/* The bias that belongs to a weight: its name. */
-static bool name_conv_bias(char bias[TENSOR_NAME_CHARS], const char *weight)
-{
-    static const char tail[] = CONV "weight";
-    size_t n = strlen(weight), n_tail = sizeof tail - 1;
-    bool is_conv = n > n_tail && strcmp(weight + n - n_tail, tail) == 0;
-    if (is_conv)
-        snprintf(bias, TENSOR_NAME_CHARS, "%.*s" CONV "bias", (int)(n - n_tail),
-                 weight);
-    return is_conv;
-}
-
 /* One of zeros; the weight has at most CHANNELS_MAX channels, or will be
  * refused. */
-static enum status add_conv_bias(struct adopted *a, size_t at,
+static enum status add_conv_bias(struct adopted *a, size_t at, const char *name,
                                  const struct tensor *weight)
 {
     uint64_t n = weight->shape[0] <= CHANNELS_MAX ? weight->shape[0] : 0;
@@ -148,7 +143,7 @@ static enum status add_conv_bias(struct adopted *a, size_t at,
         a->zeros = calloc(CHANNELS_MAX, sizeof(float));
     if (!a->zeros)
         return fail_memory("a bias");
-    name_conv_bias(a->names[at], weight->name);
+    strcpy(a->names[at], name);
     a->tensors[at] = (struct tensor){.name = a->names[at],
                                      .dtype = DTYPE_F32,
                                      .n_dims = 1,
@@ -164,8 +159,10 @@ static enum status add_conv_biases(struct adopted *a, bool *are_there)
     size_t n = n_found;
     for (size_t i = 0; i < n_found; i++) {
         char bias[TENSOR_NAME_CHARS];
-        if (name_conv_bias(bias, a->tensors[i].name) && !find(a, bias))
-            TRY(add_conv_bias(a, n++, &a->tensors[i]));
+        if (name_sibling(bias, a->tensors[i].name, "mixer.conv1d.weight",
+                         "mixer.conv1d.bias") &&
+            !find(a, bias))
+            TRY(add_conv_bias(a, n++, bias, &a->tensors[i]));
     }
     *are_there = n == n_found;
     a->content.n_tensors = n;
