@@ -4,6 +4,8 @@
  */
 #include "base/utf8.h"
 
+#include <string.h>
+
 /* RFC 3629, section 4: by its first byte, the length of a character and the
  * range of its second byte; the others are 80 to BF. */
 static const struct {
@@ -42,4 +44,12 @@ size_t utf8_incomplete_tail(const uint8_t *bytes, size_t n)
             return tail;
     }
     return 0;
+}
+
+size_t utf8_mark_length(const uint8_t *bytes, size_t n)
+{
+    static const uint8_t mark[] = {0xef, 0xbb, 0xbf};
+    return n >= sizeof mark && memcmp(bytes, mark, sizeof mark) == 0
+               ? sizeof mark
+               : 0;
 }

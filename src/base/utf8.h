@@ -20,6 +20,9 @@ int utf8_length(const uint8_t *bytes, size_t n);
  * complete. */
 size_t utf8_incomplete_tail(const uint8_t *bytes, size_t n);
 
+/* The bytes of a byte-order mark, if one starts bytes [n]; else 0. */
+size_t utf8_mark_length(const uint8_t *bytes, size_t n);
+
 /* U+FFFD */
 #define UTF8_REPLACEMENT "\xef\xbf\xbd"
 

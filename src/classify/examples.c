@@ -12,8 +12,7 @@
 #include "base/byteio.h"
 #include "base/utf8.h"
 
-#define PREFIX          "__label__"
-#define BYTE_ORDER_MARK "\xef\xbb\xbf"
+#define PREFIX "__label__"
 
 enum { READ_BYTES = 1 << 16 };
 
@@ -119,20 +118,12 @@ static bool is_blank(const uint8_t *line, size_t n)
     return i == n;
 }
 
-/* The bytes of a byte-order mark, where there is one. */
-static size_t skip_mark(const uint8_t *bytes, size_t n)
-{
-    const size_t n_mark = sizeof BYTE_ORDER_MARK - 1;
-    return n >= n_mark && memcmp(bytes, BYTE_ORDER_MARK, n_mark) == 0 ? n_mark
-                                                                      : 0;
-}
-
 /* lines: [n_lines], the label of each item. */
 static enum status split_all(struct examples *e, size_t n_bytes,
                              const char **lines)
 {
     size_t line = 1;
-    for (size_t i = skip_mark(e->bytes, n_bytes), n; i < n_bytes;
+    for (size_t i = utf8_mark_length(e->bytes, n_bytes), n; i < n_bytes;
          i += n + 1, line++) {
         const uint8_t *end = memchr(e->bytes + i, '\n', n_bytes - i);
         n = (size_t)(end - (e->bytes + i));

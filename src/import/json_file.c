@@ -11,10 +11,9 @@
 
 #include "base/byteio.h"
 #include "base/memlimit.h"
+#include "base/utf8.h"
 #include "model/file_kind.h"
 #include "model/json_text.h"
-
-#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 /* As long a number takes the place of each Infinity outside of strings. */
 static void replace_infinities(char *text, size_t n_text)
@@ -36,15 +35,13 @@ static void replace_infinities(char *text, size_t n_text)
 enum status json_file_parse(json_t **json, const char *path, char *text,
                             size_t n)
 {
-    const size_t n_mark = sizeof BYTE_ORDER_MARK - 1;
+    const size_t n_mark = utf8_mark_length((const uint8_t *)text, n);
     json_error_t error;
     *json = NULL;
     if (file_kind_check((const uint8_t *)text, n) != OK)
         return status_prefix(E_MODEL, path);
-    if (n >= n_mark && memcmp(text, BYTE_ORDER_MARK, n_mark) == 0) {
-        text += n_mark;
-        n -= n_mark;
-    }
+    text += n_mark;
+    n -= n_mark;
     TRY(memlimit_check_json(text, n, path));
     replace_infinities(text, n);
     TRY(json_text_parse(json, text, n, JSON_REJECT_DUPLICATES, &error));
