@@ -136,25 +136,17 @@ static const struct option_table table = {
              "executed.\n",
 };
 
-/* Whether the option of this name was given. */
-static bool is_given(const bool *given, const char *name)
-{
-    for (int i = 0; i < N_ROWS; i++) {
-        if (given[i] && strcmp(rows[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static enum status check_pairs(const struct import_options *o,
                                const bool *given)
 {
     if (o->naming != NAMING_OURS && o->calibrate)
         return fail(E_USAGE, "--to does not go with --calibrate");
-    if (o->naming != NAMING_OURS && is_given(given, "quantize"))
+    if (o->naming != NAMING_OURS &&
+        option_table_is_given(&table, given, "quantize"))
         return fail(E_USAGE, "--to does not go with --quantize: it writes "
                              "floats");
-    if (!o->calibrate && is_given(given, "calibrate-bytes"))
+    if (!o->calibrate &&
+        option_table_is_given(&table, given, "calibrate-bytes"))
         return fail(E_USAGE, "--calibrate-bytes needs --calibrate");
     if (o->averages.n > 0 && o->calibrate)
         return fail(E_USAGE, "--average does not go with --calibrate");

@@ -209,6 +209,15 @@ enum status option_table_read(const struct option_table *table, void *options,
     return OK;
 }
 
+bool option_table_is_given(const struct option_table *table, const bool *given,
+                           const char *name)
+{
+    int i = 0;
+    while (!table->rows[i].name || strcmp(table->rows[i].name, name) != 0)
+        i++;
+    return given[i];
+}
+
 /* ---- help --------------------------------------------------------------- */
 
 static enum status print_row(struct sink *sink, const struct option_row *row)

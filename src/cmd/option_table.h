@@ -47,6 +47,10 @@ struct option_table {
 enum status option_table_read(const struct option_table *table, void *options,
                               bool *given, int argc, char **argv, int *first);
 
+/* Whether the option of that name, which the table has, was given. */
+bool option_table_is_given(const struct option_table *table, const bool *given,
+                           const char *name);
+
 enum status option_table_print_help(const struct option_table *table,
                                     struct sink *sink);
 enum status option_table_print_version(const struct option_table *table,

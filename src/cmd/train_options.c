@@ -349,15 +349,14 @@ static enum status check_new_model(const struct train_options *o,
 {
     for (size_t i = 0; i < sizeof new_model / sizeof new_model[0]; i++) {
         const char *name = new_model[i].name;
-        int row = 0;
-        while (!rows[row].name || strcmp(rows[row].name, name) != 0)
-            row++;
-        if (given[row] && o->init)
+        if (!option_table_is_given(&table, given, name))
+            continue;
+        if (o->init)
             return fail(E_USAGE,
                         "--%s does not go with --init, whose model has its "
                         "shape",
                         name);
-        if (given[row] && !(new_model[i].mixers & 1 << o->mixer))
+        if (!(new_model[i].mixers & 1 << o->mixer))
             return fail(E_USAGE, "--%s does not go with --architecture=%s",
                         name, o->mixer == MIXER_MAMBA1 ? "mamba1" : "mamba2");
     }
