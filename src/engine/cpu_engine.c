@@ -289,6 +289,7 @@ enum status cpu_engine_open(struct engine **engine, const struct model *model,
         return fail_memory("an engine");
     e->base.ops = &cpu_ops;
     e->base.model = model;
+    e->base.is_on_cpu = true;
     e->mixer = model->config.mixer == MIXER_MAMBA2 ? &cpu_mamba2 : &cpu_mamba1;
     enum status status = set_up(e, options);
     if (status != OK)

@@ -3,7 +3,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "config.h"
 #include "engine/engine_ops.h"
@@ -205,7 +204,5 @@ bool engine_will_be_on_cpu(const struct engine_options *options)
 
 bool engine_is_on_cpu(const struct engine *engine)
 {
-    char text[160];
-    engine_describe(engine, text);
-    return strncmp(text, "cpu ", 4) == 0;
+    return engine->is_on_cpu;
 }

@@ -45,6 +45,7 @@ struct engine {
     int busy_streams;     /* see engine.h                                    */
     int busy_bytes;       /* see engine.h                                    */
     bool is_asynchronous; /* see engine.h                                    */
+    bool is_on_cpu;       /* see on_cpu.h                                    */
     struct state *start;  /* of a stream, once one was wanted: engine.c      */
 };
 
