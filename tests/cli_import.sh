@@ -6,36 +6,8 @@
 #
 # shellcheck source=tests/cli.sh
 . "${srcdir:?}/tests/cli.sh"
-: "${MAMBYTE_IMPORT:?}"
-data=$srcdir/tests/data/import
-head -c 3000 "$srcdir/tests/text/books" >text
-
-# imports ARGUMENT... -- into model, without a word on stderr.
-imports()
-{
-	rm -f model
-	run "$MAMBYTE_IMPORT" -o model "$@"
-	same "import $*" "0 " "$status $(cat err)"
-	test -s model || bad "no model after $*"
-}
-
-# imports_not STATUS SENTENCE ARGUMENT... -- and model is not there.
-imports_not()
-{
-	expected=$1 sentence=$2
-	shift 2
-	rm -f model
-	run "$MAMBYTE_IMPORT" "$@"
-	same "status of $*" "$expected" "$status"
-	same "sentence of $*" "mambyte-import: $sentence" "$(head -n 1 err)"
-	test ! -e model || bad "a model after $*"
-}
-
-# value KEY -- of what was printed
-value()
-{
-	sed -n "s/^$1  *//p" out
-}
+# shellcheck source=tests/imports.sh
+. "$srcdir/tests/imports.sh"
 
 # bits MODEL -- per byte of text
 bits()
@@ -74,7 +46,7 @@ same "groups" 2 "$(value n_groups)"
 cp model mamba2.before
 before="$data/mamba2-ssm/model.safetensors: has the norm before the gate,"
 imports_not 1 "$before which no model in int8 has: --quantize=none imports it" \
-	-o model "$data/mamba2-ssm"
+	"$data/mamba2-ssm"
 imports_not 1 "mamba2.before: the model has a D for each channel, which the \
 Mamba-2 of transformers has not" --to=transformers -o folder3 mamba2.before
 run "$MAMBYTE_TRAIN" --init=./mamba2.before --steps=1 -o model text
@@ -152,14 +124,14 @@ imports folder
 same "names of the mean" mamba-ssm "$(value names)"
 rm -rf folder
 imports_not 1 "./authors.int8: has another shape, so there is no mean with it" \
-	--average=./authors.int8 -o model trained
+	--average=./authors.int8 trained
 imports_not 1 "./missing: No such file or directory" --average=./missing \
-	-o model trained
-imports_not 1 "trained: is in int8 already, and mambyte runs it" -o model trained
+	trained
+imports_not 1 "trained: is in int8 already, and mambyte runs it" trained
 imports_not 2 "--average does not go with --calibrate" --average=./further \
-	--calibrate=text -o model trained
+	--calibrate=text trained
 imports_not 2 "--average does not go with --quantize=none" \
-	--average=./further --quantize=none -o model trained
+	--average=./further --quantize=none trained
 
 # ---- there and back
 
@@ -222,16 +194,18 @@ test ! -e state || bad "a state of a model of floats"
 
 # ---- the command
 
-imports_not 2 "there is no DIR or FILE to import" -o model
-imports_not 2 "only one DIR or FILE can be imported" -o model a b
-imports_not 2 "--output needs a FILE for the model" "$data/authors"
+imports_not 2 "there is no DIR or FILE to import"
+imports_not 2 "only one DIR or FILE can be imported" a b
+run "$MAMBYTE_IMPORT" "$data/authors"
+same "no --output" "2 mambyte-import: --output needs a FILE for the model" \
+	"$status $(head -n 1 err)"
 imports_not 2 "unknown option '--frobnicate'" --frobnicate
 imports_not 2 "--quantize: 'int4' is neither 'int8' nor 'none'" --quantize=int4
 imports_not 2 "--to: 'x' is neither 'mamba-ssm' nor 'transformers'" --to=x
 imports_not 2 "--begin-byte: '256' is neither a number from 0 to 255 nor \
 'none'" --begin-byte=256
 imports_not 2 "--to does not go with --calibrate" --to=mamba-ssm \
-	--calibrate=text -o model "$tiny"
+	--calibrate=text "$tiny"
 run "$MAMBYTE_IMPORT" --help
 same "--help" "0 Usage: mambyte-import [OPTION]..." \
 	"$status $(head -n 1 out | cut -d ' ' -f 1-3)"
@@ -242,15 +216,15 @@ same "--version" "0 mambyte-import" "$status $(cut -d ' ' -f 1 out)"
 
 mkdir none
 imports_not 1 "none: the folder has no model.safetensors and no \
-pytorch_model.bin, nor an index of one" -o model none
-imports_not 1 "missing: No such file or directory" -o model missing
-imports_not 1 "$tiny: is in int8 already, and mambyte runs it" -o model "$tiny"
-imports_not 1 "missing: No such file or directory" -o model \
+pytorch_model.bin, nor an index of one" none
+imports_not 1 "missing: No such file or directory" missing
+imports_not 1 "$tiny: is in int8 already, and mambyte runs it" "$tiny"
+imports_not 1 "missing: No such file or directory" \
 	--calibrate=missing "$data/authors"
 : >empty
-imports_not 1 "empty: is empty, there is nothing to measure on" -o model \
+imports_not 1 "empty: is empty, there is nothing to measure on" \
 	--calibrate=empty "$data/authors"
-imports_not 1 "empty: not a safetensors file: empty" -o model empty
+imports_not 1 "empty: not a safetensors file: empty" empty
 imports_not 1 "authors.float: the model has LayerNorm with a bias, the Mamba \
 of transformers only RMSNorm" --to=transformers -o folder3 authors.float
 
@@ -260,7 +234,7 @@ chmod -R u+w wrong
 config()
 {
 	echo "$2" >wrong/config.json
-	imports_not 1 "wrong/pytorch_model.bin: $1" -o model wrong
+	imports_not 1 "wrong/pytorch_model.bin: $1" wrong
 }
 config "config.json says that d_model is 64, the tensors that it is 32" \
 	'{"d_model": 64}'
@@ -285,7 +259,7 @@ cp "$data/mamba2-ssm/model.safetensors" wrong
 config2()
 {
 	echo "$2" >wrong/config.json
-	imports_not 1 "wrong/model.safetensors: $1" -o model wrong
+	imports_not 1 "wrong/model.safetensors: $1" wrong
 }
 config2 "config.json: ngroups is 0, expected a whole number from 1 to 8" \
 	'{"ssm_cfg": {"ngroups": 0}}'
@@ -298,14 +272,14 @@ false)" '{"ssm_cfg": {"rmsnorm": false}}'
 sed 's/layers.1.mixer.A_log/layers.1.mixer.A_LOG/' wrong/model.safetensors \
 	>attention
 imports_not 1 "attention: the model has layers of attention: \
-backbone.layers.1.mixer.out_proj.weight, and no A_log" -o model attention
+backbone.layers.1.mixer.out_proj.weight, and no A_log" attention
 sed 's/layers.1.mixer.conv1d.bias/layers.1.mlp.conv1d.bias12/' \
 	wrong/model.safetensors >mlp
 imports_not 1 "mlp: the model has layers of MLP: \
-backbone.layers.1.mlp.conv1d.bias12" -o model mlp
+backbone.layers.1.mlp.conv1d.bias12" mlp
 rm wrong/model.safetensors
 echo '{' >wrong/config.json
-imports_not 1 "wrong/config.json: is not valid JSON in line 2" -o model wrong
+imports_not 1 "wrong/config.json: is not valid JSON in line 2" wrong
 rm wrong/config.json
 imports -q wrong
 echo '{"weight_map": {"lm_head.weight": "pytorch_model.bin"}}' \
@@ -314,7 +288,7 @@ imports --quantize=none wrong
 same_files "an index of files of PyTorch" authors.float model
 echo '{"weight_map": {}}' >wrong/pytorch_model.bin.index.json
 imports_not 1 "wrong/pytorch_model.bin.index.json: has no weight_map" \
-	-o model wrong
+	wrong
 
 # ---- shards
 
@@ -323,10 +297,10 @@ chmod -R u+w shards
 index=shards/model.safetensors.index.json
 sed -i.old 's/model-00002-of/..\/model-00002-of/' $index
 imports_not 1 "$index: a shard is not the name of a file beside it" \
-	-o model shards
+	shards
 mv $index.old $index
 mv shards/model-00002-of-00002.safetensors shards/moved
 imports_not 1 "shards/model-00002-of-00002.safetensors: No such file or \
-directory" -o model shards
+directory" shards
 
 finish

@@ -6,36 +6,8 @@
 #
 # shellcheck source=tests/cli.sh
 . "${srcdir:?}/tests/cli.sh"
-: "${MAMBYTE_IMPORT:?}"
-data=$srcdir/tests/data/import
-head -c 3000 "$srcdir/tests/text/books" >text
-
-# imports ARGUMENT... -- into model, without a word on stderr.
-imports()
-{
-	rm -f model
-	run "$MAMBYTE_IMPORT" --quantize=none -o model "$@"
-	same "import $*" "0 " "$status $(cat err)"
-	test -s model || bad "no model after $*"
-}
-
-# imports_not STATUS SENTENCE ARGUMENT... -- and model is not there.
-imports_not()
-{
-	expected=$1 sentence=$2
-	shift 2
-	rm -f model
-	run "$MAMBYTE_IMPORT" -o model "$@"
-	same "status of $*" "$expected" "$status"
-	same "sentence of $*" "mambyte-import: $sentence" "$(head -n 1 err)"
-	test ! -e model || bad "a model after $*"
-}
-
-# value KEY -- of what was printed
-value()
-{
-	sed -n "s/^$1  *//p" out
-}
+# shellcheck source=tests/imports.sh
+. "$srcdir/tests/imports.sh"
 
 # copy FROM TO -- a checkpoint that may be changed.
 copy()
@@ -97,19 +69,19 @@ imports_not 1 "one/config.json: is larger than 1048576 bytes" one
 
 # What was refused above is not what others write.
 copy mamba2-transformers good
-imports good
+imports --quantize=none good
 cp model expected
 printf '\357\273\277' >bom
 cat bom "$data/mamba2-transformers/config.json" >good/config.json
-imports good
+imports --quantize=none good
 same_files "a byte-order mark" expected model
 sed 's/Infinity/{"__float__": "Infinity"}/' \
 	"$data/mamba2-transformers/config.json" >good/config.json
-imports good
+imports --quantize=none good
 same_files "infinity as transformers 5 writes it" expected model
 sed 's/"silu"/"swish"/' "$data/mamba2-transformers/config.json" \
 	>good/config.json
-imports good
+imports --quantize=none good
 same_files "swish is silu" expected model
 sed 's/"silu"/"gelu"/' "$data/mamba2-transformers/config.json" \
 	>good/config.json
@@ -128,11 +100,11 @@ sed 's/"expand": 2/"expand": 1.5/' "$data/mamba2-transformers/config.json" \
 imports_not 1 "good/model.safetensors: config.json says that expand is 1.5, \
 the tensors that it is 2" good
 rm good/config.json
-imports good
+imports --quantize=none good
 same "without config.json" "is not there: an unusual epsilon, and norms \
 without weights, would go unseen" "$(value config.json)"
 "$MAKE_MODEL" --d-model=32 --n-layer=1 --weights=F32 own
-imports ./own
+imports --quantize=none ./own
 same "a model of ours needs none" "" "$(value config.json)"
 
 # ---- other families, and files that are no checkpoint
@@ -198,12 +170,12 @@ it first" one
 
 rm other
 copy mamba2-ssm other
-imports other
+imports --quantize=none other
 cp model expected
 for prefix in my.model. module.m. a.b.c.de.; do
 	sed "s/backbone\\./$prefix/g" "$data/mamba2-ssm/model.safetensors" \
 		>other/model.safetensors
-	imports other
+	imports --quantize=none other
 	same "names with $prefix" mamba-ssm "$(value names)"
 	same_files "names with $prefix" expected model
 done
@@ -214,7 +186,7 @@ copy authors bytes
 printf '{"version": "1.0", "added_tokens": [{"id": 256, "content": "<pad>"}], 
 "model": {"type": "BPE", "vocab": {"a": 97, "<0x62>": 98, "\\u0100": 0, 
 "\\u00e9": 233, "\\u0120": 32, "b": 98}, "merges": []}}' >bytes/tokenizer.json
-imports bytes
+imports --quantize=none bytes
 
 # tokens NAME SENTENCE JSON -- that are not the bytes; --vocabulary=cut insists.
 tokens()
@@ -222,7 +194,7 @@ tokens()
 	copy authors other
 	echo "$3" >"other/$1"
 	imports_not 1 "other/pytorch_model.bin: $1 $2" other
-	imports --vocabulary=cut other
+	imports --quantize=none --vocabulary=cut other
 }
 numbers="its tokens are not the bytes of their numbers"
 tokens tokenizer.json "says that token 0 is <pad>: $numbers" \
@@ -248,7 +220,7 @@ begin()
 {
 	sed "s/\"torch_dtype\"/$2, \"torch_dtype\"/" \
 		"$data/transformers/config.json" >begin/config.json
-	imports begin
+	imports --quantize=none begin
 	same "begin byte of $2" "$1" "$(value 'begin byte')"
 }
 none='"eos_token_id": null, "pad_token_id": null'
@@ -257,9 +229,9 @@ begin none '"bos_token_id": 0'
 begin 7 "\"bos_token_id\": 7, $none"
 begin none "\"bos_token_id\": 256, $none"
 begin 7 "\"bos_token_id\": 7, $none"
-imports --begin-byte=none begin
+imports --quantize=none --begin-byte=none begin
 same "no begin byte" none "$(value 'begin byte')"
-imports --begin-byte=9 begin
+imports --quantize=none --begin-byte=9 begin
 same "another begin byte" 9 "$(value 'begin byte')"
 
 # ---- options that would do nothing

@@ -174,6 +174,7 @@ EXTRA_DIST += \
   tests/fuzz_corpus \
   tests/fuzz_uninstrumented \
   tests/golden \
+  tests/imports.sh \
   tests/kernels_selftest.c \
   tests/text
 
