@@ -32,7 +32,10 @@ for size in 0% 101% x 1Q 50%x % ''; do
 		"$MAMBYTE" -t -M "$size" text.mbz
 done
 
-# An index of a million blocks.
+# An index counts too; zeros are no file of ours, and none is looked for.
+run "$MAMBYTE" -l -M 1 text.mbz
+same "an index" "1 mambyte: text.mbz: the index needs 1 MiB of memory, the \
+limit is 0 MiB: --memlimit=1M allows it" "$status $(cat err)"
 head -c 8M /dev/zero >index
 run "$MAMBYTE" -l index
 same "-l of zeros" 1 "$status"
