@@ -5,8 +5,10 @@
 # tests/faults.c makes the n-th call of a kind fail, or all from that one on.
 # A program that ends with status 0 has written what it writes without a fault.
 # One that fails says why, and each of its files is as it was, or as it was to
-# be.  So they are when it is killed while it gives files their names.  A sample of n is tried; with MAMBYTE_FAULTS=all (make check-faults) every
-# n, and with MAMBYTE_FAULTS=MODE every n of one mode.
+# be.  So they are when it is killed while it gives files their names.
+#
+# A sample of n is tried; with MAMBYTE_FAULTS=all (make check-faults) every n,
+# and with MAMBYTE_FAULTS=MODE every n of one mode.
 #
 # SPDX-License-Identifier: MIT
 #
@@ -145,7 +147,8 @@ check()
 {
 	test $status -lt 124 || test "$1" != "${1%!}" ||
 		bad "$mode, $1: status $status: $(tail -n 1 err)"
-	test $status -eq 0 || test -s err || test "$1" != "${1%!}" || bad "$mode, $1: no sentence"
+	test $status -eq 0 || test -s err || test "$1" != "${1%!}" ||
+		bad "$mode, $1: no sentence"
 	test $status -gt 0 || cmp -s out new/out ||
 		bad "$mode, $1: status 0 and another output"
 	for file in $files; do
@@ -210,5 +213,6 @@ while read -r mode files command; do
 	done 3<counts.all
 done <modes
 echo "$tries faults"
+test $tries -gt 0 || bad "no fault was tried: is there a mode '$chosen'?"
 
 finish

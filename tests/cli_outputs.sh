@@ -91,8 +91,9 @@ for force in "" -f; do
 	# shellcheck disable=SC2086
 	refused 2 " $tiny: is an input, and --save-state would replace it" \
 		"$tiny" "$MAMBYTE" -n 0 --save-state="$tiny" $force book.txt
+	# shellcheck disable=SC2086
 	refused 2 " $tiny: is an input, and --output would replace it" "$tiny" \
-		"$MAMBYTE_IMPORT" --average=./trained -o "$tiny" "$tiny"
+		"$MAMBYTE_IMPORT" --average=./trained -o "$tiny" $force "$tiny"
 	# shellcheck disable=SC2086
 	refused 2 " d.txt: is an input, and --output would replace it" d.txt \
 		"$MAMBYTE_IMPORT" --calibrate=d.txt -o d.txt $force "$data/authors"

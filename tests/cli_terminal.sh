@@ -16,11 +16,12 @@ column='a\x1B[31m\x09\x0Ab\\c\xC2\x9Bé\xFF'
 shown='a\x1B[31m\x09\x0Ab\c\xC2\x9Bé\xFF'
 printf 'text\n' >"$name"
 
-# is_clean WHAT FILE... -- no control character but newline and tab.
+# is_clean WHAT FILE... -- text, with no control character but newline and tab.
 is_clean()
 {
 	what=$1
 	shift
+	cat "$@" | grep -q . || bad "$what: nothing to look at"
 	cat "$@" | tr -d '\n\t' | grep -q -e "[[:cntrl:]]" -e "$C1" &&
 		bad "$what: $(cat "$@" | cat -v)"
 }
