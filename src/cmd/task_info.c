@@ -82,27 +82,13 @@ static enum status put_file(struct sink *out, const char *noun,
     return json_put_integer(out, "size", safetensors_file_size(file));
 }
 
-static enum status put_mixer(struct sink *out, const struct model_config *c)
-{
-    TRY(put_size(out, "layers", c->n_layer));
-    TRY(put_size(out, "d_model", c->d_model));
-    TRY(put_size(out, "d_inner", c->d_inner));
-    TRY(put_size(out, "d_state", c->d_state));
-    TRY(put_size(out, "d_conv", c->d_conv));
-    if (c->mixer == MIXER_MAMBA1)
-        return put_size(out, "dt_rank", c->dt_rank);
-    TRY(put_size(out, "heads", c->n_heads));
-    TRY(put_size(out, "head_dim", c->headdim));
-    return put_size(out, "n_groups", c->n_groups);
-}
-
 static enum status put_shape(struct sink *out, const struct model *model)
 {
     const struct model_config *c = &model->config;
     TRY(put_text(out, "architecture", describe_architecture(c)));
     TRY(json_put_integer(out, "parameters", model->n_parameters));
     TRY(put_text(out, "weights", describe_weights(model)));
-    TRY(put_mixer(out, c));
+    TRY(describe_sizes(out, c, put_size));
     TRY(put_text(out, "norm", describe_norm(c)));
     TRY(json_put_float(out, "norm_epsilon", c->norm_epsilon));
     TRY(put_text(out, "head", describe_head(c)));

@@ -47,16 +47,20 @@ const char *describe_head(const struct model_config *config)
     return config->is_tied ? "tied to the embedding" : "of its own";
 }
 
-static enum status print_mixer(struct sink *out, const struct model_config *c)
+enum status describe_sizes(struct sink *out, const struct model_config *config,
+                           describe_put *put)
 {
-    TRY(print_size(out, "d_inner", c->d_inner));
-    TRY(print_size(out, "d_state", c->d_state));
-    TRY(print_size(out, "d_conv", c->d_conv));
+    const struct model_config *c = config;
+    TRY(put(out, "layers", c->n_layer));
+    TRY(put(out, "d_model", c->d_model));
+    TRY(put(out, "d_inner", c->d_inner));
+    TRY(put(out, "d_state", c->d_state));
+    TRY(put(out, "d_conv", c->d_conv));
     if (c->mixer == MIXER_MAMBA1)
-        return print_size(out, "dt_rank", c->dt_rank);
-    TRY(print_size(out, "heads", c->n_heads));
-    TRY(print_size(out, "head_dim", c->headdim));
-    return print_size(out, "n_groups", c->n_groups);
+        return put(out, "dt_rank", c->dt_rank);
+    TRY(put(out, "heads", c->n_heads));
+    TRY(put(out, "head_dim", c->headdim));
+    return put(out, "n_groups", c->n_groups);
 }
 
 enum status describe_model(struct sink *out, const struct model *model)
@@ -69,9 +73,7 @@ enum status describe_model(struct sink *out, const struct model *model)
     TRY(sink_format(out, "%" PRIu64 "\n", model->n_parameters));
     TRY(describe_key(out, "weights"));
     TRY(sink_format(out, "%s\n", describe_weights(model)));
-    TRY(print_size(out, "layers", c->n_layer));
-    TRY(print_size(out, "d_model", c->d_model));
-    TRY(print_mixer(out, c));
+    TRY(describe_sizes(out, c, print_size));
     TRY(describe_key(out, "norm"));
     TRY(sink_format(out, "%s, epsilon %g\n", describe_norm(c),
                     (double)c->norm_epsilon));

@@ -22,6 +22,11 @@ const char *describe_norm(const struct model_config *config);
 const char *describe_head(const struct model_config *config);
 const char *describe_weights(const struct model *model);
 
+/* Calls put for each size of a model with its mixer: "d_model". */
+typedef enum status describe_put(struct sink *out, const char *key, int size);
+enum status describe_sizes(struct sink *out, const struct model_config *config,
+                           describe_put *put);
+
 /* Parameters, weights, shape, norm, head, begin byte. */
 enum status describe_model(struct sink *out, const struct model *model);
 
