@@ -10,6 +10,14 @@
 
 #include "import/config_keys.h"
 
+/* The first of two keys of one meaning that is said: a project has its own. */
+static const json_t *get_either(const json_t *config, const char *one,
+                                const char *other)
+{
+    const json_t *value = config_get(config, one);
+    return value ? value : config_get(config, other);
+}
+
 /* If the key is there, its text has to be what the tensors say it is. */
 static enum status check_text(const json_t *config, const char *key,
                               const char *expected)
@@ -62,18 +70,15 @@ static double bound_of(const json_t *value)
 /* The groups of heads; as each project has it, when it is not said. */
 static json_int_t groups_of(const json_t *config)
 {
-    const json_t *ours = config_get(config, "ngroups");
-    const json_t *theirs = config_get(config, "n_groups");
-    if (ours || theirs)
-        return json_integer_value(ours ? ours : theirs);
+    const json_t *groups = get_either(config, "ngroups", "n_groups");
+    if (groups)
+        return json_integer_value(groups);
     return config_get(config, "model_type") ? 8 : 1;
 }
 
 static enum status read_mamba2(struct config_json *says, const json_t *config)
 {
-    const json_t *limit = config_get(config, "dt_limit");
-    if (!limit)
-        limit = config_get(config, "time_step_limit");
+    const json_t *limit = get_either(config, "dt_limit", "time_step_limit");
     if (json_is_false(config_get(config, "rmsnorm")))
         return fail(E_MODEL, "config.json: the model has no norm before "
                              "out_proj (rmsnorm is false)");
@@ -114,10 +119,8 @@ enum status config_json_read(struct config_json *says, const json_t *config,
     json_int_t vocabulary =
         json_integer_value(config_get(config, "vocab_size"));
     says->vocabulary = vocabulary > 0 ? (uint64_t)vocabulary : 0;
-    const json_t *epsilon = config_get(config, "layer_norm_epsilon");
-    if (!epsilon)
-        epsilon = config_get(config, "norm_epsilon");
-    says->norm_epsilon = json_number_value(epsilon);
+    says->norm_epsilon = json_number_value(
+        get_either(config, "layer_norm_epsilon", "norm_epsilon"));
     return OK;
 }
 
