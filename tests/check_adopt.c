@@ -31,9 +31,8 @@ struct changed {
 static void open_changed(struct changed *c, const char *model)
 {
     char path[1024];
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/data/import/%s",
-             srcdir ? srcdir : ".", model);
+    snprintf(path, sizeof path, "%s/tests/data/import/%s", source_folder(),
+             model);
     *c = (struct changed){.room = NULL};
     enum status status = foreign_open(&c->original, path);
     ck_assert_msg(status == OK, "%s", status_message());

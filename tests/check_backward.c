@@ -129,8 +129,7 @@ static const struct recorded {
 static void recorded_path(char path[512], const struct recorded *r,
                           const char *name)
 {
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, 512, "%s/tests/data/%s/%s", srcdir ? srcdir : ".", r->folder,
+    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), r->folder,
              name);
 }
 

@@ -557,8 +557,8 @@ END_TEST
 static void read_data(void *to, size_t n, const char *name)
 {
     char path[1024];
-    snprintf(path, sizeof path, "%s/tests/data/mamba2/%s",
-             getenv("srcdir") ? getenv("srcdir") : ".", name);
+    snprintf(path, sizeof path, "%s/tests/data/mamba2/%s", source_folder(),
+             name);
     FILE *file = fopen(path, "rb");
     ck_assert_msg(file != NULL, "cannot read %s", path);
     ck_assert_uint_eq(fread(to, 1, n, file), n);
@@ -583,7 +583,7 @@ START_TEST(mamba2_is_what_float64_says)
     read_data(bytes, sizeof bytes, "input.bin");
     read_data(want, sizeof want, "logits.f32");
     snprintf(path, sizeof path, "%s/tests/data/mamba2/model.safetensors",
-             getenv("srcdir") ? getenv("srcdir") : ".");
+             source_folder());
     ck_assert_msg(model_open(&tiny.model, path) == OK, "%s", status_message());
     struct engine *engine = open_engine("scalar", 1);
     struct state *state = new_state(engine);
@@ -619,8 +619,7 @@ START_TEST(logits_are_golden)
     char got[64];
     snprintf(name, sizeof name, "spec-%d", _i);
     snprintf(got, sizeof got, "%016llx", (unsigned long long)digest);
-    snprintf(path, sizeof path, "%s/tests/golden/logits.txt",
-             getenv("srcdir") ? getenv("srcdir") : ".");
+    snprintf(path, sizeof path, "%s/tests/golden/logits.txt", source_folder());
     FILE *file = fopen(path, "r");
     ck_assert_msg(file != NULL, "cannot read %s", path);
     char value[64];

@@ -31,9 +31,8 @@ static void read_data(void *bytes, size_t n, const char *model,
                       const char *name)
 {
     char path[1024];
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/data/import/%s/%s",
-             srcdir ? srcdir : ".", model, name);
+    snprintf(path, sizeof path, "%s/tests/data/import/%s/%s", source_folder(),
+             model, name);
     FILE *file = fopen(path, "rb");
     ck_assert_msg(file != NULL, "cannot read %s", path);
     ck_assert_uint_eq(fread(bytes, 1, n, file), n);
@@ -50,9 +49,8 @@ struct imported {
 static void open_import(struct imported *i, const char *model)
 {
     char path[1024];
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/data/import/%s",
-             srcdir ? srcdir : ".", model);
+    snprintf(path, sizeof path, "%s/tests/data/import/%s", source_folder(),
+             model);
     enum status status = foreign_open(&i->foreign, path);
     ck_assert_msg(status == OK, "%s", status_message());
     status = adopt(&i->adopted, &i->foreign, &as_said);

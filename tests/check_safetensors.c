@@ -366,8 +366,7 @@ END_TEST
 /* The path of a file in tests/data. */
 static const char *data_path(char path[4096], const char *name)
 {
-    const char *top = getenv("srcdir");
-    snprintf(path, 4096, "%s/tests/data/%s", top ? top : ".", name);
+    snprintf(path, 4096, "%s/tests/data/%s", source_folder(), name);
     return path;
 }
 

@@ -116,8 +116,7 @@ static void assert_refused(const char *path, const char *sentence)
 
 static const char *data_path(char path[4096], const char *name)
 {
-    const char *top = getenv("srcdir");
-    snprintf(path, 4096, "%s/tests/data/%s", top ? top : ".", name);
+    snprintf(path, 4096, "%s/tests/data/%s", source_folder(), name);
     return path;
 }
 

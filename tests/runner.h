@@ -1,4 +1,5 @@
-/* runner.h -- how a test program ends: its suite is run.
+/* runner.h -- where a test program finds its data, and how it ends: its suite
+ * is run.
  *
  * To be included last, in place of check.h, which has a macro named fail.
  * The environment has a say as check.h gives it: CK_FORK, CK_RUN_CASE,
@@ -11,6 +12,13 @@
 
 #include <check.h>
 #include <stdlib.h>
+
+/* Where tests/ is, as make check says. */
+static inline const char *source_folder(void)
+{
+    const char *folder = getenv("srcdir");
+    return folder ? folder : ".";
+}
 
 /* Frees the suite.  Returns the exit status: whether a test failed. */
 static inline int run_suite_as(Suite *suite, enum fork_status fork_status)

@@ -108,9 +108,7 @@ double distance(const float *a, const float *b, size_t n)
 
 const char *recorded_path(char path[512], const char *folder, const char *name)
 {
-    const char *srcdir = getenv("srcdir");
-    snprintf(path, 512, "%s/tests/data/%s/%s", srcdir ? srcdir : ".", folder,
-             name);
+    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), folder, name);
     return path;
 }
 
