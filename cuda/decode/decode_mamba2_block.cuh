@@ -20,12 +20,12 @@ enum {
 /* The sizes of a model, which a kernel knows when it is compiled, with one
  * group; with 0 for all of them it asks the plan. */
 template <int D_MODEL, int N_HEADS, int HEADDIM, int D_STATE, int D_CONV>
-struct mamba2_shape {
+struct mamba2_shape
+    : decode_shape<D_MODEL, N_HEADS * HEADDIM, 0, D_STATE, D_CONV> {
     /* Whether the kernel is for one shape: decode_mamba2_warp.cuh. */
     static constexpr bool is_one = D_MODEL > 0;
     static constexpr int unit_channels = D_MODEL == 512 ? 2 : 4;
     static constexpr int model_strips = (D_MODEL + 511) / 512;
-    static constexpr bool has_many_rows = D_MODEL == 0 || D_MODEL > 512;
     /* decode_mamba2_strip.cuh: and of h, and of v, a lane has so many elements.
      */
     static constexpr bool has_strips = D_MODEL == 512 || D_MODEL == 1024;
@@ -36,16 +36,6 @@ struct mamba2_shape {
         ((D_STATE > 0 ? D_STATE : MAMBA2_D_STATE_MAX) + 2 * WARP - 1) /
         (2 * WARP);
     static __device__ __forceinline__ int
-    d_model(const struct decode_block *block)
-    {
-        return D_MODEL > 0 ? D_MODEL : block->plan->config.d_model;
-    }
-    static __device__ __forceinline__ int
-    d_inner(const struct decode_block *block)
-    {
-        return D_MODEL > 0 ? N_HEADS * HEADDIM : block->plan->config.d_inner;
-    }
-    static __device__ __forceinline__ int
     n_heads(const struct decode_block *block)
     {
         return D_MODEL > 0 ? N_HEADS : block->plan->config.n_heads;
@@ -54,16 +44,6 @@ struct mamba2_shape {
     headdim(const struct decode_block *block)
     {
         return D_MODEL > 0 ? HEADDIM : block->plan->config.headdim;
-    }
-    static __device__ __forceinline__ int
-    d_state(const struct decode_block *block)
-    {
-        return D_MODEL > 0 ? D_STATE : block->plan->config.d_state;
-    }
-    static __device__ __forceinline__ int
-    d_conv(const struct decode_block *block)
-    {
-        return D_MODEL > 0 ? D_CONV : block->plan->config.d_conv;
     }
     static __device__ __forceinline__ int
     n_groups(const struct decode_block *block)
