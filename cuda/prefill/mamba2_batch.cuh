@@ -49,7 +49,43 @@ enum { S_TILE = 1024 /* bytes of S^: 16 channels, 64 states */ };
 /* Chunks of a span for whose start S^ can be kept: its first one is not one. */
 static __device__ __forceinline__ int starts_of(int n)
 {
-    return (n + CHUNK - 2) / CHUNK;
+    return chunks_of(n) - 1;
+}
+
+/* The span that row or chunk i of a microbatch is of, of n; first: the span's
+ * own first one.  Where all spans have as many, the first look finds it. */
+template <int span::*first>
+static __device__ __forceinline__ int find_span(const struct microbatch *mb,
+                                                int i, int n)
+{
+    int low = 0, high = mb->n_spans - 1;
+    int middle = i * mb->n_spans / n;
+    while (low < high) {
+        bool is_before = i < mb->spans[middle].*first;
+        bool is_after = middle < high && i >= mb->spans[middle + 1].*first;
+        if (!is_before && !is_after)
+            return middle;
+        if (is_before)
+            high = middle - 1;
+        else
+            low = middle + 1;
+        middle = (low + high) / 2;
+    }
+    return low;
+}
+
+/* E_DEVICE where a block of so much shared memory is more than the device
+ * has. */
+static inline enum status mamba2_check_shared(const struct prefill_batch *b,
+                                              const struct mamba2_batch *m,
+                                              int n_bytes)
+{
+    if (n_bytes > b->max_shared)
+        return fail(E_DEVICE,
+                    "the GPU has not the shared memory for heads of %d "
+                    "channels with %d states",
+                    m->headdim, b->d_state);
+    return OK;
 }
 
 /* E_DEVICE where the shape needs more shared memory than the device has; the

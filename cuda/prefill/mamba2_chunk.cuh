@@ -48,27 +48,6 @@ chunk_of_span(const struct span &span, int place, int index, size_t layer_row)
     return c;
 }
 
-/* The span that chunk number i of a microbatch is of: where all have as many
- * chunks, the first look finds it. */
-static __device__ __forceinline__ int span_of_chunk(const struct microbatch *mb,
-                                                    int i)
-{
-    int first = 0, last = mb->n_spans - 1;
-    int middle = i * mb->n_spans / mb->n_chunks;
-    while (first < last) {
-        bool is_before = i < mb->spans[middle].chunk;
-        bool is_after = middle < last && i >= mb->spans[middle + 1].chunk;
-        if (!is_before && !is_after)
-            return middle;
-        if (is_before)
-            last = middle - 1;
-        else
-            first = middle + 1;
-        middle = (first + last) / 2;
-    }
-    return first;
-}
-
 /* ---- rows in shared memory ----------------------------------------------- */
 
 /* Bytes between rows of n bytes: a multiple of 16, and an odd one, so that

@@ -137,34 +137,14 @@ template <class T> struct weight_sections {
     }
 };
 
-/* The span of a row of a microbatch: where all have as many rows, the first
- * look finds it. */
-static __device__ __forceinline__ int span_of_row(const struct microbatch *mb,
-                                                  int row)
-{
-    int first = 0, last = mb->n_spans - 1;
-    int middle = row * mb->n_spans / mb->n_rows;
-    while (first < last) {
-        bool is_before = row < mb->spans[middle].row;
-        bool is_after = middle < last && row >= mb->spans[middle + 1].row;
-        if (!is_before && !is_after)
-            return middle;
-        if (is_before)
-            last = middle - 1;
-        else
-            first = middle + 1;
-        middle = (first + last) / 2;
-    }
-    return first;
-}
-
 static __device__ __forceinline__ struct row_note
 note_of(const struct microbatch *mb, int row)
 {
     struct row_note note = {HALO};
     if (row < 0 || row >= mb->n_rows)
         return note;
-    int i = span_of_row(mb, row), in_span = row - mb->spans[i].row;
+    int i = find_span<&span::row>(mb, row, mb->n_rows),
+        in_span = row - mb->spans[i].row;
     bool is_near_end = mb->spans[i].n - in_span <= HALO;
     note.bits =
         (uint16_t)(min(in_span, (int)HALO) | (is_near_end ? 4 : 0) | i << 3);

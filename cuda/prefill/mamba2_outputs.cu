@@ -229,7 +229,7 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
     const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     if ((int)blockIdx.y >= mb->n_chunks)
         return;
-    int number = span_of_chunk(mb, blockIdx.y);
+    int number = find_span<&span::chunk>(mb, blockIdx.y, mb->n_chunks);
     const struct span span = mb->spans[number];
     int index = blockIdx.y - span.chunk;
     size_t layer_row = (size_t)layer * b.rows;
@@ -311,16 +311,14 @@ enum status launch_mamba2_outputs(struct queue q, const struct prefill_batch *b,
 enum status mamba2_outputs_check(const struct prefill_batch *b,
                                  struct mamba2_batch *m)
 {
-    int most = b->max_shared - (int)sizeof(struct chunk_scalars);
+    auto n_bytes = [&] {
+        return outputs_memory_of(m, b->d_state, m->heads_together).n_bytes +
+               (int)sizeof(struct chunk_scalars);
+    };
     m->heads_together = m->n_heads / m->n_groups % HEADS == 0 ? HEADS : 1;
-    if (outputs_memory_of(m, b->d_state, m->heads_together).n_bytes > most)
+    if (n_bytes() > b->max_shared)
         m->heads_together = 1;
-    if (outputs_memory_of(m, b->d_state, m->heads_together).n_bytes > most)
-        return fail(E_DEVICE,
-                    "the GPU has not the shared memory for heads of %d "
-                    "channels with %d states",
-                    m->headdim, b->d_state);
-    return OK;
+    return mamba2_check_shared(b, m, n_bytes());
 }
 
 enum status mamba2_outputs_prepare(const struct prefill_batch *b,

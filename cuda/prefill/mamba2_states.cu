@@ -403,12 +403,7 @@ template <int threads, int blocks> static enum status allow_shared(int n_bytes)
 enum status mamba2_states_check(const struct prefill_batch *b,
                                 const struct mamba2_batch *m)
 {
-    if (states_memory_of(m, b->d_state).n_bytes > b->max_shared)
-        return fail(E_DEVICE,
-                    "the GPU has not the shared memory for heads of %d "
-                    "channels with %d states",
-                    m->headdim, b->d_state);
-    return OK;
+    return mamba2_check_shared(b, m, states_memory_of(m, b->d_state).n_bytes);
 }
 
 enum status mamba2_states_prepare(const struct prefill_batch *b,

@@ -34,7 +34,7 @@ struct span {
 };
 
 /* Chunks that n bytes may touch. */
-static inline int chunks_of(int n)
+static inline __host__ __device__ int chunks_of(int n)
 {
     return 1 + (n + CHUNK - 2) / CHUNK;
 }
