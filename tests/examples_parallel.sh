@@ -14,7 +14,7 @@ mkdir bin home
 ln -s "$MAMBYTE" bin/mambyte
 PATH=$dir/bin:$PATH
 HOME=$dir/home
-export HOME MAMBYTE_MODEL="$tiny"
+export HOME TMPDIR="$dir" MAMBYTE_MODEL="$tiny"
 
 i=0
 while [ $i -lt 400 ]; do
@@ -29,7 +29,8 @@ for block in 1k 3000 1M; do
 	same_files "blocks of $block" expected out
 done
 
-# On a host, reached by what stands for ssh here: a shell of its own.
+# On a host, reached by what stands for ssh here: a shell of its own, with the
+# SHELL that every login has.
 cat >bin/own-ssh <<'END'
 #!/bin/sh
 while [ "$1" != host ]; do
@@ -37,7 +38,7 @@ while [ "$1" != host ]; do
 done
 shift
 test "$1" != -- || shift
-exec sh -c "$*"
+SHELL=/bin/sh exec sh -c "$*"
 END
 chmod +x bin/own-ssh
 BLOCK=2k run sh "$srcdir/examples/parallel.sh" log \
