@@ -209,6 +209,11 @@ refuses_list text "not compressed by mambyte"
 refuses_list empty "is empty, not compressed by mambyte"
 refuses_list one "truncated, or not compressed by mambyte"
 refuses_list missing "No such file or directory"
+mkdir folder
+refuses_list folder "is a directory, not a file"
+refuses 1 "folder: is a directory, not a file" "$MAMBYTE" -t folder
+refuses 1 "folder: is a directory, not a file" "$MAMBYTE" -dc folder
+rmdir folder
 run "$MAMBYTE" -l </dev/null
 same "-l of a device" "mambyte: standard input: is no regular file" "$(cat err)"
 

@@ -51,6 +51,17 @@ static enum status read_failed(const struct source *source)
     return fail(E_IO, "%s: %s", source->name, strerror(errno));
 }
 
+/* A sandbox does not open a folder, but lets it be looked at. */
+static enum status open_failed(const struct source *source)
+{
+    struct stat st;
+    int error = errno;
+    if (error == EACCES && stat(source->path, &st) == 0 && S_ISDIR(st.st_mode))
+        return fail(E_IO, "%s: is a directory, not a file", source->name);
+    errno = error;
+    return read_failed(source);
+}
+
 enum status source_open(struct source *source, const char *path)
 {
     bool is_stdin = strcmp(path, "-") == 0;
@@ -62,7 +73,7 @@ enum status source_open(struct source *source, const char *path)
     };
     struct stat st;
     if (source->fd < 0 || fstat(source->fd, &st) < 0) {
-        enum status status = read_failed(source);
+        enum status status = open_failed(source);
         source_close(source);
         return status;
     }
