@@ -172,12 +172,12 @@ static const struct {
     BAD("\x80\x02ios\nsystem\n.", "opcode 0x69"),
     BAD("\x80\x02]", "ends in the middle"),
     BAD("\x80\x02].", "has a list where a dict belongs"),
-    BAD("\x80\x02}Na.", "what is not a list"),
-    BAD("\x80\x02Na.", "what is not a list"),
-    BAD("\x80\x02(e.", "what is not a list"),
+    BAD("\x80\x02}Na.", "adds to something that is not a list"),
+    BAD("\x80\x02Na.", "adds to something that is not a list"),
+    BAD("\x80\x02(e.", "adds to something that is not a list"),
     BAD("\x80\x02"
         "1.",
-        "end without a begin"),
+        "end without a start"),
     BAD("\x80\x02"
         "0.",
         "empty stack"),
@@ -198,18 +198,18 @@ static const struct {
         "ends in the middle"),
     BAD("\x80\x02.", "empty stack"),
     BAD("\x80\x02R.", "empty stack"),
-    BAD("\x80\x02u.", "end without a begin"),
-    BAD("\x80\x02(u.", "what is not a dict"),
+    BAD("\x80\x02u.", "end without a start"),
+    BAD("\x80\x02(u.", "something that is not a dict"),
     BAD("\x80\x02}(Nu.", "a name without a value"),
-    BAD("\x80\x02NNNs.", "what is not a dict"),
-    BAD("\x80\x02NNs.", "what is not a dict"),
+    BAD("\x80\x02NNNs.", "something that is not a dict"),
+    BAD("\x80\x02NNs.", "something that is not a dict"),
     BAD("\x80\x02K\x01.", "has a number where a dict belongs"),
     BAD("\x80\x02NNR.", "has None where a tuple belongs"),
     BAD("\x80\x02N)R.", "has None where a function belongs"),
     BAD("\x80\x02" ORDERED "N\x85R.", "arguments that it does not take"),
     BAD("\x80\x02" REBUILD ")R.", "arguments that it does not take"),
     BAD("\x80\x02" FLOATS ")R.", "arguments that it does not take"),
-    BAD("\x80\x02)Q.", "storage that is none"),
+    BAD("\x80\x02)Q.", "malformed storage"),
     BAD("\x80\x02h\x00.", "recalls what it never kept"),
     BAD("\x80\x02j\xff\xff\xff\xff.", "recalls what it never kept"),
     BAD("\x80\x02}q\x07.", "leaves gaps in its memory"),
@@ -266,7 +266,7 @@ START_TEST(dimensions_are_few_and_not_negative)
     PUT(&many, "(NNNNNNNNNt(NNNNNNNNNt\x89}tRs.");
     refused(&many, "w has 9 dimensions and 9 strides");
     PUT(&negative, "J\xff\xff\xff\xff\x85K\x01\x85\x89}tRs.");
-    refused(&negative, "no whole numbers");
+    refused(&negative, "not whole numbers");
 }
 END_TEST
 

@@ -56,7 +56,7 @@ test -f blocks || bad "--range removed its file"
 refuses 2 "--range: '5' is not OFFSET:LENGTH in bytes" \
 	"$MAMBYTE" -d --range=5 blocks
 # shellcheck disable=SC2016
-refuses 1 "standard input: is no regular file" \
+refuses 1 "standard input: is not a regular file" \
 	sh -c 'cat blocks | "$0" -d --range=0:5' "$MAMBYTE"
 refuses 2 "--blocks: 1K is not between 4096 and 268435456" \
 	"$MAMBYTE" -z --blocks=1K text
@@ -215,7 +215,7 @@ refuses 1 "folder: is a directory, not a file" "$MAMBYTE" -t folder
 refuses 1 "folder: is a directory, not a file" "$MAMBYTE" -dc folder
 rmdir folder
 run "$MAMBYTE" -l </dev/null
-same "-l of a device" "mambyte: standard input: is no regular file" "$(cat err)"
+same "-l of a device" "mambyte: standard input: is not a regular file" "$(cat err)"
 
 # What was tested is counted.
 "$MAMBYTE" -tv blocks text.packed 2>err

@@ -45,14 +45,14 @@ same "architecture" Mamba-2 "$(value architecture)"
 same "groups" 2 "$(value n_groups)"
 cp model mamba2.before
 before="$data/mamba2-ssm/model.safetensors: has the norm before the gate,"
-imports_not 1 "$before which no model in int8 has: --quantize=none imports it" \
+imports_not 1 "$before which int8 models cannot have: --quantize=none imports it" \
 	"$data/mamba2-ssm"
 imports_not 1 "mamba2.before: the model has a D for each channel, which the \
-Mamba-2 of transformers has not" --to=transformers -o folder3 mamba2.before
+Mamba-2 of transformers lacks" --to=transformers -o folder3 mamba2.before
 run "$MAMBYTE_TRAIN" --init=./mamba2.before --steps=1 -o model text
 same "no training with a D for each channel" \
-	"1 mambyte-train: ./mamba2.before: has a D for each channel, and such a \
-model is not trained" "$status $(cat err)"
+	"1 mambyte-train: ./mamba2.before: has a D for each channel, which \
+mambyte-train does not support" "$status $(cat err)"
 
 cp -R "$data/mamba2-ssm" after
 chmod -R u+w after
@@ -246,12 +246,12 @@ config "config.json says that rms_norm is true, the tensors that it is not" \
 	'{"rms_norm": true}'
 config "config.json says that tie_embeddings is true, the tensors that it is \
 not" '{"tie_embeddings": true}'
-config "config.json says that layer is Mamba2; of this model it would be \
+config "config.json says that layer is Mamba2; for this model it would be \
 Mamba1" '{"ssm_cfg": {"layer": "Mamba2"}}'
-config "config.json says that model_type is mamba2; of this model it would be \
+config "config.json says that model_type is mamba2; for this model it would be \
 mamba" '{"model_type": "mamba2"}'
-config "config.json: the model has layers of MLP" '{"d_intermediate": 64}'
-config "config.json: the model has layers of attention" \
+config "config.json: the model has MLP layers" '{"d_intermediate": 64}'
+config "config.json: the model has attention layers" \
 	'{"attn_layer_idx": [1]}'
 config "the vocabulary has 50277 tokens, which are not the 256 bytes: mambyte \
 reads bytes, and has no tokenizer" '{"vocab_size": 50277}'
@@ -265,17 +265,17 @@ config2 "config.json: ngroups is 0, expected a whole number from 1 to 8" \
 	'{"ssm_cfg": {"ngroups": 0}}'
 config2 "config.json says that headdim is 16, the tensors that it is 8" \
 	'{"ssm_cfg": {"ngroups": 2, "headdim": 16}}'
-config2 "config.json says that layer is Mamba1; of this model it would be \
+config2 "config.json says that layer is Mamba1; for this model it would be \
 Mamba2" '{"ssm_cfg": {"layer": "Mamba1"}}'
 config2 "config.json: the model has no norm before out_proj (rmsnorm is \
 false)" '{"ssm_cfg": {"rmsnorm": false}}'
 sed 's/layers.1.mixer.A_log/layers.1.mixer.A_LOG/' wrong/model.safetensors \
 	>attention
-imports_not 1 "attention: the model has layers of attention: \
-backbone.layers.1.mixer.out_proj.weight, and no A_log" attention
+imports_not 1 "attention: the model has attention layers: \
+backbone.layers.1.mixer.out_proj.weight has no A_log" attention
 sed 's/layers.1.mixer.conv1d.bias/layers.1.mlp.conv1d.bias12/' \
 	wrong/model.safetensors >mlp
-imports_not 1 "mlp: the model has layers of MLP: \
+imports_not 1 "mlp: the model has MLP layers: \
 backbone.layers.1.mlp.conv1d.bias12" mlp
 rm wrong/model.safetensors
 echo '{' >wrong/config.json

@@ -61,7 +61,7 @@ for value in '[]' '[0]' '[1,0]' '[-1,1]' '["0",1]' '0' '[0,"a"]' \
 		"{\"time_step_limit\": $value}"
 done
 printf '[]' >one/config.json
-imports_not 1 "one/config.json: is not an object of JSON" one
+imports_not 1 "one/config.json: is not a JSON object" one
 printf '{"d_model": NaN}' >one/config.json
 imports_not 1 "one/config.json: is not valid JSON in line 1" one
 head -c 1100000 /dev/zero | tr '\0' ' ' >one/config.json
@@ -109,33 +109,33 @@ same "a model of ours needs none" "" "$(value config.json)"
 
 # ---- other families, and files that are no checkpoint
 
-only="mambyte has Mamba-1 and Mamba-2 only"
+only="mambyte supports only Mamba-1 and Mamba-2"
 # family TYPE NAME
 family()
 {
 	echo "{\"model_type\": \"$1\", \"num_heads\": [1]}" >one/config.json
-	imports_not 1 "one/pytorch_model.bin: the model is a $2, by \
-config.json: $only" one
+	imports_not 1 "one/pytorch_model.bin: the model is $2, as \
+config.json shows: $only" one
 }
-family falcon_mamba "FalconMamba, which has norms of B, C and dt"
-family mamba3 "Mamba-3, which is another recurrence"
-family jamba "Jamba, which has layers of attention"
-family rwkv7 "RWKV, which is no Mamba"
+family falcon_mamba "a FalconMamba, which has norms of B, C and dt"
+family mamba3 "a Mamba-3, which has another recurrence"
+family jamba "a Jamba, which has attention layers"
+family rwkv7 "an RWKV, which is not a Mamba"
 echo '{"ssm_cfg": {"layer": "Mamba3"}}' >one/config.json
-imports_not 1 "one/pytorch_model.bin: the model is a Mamba-3, which is another \
-recurrence, by config.json: $only" one
+imports_not 1 "one/pytorch_model.bin: the model is a Mamba-3, which has another \
+recurrence, as config.json shows: $only" one
 
 # named FROM TO NAME -- a tensor of another family, in as many characters.
 named()
 {
 	sed "s/$1/$2/g" "$data/mamba2-ssm/model.safetensors" >other
-	imports_not 1 "other: the model is a $3: $only" other
+	imports_not 1 "other: the model is $3 shows: $only" other
 }
-named mixer.dt_bias mixer.B_bias1 "Mamba-3, which is another recurrence, by \
+named mixer.dt_bias mixer.B_bias1 "a Mamba-3, which has another recurrence, as \
 backbone.layers.0.mixer.B_bias1"
-named layers.0.mixer.norm layers.0.self_attn. "transformer, which is no \
-Mamba, by backbone.layers.0.self_attn..weight"
-named mixer.conv1d.bias att.x_r.conv.bias "RWKV, which is no Mamba, by \
+named layers.0.mixer.norm layers.0.self_attn. "a transformer, which is not \
+a Mamba, as backbone.layers.0.self_attn..weight"
+named mixer.conv1d.bias att.x_r.conv.bias "an RWKV, which is not a Mamba, as \
 backbone.layers.0.att.x_r.conv.bias"
 
 # kind SENTENCE -- of the file other, and of a config.json like it.
@@ -153,9 +153,9 @@ size 112345
 END
 kind "is a pointer of git-lfs, not the file: 'git lfs pull' fetches it"
 printf '\n<!DOCTYPE HTML>\n<title>404</title>' >other
-kind "is a page of HTML, not the file: the download failed"
+kind "is an HTML page, not the file: the download failed"
 printf '<html lang="en">' >other
-kind "is a page of HTML, not the file: the download failed"
+kind "is an HTML page, not the file: the download failed"
 printf 'GGUF\3\0\0\0' >other
 kind "is GGUF, which mambyte does not read: import the checkpoint that it was \
 made from"

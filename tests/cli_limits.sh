@@ -92,7 +92,7 @@ grep -q 'its header needs' err || bad "--init of a bomb: $(cat err)"
 if test "$(nproc)" -le 100; then
 	run "$MAMBYTE" -T 1000 -n 5 text
 	same "-T 1000" "0 5" "$status $(wc -c <out | xargs)"
-	same "threads that are left out" "$((4 * $(nproc))) are started" \
+	same "threads that are left out" "starting $((4 * $(nproc)))" \
 		"$(sed 's/.*: //' err)"
 	run "$MAMBYTE" -q -T 1000 -n 5 text
 	same "-q -T 1000" "" "$(cat err)"
@@ -106,7 +106,7 @@ floats="$srcdir/tests/data/import/authors"
 "$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||
 	bad "import -M 10M: $(cat err)"
 
-# Rights are given up, as far as the kernel lets us; check_sandbox says which.
+# Privileges are dropped, as far as the kernel lets us; check_sandbox says which.
 run "$MAMBYTE" -tv text.mbz
 grep -q '^mambyte: sandbox \(files and calls\|files\|calls\|none\)$' err ||
 	bad "-tv has no sandbox: $(cat err)"

@@ -10,7 +10,7 @@
 
 head -c 2000 "$srcdir/tests/text/books" >text
 printf 'a\tone two\nb\tthree four\na\tone\nb\tthree\n' >labels
-says="the model overflows on this input: what it predicts is not finite"
+says="the model overflows on this input: its predictions are not finite"
 
 # overflows MODEL COMMAND... -- with nothing on stdout.
 overflows()

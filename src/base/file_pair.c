@@ -24,7 +24,7 @@ static enum status check_source(const char *path, const struct stat *st,
     if (S_ISLNK(st->st_mode) && !force)
         return fail(E_SKIPPED, "%s: is a symbolic link, skipped", path);
     if (!S_ISREG(st->st_mode) && !S_ISLNK(st->st_mode))
-        return fail(E_SKIPPED, "%s: is no regular file, skipped", path);
+        return fail(E_SKIPPED, "%s: is not a regular file, skipped", path);
     if (st->st_nlink > 1 && !force)
         return fail(E_SKIPPED, "%s: has %ju links, skipped", path,
                     (uintmax_t)st->st_nlink);
@@ -41,7 +41,7 @@ static enum status open_source(struct file_pair *pair, const char *path,
     if (fstat(pair->source.fd, &pair->old) != 0)
         return system_error(path);
     if (!S_ISREG(pair->old.st_mode))
-        return fail(E_SKIPPED, "%s: is no regular file, skipped", path);
+        return fail(E_SKIPPED, "%s: is not a regular file, skipped", path);
     return OK;
 }
 

@@ -213,9 +213,8 @@ int threads_cut(int n)
     int n_cores = cores_available(), most = N_THREADS_A_CORE * n_cores;
     if (n <= most)
         return n;
-    message_warning("%d threads are too many for the cores, of which there %s "
-                    "%d: %d are started",
-                    n, n_cores == 1 ? "is" : "are", n_cores, most);
+    message_warning("%d threads are too many for %d core%s: starting %d", n,
+                    n_cores, n_cores == 1 ? "" : "s", most);
     return most;
 }
 

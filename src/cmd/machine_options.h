@@ -32,7 +32,7 @@
     {                                                                          \
         .letter = 'M', .name = "memlimit", .argument = "SIZE",                 \
         .take = machine_take_memlimit, .where = (at),                          \
-        .help = "the most memory that a file may make us take;\n"              \
+        .help = "the most memory that a file may make us use;\n"               \
                 "SIZE may end in %; 0: the default (1G)"                       \
     }
 

@@ -311,7 +311,7 @@ static const struct option_row rows[] = {
      .modes = READERS | COMPRESS | UNPACKERS,
      INTO_BOOL(AT(force)),
      .help = "replace files, follow links, use a terminal;\n"
-             "of --save-state: replace what is no state"},
+             "of --save-state: replace a file of any kind"},
     {.letter = 'B',
      .name = "blocks",
      .argument = "SIZE",

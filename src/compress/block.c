@@ -206,8 +206,8 @@ static enum status unpack_parts(struct block_coder *coder,
         return fail(E_FORMAT, "a block has nothing to copy from");
     if (kind == BLOCK_MODEL && coder->n_literals > literals_most(n_packed))
         return fail(E_FORMAT,
-                    "a block claims %zu bytes of the model in %zu, more than "
-                    "are possible",
+                    "a block claims %zu modelled bytes in %zu, more than is "
+                    "possible",
                     coder->n_literals, n_packed);
     unpacking->literals = calloc(n, 1);
     if (!unpacking->literals)

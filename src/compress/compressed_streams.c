@@ -76,7 +76,7 @@ static enum status check_start(struct source *source)
     uint8_t bytes[STREAM_HEADER_BYTES];
     struct stream_header header;
     if (!source->is_regular)
-        return fail(E_FORMAT, "is no regular file");
+        return fail(E_FORMAT, "is not a regular file");
     if (source->size == 0)
         return fail(E_FORMAT, "is empty, not compressed by mambyte");
     if (source->size < sizeof bytes)

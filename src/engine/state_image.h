@@ -62,8 +62,8 @@ static inline enum status state_int8s_check(const struct model_config *c,
     int place = int8s[n - 1];
     for (size_t i = 0; i < n; i++) {
         if (int8s[i] == -128 || place < 0 || place >= CHUNK)
-            return fail(E_FORMAT, "not a state of the model: a number of it "
-                                  "is out of range");
+            return fail(E_FORMAT, "not a state of the model: one of its "
+                                  "numbers is out of range");
     }
     return OK;
 }

@@ -120,10 +120,10 @@ static enum status check_layers(const struct adopted *a)
                         "(use_bias), which mambyte does not support: %s",
                         name);
         if (strstr(name, ".mlp."))
-            return fail(E_MODEL, "the model has layers of MLP: %s", name);
+            return fail(E_MODEL, "the model has MLP layers: %s", name);
         if (is_attention(a, name))
             return fail(E_MODEL,
-                        "the model has layers of attention: %s, and no A_log",
+                        "the model has attention layers: %s has no A_log",
                         name);
     }
     return OK;

@@ -26,7 +26,7 @@ static enum status check_text(const json_t *config, const char *key,
     if (!text || strcmp(text, expected) == 0)
         return OK;
     return fail(E_MODEL,
-                "config.json says that %s is %.32s; of this model it would be "
+                "config.json says that %s is %.32s; for this model it would be "
                 "%s",
                 key, text, expected);
 }
@@ -46,9 +46,9 @@ static enum status check_layers(const json_t *config)
 {
     static const char *const biases[] = {"use_bias", "bias"};
     if (json_array_size(json_object_get(config, "attn_layer_idx")) > 0)
-        return fail(E_MODEL, "config.json: the model has layers of attention");
+        return fail(E_MODEL, "config.json: the model has attention layers");
     if (json_integer_value(json_object_get(config, "d_intermediate")) > 0)
-        return fail(E_MODEL, "config.json: the model has layers of MLP");
+        return fail(E_MODEL, "config.json: the model has MLP layers");
     for (int i = 0; i < 2; i++) {
         if (json_is_true(config_get(config, biases[i])))
             return fail(E_MODEL,

@@ -8,41 +8,41 @@
 
 #include "import/config_keys.h"
 
-#define ATTENTION "which has layers of attention"
+#define ATTENTION "which has attention layers"
 
 /* By how the type of the model, or of its layers, starts. */
 static const struct {
     const char *type, *name, *what;
 } types[] = {
-    {"falcon_mamba", "FalconMamba", "which has norms of B, C and dt"},
-    {"mamba3", "Mamba-3", "which is another recurrence"},
-    {"Mamba3", "Mamba-3", "which is another recurrence"},
-    {"jamba", "Jamba", ATTENTION},
-    {"bamba", "Bamba", ATTENTION},
-    {"zamba", "Zamba", ATTENTION},
-    {"falcon_h1", "Falcon-H1", ATTENTION},
-    {"nemotron_h", "Nemotron-H", ATTENTION},
-    {"granitemoehybrid", "hybrid Granite", ATTENTION},
-    {"rwkv", "RWKV", "which is no Mamba"},
+    {"falcon_mamba", "a FalconMamba", "which has norms of B, C and dt"},
+    {"mamba3", "a Mamba-3", "which has another recurrence"},
+    {"Mamba3", "a Mamba-3", "which has another recurrence"},
+    {"jamba", "a Jamba", ATTENTION},
+    {"bamba", "a Bamba", ATTENTION},
+    {"zamba", "a Zamba", ATTENTION},
+    {"falcon_h1", "a Falcon-H1", ATTENTION},
+    {"nemotron_h", "a Nemotron-H", ATTENTION},
+    {"granitemoehybrid", "a hybrid Granite", ATTENTION},
+    {"rwkv", "an RWKV", "which is not a Mamba"},
 };
 
 /* By a part of a tensor's name, the first that fits. */
 static const struct {
     const char *part, *name, *what;
 } parts[] = {
-    {".mixer.B_bias", "Mamba-3", "which is another recurrence"},
-    {".mamba.dt_layernorm.", "Jamba", ATTENTION},
-    {".mamba.", "hybrid model", ATTENTION},
-    {".time_decay", "RWKV", "which is no Mamba"},
-    {".att.x_r", "RWKV", "which is no Mamba"},
-    {".self_attn.", "transformer", "which is no Mamba"},
+    {".mixer.B_bias", "a Mamba-3", "which has another recurrence"},
+    {".mamba.dt_layernorm.", "a Jamba", ATTENTION},
+    {".mamba.", "a hybrid model", ATTENTION},
+    {".time_decay", "an RWKV", "which is not a Mamba"},
+    {".att.x_r", "an RWKV", "which is not a Mamba"},
+    {".self_attn.", "a transformer", "which is not a Mamba"},
 };
 
 static enum status refuse(const char *name, const char *what, const char *where)
 {
     return fail(E_MODEL,
-                "the model is a %s, %s, by %s: mambyte has Mamba-1 and "
-                "Mamba-2 only",
+                "the model is %s, %s, as %s shows: mambyte supports only "
+                "Mamba-1 and Mamba-2",
                 name, what, where);
 }
 

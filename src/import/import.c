@@ -169,10 +169,11 @@ static enum status quantise(struct quantiser *q)
     const struct import_job *job = q->job;
     struct metadata metadata[METADATA];
     if (job->adopted.model->config.has_norm_before_gate)
-        return fail(E_MODEL,
-                    "%s: has the norm before the gate, which no model in int8 "
-                    "has: --quantize=none imports it",
-                    job->foreign.path);
+        return fail(
+            E_MODEL,
+            "%s: has the norm before the gate, which int8 models cannot "
+            "have: --quantize=none imports it",
+            job->foreign.path);
     if (job->sample.n > 0)
         TRY(choose_remedy(q));
     struct provenance origin = origin_of(q, metadata);

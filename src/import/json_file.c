@@ -52,7 +52,7 @@ enum status json_file_parse(json_t **json, const char *path, char *text,
         return OK;
     json_decref(*json);
     *json = NULL;
-    return fail(E_MODEL, "%s: is not an object of JSON", path);
+    return fail(E_MODEL, "%s: is not a JSON object", path);
 }
 
 /* *text: [*n], for the caller to free; a file that grows meanwhile is read as

@@ -18,8 +18,8 @@ static enum status read_sizes(const struct pickle_machine *m, uint64_t *sizes,
         const struct value *size = pickle_item(m, tuple, i);
         if (size->kind != K_INT || size->number < 0)
             return fail(E_MODEL,
-                        "%s has a shape or strides that are no whole "
-                        "numbers",
+                        "%s has a shape or strides that are not "
+                        "whole numbers",
                         name);
         sizes[i] = (uint64_t)size->number;
     }

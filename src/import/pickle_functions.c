@@ -62,7 +62,7 @@ static enum status check_hostile(const struct value *module,
             (!hostile[i].name || is_text(name, hostile[i].name)))
             return fail(E_MODEL,
                         "the pickle names %s.%s, which a checkpoint has no "
-                        "use for: nothing of it was executed",
+                        "use for: none of it was executed",
                         pickle_show(shown[0], &module->text),
                         pickle_show(shown[1], &name->text));
     }
@@ -148,7 +148,7 @@ enum status pickle_make_storage(struct pickle_machine *m)
         pickle_item(m, &storage, 1)->kind != K_FUNCTION ||
         pickle_item(m, &storage, 2)->kind != K_TEXT ||
         pickle_item(m, &storage, 4)->kind != K_INT)
-        return fail(E_MODEL, "the pickle has a storage that is none");
+        return fail(E_MODEL, "the pickle has a malformed storage");
     storage.kind = K_STORAGE;
     return pickle_push(m, storage);
 }
@@ -161,5 +161,6 @@ enum status pickle_take_state(struct pickle_machine *m)
         m->stack.n > 0 ? m->values[m->stack.at[m->stack.n - 1]].kind : K_MARK;
     if (kind == K_DICT || kind == K_OBJECT)
         return OK;
-    return fail(E_MODEL, "the pickle sets the state of what is not a dict");
+    return fail(E_MODEL,
+                "the pickle sets the state of something that is not a dict");
 }

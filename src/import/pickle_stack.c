@@ -79,7 +79,7 @@ enum status pickle_find_mark(const struct pickle_machine *m, int *place)
         if (m->values[m->stack.at[i]].kind == K_MARK)
             return OK;
     }
-    return fail(E_MODEL, "the pickle has an end without a begin");
+    return fail(E_MODEL, "the pickle has an end without a start");
 }
 
 /* ---- tuples, lists and dicts -------------------------------------------- */
@@ -136,7 +136,8 @@ static enum status find_filled(const struct pickle_machine *m, int place,
     if (*value != NO_VALUE &&
         (m->values[*value].kind == kind || m->values[*value].kind == K_OBJECT))
         return OK;
-    return fail(E_MODEL, "the pickle fills what is not %s", kind_names[kind]);
+    return fail(E_MODEL, "the pickle adds to something that is not %s",
+                kind_names[kind]);
 }
 
 enum status pickle_set_items(struct pickle_machine *m, int place, int first)

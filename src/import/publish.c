@@ -240,7 +240,7 @@ static enum status check_shape(enum naming naming, const struct model_config *c)
 {
     if (c->d_inner % c->d_model != 0)
         return fail(E_MODEL,
-                    "d_inner is %d, which is no multiple of d_model %d: no "
+                    "d_inner is %d, which is not a multiple of d_model %d: no "
                     "other program has such a model",
                     c->d_inner, c->d_model);
     if (naming == NAMING_TRANSFORMERS && c->has_norm_bias)
@@ -249,8 +249,8 @@ static enum status check_shape(enum naming naming, const struct model_config *c)
     if (naming == NAMING_TRANSFORMERS &&
         (c->has_norm_before_gate || c->has_channel_d))
         return fail(E_MODEL,
-                    "the model has %s, which the Mamba-2 of transformers has "
-                    "not",
+                    "the model has %s, which the Mamba-2 of transformers "
+                    "lacks",
                     c->has_channel_d ? "a D for each channel"
                                      : "the norm before the gate");
     if (naming == NAMING_MAMBA_SSM && c->norm_epsilon != 1e-5f)

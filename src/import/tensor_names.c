@@ -84,8 +84,7 @@ static enum status find_embedding(char (*names)[TENSOR_NAME_CHARS], size_t n,
             continue;
         if (found)
             return fail(E_MODEL,
-                        "%s and %s: a model has one embedding, and here are "
-                        "two",
+                        "%s and %s: the model has two embeddings, not one",
                         found, name);
         found = name;
         *project = projects[i / n].project;
@@ -128,7 +127,7 @@ static enum status check_unique(char (*names)[TENSOR_NAME_CHARS], size_t n)
         qsort(sorted, n, sizeof *sorted, compare);
     for (size_t i = 1; i < n && status == OK; i++) {
         if (strcmp(sorted[i - 1], sorted[i]) == 0)
-            status = fail(E_MODEL, "two tensors are %s", sorted[i]);
+            status = fail(E_MODEL, "two tensors are named %s", sorted[i]);
     }
     free(sorted);
     return status;

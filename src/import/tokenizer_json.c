@@ -66,7 +66,7 @@ static enum status take_token(struct tokenizer_tokens *tokens,
                     "the bytes of their numbers",
                     name, (int)id,
                     token ? printable_start(shown, token, strlen(token))
-                          : "no string");
+                          : "not a string");
     tokens->n_bytes += !tokens->is_byte[id];
     tokens->is_byte[id] = true;
     return OK;

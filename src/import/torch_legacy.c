@@ -54,7 +54,7 @@ static enum status read_key(char key[STORAGE_KEY_CHARS],
                             const struct value *value)
 {
     if (value->kind != K_TEXT || value->text.n >= STORAGE_KEY_CHARS)
-        return fail(E_MODEL, "a storage has a key that is none");
+        return fail(E_MODEL, "a storage has a malformed key");
     memcpy(key, value->text.at, value->text.n);
     key[value->text.n] = '\0';
     return OK;
@@ -109,8 +109,8 @@ static enum status locate(struct torch_legacy *l, const char *key,
     uint64_t n_bytes, end;
     size_t got;
     if (!storage || storage->offset > 0)
-        return fail(E_MODEL, "the list of storages has one that no tensor has, "
-                             "or has one twice");
+        return fail(E_MODEL, "the list of storages names one that no tensor "
+                             "uses, or one twice");
     TRY(source_seek(&l->source, *offset));
     TRY(source_read_full(&l->source, count, sizeof count, &got));
     if (got < sizeof count ||

@@ -87,8 +87,8 @@ static enum status check_rest(const struct foreign *foreign, uint64_t n,
         return OK;
     return fail(E_MODEL,
                 "the vocabulary has %" PRIu64 " tokens, which are not the 256 "
-                "bytes as far as the checkpoint says: " CUT " takes the first "
-                "256 for them",
+                "bytes as far as the checkpoint shows: " CUT " takes the first "
+                "256 as the bytes",
                 n);
 }
 

@@ -19,9 +19,9 @@ static const struct {
 #define START(text) text, sizeof text - 1
     {START("version https://git-lfs.github.com/spec/"),
      "is a pointer of git-lfs, not the file: 'git lfs pull' fetches it"},
-    {START("<!doctype html"), "is a page of HTML, not the file: the download "
+    {START("<!doctype html"), "is an HTML page, not the file: the download "
                               "failed"},
-    {START("<html"), "is a page of HTML, not the file: the download failed"},
+    {START("<html"), "is an HTML page, not the file: the download failed"},
     {START("GGUF"), "is GGUF, which mambyte does not read: import the "
                     "checkpoint that it was made from"},
     {START("\x89HDF\r\n"), "is HDF5, which mambyte does not read"},

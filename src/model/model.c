@@ -176,7 +176,7 @@ enum status model_needs_int8(const struct model *model, const char *what)
 enum status model_overflows(const struct model *model)
 {
     return fail(E_MODEL,
-                "%s: the model overflows on this input: what it predicts is "
+                "%s: the model overflows on this input: its predictions are "
                 "not finite",
                 safetensors_path(model->file));
 }

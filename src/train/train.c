@@ -128,7 +128,7 @@ static enum status make_model(struct run *run, const struct model *init)
     const struct train_options *o = run->options;
     struct model_config config = init ? init->config : new_config(o);
     if (config.has_norm_before_gate || config.has_channel_d)
-        return fail(E_MODEL, "%s: has %s, and such a model is not trained",
+        return fail(E_MODEL, "%s: has %s, which mambyte-train does not support",
                     o->init,
                     config.has_channel_d ? "a D for each channel"
                                          : "the norm before the gate");
