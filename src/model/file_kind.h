@@ -15,7 +15,7 @@
  * pointer of git-lfs, a page of HTML, GGUF, an archive. */
 enum status file_kind_check(const uint8_t *bytes, size_t n);
 
-/* E_IO when path is not there, or is no regular file. */
+/* E_IO when path is not there, or is not a regular file. */
 enum status file_kind_check_regular(const char *path);
 
 #endif
