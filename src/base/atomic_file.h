@@ -5,14 +5,14 @@
  * When it is whole and on the disk, it gets
  *
  *   the mode and, where we may, the owner of what it replaces (or of another
- *   file: atomic_file_like), without setuid, setgid and sticky bit; a group
- *   that we may not give it costs the rights that the group had;
+ *   file: atomic_file_like), without setuid, setgid and sticky bit; where we
+ *   may not give it the group, group and others may do what both could;
  *
  *   its name, by link(2) or rename(2): what was there is never truncated, and
  *   whoever has it open keeps it.
  *
- * Whatever ends the program before that leaves no trace; but where the system
- * cannot make files without a name, SIGKILL leaves a temporary.
+ * A program that ends before that leaves no trace; but where the system cannot
+ * make files without a name, SIGKILL leaves a temporary.
  *
  * Every failure is one sentence that starts with the path.
  *
@@ -29,7 +29,7 @@
 #include "base/status.h"
 
 enum atomic_target {
-    ATOMIC_NEW,     /* is not there, nor may it appear meanwhile: else
+    ATOMIC_NEW,     /* must not exist, then or at the commit: else
                      * E_SKIPPED "exists already, skipped"                  */
     ATOMIC_REPLACE, /* if there, a regular file or a link, which is replaced */
     ATOMIC_FOLLOW   /* a link stays, and where it leads is replaced; a file
@@ -49,7 +49,7 @@ struct atomic_file {
     enum atomic_target kind;
     bool is_whole;  /* and on the disk: only the name is missing            */
     bool is_device; /* or a pipe: has no folder and no temporary            */
-    mode_t mode; /* of a file that is like no other                         */
+    mode_t mode; /* of a file that replaces none                            */
     bool is_like, keeps_times;
     struct stat like;
 };
@@ -58,8 +58,8 @@ struct atomic_file {
 enum status atomic_file_open(struct atomic_file *file, const char *path,
                              enum atomic_target kind);
 
-/* Whether path could be written as it is now, with ATOMIC_FOLLOW: opens a new
- * file beside it, and gives it up.  A device or a pipe is not opened. */
+/* Whether path could be written now, with ATOMIC_FOLLOW: opens a new file
+ * beside it, and abandons it.  A device or a pipe is not opened. */
 enum status atomic_file_check(const char *path);
 
 /* The file gets the mode, the owner and the times of another. */
@@ -73,7 +73,7 @@ enum status atomic_file_prepare(struct atomic_file *file);
  * file may be in place although a crash of the machine could still lose it. */
 enum status atomic_file_commit(struct atomic_file *file);
 
-/* Gives it up: all is as it was.  A closed file is accepted. */
+/* Drops the new file: all is as it was.  A closed file is accepted. */
 void atomic_file_abandon(struct atomic_file *file);
 
 /* Does it all, with ATOMIC_FOLLOW: opens, writes bytes [n], commits. */

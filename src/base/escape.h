@@ -1,12 +1,12 @@
 /* escape.h -- text from outside, made safe to show.
  *
- * Names of files, keys, labels and sentences that quote them could command a
+ * Names of files, keys, labels and sentences that quote them could control a
  * terminal, or break a line of columns in two.  Control characters (C0, DEL,
  * C1) and bytes that are not UTF-8 are shown as \xHH, a byte each; everything
  * else as it is.
  *
  * A column is for programs: there a backslash is shown as \\, so that the text
- * can be told back.
+ * can be restored.
  *
  * SPDX-License-Identifier: MIT
  */

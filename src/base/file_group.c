@@ -58,7 +58,7 @@ static enum status remove_file(const char *path)
     return fail(E_IO, "%s: %s", path, strerror(errno));
 }
 
-/* The old file that says what the others are, and what has no successor. */
+/* The old file that describes the others, and what has no successor. */
 static enum status remove_old(const struct file_group *group)
 {
     char path[FILE_GROUP_PATH];

@@ -1,8 +1,8 @@
 /* file_group.h -- files of one folder that appear together.
  *
  * All are on the disk before the first gets its name (atomic_file.h).  The last
- * one says what the others are: a file of its name is removed first, and it
- * appears last, so that it is never beside files that it is not about, whenever
+ * one describes the others: a file of its name is removed first, and it appears
+ * last, so that it never lies beside files that it does not describe, whenever
  * the program ends.
  *
  * SPDX-License-Identifier: MIT
@@ -40,7 +40,7 @@ void file_group_drop(struct file_group *group, const char *name);
 /* Completes the group, after which it is closed, whatever happens. */
 enum status file_group_commit(struct file_group *group);
 
-/* Gives it up: all is as it was. */
+/* Drops the new files: all is as it was. */
 void file_group_abandon(struct file_group *group);
 
 #endif

@@ -5,9 +5,9 @@
  * moment, whatever happens.  The new file gets the times, the mode and, where
  * we may, the owner of the old one.
  *
- * What xz skips with a warning is skipped with E_SKIPPED: what is no regular
- * file; and, unless forced, a symbolic link, a file of several links, and a
- * file whose target exists.
+ * What xz skips with a warning is skipped with E_SKIPPED: anything but a
+ * regular file; and, unless forced, a symbolic link, a file of several links,
+ * and a file whose target exists.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -38,7 +38,7 @@ enum status file_pair_open(struct file_pair *pair, const char *path,
  * failure leaves all as it was. */
 enum status file_pair_finish(struct file_pair *pair, bool keep);
 
-/* Gives it up: all is as it was. */
+/* Drops the new file: all is as it was. */
 void file_pair_abandon(struct file_pair *pair);
 
 #endif

@@ -1,11 +1,11 @@
 /* memlimit.h -- how much memory a file may make us take (--memlimit).
  *
  * A file of a few bytes can ask for a great deal: by the size of a block that
- * it claims, by JSON of many small parts.  What would allocate on the word of a
- * file asks here first.
+ * it claims, by JSON of many small parts.  Code that allocates as much as a
+ * file claims asks here first.
  *
  * The limit is 1 GiB, enough for every file that mambyte writes, or half of the
- * memory of the machine where that is less; or what the user says.
+ * memory of the machine where that is less; or what the user asks for.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,6 +1,6 @@
 /* memory_stream.h -- a stream whose bytes end up in memory, all or none.
  *
- * open_memstream(3) may lose its bytes without a word when memory runs out in
+ * open_memstream(3) may silently lose its bytes when memory runs out in
  * fclose(3).
  *
  * SPDX-License-Identifier: MIT

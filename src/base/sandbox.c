@@ -1,4 +1,4 @@
-/* sandbox.c -- gives up the rights that the work ahead has no use for.
+/* sandbox.c -- drops the privileges that the rest of the work does not need.
  *
  * Landlock and seccomp are called by number: glibc has no functions for them.
  *

@@ -1,17 +1,16 @@
-/* sandbox.h -- gives up the rights that the work ahead has no use for.
+/* sandbox.h -- drops the privileges that the rest of the work does not need.
  *
  * Files from outside are parsed by much code.  If a mistake in it let a file
  * take over the program, that should gain little: from sandbox_enter() on, the
  * kernel lets the program
  *
- *   open only files that were allowed (Landlock), and none for writing or none
- *   at all where that is said;
+ *   open only the files that were allowed (Landlock: enum sandbox_kind);
  *   start no program, talk to no other, see no memory but its own (seccomp).
  *
- * What is open stays open.  It holds for this thread and those that it starts,
- * for good; calls are barred for all threads.  Where the kernel has neither, or
- * the build is for sanitizers, nothing happens: this is a second line of
- * defence.
+ * Files that are open stay open.  The restrictions last until the program ends:
+ * those on files for this thread and the threads that it starts, those on calls
+ * for all threads.  Where the kernel has neither, or the build is for
+ * sanitizers, nothing happens: this is a second line of defence.
  *
  *     struct sandbox sandbox;
  *     sandbox_open(&sandbox, SANDBOX_READS);
@@ -26,26 +25,26 @@
 #include <stdint.h>
 
 enum sandbox_kind {
-    SANDBOX_READS, /* reading needs to be allowed, as writing does          */
-    SANDBOX_WRITES /* any file may be read                                  */
+    SANDBOX_READS, /* a file has to be allowed to be read or written        */
+    SANDBOX_WRITES /* any file may be read, those allowed be written        */
 };
 
 struct sandbox {
     int ruleset;     /* of Landlock; -1: there is none */
-    uint64_t rights; /* that it handles */
+    uint64_t rights; /* of access to files, which it restricts */
 };
 
 void sandbox_open(struct sandbox *sandbox, enum sandbox_kind kind);
 
-/* Allows to read a file; links are followed.  One that is not there does no
- * harm. */
+/* Allows a file to be read; links are followed.  A file that does not exist is
+ * ignored. */
 void sandbox_allow_reading(struct sandbox *sandbox, const char *path);
 
-/* Allows to write the file at path, and all that atomic_file.h does in its
+/* Allows the file at path to be written, and all that atomic_file.h does in its
  * folder. */
 void sandbox_allow_writing(struct sandbox *sandbox, const char *path);
 
-/* Gives up everything else, and closes the sandbox. */
+/* Restricts the program to what was allowed, and closes the sandbox. */
 void sandbox_enter(struct sandbox *sandbox);
 
 #endif

@@ -5,7 +5,7 @@
  * at it for the caller.
  *
  * The last to arrive opens the barrier by counting the generation up.  A
- * waiter that has spun in vain announces itself in n_asleep and then sleeps
+ * waiter that has spun long enough announces itself in n_asleep and then sleeps
  * on the generation, a futex, if that is still the old one; the opener counts
  * the generation up and then looks at n_asleep.  Both are sequentially
  * consistent, so one of the two sees the other, and nobody sleeps through an
