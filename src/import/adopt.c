@@ -43,7 +43,7 @@ static struct tensor *find(const struct adopted *a, const char *name)
                    compare_name);
 }
 
-/* The tensors, but those of a run of training besides its weights. */
+/* The tensors; of a checkpoint of mambyte-train only the weights. */
 static enum status list_tensors(struct adopted *a, const struct foreign *f)
 {
     a->names = calloc(2 * f->n + 1, sizeof *a->names);
@@ -105,7 +105,7 @@ static bool is_attention(const struct adopted *a, const char *name)
            !find(a, a_log);
 }
 
-/* Refuses layers that are no Mamba, by the tensor that shows it. */
+/* Refuses layers other than Mamba; the sentence names a tensor of theirs. */
 static enum status check_layers(const struct adopted *a)
 {
     for (size_t i = 0; i < a->content.n_tensors; i++) {
@@ -241,7 +241,8 @@ static const char *delta_limit(struct adopted *a,
     return a->delta_limit;
 }
 
-/* What shapes do not say of Mamba-2: by config.json, or by our own metadata. */
+/* What the shapes of Mamba-2 leave open: by config.json, or our own metadata.
+ */
 static void describe_mamba2(struct adopted *a, const struct foreign *f,
                             const struct config_json *says)
 {

@@ -2,7 +2,7 @@
  *
  * Tensors get our names (tensor_names.h).  Rows of a vocabulary beyond the
  * bytes are cut off; an lm_head that equals the embedding is left out; a
- * convolution without a bias gets one of zeros.  Layers that are no Mamba are
+ * convolution without a bias gets one of zeros.  Layers other than Mamba are
  * refused.
  *
  * SPDX-License-Identifier: MIT
@@ -28,7 +28,7 @@ enum {
 
 struct adopt_options {
     int begin_byte;
-    bool cuts_vocabulary; /* whatever a tokenizer says of the first 256 rows */
+    bool cuts_vocabulary; /* to the first 256 rows, whatever a tokenizer says */
 };
 
 struct adopted {
@@ -40,7 +40,7 @@ struct adopted {
     /* Private. */
     char (*names)[TENSOR_NAME_CHARS]; /* [content.n_tensors]                */
     struct tensor *tensors;           /* those of content                   */
-    void *zeros;                      /* biases that the checkpoint has not */
+    void *zeros;                      /* biases that the checkpoint lacks   */
     struct metadata metadata[ADOPT_METADATA_MAX];
     char begin_byte[16], norm_epsilon[32], n_groups[16], delta_limit[80];
 };

@@ -10,7 +10,8 @@
 
 #include "import/config_keys.h"
 
-/* The first of two keys of one meaning that is said: a project has its own. */
+/* The value under either of two keys: projects name the same thing otherwise.
+ */
 static const json_t *get_either(const json_t *config, const char *one,
                                 const char *other)
 {
@@ -18,7 +19,7 @@ static const json_t *get_either(const json_t *config, const char *one,
     return value ? value : config_get(config, other);
 }
 
-/* If the key is there, its text has to be what the tensors say it is. */
+/* If the key is there, its text has to agree with the tensors. */
 static enum status check_text(const json_t *config, const char *key,
                               const char *expected)
 {
@@ -41,7 +42,7 @@ static enum status check_activation(const json_t *config, const char *key)
                 text);
 }
 
-/* Layers that are no Mamba, or have what ours have not. */
+/* Layers other than Mamba, or with parts that ours lack. */
 static enum status check_layers(const json_t *config)
 {
     static const char *const biases[] = {"use_bias", "bias"};
@@ -67,7 +68,7 @@ static double bound_of(const json_t *value)
     return json_is_object(value) || bound >= 1e38 ? (double)INFINITY : bound;
 }
 
-/* The groups of heads; as each project has it, when it is not said. */
+/* The groups of heads; without the key, the default of the project. */
 static json_int_t groups_of(const json_t *config)
 {
     const json_t *groups = get_either(config, "ngroups", "n_groups");

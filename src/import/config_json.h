@@ -15,7 +15,7 @@
 #include "base/status.h"
 #include "model/model.h"
 
-/* What shapes do not tell. */
+/* What the shapes leave open. */
 struct config_json {
     uint64_t vocabulary; /* 0: not said                                     */
     double norm_epsilon; /* 0: not said                                     */
@@ -27,18 +27,18 @@ struct config_json {
     bool has_norm_before_gate;
 };
 
-/* config: NULL says nothing.  Refuses what is no Mamba of this mixer, what has
- * layers besides, and a key whose value it cannot be. */
+/* config may be NULL.  E_MODEL when it is not of a Mamba with this mixer, when
+ * there are other layers too, or when a key has an impossible value. */
 enum status config_json_read(struct config_json *says, const json_t *config,
                              enum mixer mixer);
 
-/* Holds the sizes, the norm, biases and the head to those of the tensors. */
+/* E_MODEL when sizes, norm, biases or head differ from those of the tensors. */
 enum status config_json_check(const json_t *config,
                               const struct model_config *c, bool has_conv_bias);
 
 /* The byte that texts begin with, by config.json or generation_config.json; -1:
- * none.  Both programs have a bos_token_id for each model, which says nothing
- * unless the other special tokens are said to be none, as we write it. */
+ * none.  Both programs write a bos_token_id for each model, which means nothing
+ * unless the other special tokens are null, as in what we write. */
 int config_json_begin_byte(const json_t *config);
 
 #endif

@@ -73,7 +73,7 @@ static bool is_object(const json_t *value)
     return json_is_object(value);
 }
 
-/* transformers writes a number that JSON has not as {"__float__": ..}. */
+/* transformers writes a number that JSON lacks as {"__float__": ..}. */
 static bool is_bound(const json_t *value)
 {
     const char *name = json_string_value(json_object_get(value, "__float__"));

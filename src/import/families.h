@@ -1,4 +1,4 @@
-/* families.h -- models that people take for a Mamba, told by name.
+/* families.h -- models that people take for a Mamba, recognised by name.
  *
  * SPDX-License-Identifier: MIT
  */

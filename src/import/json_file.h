@@ -1,7 +1,7 @@
 /* json_file.h -- reads the JSON files that lie beside a checkpoint.
  *
  * They are as Python writes them: a byte-order mark is skipped, and Infinity,
- * which JSON has not, is read as 1e300.
+ * which JSON lacks, is read as 1e300.
  *
  * SPDX-License-Identifier: MIT
  */

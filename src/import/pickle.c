@@ -84,7 +84,7 @@ static enum status read_name(char **name, const struct pickle_text *text)
     return *name ? OK : fail_memory("a name");
 }
 
-/* What is no tensor is left out. */
+/* Anything but a tensor is left out. */
 static enum status read_entry(const struct pickle_machine *m,
                               struct pickled *pickled,
                               const struct dict_entry *entry)

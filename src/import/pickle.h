@@ -3,9 +3,9 @@
  * A pickle is a program for a stack machine that may name any function of
  * Python and call it.  This reader follows only the functions that describe a
  * tensor: a name with the storage, the offset, the shape and the strides of its
- * elements.  Of what others make it knows their name, and leaves it out; those
- * that only an attack has a use for are refused by name.  Memory is
- * proportional to the opcodes, whose number is bounded.
+ * elements.  What other functions make is left out, and functions of use only
+ * to an attacker are refused: both are known by name.  Memory is proportional
+ * to the opcodes, whose number is bounded.
  *
  * SPDX-License-Identifier: MIT
  */

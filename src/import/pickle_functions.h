@@ -1,8 +1,8 @@
 /* pickle_functions.h -- what a pickle calls: told by name, never executed.
  *
- * The functions that describe a tensor are followed.  Any other makes an
- * object, of which only the name is known, unless it is one that only an attack
- * has a use for.
+ * The functions that describe a tensor are followed.  Functions of use only to
+ * an attacker are refused.  Any other makes an object, of which only the name
+ * is known.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,8 +1,7 @@
 /* vocabulary.h -- whether the tokens of a checkpoint are the bytes.
  *
  * They are the first 256 rows of the embedding.  Further rows are padding to a
- * round number, or special tokens; nothing tells them from each other, and
- * neither is of use.
+ * round number, or special tokens; the two look alike, and neither is of use.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,9 +14,10 @@
 #include "base/status.h"
 #include "import/foreign.h"
 
-/* rows: of the embedding; said: by config.json, or 0.  E_MODEL when a tokenizer
- * beside the checkpoint says that its tokens are not bytes, or when there are
- * rows that nothing explains; neither if insists, as long as there are 256. */
+/* rows: of the embedding; said: by config.json, or 0.  E_MODEL when there are
+ * fewer than 256 tokens; and, unless insists, when a tokenizer beside the
+ * checkpoint says that its tokens are not bytes, or nothing explains the
+ * further rows. */
 enum status vocabulary_check(const struct foreign *foreign, uint64_t rows,
                              uint64_t said, bool insists);
 

@@ -23,7 +23,7 @@ static zip_int64_t seek(struct zip_output *o, void *data, zip_uint64_t n)
                : system_error(o, ZIP_ER_SEEK, errno);
 }
 
-/* What libzip asks for; to a reader there is no file. */
+/* Answers libzip, which writes; there is no file for it to read. */
 static zip_int64_t serve(void *context, void *data, zip_uint64_t n,
                          zip_source_cmd_t command)
 {

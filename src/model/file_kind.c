@@ -1,4 +1,4 @@
-/* file_kind.c -- files that are no model, known by their first bytes.
+/* file_kind.c -- files that are not models, recognised by their first bytes.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,4 +1,4 @@
-/* file_kind.h -- files that are no model, known by their first bytes.
+/* file_kind.h -- files that are not models, recognised by their first bytes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,7 +15,7 @@
  * pointer of git-lfs, a page of HTML, GGUF, an archive. */
 enum status file_kind_check(const uint8_t *bytes, size_t n);
 
-/* E_IO when path is not there, or is not a regular file. */
+/* E_IO when path does not exist, or is not a regular file. */
 enum status file_kind_check_regular(const char *path);
 
 #endif

@@ -43,7 +43,7 @@ enum status json_text_parse(json_t **json, const char *text, size_t n,
     return fail_memory("JSON");
 }
 
-/* Into a buffer that is large enough nothing can get lost. */
+/* Written into a buffer that is large enough: nothing can get lost. */
 char *json_text(const json_t *json, size_t flags)
 {
     watch_memory();

@@ -1,7 +1,7 @@
 /* json_text.h -- JSON from and to text, all or none.
  *
- * When memory runs out, jansson may leave out characters without a word, both
- * when it reads and when it writes.
+ * When memory runs out, jansson may silently leave out characters, both when it
+ * reads and when it writes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,8 +13,8 @@
 
 #include "base/status.h"
 
-/* As json_loadb(): *json is NULL, and *error says why, when text[0..n) is no
- * JSON; error NULL: nobody wants to know.  E_MEMORY when there is no memory. */
+/* As json_loadb(): *json is NULL, and *error (which may be NULL) says why, when
+ * text[0..n) is not JSON.  E_MEMORY when there is no memory. */
 enum status json_text_parse(json_t **json, const char *text, size_t n,
                             size_t flags, json_error_t *error);
 

@@ -152,7 +152,7 @@ enum status model_open_content(struct model **model, const char *name,
 enum status model_needs_int8(const struct model *model, const char *what);
 
 /* E_MODEL, with a sentence that names the model: its activations overflow, so
- * what it predicts is no number. */
+ * what it predicts is not finite. */
 enum status model_overflows(const struct model *model);
 
 /* NULL is accepted. */

@@ -31,7 +31,7 @@ void autosave_by_timer(struct autosave *autosave, const struct progress *now)
     autosave->saved = clock_now();
 }
 
-/* After something that is said already. */
+/* After a message about what happened. */
 static void say_kept(const struct autosave *a, const char *what)
 {
     if (a->saved_step > 0)

@@ -23,11 +23,11 @@ struct autosave {
     double saved;              /* when that was, on the clock                */
 };
 
-/* Saves now; but not twice at one step. */
+/* Saves now, unless this step is saved already. */
 enum status autosave_now(struct autosave *autosave, const struct progress *now);
 
-/* Saves when the time has come.  A failure is only reported: a full disk may
- * have room again. */
+/* Saves when it is time to.  A failure is only reported: a full disk may have
+ * room again later. */
 void autosave_by_timer(struct autosave *autosave, const struct progress *now);
 
 /* Saves, says how to go on, and returns E_INTERRUPTED; or the failure. */

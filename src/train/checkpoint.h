@@ -2,10 +2,9 @@
  *
  * A safetensors file: the float32 weights under their published names, the
  * moments as moment_1.NAME and moment_2.NAME, and the states of the streams.
- * Its metadata say how far the run is and what it is a run of, have what a
- * model has there (begin_byte, norm_epsilon), and a checksum over everything.
- * A resumed run has the losses that it would have had without the
- * interruption.
+ * Its metadata have the progress of the run, what identifies the run, what a
+ * model has there (begin_byte, norm_epsilon), and a checksum over everything. A
+ * resumed run has the losses that it would have had without the interruption.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -19,7 +18,7 @@
 #include "model/safetensors.h"
 #include "train/trainer.h"
 
-/* How far a run is. */
+/* What a run has done so far. */
 struct progress {
     uint64_t step;        /* steps done                                    */
     uint64_t n_bytes;     /* bytes learnt from                             */
@@ -29,8 +28,8 @@ struct progress {
 
 enum { RUN_CHARS = 256 };
 
-/* run: what has to be the same when the run is resumed: data, windows, seed; of
- * less than RUN_CHARS.  Writes path as atomic_file.h promises. */
+/* run: what has to be the same when the run is resumed (data, windows, seed),
+ * in less than RUN_CHARS characters.  Writes path as atomic_file.h promises. */
 enum status checkpoint_save(const char *path, struct trainer *trainer,
                             const struct progress *progress, const char *run);
 

@@ -4,8 +4,7 @@
  * A data source is one operand of the command: a file, all files below a
  * folder, or standard input.  Its documents, in the order of their names,
  * follow each other with a NUL between; a document may hold several that are
- * separated by NULs already.  Large files are mapped as they are, small ones
- * are read.
+ * separated by NULs already.  Large files are mapped, small ones read.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -39,9 +38,9 @@ struct dataset {
     int n;
 };
 
-/* operands: PATH or PATH=WEIGHT; "-" is standard input.  In folders, names
- * that begin with a dot and links to folders are left out, and the files of the
- * run itself, which own has; an operand that is one of them is refused.  On
+/* operands: PATH or PATH=WEIGHT; "-" is standard input.  own: the files of the
+ * run itself; an operand that is one of them is refused.  In folders these are
+ * left out, and so are names that begin with a dot and links to folders.  On
  * failure the dataset is empty. */
 enum status dataset_open(struct dataset *dataset, const char *const *operands,
                          int n, const struct file_places *own);
@@ -54,9 +53,8 @@ enum status dataset_parse_weight(char *operand, double *weight);
 void data_source_read(const struct data_source *source, uint64_t position,
                       uint8_t *bytes, size_t n);
 
-/* A hash of the sizes and samples of the bytes, but not of the weights: it
- * shows when data have changed, whatever they are called.  has_names: and when
- * they are called differently. */
+/* A hash of the sizes and of samples of the bytes, but not of the weights: it
+ * changes when the data do; with has_names, also when their names do. */
 uint64_t dataset_fingerprint(const struct dataset *dataset, bool has_names);
 
 #endif

@@ -98,7 +98,7 @@ static void print_float(char text[32], float x)
     }
 }
 
-/* What shapes do not say of Mamba-2. */
+/* What the shapes of Mamba-2 leave open. */
 static void add_heads(struct export *e, const struct model_config *c)
 {
     snprintf(e->headdim, sizeof e->headdim, "%d", c->headdim);

@@ -18,7 +18,7 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 
-/* The places of a layer; those that its mixer has not are empty. */
+/* The places of a layer; those of the other mixer are empty. */
 enum place {
     P_NORM,
     P_NORM_BIAS, /* empty in a model with RMSNorm                          */

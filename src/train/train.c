@@ -449,7 +449,7 @@ static enum status open_run(struct run *run)
                           run->held_out.dataset);
 }
 
-/* What failed is said, and what follows is done all the same. */
+/* Reports a failure; the run goes on, and ends with status 1. */
 static void go_on(struct run *run, enum status status)
 {
     if (status == OK)

@@ -60,9 +60,9 @@ struct train_options {
 };
 
 /* Trains, writes the checkpoint and the model, and to out a line for each
- * validated source: name, bytes, bits, bits per byte.  When a signal comes, the
- * run is saved in its checkpoint: E_INTERRUPTED; so it is when a failure is not
- * that of a step. */
+ * validated source: name, bytes, bits, bits per byte.  When a signal comes
+ * (E_INTERRUPTED), or anything but a step fails, the run is saved in its
+ * checkpoint. */
 enum status train(const struct train_options *options, struct sink *out);
 
 #endif

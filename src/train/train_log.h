@@ -16,14 +16,14 @@
 #include "base/status.h"
 #include "train/dataset.h"
 
-/* How the heading begins. */
+/* How the header begins. */
 #define TRAIN_LOG_START "step\tbytes\tbits_per_byte\t"
 
 struct train_log {
     FILE *file; /* NULL: nothing is logged                            */
     const char *path;
     int n_valid;     /* sources that are validated                     */
-    bool has_failed; /* the last line is not there                     */
+    bool has_failed; /* the last line was left out                     */
 };
 
 struct train_log_row {
@@ -37,8 +37,8 @@ struct train_log_row {
 enum status train_log_open(struct train_log *log, const char *path,
                            uint64_t first_step, const struct dataset *valid);
 
-/* A line that cannot be written is left out, with a warning: a run does not
- * end for want of its log. */
+/* A line that cannot be written is left out, with a warning: the run goes on
+ * without its log. */
 void train_log_write(struct train_log *log, const struct train_log_row *row);
 void train_log_close(struct train_log *log);
 
