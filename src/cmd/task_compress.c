@@ -127,7 +127,7 @@ static enum status make_target(char **target, const struct task *task,
                     "skipped",
                     path);
     if (!compresses && !has_suffix(path))
-        return fail(E_SKIPPED, "%s: has not the suffix " SUFFIX ", skipped",
+        return fail(E_SKIPPED, "%s: lacks the suffix " SUFFIX ", skipped",
                     path);
     *target = malloc(n + SUFFIX_BYTES + 1);
     if (!*target)
