@@ -5,7 +5,7 @@
 #     place  END BITS          a byte, from half of END up to END
 #     size   BYTES SECONDS MEMORY    a file, the memory in KiB
 #
-# All axes but that of bits are logarithmic.
+# All axes but that of bits are logarithmic.  panel.awk draws.
 #
 # SPDX-License-Identifier: MIT
 BEGIN {
@@ -50,20 +50,12 @@ function length_of(array,    key, n)
 
 function place_x(panel, kind, value)
 {
-	return (panel - 1) * panel_width + left + (value - first[kind]) / \
-		(last[kind] - first[kind]) * (panel_width - left - 16)
+	return panel_x(panel, (value - first[kind]) / (last[kind] - first[kind]))
 }
 
 function place_y(kind, value)
 {
-	return top + (most[kind] - value) / (most[kind] - least[kind]) * \
-		(panel_height - top - bottom)
-}
-
-function text_at(x, y, anchor, text)
-{
-	printf "<text x='%.0f' y='%.0f' text-anchor='%s'>%s</text>\n",
-		x, y, anchor, text
+	return panel_y((most[kind] - value) / (most[kind] - least[kind]))
 }
 
 function size_name(power)
@@ -71,52 +63,32 @@ function size_name(power)
 	return 2 ^ (power % 10) substr(" KMG", int(power / 10) + 1, 1)
 }
 
-function rule(panel, kind, value, text)
+function draw_axes(panel, kind,    value)
 {
-	printf "<path d='M%.0f %.1fH%.0f' stroke='#d8d8d8'/>\n",
-		place_x(panel, kind, first[kind]), place_y(kind, value),
-		place_x(panel, kind, last[kind])
-	text_at(place_x(panel, kind, first[kind]) - 6, place_y(kind, value) + 4,
-		"end", text)
-}
-
-function draw_axes(panel, kind,    value, middle)
-{
-	middle = (place_x(panel, kind, first[kind]) + \
-		place_x(panel, kind, last[kind])) / 2
 	if (kind == "size")
 		for (value = 0.01; value < 150; value *= 10)
-			rule(panel, kind, log(value), value)
+			rule(panel, place_y(kind, log(value)), value)
 	else
 		for (value = 0; value <= most[kind]; value += kind == "key" ? 5 : 1)
-			rule(panel, kind, value, value)
+			rule(panel, place_y(kind, value), value)
 	for (value = first[kind]; value <= last[kind]; value++)
 		if (value % 5 == 0 || value == last[kind] && value % 5 > 1)
-			text_at(place_x(panel, kind, value),
-				panel_height - bottom + 18, "middle",
-				size_name(value))
-	text_at(middle, panel_height - 6, "middle", label[kind])
-	text_at(middle, 18, "middle", title[kind])
+			mark(place_x(panel, kind, value), size_name(value))
+	name_panel(panel, label[kind], title[kind])
 }
 
 function draw_line(panel, kind, what, color,    i, value)
 {
-	printf "<path fill='none' stroke-width='1.5' stroke='%s' d='", color
+	start_line(color)
 	for (i = 1; i <= n_points[kind]; i++) {
 		value = what == "memory" ? memory[i] : y[kind, i]
-		printf "%s%.1f %.1f", i == 1 ? "M" : "L",
-			place_x(panel, kind, x[kind, i]), place_y(kind, value)
+		line_to(place_x(panel, kind, x[kind, i]), place_y(kind, value))
 	}
-	print "'/>"
+	end_line()
 }
 
 END {
-	printf "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' " \
-		"font-family='DejaVu Sans, Helvetica, sans-serif' " \
-		"font-size='12' fill='#303030'>\n", length_of(first) * panel_width,
-		panel_height
-	print "<title>A million bytes of context</title>"
-	print "<rect width='100%' height='100%' fill='#ffffff'/>"
+	start_picture(length_of(first), "A million bytes of context")
 	for (i = 1; i <= 3; i++) {
 		kind = kinds[i]
 		if (!(kind in first))
@@ -131,5 +103,5 @@ END {
 				"end", "memory")
 		}
 	}
-	print "</svg>"
+	end_picture()
 }

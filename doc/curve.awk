@@ -3,7 +3,7 @@
 #
 # Files are weights/*.curve.tsv, with columns named in their first line.
 # Where there is a column "run", each run is a line of its own, which begins
-# where the one before it ended.
+# where the one before it ended.  panel.awk draws.
 #
 # SPDX-License-Identifier: MIT
 BEGIN {
@@ -67,64 +67,42 @@ function tick_of(range,    unit)
 
 function place_x(file, value)
 {
-	return (file - 1) * panel_width + left + \
-		value / x_most[file] * (panel_width - left - 16)
+	return panel_x(file, value / x_most[file])
 }
 
 function place_y(file, value)
 {
-	return top + (high[file] - value) / (high[file] - low[file]) * \
-		(panel_height - top - bottom)
+	return panel_y((high[file] - value) / (high[file] - low[file]))
 }
 
-function text_at(x, y, anchor, text)
+function draw_axes(file,    tick, value)
 {
-	printf "<text x='%.0f' y='%.0f' text-anchor='%s'>%s</text>\n",
-		x, y, anchor, text
-}
-
-function draw_axes(file,    tick, value, right, middle)
-{
-	right = place_x(file, x_most[file])
-	middle = (place_x(file, 0) + right) / 2
 	tick = tick_of(y_most[file] - y_least[file])
 	low[file] = tick * int(y_least[file] / tick)
 	high[file] = tick * (int(y_most[file] / tick) + 1)
-	for (value = low[file]; value < high[file] + tick / 2; value += tick) {
-		printf "<path d='M%.0f %.1fH%.0f' stroke='#d8d8d8'/>\n",
-			place_x(file, 0), place_y(file, value), right
-		text_at(place_x(file, 0) - 6, place_y(file, value) + 4, "end",
+	for (value = low[file]; value < high[file] + tick / 2; value += tick)
+		rule(file, place_y(file, value),
 			sprintf(tick < 1 ? "%.1f" : "%d", value))
-	}
 	tick = tick_of(x_most[file])
 	for (value = 0; value <= x_most[file]; value += tick)
-		text_at(place_x(file, value), panel_height - bottom + 18,
-			"middle", value)
-	text_at(middle, panel_height - 8, "middle", "MB seen")
-	text_at(middle, 18, "middle", title[file] ", bits per byte of training")
+		mark(place_x(file, value), value)
+	name_panel(file, "MB seen", title[file] ", bits per byte of training")
 }
 
-function draw_run(run,    file, i, color)
+function draw_run(run,    file, i)
 {
 	file = file_of[run]
-	color = run_color[(run - first[file]) % n_colors + 1]
-	printf "<path fill='none' stroke-width='1.5' stroke='%s' d='", color
+	start_line(run_color[(run - first[file]) % n_colors + 1])
 	for (i = 1; i <= n_points[run]; i++)
-		printf "%s%.1f %.1f", i == 1 ? "M" : "L",
-			place_x(file, x[run, i]), place_y(file, y[run, i])
-	print "'/>"
+		line_to(place_x(file, x[run, i]), place_y(file, y[run, i]))
+	end_line()
 }
 
 END {
-	printf "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' " \
-		"font-family='DejaVu Sans, Helvetica, sans-serif' " \
-		"font-size='12' fill='#303030'>\n",
-		n_files * panel_width, panel_height
-	print "<title>Training curves of the models that ship</title>"
-	print "<rect width='100%' height='100%' fill='#ffffff'/>"
+	start_picture(n_files, "Training curves of the models that ship")
 	for (i = 1; i <= n_files; i++)
 		draw_axes(i)
 	for (i = 1; i <= n_runs; i++)
 		draw_run(i)
-	print "</svg>"
+	end_picture()
 }

@@ -70,7 +70,8 @@ if command -v python3 >/dev/null && test -x /usr/bin/time; then
 	same "long-context.sh" 0 "$status" || cat err >&2
 	same "lines" "key 1024 key 4096 place 1024 place 2048 size 1024 size 4096" \
 		"$(cut -f 1,2 context/context.tsv | grep -v 'place.4096' | xargs)"
-	awk -f "$srcdir/doc/context.awk" context/context.tsv >picture.svg
+	awk -f "$srcdir/doc/panel.awk" -f "$srcdir/doc/context.awk" \
+		context/context.tsv >picture.svg
 	grep -q '^</svg>' picture.svg || bad "no picture"
 	# A text that asks has the key so far back.
 	python3 "$examples/key.py" ask 1000 7 >text 2>key
