@@ -23,36 +23,36 @@ static size_t round_up(size_t n)
 
 /* ---- tensors by name ----------------------------------------------------- */
 
-struct tensor vector_of(int n)
+struct tensor expected_vector(int n)
 {
     return (struct tensor){
         .dtype = DTYPE_F32, .n_dims = 1, .shape = {(uint64_t)n}};
 }
 
-struct tensor matrix_of(enum dtype dtype, int rows, int cols)
+struct tensor expected_matrix(enum dtype dtype, int rows, int cols)
 {
     return (struct tensor){
         .dtype = dtype, .n_dims = 2, .shape = {(uint64_t)rows, (uint64_t)cols}};
 }
 
-struct tensor conv_of(int channels, int taps)
+struct tensor expected_conv(int channels, int taps)
 {
     return (struct tensor){.dtype = DTYPE_F32,
                            .n_dims = 3,
                            .shape = {(uint64_t)channels, 1, (uint64_t)taps}};
 }
 
-static const char *full_name(const struct binder *b, char full[NAME_CHARS],
-                             const char *name)
+static const char *full_name(const struct binder *b,
+                             char full[BINDER_NAME_CHARS], const char *name)
 {
-    snprintf(full, NAME_CHARS, "%s%s", b->prefix, name);
+    snprintf(full, BINDER_NAME_CHARS, "%s%s", b->prefix, name);
     return full;
 }
 
-enum status find_tensor(const struct binder *b, const struct tensor **tensor,
+enum status binder_find(const struct binder *b, const struct tensor **tensor,
                         const char *name)
 {
-    char full[NAME_CHARS];
+    char full[BINDER_NAME_CHARS];
     *tensor = safetensors_find(b->file, full_name(b, full, name));
     if (!*tensor)
         return fail(E_MODEL, "tensor %s is missing", full);
@@ -72,7 +72,7 @@ static enum status wrong_shape(const struct tensor *is,
 static enum status take(struct binder *b, const struct tensor **tensor,
                         const char *name, struct tensor expected)
 {
-    TRY(find_tensor(b, tensor, name));
+    TRY(binder_find(b, tensor, name));
     const struct tensor *t = *tensor;
     bool is_type = t->dtype == expected.dtype ||
                    (dtype_is_float(t->dtype) && expected.dtype == DTYPE_F32);
@@ -95,7 +95,7 @@ static bool is_projection(const char *name)
 
 /* A D with a number for each head is copied to d_inner floats.  Room for them
  * is counted with out_proj, which has d_inner columns and more data than that;
- * bind_layer takes it before D. */
+ * binder_take_layer takes it before D. */
 static size_t repeated_d(const struct model_config *c, const struct tensor *t)
 {
     static const char tail[] = "mixer.out_proj.weight";
@@ -107,7 +107,7 @@ static size_t repeated_d(const struct model_config *c, const struct tensor *t)
                : 0;
 }
 
-enum status allocate_arena(struct binder *b)
+enum status binder_allocate(struct binder *b)
 {
     const struct model_config *c = &b->model->config;
     size_t n = ALIGNMENT; /* never empty */
@@ -128,7 +128,7 @@ enum status allocate_arena(struct binder *b)
     return OK;
 }
 
-void *carve(struct binder *b, size_t n_bytes)
+void *binder_carve(struct binder *b, size_t n_bytes)
 {
     void *room = b->free;
     b->free += round_up(n_bytes);
@@ -173,28 +173,28 @@ static enum status copy_finite(float *to, const struct tensor *from,
     return OK;
 }
 
-enum status take_copy(struct binder *b, float **floats, const char *name,
-                      struct tensor expected, int columns)
+enum status binder_take_copy(struct binder *b, float **floats, const char *name,
+                             struct tensor expected, int columns)
 {
     const struct tensor *tensor;
     TRY(take(b, &tensor, name, expected));
-    *floats = carve(b, (size_t)tensor->n_elements * sizeof(float));
+    *floats = binder_carve(b, (size_t)tensor->n_elements * sizeof(float));
     return copy_finite(*floats, tensor, (size_t)columns);
 }
 
-enum status take_floats(struct binder *b, const float **floats,
-                        const char *name, struct tensor expected)
+enum status binder_take_floats(struct binder *b, const float **floats,
+                               const char *name, struct tensor expected)
 {
     float *copy;
-    TRY(take_copy(b, &copy, name, expected, 1));
+    TRY(binder_take_copy(b, &copy, name, expected, 1));
     *floats = copy;
     return OK;
 }
 
-enum status take_vector(struct binder *b, const float **vector,
-                        const char *name, int n)
+enum status binder_take_vector(struct binder *b, const float **vector,
+                               const char *name, int n)
 {
-    return take_floats(b, vector, name, vector_of(n));
+    return binder_take_floats(b, vector, name, expected_vector(n));
 }
 
 /* ---- projections and norms ----------------------------------------------- */
@@ -202,7 +202,7 @@ enum status take_vector(struct binder *b, const float **vector,
 static enum status check_scales(const struct binder *b, const char *name,
                                 const float *scale, int n)
 {
-    char full[NAME_CHARS];
+    char full[BINDER_NAME_CHARS];
     for (int i = 0; i < n; i++) {
         if (scale[i] < 0)
             return fail(E_MODEL, "%s holds a negative scale, in row %d",
@@ -229,14 +229,14 @@ static enum status take_float_matrix(struct binder *b, struct matrix *matrix,
 {
     const struct tensor *weight;
     TRY(take(b, &weight, name,
-             matrix_of(DTYPE_F32, matrix->rows, matrix->cols)));
+             expected_matrix(DTYPE_F32, matrix->rows, matrix->cols)));
     matrix->floats = weight->data;
     matrix->dtype = weight->dtype;
     return check_finite(weight);
 }
 
-enum status take_matrix(struct binder *b, struct matrix *matrix,
-                        const char *name, int rows, int cols)
+enum status binder_take_matrix(struct binder *b, struct matrix *matrix,
+                               const char *name, int rows, int cols)
 {
     matrix->rows = rows;
     matrix->cols = cols;
@@ -244,25 +244,25 @@ enum status take_matrix(struct binder *b, struct matrix *matrix,
         return take_float_matrix(b, matrix, name);
 
     const struct tensor *weight;
-    TRY(take(b, &weight, name, matrix_of(DTYPE_I8, rows, cols)));
+    TRY(take(b, &weight, name, expected_matrix(DTYPE_I8, rows, cols)));
     TRY(check_weights(weight));
     matrix->q = weight->data;
 
-    char scale_name[NAME_CHARS / 2];
+    char scale_name[BINDER_NAME_CHARS / 2];
     snprintf(scale_name, sizeof scale_name, "%s_scale", name);
-    TRY(take_vector(b, &matrix->scale, scale_name, rows));
+    TRY(binder_take_vector(b, &matrix->scale, scale_name, rows));
     return check_scales(b, scale_name, matrix->scale, rows);
 }
 
-enum status take_norm(struct binder *b, const float **norm, const float **bias,
-                      const char *name)
+enum status binder_take_norm(struct binder *b, const float **norm,
+                             const float **bias, const char *name)
 {
     const struct model_config *c = &b->model->config;
-    char part[NAME_CHARS / 2];
+    char part[BINDER_NAME_CHARS / 2];
     snprintf(part, sizeof part, "%s.weight", name);
-    TRY(take_vector(b, norm, part, c->d_model));
+    TRY(binder_take_vector(b, norm, part, c->d_model));
     if (!c->has_norm_bias)
         return OK;
     snprintf(part, sizeof part, "%s.bias", name);
-    return take_vector(b, bias, part, c->d_model);
+    return binder_take_vector(b, bias, part, c->d_model);
 }

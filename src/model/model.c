@@ -1,6 +1,6 @@
 /* model.c -- a model from a file.
  *
- * read_config() learns the sizes from the shapes of the embedding and of
+ * binder_read_config() learns the sizes from the shapes of the embedding and of
  * layer 0; then every tensor is taken by its name (binder.h).  At the end
  * each tensor of the file must have been taken.
  *
@@ -21,13 +21,13 @@ static void tie_head(struct binder *b)
     int d_model = model->config.d_model;
     model->lm_head = (struct matrix){.rows = N_BYTES_VOCAB, .cols = d_model};
     if (model->config.is_float) {
-        const struct tensor *embedding = find_embedding(b);
+        const struct tensor *embedding = binder_find_embedding(b);
         model->lm_head.floats = embedding->data;
         model->lm_head.dtype = embedding->dtype;
         return;
     }
-    int8_t *q = carve(b, (size_t)N_BYTES_VOCAB * (size_t)d_model);
-    float *scale = carve(b, N_BYTES_VOCAB * sizeof *scale);
+    int8_t *q = binder_carve(b, (size_t)N_BYTES_VOCAB * (size_t)d_model);
+    float *scale = binder_carve(b, N_BYTES_VOCAB * sizeof *scale);
     for (int i = 0; i < N_BYTES_VOCAB; i++) {
         size_t at = (size_t)i * (size_t)d_model;
         quantise_row(q + at, scale + i, model->embedding + at, d_model);
@@ -41,7 +41,7 @@ static enum status bind_layers(struct binder *b)
     struct model *model = b->model;
     for (int l = 0; l < model->config.n_layer; l++) {
         snprintf(b->prefix, sizeof b->prefix, LAYERS "%d.", l);
-        TRY(bind_layer(b, &model->layers[l]));
+        TRY(binder_take_layer(b, &model->layers[l]));
     }
     b->prefix[0] = '\0';
     return OK;
@@ -51,15 +51,16 @@ static enum status bind_tensors(struct binder *b)
 {
     struct model *model = b->model;
     int d_model = model->config.d_model;
-    TRY(take_floats(b, &model->embedding, find_embedding(b)->name,
-                    matrix_of(DTYPE_F32, N_BYTES_VOCAB, d_model)));
+    TRY(binder_take_floats(b, &model->embedding, binder_find_embedding(b)->name,
+                           expected_matrix(DTYPE_F32, N_BYTES_VOCAB, d_model)));
     TRY(bind_layers(b));
-    TRY(take_norm(b, &model->norm_f, &model->norm_f_bias, "backbone.norm_f"));
+    TRY(binder_take_norm(b, &model->norm_f, &model->norm_f_bias,
+                         "backbone.norm_f"));
     if (model->config.is_tied)
         tie_head(b);
     else
-        TRY(take_matrix(b, &model->lm_head, "lm_head.weight", N_BYTES_VOCAB,
-                        d_model));
+        TRY(binder_take_matrix(b, &model->lm_head, "lm_head.weight",
+                               N_BYTES_VOCAB, d_model));
     return OK;
 }
 
@@ -90,14 +91,14 @@ static uint64_t count_parameters(const struct binder *b)
 
 static enum status bind(struct binder *b)
 {
-    TRY(read_config(b));
+    TRY(binder_read_config(b));
     struct model *model = b->model;
     b->taken = calloc(safetensors_count(b->file), sizeof *b->taken);
     model->layers =
         calloc((size_t)model->config.n_layer, sizeof *model->layers);
     if (!b->taken || !model->layers)
         return fail_memory("the layers");
-    TRY(allocate_arena(b));
+    TRY(binder_allocate(b));
     TRY(bind_tensors(b));
     if (b->n_taken != safetensors_count(b->file))
         return check_all_taken(b);

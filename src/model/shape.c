@@ -16,7 +16,7 @@
 #define MIXER_0     LAYERS "0.mixer."
 
 /* Published checkpoints have two names for the embedding. */
-const struct tensor *find_embedding(const struct binder *b)
+const struct tensor *binder_find_embedding(const struct binder *b)
 {
     const struct tensor *t =
         safetensors_find(b->file, "backbone.embedding.weight");
@@ -77,7 +77,7 @@ static enum status find_shape(const struct binder *b,
                               const struct tensor **tensor, const char *name,
                               int n_dims)
 {
-    TRY(find_tensor(b, tensor, name));
+    TRY(binder_find(b, tensor, name));
     if ((*tensor)->n_dims != n_dims) {
         char text[160];
         return fail(E_MODEL, "%s is %s, expected %d dimensions", name,
@@ -187,7 +187,7 @@ static enum status read_mamba2(const struct binder *b)
 static enum status read_sizes(const struct binder *b)
 {
     struct model_config *c = &b->model->config;
-    TRY(set_size(&c->d_model, "d_model", find_embedding(b)->shape[1], 4,
+    TRY(set_size(&c->d_model, "d_model", binder_find_embedding(b)->shape[1], 4,
                  D_MODEL_MAX, 4));
     TRY(set_size(&c->n_layer, "n_layer", count_layers(b->file), 1, N_LAYER_MAX,
                  1));
@@ -297,12 +297,12 @@ static enum status read_mamba2_metadata(const struct binder *b)
     return read_gate(c, safetensors_metadata(b->file, "norm_before_gate"));
 }
 
-enum status read_config(struct binder *b)
+enum status binder_read_config(struct binder *b)
 {
     const struct safetensors *file = b->file;
     struct model_config *c = &b->model->config;
     TRY(read_mixer(b));
-    TRY(check_embedding(find_embedding(b)));
+    TRY(check_embedding(binder_find_embedding(b)));
     TRY(read_sizes(b));
     c->has_norm_bias = safetensors_find(file, "backbone.norm_f.bias");
     c->is_tied = !safetensors_find(file, "lm_head.weight");
