@@ -214,14 +214,9 @@ static struct model *open_weights(const struct patient *p, bool is_int8,
         struct safetensors_content content = {NULL, 0, list, 0};
         for (size_t i = 0; i < p->parameters.n; i++) {
             const struct parameter *from = &p->parameters.list[i];
-            struct tensor t = {.name = from->name,
-                               .dtype = DTYPE_F32,
-                               .n_dims = from->n_dims,
-                               .data = p->weights + from->offset};
-            for (int d = 0; d < from->n_dims; d++)
-                t.shape[d] = (uint64_t)from->shape[d];
             if (from->n > 0)
-                list[content.n_tensors++] = t;
+                list[content.n_tensors++] = parameter_tensor(
+                    from, DTYPE_F32, p->weights + from->offset);
         }
         *memory = list;
         status = model_open_content(&model, "float", &content);

@@ -1,12 +1,16 @@
-/* number.c -- whole numbers as users write them.
+/* number.c -- numbers as users write them, and as text files have them.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "base/number.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Digits that tell all floats apart. */
+enum { FLOAT_DIGITS = 9 };
 
 /* Factors of 1024: the letter, alone or followed by "iB". */
 static bool parse_suffix(const char *text, uint64_t *factor)
@@ -34,4 +38,13 @@ bool number_parse(const char *text, uint64_t *value)
         return false;
     *value = v * factor;
     return true;
+}
+
+const char *number_print(char text[32], float x)
+{
+    int digits = 0;
+    do
+        snprintf(text, 32, "%.*g", ++digits, (double)x);
+    while (digits < FLOAT_DIGITS && (float)strtod(text, NULL) != x);
+    return text;
 }

@@ -1,4 +1,4 @@
-/* number.h -- whole numbers as users write them.
+/* number.h -- numbers as users write them, and as text files have them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,5 +10,9 @@
 
 /* "16", "16M", "16MiB": a whole number with a factor of 1024 to some power. */
 bool number_parse(const char *text, uint64_t *value);
+
+/* x, which is finite, in the fewest digits that are read back as x: 1e-05, not
+ * 9.99999975e-06.  Returns text. */
+const char *number_print(char text[32], float x);
 
 #endif

@@ -216,82 +216,82 @@ static enum status trim_vocabulary(struct adopted *a, const struct foreign *f,
 
 /* ---- the whole ---------------------------------------------------------- */
 
-static void add_metadata(struct adopted *a, const char *key, const char *value)
-{
-    if (value)
-        a->metadata[a->content.n_metadata++] = (struct metadata){key, value};
-}
-
-static const char *old_metadata(const struct foreign *f, const char *key)
+/* What our own metadata say, if the checkpoint is ours; else NULL. */
+static const char *own_metadata(const struct foreign *f, const char *key)
 {
     return f->metadata ? safetensors_metadata(f->metadata, key) : NULL;
 }
 
-/* The limit of delta, as our metadata have it; NULL: none. */
-static const char *delta_limit(struct adopted *a,
-                               const struct config_json *says)
+/* The groups of heads, by config.json or by our own metadata. */
+static void describe_groups(struct metadata_list *list, const struct foreign *f,
+                            const struct config_json *says)
 {
+    if (says->n_groups > 0)
+        metadata_list_print(list, "n_groups", "%d", says->n_groups);
+    else
+        metadata_list_add(list, "n_groups", own_metadata(f, "n_groups"));
+}
+
+/* The limit of delta that config.json gives. */
+static void describe_delta_limit(struct metadata_list *list,
+                                 const struct config_json *says)
+{
+    static const char key[] = "time_step_limit";
     float low = (float)says->delta_min, high = (float)says->delta_max;
-    if (!(low > 0.0f) && isinf(high))
-        return NULL;
-    int n =
-        snprintf(a->delta_limit, sizeof a->delta_limit, "[%.9g", (double)low);
-    snprintf(a->delta_limit + n, sizeof a->delta_limit - (size_t)n,
-             isinf(high) ? "]" : ", %.9g]", (double)high);
-    return a->delta_limit;
+    if (!isinf(high))
+        metadata_list_print(list, key, "[%.9g, %.9g]", (double)low,
+                            (double)high);
+    else if (low > 0.0f)
+        metadata_list_print(list, key, "[%.9g]", (double)low);
 }
 
 /* What the shapes of Mamba-2 leave open: by config.json, or our own metadata.
  */
-static void describe_mamba2(struct adopted *a, const struct foreign *f,
+static void describe_mamba2(struct metadata_list *list, const struct foreign *f,
                             const struct config_json *says)
 {
-    const char *groups = old_metadata(f, "n_groups");
-    const char *limit = old_metadata(f, "time_step_limit");
-    const char *gate = old_metadata(f, "norm_before_gate");
-    if (says->n_groups > 0) {
-        snprintf(a->n_groups, sizeof a->n_groups, "%d", says->n_groups);
-        groups = a->n_groups;
-    }
+    static const char limit[] = "time_step_limit", gate[] = "norm_before_gate";
+    describe_groups(list, f, says);
     if (f->config) {
-        limit = delta_limit(a, says);
-        gate = says->has_norm_before_gate ? "true" : NULL;
+        describe_delta_limit(list, says);
+        metadata_list_add(list, gate,
+                          says->has_norm_before_gate ? "true" : NULL);
+    } else {
+        metadata_list_add(list, limit, own_metadata(f, limit));
+        metadata_list_add(list, gate, own_metadata(f, gate));
     }
-    add_metadata(a, "n_groups", groups);
-    add_metadata(a, "time_step_limit", limit);
-    add_metadata(a, "norm_before_gate", gate);
 }
 
-/* The begin byte in digits, or NULL. */
-static const char *begin_byte_of(struct adopted *a, const struct foreign *f,
-                                 int said, int asked)
+/* asked: by the options; said: by config.json, or below 0. */
+static void describe_begin_byte(struct metadata_list *list,
+                                const struct foreign *f, int said, int asked)
 {
-    if (asked == BEGIN_BYTE_NONE)
-        return NULL;
+    static const char key[] = "begin_byte";
     int byte = asked == BEGIN_BYTE_AS_SAID ? said : asked;
-    if (byte < 0)
-        return old_metadata(f, "begin_byte");
-    snprintf(a->begin_byte, sizeof a->begin_byte, "%d", byte);
-    return a->begin_byte;
+    if (asked == BEGIN_BYTE_NONE)
+        return;
+    if (byte >= 0)
+        metadata_list_print(list, key, "%d", byte);
+    else
+        metadata_list_add(list, key, own_metadata(f, key));
 }
 
 static void describe(struct adopted *a, const struct foreign *f,
                      const struct config_json *says, int begin_byte)
 {
+    struct metadata_list *list = &a->metadata;
     bool is_mamba2 = mixer_of(a) == MIXER_MAMBA2;
-    const char *epsilon = old_metadata(f, "norm_epsilon");
-    if (says->norm_epsilon > 0) {
-        snprintf(a->norm_epsilon, sizeof a->norm_epsilon, "%.9g",
-                 says->norm_epsilon);
-        epsilon = a->norm_epsilon;
-    }
-    a->content.metadata = a->metadata;
-    add_metadata(a, "architecture", is_mamba2 ? "mamba2" : "mamba1");
-    add_metadata(a, "norm_epsilon", epsilon);
-    add_metadata(a, "begin_byte",
-                 begin_byte_of(a, f, says->begin_byte, begin_byte));
+    metadata_list_add(list, "architecture", is_mamba2 ? "mamba2" : "mamba1");
+    if (says->norm_epsilon > 0)
+        metadata_list_print(list, "norm_epsilon", "%.9g", says->norm_epsilon);
+    else
+        metadata_list_add(list, "norm_epsilon",
+                          own_metadata(f, "norm_epsilon"));
+    describe_begin_byte(list, f, says->begin_byte, begin_byte);
     if (is_mamba2)
-        describe_mamba2(a, f, says);
+        describe_mamba2(list, f, says);
+    a->content.metadata = list->items;
+    a->content.n_metadata = list->n;
 }
 
 /* generation_config.json has the begin byte where config.json cannot. */

@@ -16,12 +16,11 @@
 #include "base/status.h"
 #include "import/foreign.h"
 #include "import/tensor_names.h"
+#include "model/metadata_list.h"
 #include "model/model.h"
 
+/* In place of a begin byte. */
 enum {
-    ADOPT_METADATA_MAX = 6,
-
-    /* In place of a begin byte. */
     BEGIN_BYTE_AS_SAID = -1, /* the one that the checkpoint names, if any    */
     BEGIN_BYTE_NONE = -2
 };
@@ -41,8 +40,7 @@ struct adopted {
     char (*names)[TENSOR_NAME_CHARS]; /* [content.n_tensors]                */
     struct tensor *tensors;           /* those of content                   */
     void *zeros;                      /* biases that the checkpoint lacks   */
-    struct metadata metadata[ADOPT_METADATA_MAX];
-    char begin_byte[16], norm_epsilon[32], n_groups[16], delta_limit[80];
+    struct metadata_list metadata;    /* those of content                   */
 };
 
 /* The foreign checkpoint must outlive what was adopted.  On failure there is

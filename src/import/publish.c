@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/file_group.h"
+#include "base/number.h"
 #include "import/tokenizer_json.h"
 #include "import/torch_write.h"
 #include "model/json_text.h"
@@ -34,13 +35,7 @@ static size_t list_tensors(struct tensor *list, const struct parameters *p,
         const struct parameter *from = &p->list[i];
         if (from->n == 0)
             continue;
-        struct tensor *t = &list[n++];
-        *t = (struct tensor){.name = from->name,
-                             .dtype = DTYPE_F32,
-                             .n_dims = from->n_dims,
-                             .data = weights + from->offset};
-        for (int d = 0; d < from->n_dims; d++)
-            t->shape[d] = (uint64_t)from->shape[d];
+        list[n++] = parameter_tensor(from, DTYPE_F32, weights + from->offset);
     }
     return n;
 }
@@ -100,16 +95,11 @@ static json_t *mamba1_ssm_config(const struct model_config *c)
         "pad_vocab_size_multiple", 1, "tie_embeddings", c->is_tied);
 }
 
-/* The double of the fewest digits that give the float back: 1e-05, not
- * 9.99999975e-06. */
+/* So that JSON has the fewest digits of a float. */
 static double rounded(float x)
 {
     char text[32];
-    int digits = 0;
-    do
-        snprintf(text, sizeof text, "%.*g", ++digits, (double)x);
-    while (digits < REAL_DIGITS && (float)strtod(text, NULL) != x);
-    return strtod(text, NULL);
+    return strtod(number_print(text, x), NULL);
 }
 
 static bool has_delta_limit(const struct model_config *c)

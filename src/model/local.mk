@@ -15,6 +15,8 @@ libmambyte_a_SOURCES += \
   src/model/json_text.c \
   src/model/json_text.h \
   src/model/layer.c \
+  src/model/metadata_list.c \
+  src/model/metadata_list.h \
   src/model/model.c \
   src/model/model.h \
   src/model/odds.c \

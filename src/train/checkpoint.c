@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/metadata_list.h"
 #include "model/safetensors_write.h"
 
 #define FORMAT      "mambyte-checkpoint-1"
 #define STATES_NAME "states"
 
-enum { NUMBER_CHARS = 32, N_METADATA = 10, NAME_CHARS = 96 };
+enum { CHECKSUM_CHARS = 17, NAME_CHARS = 96 };
 
 /* Indexed by enum trainer_part. */
 static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
@@ -77,16 +78,14 @@ static void close_list(struct tensor_list *list)
     free(list->names);
 }
 
-static struct tensor *add(struct tensor_list *list, const char *prefix,
-                          const char *name, const float *data)
+/* Adds a tensor under its name behind a prefix. */
+static void add(struct tensor_list *list, const char *prefix,
+                struct tensor tensor)
 {
-    struct tensor *t = &list->tensors[list->n];
-    char *full = list->names[list->n++];
-    snprintf(full, NAME_CHARS, "%s%s", prefix, name);
-    t->name = full;
-    t->dtype = DTYPE_F32;
-    t->data = data;
-    return t;
+    char *full = list->names[list->n];
+    snprintf(full, NAME_CHARS, "%s%s", prefix, tensor.name);
+    tensor.name = full;
+    list->tensors[list->n++] = tensor;
 }
 
 static void list_tensors(struct tensor_list *list,
@@ -99,44 +98,54 @@ static void list_tensors(struct tensor_list *list,
             const struct parameter *from = &p->list[i];
             if (from->n == 0)
                 continue;
-            struct tensor *t = add(list, prefixes[part], from->name,
-                                   arrays->parts[part] + from->offset);
-            t->n_dims = from->n_dims;
-            for (int d = 0; d < from->n_dims; d++)
-                t->shape[d] = (uint64_t)from->shape[d];
+            add(list, prefixes[part],
+                parameter_tensor(from, DTYPE_F32,
+                                 arrays->parts[part] + from->offset));
         }
     }
-    struct tensor *t = add(list, "", STATES_NAME, arrays->parts[PART_STATES]);
-    t->n_dims = 2;
-    t->shape[0] = (uint64_t)trainer_windows(trainer);
-    t->shape[1] = trainer_state_floats(&p->config);
+    struct tensor states = {
+        .name = STATES_NAME,
+        .dtype = DTYPE_F32,
+        .n_dims = 2,
+        .shape = {(uint64_t)trainer_windows(trainer),
+                  trainer_state_floats(&p->config)},
+        .data = arrays->parts[PART_STATES],
+    };
+    add(list, "", states);
+}
+
+/* Everything but the checksum, which is set later, has its value. */
+static void describe(struct metadata_list *list,
+                     const struct model_config *config,
+                     const struct progress *progress, const char *run,
+                     const char *checksum)
+{
+    metadata_list_add(list, "format", FORMAT);
+    metadata_list_add(list, "run", run);
+    metadata_list_print(list, "step", "%" PRIu64, progress->step);
+    metadata_list_print(list, "bytes", "%" PRIu64, progress->n_bytes);
+    metadata_list_print(list, "seconds", "%.17g", progress->seconds);
+    metadata_list_print(list, "bits_per_byte", "%.17g",
+                        progress->bits_per_byte);
+    metadata_list_print(list, "norm_epsilon", "%.9g",
+                        (double)config->norm_epsilon);
+    metadata_list_add(list, "checksum", checksum);
+    if (config->begin_byte >= 0)
+        metadata_list_print(list, "begin_byte", "%d", config->begin_byte);
+    if (config->mixer == MIXER_MAMBA2)
+        metadata_list_print(list, "n_groups", "%d", config->n_groups);
 }
 
 static enum status write_file(const char *path, const struct tensor_list *list,
                               const struct model_config *config,
                               const struct progress *progress, const char *run)
 {
-    char text[8][NUMBER_CHARS];
-    snprintf(text[0], NUMBER_CHARS, "%" PRIu64, progress->step);
-    snprintf(text[1], NUMBER_CHARS, "%" PRIu64, progress->n_bytes);
-    snprintf(text[2], NUMBER_CHARS, "%.17g", progress->seconds);
-    snprintf(text[3], NUMBER_CHARS, "%.17g", progress->bits_per_byte);
-    snprintf(text[4], NUMBER_CHARS, "%.9g", (double)config->norm_epsilon);
-    snprintf(text[5], NUMBER_CHARS, "%d", config->begin_byte);
-    snprintf(text[7], NUMBER_CHARS, "%d", config->n_groups);
-    struct metadata metadata[N_METADATA] = {
-        {"format", FORMAT},        {"run", run},
-        {"step", text[0]},         {"bytes", text[1]},
-        {"seconds", text[2]},      {"bits_per_byte", text[3]},
-        {"norm_epsilon", text[4]}, {"checksum", text[6]},
-    };
-    size_t n = N_METADATA - 2; /* what not every model has comes last */
-    if (config->begin_byte >= 0)
-        metadata[n++] = (struct metadata){"begin_byte", text[5]};
-    if (config->mixer == MIXER_MAMBA2)
-        metadata[n++] = (struct metadata){"n_groups", text[7]};
-    struct safetensors_content content = {metadata, n, list->tensors, list->n};
-    snprintf(text[6], NUMBER_CHARS, "%016" PRIx64,
+    char checksum[CHECKSUM_CHARS] = "";
+    struct metadata_list metadata = {.n = 0};
+    describe(&metadata, config, progress, run, checksum);
+    struct safetensors_content content = {metadata.items, metadata.n,
+                                          list->tensors, list->n};
+    snprintf(checksum, sizeof checksum, "%016" PRIx64,
              safetensors_checksum(&content));
     return safetensors_write(path, &content);
 }
@@ -210,7 +219,7 @@ bool is_checkpoint_weight(const char *name)
 
 static enum status check_file(const struct safetensors *file, const char *run)
 {
-    char expected[NUMBER_CHARS];
+    char expected[CHECKSUM_CHARS];
     uint64_t checksum = 0;
     const char *text = safetensors_metadata(file, "checksum");
     const char *saved_run = safetensors_metadata(file, "run");

@@ -116,3 +116,13 @@ const struct parameter *parameters_lm_head(const struct parameters *p)
 {
     return p->config.is_tied ? &p->list[0] : &p->list[p->n - 1];
 }
+
+struct tensor parameter_tensor(const struct parameter *p, enum dtype dtype,
+                               const void *data)
+{
+    struct tensor tensor = {
+        .name = p->name, .dtype = dtype, .n_dims = p->n_dims, .data = data};
+    for (int i = 0; i < p->n_dims; i++)
+        tensor.shape[i] = (uint64_t)p->shape[i];
+    return tensor;
+}

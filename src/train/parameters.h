@@ -84,6 +84,11 @@ static inline const struct parameter *parameters_at(const struct parameters *p,
     return &p->list[1 + (size_t)layer * N_PLACES + (size_t)place];
 }
 
+/* A parameter as a tensor of a file, under its name, with these data.  p must
+ * outlive it. */
+struct tensor parameter_tensor(const struct parameter *p, enum dtype dtype,
+                               const void *data);
+
 /* Weights of a new model, the same for the same seed.  weights: [n_floats] */
 void parameters_init(const struct parameters *parameters, float *weights,
                      uint64_t seed);
