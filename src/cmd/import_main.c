@@ -7,8 +7,6 @@
 
 #include "base/byteio.h"
 #include "base/file_place.h"
-#include "base/memlimit.h"
-#include "base/message.h"
 #include "base/sandbox.h"
 #include "base/threads.h"
 #include "cmd/import_options.h"
@@ -35,10 +33,10 @@ static enum status check_folder(const struct import_options *o)
 static enum status check_outputs(const struct import_command *command)
 {
     const struct import_options *o = &command->import;
-    struct outputs outputs = {.is_forced = command->force};
+    struct outputs outputs = {.is_forced = command->machine.force};
     if (o->naming != NAMING_OURS && strcmp(o->output, "-") != 0)
         return publish_place_check(o->output, o->naming, o->input,
-                                   command->force);
+                                   command->machine.force);
     outputs_add(&outputs, "output", o->output, OWN_MODEL);
     TRY(outputs_check_input(&outputs, o->input));
     TRY(outputs_check_input(&outputs, o->calibrate));
@@ -63,12 +61,10 @@ static enum status run(int argc, char **argv)
 {
     static struct import_command command;
     TRY(import_options_parse(&command, argc, argv));
-    if (command.wants_help)
-        return import_options_print_help(&output);
-    if (command.wants_version)
-        return import_options_print_version(&output);
-    message_set(command.verbosity, command.progress);
-    memlimit_set(command.memlimit);
+    if (machine_wants_text(&command.machine))
+        return machine_print_text(&command.machine, &import_options_table,
+                                  &output);
+    machine_apply(&command.machine);
     command.import.n_threads = threads_cut(command.import.n_threads);
     TRY(check_outputs(&command));
     enter_sandbox(command.import.output);

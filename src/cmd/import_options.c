@@ -10,8 +10,6 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "cmd/machine_options.h"
-#include "cmd/option_table.h"
 
 #define AT(member) offsetof(struct import_command, member)
 
@@ -99,7 +97,8 @@ static const struct option_row rows[] = {
      .take = take_naming,
      .help = "write float weights under the names of others,\n"
              "and their config.json"},
-    ROW_FORCE(AT(force), "replace files of another kind, or those in DIR"),
+    ROW_FORCE(AT(machine.force),
+              "replace files of another kind, or those in DIR"),
 
     {.help = "Calibration"},
     {.name = "calibrate",
@@ -114,17 +113,12 @@ static const struct option_row rows[] = {
 
     {.help = "The machine"},
     ROW_THREADS(AT(import.n_threads)),
-    ROW_MEMLIMIT(AT(memlimit)),
-    ROW_QUIET(AT(verbosity)),
-    ROW_VERBOSE(AT(verbosity), "say what is done"),
-    ROW_PROGRESS(0, AT(progress)),
-    ROW_HELP(AT(wants_help)),
-    ROW_VERSION(AT(wants_version)),
+    ROWS_MACHINE(AT(machine), "say what is done"),
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
-static const struct option_table table = {
+const struct option_table import_options_table = {
     .rows = rows,
     .n = N_ROWS,
     .program = "mambyte-import",
@@ -142,11 +136,11 @@ static enum status check_pairs(const struct import_options *o,
     if (o->naming != NAMING_OURS && o->calibrate)
         return fail(E_USAGE, "--to does not go with --calibrate");
     if (o->naming != NAMING_OURS &&
-        option_table_is_given(&table, given, "quantize"))
+        option_table_is_given(&import_options_table, given, "quantize"))
         return fail(E_USAGE, "--to does not go with --quantize: it writes "
                              "floats");
     if (!o->calibrate &&
-        option_table_is_given(&table, given, "calibrate-bytes"))
+        option_table_is_given(&import_options_table, given, "calibrate-bytes"))
         return fail(E_USAGE, "--calibrate-bytes needs --calibrate");
     if (o->averages.n > 0 && o->calibrate)
         return fail(E_USAGE, "--average does not go with --calibrate");
@@ -175,20 +169,11 @@ enum status import_options_parse(struct import_command *command, int argc,
     *command = (struct import_command){
         .import = {.calibrate_bytes = 1 << 16,
                    .adopt = {.begin_byte = BEGIN_BYTE_AS_SAID}},
-        .verbosity = NORMAL};
-    TRY(option_table_read(&table, command, given, argc, argv, &first));
-    if (command->wants_help || command->wants_version)
+        .machine.verbosity = NORMAL};
+    TRY(option_table_read(&import_options_table, command, given, argc, argv,
+                          &first));
+    if (machine_wants_text(&command->machine))
         return OK;
     command->import.input = argv[first];
     return check(&command->import, given, argc - first);
-}
-
-enum status import_options_print_help(struct sink *sink)
-{
-    return option_table_print_help(&table, sink);
-}
-
-enum status import_options_print_version(struct sink *sink)
-{
-    return option_table_print_version(&table, sink);
 }

@@ -5,21 +5,14 @@
 #ifndef MAMBYTE_IMPORT_OPTIONS_H
 #define MAMBYTE_IMPORT_OPTIONS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "base/byteio.h"
-#include "base/message.h"
 #include "base/status.h"
+#include "cmd/machine_options.h"
+#include "cmd/option_table.h"
 #include "import/import.h"
 
 struct import_command {
     struct import_options import;
-    uint64_t memlimit; /* bytes; 0: the default */
-    enum verbosity verbosity;
-    bool force; /* replaces whatever is there */
-    bool progress;
-    bool wants_help, wants_version;
+    struct machine_options machine;
 };
 
 /* E_USAGE with the sentence when the command line is wrong.  The command points
@@ -27,7 +20,6 @@ struct import_command {
 enum status import_options_parse(struct import_command *command, int argc,
                                  char **argv);
 
-enum status import_options_print_help(struct sink *sink);
-enum status import_options_print_version(struct sink *sink);
+extern const struct option_table import_options_table;
 
 #endif

@@ -39,3 +39,17 @@ enum status machine_take_memlimit(void *options, const struct option_row *row,
     return fail(E_USAGE, "--%s: '%s' is neither a size nor a percentage",
                 row->name, value);
 }
+
+enum status machine_print_text(const struct machine_options *options,
+                               const struct option_table *table,
+                               struct sink *sink)
+{
+    return options->wants_help ? option_table_print_help(table, sink)
+                               : option_table_print_version(table, sink);
+}
+
+void machine_apply(const struct machine_options *options)
+{
+    message_set(options->verbosity, options->progress);
+    memlimit_set(options->memlimit);
+}

@@ -1,5 +1,5 @@
 /* machine_options.h -- options that several programs share: where to compute,
- * and how much to say about it.
+ * how much memory to take, and how much to say.
  *
  * Rows for their tables (option_table.h).  at: as in INTO_BOOL.
  *
@@ -8,7 +8,13 @@
 #ifndef MAMBYTE_MACHINE_OPTIONS_H
 #define MAMBYTE_MACHINE_OPTIONS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/byteio.h"
 #include "base/message.h"
+#include "base/status.h"
 #include "cmd/option_table.h"
 #include "engine/engine.h"
 
@@ -67,6 +73,39 @@
         .name = "version", INTO_BOOL(at),                                      \
         .help = "the version, and that of the arithmetic"                      \
     }
+
+/* What a program without modes has of these. */
+struct machine_options {
+    uint64_t memlimit; /* bytes; 0: the default */
+    enum verbosity verbosity;
+    bool force; /* replaces whatever is there */
+    bool progress;
+    bool wants_help, wants_version;
+};
+
+/* The last rows of such a program's table, into a struct machine_options; its
+ * row for --force is ROW_FORCE.  lines: the help of --verbose. */
+#define IN_MACHINE(at, member) ((at) + offsetof(struct machine_options, member))
+#define ROWS_MACHINE(at, lines)                                                \
+    ROW_MEMLIMIT(IN_MACHINE(at, memlimit)),                                    \
+        ROW_QUIET(IN_MACHINE(at, verbosity)),                                  \
+        ROW_VERBOSE(IN_MACHINE(at, verbosity), lines),                         \
+        ROW_PROGRESS(0, IN_MACHINE(at, progress)),                             \
+        ROW_HELP(IN_MACHINE(at, wants_help)),                                  \
+        ROW_VERSION(IN_MACHINE(at, wants_version))
+
+static inline bool machine_wants_text(const struct machine_options *options)
+{
+    return options->wants_help || options->wants_version;
+}
+
+/* Writes what --help or --version asks for. */
+enum status machine_print_text(const struct machine_options *options,
+                               const struct option_table *table,
+                               struct sink *sink);
+
+/* Puts --memlimit, --quiet, --verbose and --progress into effect. */
+void machine_apply(const struct machine_options *options);
 
 enum status machine_take_memlimit(void *options, const struct option_row *row,
                                   const char *value);

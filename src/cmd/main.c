@@ -219,9 +219,9 @@ static enum status run(int argc, char **argv)
     options.engine.n_threads = threads_cut(options.engine.n_threads);
     switch (options.mode) {
     case MODE_HELP:
-        return options_print_help(&output);
+        return option_table_print_help(&options_table, &output);
     case MODE_VERSION:
-        return options_print_version(&output);
+        return option_table_print_version(&options_table, &output);
     case MODE_LIST_MODELS:
         return task_list_models(&output);
     case MODE_LIST:

@@ -12,7 +12,6 @@
 
 #include "base/number.h"
 #include "cmd/machine_options.h"
-#include "cmd/option_table.h"
 #include "compress/block.h"
 
 #define BIT(mode)  (1u << (mode))
@@ -353,7 +352,7 @@ static const struct option_row rows[] = {
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
-static const struct option_table table = {
+const struct option_table options_table = {
     .rows = rows,
     .n = N_ROWS,
     .program = "mambyte",
@@ -481,7 +480,7 @@ enum status options_parse(struct options *options, int argc, char **argv)
     bool given[N_ROWS];
     int first;
     set_defaults(options);
-    TRY(option_table_read(&table, options, given, argc, argv, &first));
+    TRY(option_table_read(&options_table, options, given, argc, argv, &first));
     if (options->mode == MODE_HELP || options->mode == MODE_VERSION)
         return OK;
     TRY(check_modes(options, given));
@@ -494,14 +493,4 @@ enum status options_parse(struct options *options, int argc, char **argv)
                     "--force needs --save-state, or a mode such as --compress");
     TRY(set_temperature(options));
     return take_operands(options, argc - first, argv + first);
-}
-
-enum status options_print_help(struct sink *sink)
-{
-    return option_table_print_help(&table, sink);
-}
-
-enum status options_print_version(struct sink *sink)
-{
-    return option_table_print_version(&table, sink);
 }

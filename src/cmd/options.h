@@ -11,9 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/byteio.h"
 #include "base/message.h"
 #include "base/status.h"
+#include "cmd/option_table.h"
 #include "engine/engine.h"
 
 enum mode {
@@ -101,7 +101,6 @@ enum status options_parse(struct options *options, int argc, char **argv);
 /* MAMBYTE_MODEL; NULL when it is not set. */
 const char *options_environment_model(void);
 
-enum status options_print_help(struct sink *sink);
-enum status options_print_version(struct sink *sink);
+extern const struct option_table options_table;
 
 #endif

@@ -6,8 +6,6 @@
 #include <string.h>
 
 #include "base/byteio.h"
-#include "base/memlimit.h"
-#include "base/message.h"
 #include "base/threads.h"
 #include "classify/train_classifier.h"
 #include "cmd/outputs.h"
@@ -36,7 +34,7 @@ static enum status check_operand(const struct outputs *outputs,
 static enum status check_checkpoint(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
-    if (o->resumes || command->force ||
+    if (o->resumes || command->machine.force ||
         own_file_of(o->checkpoint) != OWN_CHECKPOINT)
         return OK;
     return fail(E_USAGE,
@@ -49,7 +47,7 @@ static enum status check_checkpoint(const struct train_command *command)
 static enum status check_run(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
-    struct outputs outputs = {.is_forced = command->force};
+    struct outputs outputs = {.is_forced = command->machine.force};
     outputs_add(&outputs, "output", o->output, OWN_MODEL);
     outputs_add(&outputs, "checkpoint", o->checkpoint,
                 o->resumes ? OWN_NONE : OWN_CHECKPOINT);
@@ -67,7 +65,7 @@ static enum status check_run(const struct train_command *command)
 static enum status check_head(const struct train_command *command)
 {
     const struct classifier_options *o = &command->classifier;
-    struct outputs outputs = {.is_forced = command->force};
+    struct outputs outputs = {.is_forced = command->machine.force};
     outputs_add(&outputs, "output", o->output, OWN_HEAD);
     TRY(outputs_check_input(&outputs, o->examples));
     TRY(outputs_check_input(&outputs, o->test));
@@ -79,12 +77,10 @@ static enum status run(int argc, char **argv)
 {
     static struct train_command command;
     TRY(train_options_parse(&command, argc, argv));
-    if (command.wants_help)
-        return train_options_print_help(&output);
-    if (command.wants_version)
-        return train_options_print_version(&output);
-    message_set(command.verbosity, command.progress);
-    memlimit_set(command.memlimit);
+    if (machine_wants_text(&command.machine))
+        return machine_print_text(&command.machine, &train_options_table,
+                                  &output);
+    machine_apply(&command.machine);
     command.train.engine.n_threads =
         threads_cut(command.train.engine.n_threads);
     command.classifier.engine = command.train.engine;

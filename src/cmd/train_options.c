@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cmd/machine_options.h"
-#include "cmd/option_table.h"
 #include "cmd/options.h"
 #include "model/model.h"
 
@@ -219,8 +217,9 @@ static const struct option_row rows[] = {
     {.name = "resume",
      INTO_BOOL(AT(train.resumes)),
      .help = "go on from the checkpoint"},
-    ROW_FORCE(AT(force), "replace files of another kind, and the checkpoint\n"
-                         "of another run"),
+    ROW_FORCE(AT(machine.force),
+              "replace files of another kind, and the checkpoint\n"
+              "of another run"),
 
     {.help = "The machine"},
     ROW_DEVICE(AT(train.engine),
@@ -230,17 +229,12 @@ static const struct option_row rows[] = {
      INTO_INTEGER(AT(train.n_gpus), 1, 1024),
      .help = "divide the windows of a step among N GPUs (1)"},
     ROW_THREADS(AT(train.engine.n_threads)),
-    ROW_MEMLIMIT(AT(memlimit)),
-    ROW_QUIET(AT(verbosity)),
-    ROW_VERBOSE(AT(verbosity), "say what is trained, where and on what"),
-    ROW_PROGRESS(0, AT(progress)),
-    ROW_HELP(AT(wants_help)),
-    ROW_VERSION(AT(wants_version)),
+    ROWS_MACHINE(AT(machine), "say what is trained, where and on what"),
 };
 
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
 
-static const struct option_table table = {
+const struct option_table train_options_table = {
     .rows = rows,
     .n = N_ROWS,
     .program = "mambyte-train",
@@ -349,7 +343,7 @@ static enum status check_new_model(const struct train_options *o,
 {
     for (size_t i = 0; i < sizeof new_model / sizeof new_model[0]; i++) {
         const char *name = new_model[i].name;
-        if (!option_table_is_given(&table, given, name))
+        if (!option_table_is_given(&train_options_table, given, name))
             continue;
         if (o->init)
             return fail(E_USAGE,
@@ -425,7 +419,7 @@ static void set_defaults(struct train_command *command)
         .valid_every = 500,
         .checkpoint_minutes = 10,
     };
-    command->verbosity = NORMAL;
+    command->machine.verbosity = NORMAL;
 }
 
 enum status train_options_parse(struct train_command *command, int argc,
@@ -435,8 +429,9 @@ enum status train_options_parse(struct train_command *command, int argc,
     int first;
     *command = (struct train_command){0};
     set_defaults(command);
-    TRY(option_table_read(&table, command, given, argc, argv, &first));
-    if (command->wants_help || command->wants_version)
+    TRY(option_table_read(&train_options_table, command, given, argc, argv,
+                          &first));
+    if (machine_wants_text(&command->machine))
         return OK;
     command->train.operands = (const char *const *)argv + first;
     command->train.n_operands = argc - first;
@@ -449,14 +444,4 @@ enum status train_options_parse(struct train_command *command, int argc,
     if (!command->classifier.model)
         command->classifier.model = options_environment_model();
     return check_classifier(command, given);
-}
-
-enum status train_options_print_help(struct sink *sink)
-{
-    return option_table_print_help(&table, sink);
-}
-
-enum status train_options_print_version(struct sink *sink)
-{
-    return option_table_print_version(&table, sink);
 }

@@ -5,22 +5,16 @@
 #ifndef MAMBYTE_TRAIN_OPTIONS_H
 #define MAMBYTE_TRAIN_OPTIONS_H
 
-#include <stdbool.h>
-
-#include "base/byteio.h"
-#include "base/message.h"
 #include "base/status.h"
 #include "classify/train_classifier.h"
+#include "cmd/machine_options.h"
+#include "cmd/option_table.h"
 #include "train/train.h"
 
 struct train_command {
     struct train_options train;
     struct classifier_options classifier; /* with examples: train it */
-    uint64_t memlimit;                    /* bytes; 0: the default */
-    enum verbosity verbosity;
-    bool force; /* replaces whatever is there */
-    bool progress;
-    bool wants_help, wants_version;
+    struct machine_options machine;
     char checkpoint[4096]; /* its name, where that follows from the output */
 };
 
@@ -29,7 +23,6 @@ struct train_command {
 enum status train_options_parse(struct train_command *command, int argc,
                                 char **argv);
 
-enum status train_options_print_help(struct sink *sink);
-enum status train_options_print_version(struct sink *sink);
+extern const struct option_table train_options_table;
 
 #endif
