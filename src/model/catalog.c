@@ -154,60 +154,55 @@ void catalog_close(struct catalog *catalog)
     *catalog = (struct catalog){0};
 }
 
-static enum status choose(char **path, const struct catalog *catalog,
-                          const char *name)
+/* The entry of that name; without a name, the default. */
+static const struct catalog_entry *
+choose(const struct catalog *catalog, const char *name, enum catalog_kind kind)
 {
     const struct catalog_entry *entry =
-        lookup(catalog, name ? name : CATALOG_DEFAULT, CATALOG_MODEL);
-    if (!entry && !name && catalog->n > 0 &&
-        catalog->entries[0].kind == CATALOG_MODEL)
-        entry = &catalog->entries[0];
-    if (!entry && name)
-        return fail(E_MODEL, "there is no model named '%s'; see --list-models",
-                    name);
-    if (!entry)
-        return fail(E_MODEL, "no model is installed; name a weight file "
-                             "with --model or MAMBYTE_MODEL");
-    *path = strdup(entry->path);
-    return *path ? OK : fail_memory("the name of the model");
+        lookup(catalog, name ? name : CATALOG_DEFAULT, kind);
+    bool has_other = catalog->n > 0 && catalog->entries[0].kind == kind;
+    return !entry && !name && has_other ? &catalog->entries[0] : entry;
 }
 
-enum status catalog_find(char **path, const char *choice)
+static enum status set_path(char **path, const char *from)
 {
-    *path = NULL;
-    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL) ||
-                   has_suffix(choice, CATALOG_HEAD))) {
-        *path = strdup(choice);
-        return *path ? OK : fail_memory("the name of the model");
-    }
+    *path = strdup(from);
+    return *path ? OK : fail_memory("a file name");
+}
+
+/* Looks up a name, or the default. */
+static enum status find(char **path, const char *name, enum catalog_kind kind)
+{
     struct catalog catalog;
+    enum status status;
     TRY(catalog_open(&catalog));
-    enum status status = choose(path, &catalog, choice);
+    const struct catalog_entry *entry = choose(&catalog, name, kind);
+    if (entry)
+        status = set_path(path, entry->path);
+    else if (name)
+        status = fail(E_MODEL, "there is no %s named '%s'; see --list-models",
+                      kind == CATALOG_HEAD ? "head" : "model", name);
+    else
+        status = fail(E_MODEL, "no model is installed; name a weight file "
+                               "with --model or MAMBYTE_MODEL");
     catalog_close(&catalog);
     return status;
 }
 
-static enum status choose_head(char **path, const struct catalog *catalog,
-                               const char *name)
+/* A head is a file here too: whoever opens it as a model says what it is. */
+enum status catalog_find(char **path, const char *choice)
 {
-    const struct catalog_entry *entry = lookup(catalog, name, CATALOG_HEAD);
-    if (!entry)
-        return fail(E_MODEL, "there is no head named '%s'; see --list-models",
-                    name);
-    *path = strdup(entry->path);
-    return *path ? OK : fail_memory("the name of the head");
+    *path = NULL;
+    if (choice && (strchr(choice, '/') || has_suffix(choice, CATALOG_MODEL) ||
+                   has_suffix(choice, CATALOG_HEAD)))
+        return set_path(path, choice);
+    return find(path, choice, CATALOG_MODEL);
 }
 
 enum status catalog_find_head(char **path, const char *choice)
 {
     *path = NULL;
-    if (strchr(choice, '/') || has_suffix(choice, CATALOG_HEAD)) {
-        *path = strdup(choice);
-        return *path ? OK : fail_memory("the name of the head");
-    }
-    struct catalog catalog;
-    TRY(catalog_open(&catalog));
-    enum status status = choose_head(path, &catalog, choice);
-    catalog_close(&catalog);
-    return status;
+    if (strchr(choice, '/') || has_suffix(choice, CATALOG_HEAD))
+        return set_path(path, choice);
+    return find(path, choice, CATALOG_HEAD);
 }
