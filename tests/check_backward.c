@@ -19,6 +19,7 @@
 #include "engine/state_image.h"
 #include "kernels/train_kernels.h"
 #include "model/odds.h"
+#include "recorded_run.h"
 #include "train/backward.h"
 #include "train/export.h"
 
@@ -27,7 +28,7 @@
 /* ---- a model in training ------------------------------------------------ */
 
 /* One shape, with room for everything. */
-struct bench {
+struct pass {
     struct parameters parameters;
     struct threads *team;
     struct backward *backward;
@@ -39,13 +40,11 @@ struct bench {
 
 static float *floats(size_t n)
 {
-    float *x = calloc(n, sizeof *x);
-    ck_assert_ptr_nonnull(x);
-    return x;
+    return zeros(n, sizeof(float));
 }
 
-static void open_bench(struct bench *b, const struct model_config *config,
-                       const struct backward_options *options, int n_threads)
+static void open_pass(struct pass *b, const struct model_config *config,
+                      const struct backward_options *options, int n_threads)
 {
     size_t n_windows = (size_t)options->n_windows;
     ck_assert_int_eq(parameters_open(&b->parameters, config), OK);
@@ -62,7 +61,7 @@ static void open_bench(struct bench *b, const struct model_config *config,
         (struct windows){options->n_windows, options->n_t, b->bytes, b->begins};
 }
 
-static void close_bench(struct bench *b)
+static void close_pass(struct pass *b)
 {
     backward_close(b->backward);
     threads_close(b->team);
@@ -73,13 +72,13 @@ static void close_bench(struct bench *b)
     free(b->begins);
 }
 
-static double run(struct bench *b)
+static double run(struct pass *b)
 {
     return backward_run(b->backward, b->gradient, b->weights, &b->windows);
 }
 
 /* Bytes of a small alphabet: each is seen several times. */
-static void random_bytes(struct bench *b, uint64_t seed)
+static void random_bytes(struct pass *b, uint64_t seed)
 {
     size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
     for (size_t i = 0; i < n; i++)
@@ -88,100 +87,22 @@ static void random_bytes(struct bench *b, uint64_t seed)
 
 /* ---- the reference ------------------------------------------------------ */
 
-enum { WINDOWS = 4, N_RECORDED = 2 };
-
-static const struct recorded {
-    const char *folder;
-    int n_t;
-    double loss, imitated_loss;
-    struct model_config shape;
-} recorded[N_RECORDED] = {
-    {.folder = "train",
-     .n_t = 96,
-     .loss = 5.5073092128,
-     .imitated_loss = 5.5067117055,
-     .shape = {.d_model = 32,
-               .n_layer = 2,
-               .d_inner = 64,
-               .d_state = 16,
-               .d_conv = 4,
-               .dt_rank = 2,
-               .begin_byte = -1,
-               .norm_epsilon = 1e-5f}},
-    {.folder = "train-mamba2",
-     .n_t = 160,
-     .loss = 5.9981759977,
-     .imitated_loss = 5.9968133018,
-     .shape = {.mixer = MIXER_MAMBA2,
-               .d_model = 32,
-               .n_layer = 2,
-               .d_inner = 64,
-               .d_state = 16,
-               .d_conv = 4,
-               .n_heads = 4,
-               .headdim = 16,
-               .n_groups = 1,
-               .delta_max = INFINITY,
-               .begin_byte = -1,
-               .norm_epsilon = 1e-5f}},
-};
-
-static void recorded_path(char path[512], const struct recorded *r,
-                          const char *name)
-{
-    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), r->folder,
-             name);
-}
-
-static void load_recorded(const struct parameters *p, float *x,
-                          const struct recorded *r, const char *name)
-{
-    char path[512];
-    struct safetensors *file;
-    recorded_path(path, r, name);
-    ck_assert_msg(safetensors_open(&file, path) == OK, "%s", status_message());
-    ck_assert_msg(parameters_load(p, x, file, "") == OK, "%s",
-                  status_message());
-    safetensors_close(file);
-}
-
-static void load_batch(uint8_t *bytes, const struct recorded *r)
-{
-    char path[512];
-    recorded_path(path, r, "batches.bin");
-    FILE *in = fopen(path, "rb");
-    ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, (size_t)r->n_t + 1, WINDOWS, in), WINDOWS);
-    fclose(in);
-}
-
-/* |a - b| / |b| */
-static double distance(const float *a, const float *b, size_t n)
-{
-    double sum = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = (double)a[i] - (double)b[i];
-        sum += d * d;
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(sum / (size + 1e-30));
-}
-
 static void compare_gradients(const struct recorded *r, bool imitates,
                               double tolerance)
 {
-    struct bench b;
-    struct backward_options options = {WINDOWS, r->n_t, imitates, NULL};
+    struct pass b;
+    struct backward_options options = {RECORDED_WINDOWS, r->n_t, imitates,
+                                       NULL};
     const char *name =
         imitates ? "grads-int8.safetensors" : "grads-float.safetensors";
-    open_bench(&b, &r->shape, &options, 2);
-    load_recorded(&b.parameters, b.weights, r, "init.safetensors");
-    load_batch(b.bytes, r);
+    open_pass(&b, &r->shape, &options, 2);
+    recorded_load(r, &b.parameters, b.weights, "init.safetensors");
+    recorded_read_batches(r, b.bytes, 1);
     ck_assert_double_eq_tol(run(&b), imitates ? r->imitated_loss : r->loss,
                             1e-5);
 
     float *expected = floats(b.parameters.n_floats);
-    load_recorded(&b.parameters, expected, r, name);
+    recorded_load(r, &b.parameters, expected, name);
     for (size_t i = 0; i < b.parameters.n; i++) {
         const struct parameter *p = &b.parameters.list[i];
         double d = distance(b.gradient + p->offset, expected + p->offset, p->n);
@@ -189,19 +110,19 @@ static void compare_gradients(const struct recorded *r, bool imitates,
                       name, p->name, d);
     }
     free(expected);
-    close_bench(&b);
+    close_pass(&b);
 }
 
 START_TEST(gradients_are_those_recorded)
 {
-    compare_gradients(&recorded[_i], false, 2e-5);
+    compare_gradients(&recorded_runs[_i], false, 2e-5);
 }
 END_TEST
 
 /* One number that is rounded the other way changes all that follow. */
 START_TEST(imitated_gradients_are_those_recorded)
 {
-    compare_gradients(&recorded[_i], true, 2e-2);
+    compare_gradients(&recorded_runs[_i], true, 2e-2);
 }
 END_TEST
 
@@ -291,7 +212,7 @@ static void random_weights(const struct parameters *p, float *weights)
 
 /* The slope of the loss along the gradient of one tensor, from the difference
  * of two losses, equals the size of the gradient. */
-static void check_slope(struct bench *b, const struct parameter *p,
+static void check_slope(struct pass *b, const struct parameter *p,
                         const float *states)
 {
     size_t n = p->n, n_states = (size_t)b->windows.n *
@@ -324,11 +245,11 @@ static void check_slope(struct bench *b, const struct parameter *p,
 
 START_TEST(gradients_are_finite_differences)
 {
-    struct bench b;
+    struct pass b;
     const struct model_config *config = &odd_shapes[_i];
     int n_t = config->mixer == MIXER_MAMBA2 ? 150 : 37;
     struct backward_options options = {3, n_t, false, NULL};
-    open_bench(&b, config, &options, 2);
+    open_pass(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     random_bytes(&b, 5);
     /* the second and the third window continue from a state */
@@ -342,7 +263,7 @@ START_TEST(gradients_are_finite_differences)
             check_slope(&b, &b.parameters.list[i], states);
     }
     free(states);
-    close_bench(&b);
+    close_pass(&b);
 }
 END_TEST
 
@@ -357,7 +278,7 @@ struct finished {
     float *image;
 };
 
-static void open_finished(struct finished *f, const struct bench *b)
+static void open_finished(struct finished *f, const struct pass *b)
 {
     struct provenance none = {NULL, 0};
     struct engine_options cpu = {.device = DEVICE_CPU, .n_threads = 1};
@@ -382,7 +303,7 @@ static void close_finished(struct finished *f)
 }
 
 /* The engine reads window 1 of the batch; its mean cost, in nats. */
-static double read_window(struct finished *f, const struct bench *b)
+static double read_window(struct finished *f, const struct pass *b)
 {
     size_t n_t = (size_t)b->windows.n_t;
     const uint8_t *bytes = b->bytes + n_t + 1;
@@ -400,7 +321,7 @@ static double read_window(struct finished *f, const struct bench *b)
 }
 
 /* The state of window 1, layer by layer; an image has more of a layer. */
-static void compare_states(struct bench *b, const struct finished *f)
+static void compare_states(struct pass *b, const struct finished *f)
 {
     const struct model_config *c = &b->parameters.config;
     size_t n = trainer_state_floats(c), layer = n / (size_t)c->n_layer;
@@ -414,12 +335,12 @@ static void compare_states(struct bench *b, const struct finished *f)
  * next batch goes on from the states. */
 START_TEST(states_are_those_of_the_engine)
 {
-    struct bench b;
+    struct pass b;
     struct finished f;
     const struct model_config *config = &odd_shapes[_i];
     int n_t = config->mixer == MIXER_MAMBA2 ? 2 * CHUNK : 50;
     struct backward_options options = {2, n_t, true, NULL};
-    open_bench(&b, config, &options, 2);
+    open_pass(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     open_finished(&f, &b);
     for (uint64_t round = 0; round < 3; round++) {
@@ -431,18 +352,18 @@ START_TEST(states_are_those_of_the_engine)
         b.begins[0] = b.begins[1] = false;
     }
     close_finished(&f);
-    close_bench(&b);
+    close_pass(&b);
 }
 END_TEST
 
 /* States after two windows that end within a chunk. */
 static float *states_after(const struct model_config *config, bool imitates)
 {
-    struct bench b;
+    struct pass b;
     struct backward_options options = {2, CHUNK + 27, imitates, NULL};
     size_t n = 2 * trainer_state_floats(config);
     float *states = floats(n);
-    open_bench(&b, config, &options, 2);
+    open_pass(&b, config, &options, 2);
     random_weights(&b.parameters, b.weights);
     for (uint64_t round = 0; round < 2; round++) {
         random_bytes(&b, round);
@@ -450,7 +371,7 @@ static float *states_after(const struct model_config *config, bool imitates)
         b.begins[0] = b.begins[1] = false;
     }
     memcpy(states, backward_states(b.backward), n * sizeof(float));
-    close_bench(&b);
+    close_pass(&b);
     return states;
 }
 
@@ -474,8 +395,8 @@ static float *gradient_with(const struct model_config *config,
                             const struct backward_options *options,
                             int n_threads, size_t *n)
 {
-    struct bench b;
-    open_bench(&b, config, options, n_threads);
+    struct pass b;
+    open_pass(&b, config, options, n_threads);
     random_weights(&b.parameters, b.weights);
     random_bytes(&b, 5);
     run(&b);
@@ -484,7 +405,7 @@ static float *gradient_with(const struct model_config *config,
     float *all = floats(*n);
     all[0] = (float)run(&b);
     memcpy(all + 1, b.gradient, b.parameters.n_floats * sizeof(float));
-    close_bench(&b);
+    close_pass(&b);
     return all;
 }
 

@@ -19,7 +19,7 @@
 
 #include "base/random.h"
 #include "mamba2_reference.h"
-#include "training_run.h"
+#include "recorded_run.h"
 
 #include "runner.h" /* last */
 
@@ -356,32 +356,16 @@ END_TEST
 /* ---- the recorded run -----------------------------------------------------
  */
 
-enum { RECORDED_SHAPE = 1 };
-static const char folder[] = "train-mamba2";
-
-static void open_recorded(struct bench *b)
-{
-    struct model_config config = config_of(RECORDED_SHAPE);
-    char path[512];
-    bench_open(b, &config, RECORDED_WINDOWS, shapes[RECORDED_SHAPE].n_t);
-    recorded_load(&b->parameters, b->weights, folder, "init.safetensors");
-    FILE *in = fopen(recorded_path(path, folder, "batches.bin"), "rb");
-    ck_assert_ptr_nonnull(in);
-    size_t n = (size_t)b->windows.n * ((size_t)b->windows.n_t + 1);
-    ck_assert_uint_eq(fread(b->bytes, 1, n, in), n);
-    fclose(in);
-    for (int i = 0; i < b->windows.n; i++)
-        b->begins[i] = true;
-}
+static const struct recorded *const recorded = &recorded_runs[RECORDED_MAMBA2];
 
 /* That the reference is right needs no GPU, but is of use only here. */
 START_TEST(the_reference_has_the_recorded_loss)
 {
     struct bench b;
-    open_recorded(&b);
+    recorded_open_bench(recorded, &b);
     double loss =
         mamba2_reference_loss(&b.parameters, b.weights, &b.windows, true);
-    ck_assert_double_eq_tol(loss, 5.9968133018, 1e-7);
+    ck_assert_double_eq_tol(loss, recorded->imitated_loss, 1e-7);
     bench_close(&b);
 }
 END_TEST
@@ -395,11 +379,11 @@ START_TEST(gradients_are_those_recorded)
     char what[64];
     snprintf(what, sizeof what, "recorded%s%s", imitates ? ", imitated" : "",
              in_float ? ", float" : "");
-    open_recorded(&b);
+    recorded_open_bench(recorded, &b);
     struct trainer *t = bench_trainer(&b, &options);
     float *have = gradient_of(t, &b, &loss);
     float *want = zeros(b.parameters.n_floats, sizeof *want);
-    recorded_load(&b.parameters, want, folder,
+    recorded_load(recorded, &b.parameters, want,
                   imitates ? "grads-int8.safetensors"
                            : "grads-float.safetensors");
     double tolerance =
@@ -417,15 +401,10 @@ END_TEST
  * then, and a state is rounded once a chunk. */
 START_TEST(forty_steps_are_those_of_the_reference)
 {
-    struct bench b;
-    bool in_float = _i == 1;
-    struct trainer_options options = on_gpu(true, in_float);
-    open_recorded(&b);
-    struct trainer *t = bench_trainer(&b, &options);
-    recorded_follow(t, folder, in_float ? 7e-3 : 1e-2, in_float ? 2e-2 : 1e-1);
-    recorded_check(&b, t, folder, in_float ? 0.1 : 0.35);
-    trainer_close(t);
-    bench_close(&b);
+    const struct recorded_tolerance in_float = {7e-3, 2e-2, 0.1};
+    const struct recorded_tolerance in_bf16 = {1e-2, 1e-1, 0.35};
+    struct trainer_options options = on_gpu(true, _i == 1);
+    recorded_check(recorded, &options, _i == 1 ? in_float : in_bf16);
 }
 END_TEST
 
@@ -437,7 +416,7 @@ START_TEST(forty_steps_are_those_of_the_cpu)
                                     on_gpu(false, true)};
     struct trainer *t[2];
     double farthest = 0;
-    open_recorded(&b);
+    recorded_open_bench(recorded, &b);
     for (int k = 0; k < 2; k++)
         t[k] = bench_trainer(&b, &on[k]);
     for (int i = 0; i < RECORDED_STEPS; i++) {
@@ -466,30 +445,12 @@ END_TEST
 
 START_TEST(every_run_has_the_same_bits)
 {
-    enum { WINDOWS = 5 };
     const int shape = _i == 0 ? 4 : 7;
     struct bench b;
     struct model_config config = config_of(shape);
-    struct trainer_options once = on_gpu(true, false);
-    const struct trainer_tuning tuning = {.recomputes = true};
-    struct trainer_options twice = once;
-    twice.tuning = &tuning;
-    bench_open(&b, &config, WINDOWS, shapes[shape].n_t);
-    for (int part = 0; part < N_PARTS; part++) {
-        double loss[3];
-        float *x = bench_run(&once, &b, 3, (enum trainer_part)part, loss);
-        float *y = bench_run(&once, &b, 3, (enum trainer_part)part, loss + 1);
-        float *z = bench_run(&twice, &b, 3, (enum trainer_part)part, loss + 2);
-        size_t n = b.parameters.n_floats;
-        if (part == PART_STATES)
-            n = WINDOWS * trainer_state_floats(&config);
-        ck_assert_msg(memcmp(x, y, n * sizeof *x) == 0, "part %d", part);
-        ck_assert_msg(memcmp(x, z, n * sizeof *x) == 0, "part %d, twice", part);
-        ck_assert(loss[0] == loss[1] && loss[0] == loss[2]);
-        free(x);
-        free(y);
-        free(z);
-    }
+    struct trainer_options options = on_gpu(true, false);
+    bench_open(&b, &config, 5, shapes[shape].n_t);
+    bench_check_bits(&b, &options);
     bench_close(&b);
 }
 END_TEST
@@ -497,35 +458,12 @@ END_TEST
 /* Five windows: one GPU has more than the other. */
 START_TEST(two_gpus_do_what_one_does)
 {
-    enum { SHAPE = 3, WINDOWS = 5 };
+    enum { SHAPE = 3 };
     struct bench b;
     struct model_config config = config_of(SHAPE);
-    struct trainer_options one = on_gpu(true, true), two = one;
-    struct trainer *t;
-    two.n_gpus = 2;
-    bench_open(&b, &config, WINDOWS, shapes[SHAPE].n_t);
-    two.n_windows = WINDOWS;
-    two.n_t = shapes[SHAPE].n_t;
-    if (trainer_open(&t, &b.parameters, &two) != OK) {
-        printf("one GPU alone: %s\n", status_message());
-        bench_close(&b);
-        return;
-    }
-    trainer_close(t);
-    double want_loss, loss;
-    for (int part = 0; part < N_PARTS; part++) {
-        float *want =
-            bench_run(&one, &b, 2, (enum trainer_part)part, &want_loss);
-        float *have = bench_run(&two, &b, 2, (enum trainer_part)part, &loss);
-        size_t n = b.parameters.n_floats;
-        if (part == PART_STATES)
-            n = WINDOWS * trainer_state_floats(&config);
-        double d = distance(have, want, n);
-        ck_assert_msg(d < 1e-2, "part %d is off by %.2e", part, d);
-        ck_assert_double_eq_tol(loss, want_loss, 1e-3);
-        free(want);
-        free(have);
-    }
+    struct trainer_options options = on_gpu(true, true);
+    bench_open(&b, &config, 5, shapes[SHAPE].n_t);
+    bench_check_two_gpus(&b, &options);
     bench_close(&b);
 }
 END_TEST

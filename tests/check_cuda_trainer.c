@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "training_run.h"
+#include "recorded_run.h"
 
 #include "runner.h" /* last */
 
@@ -136,34 +136,18 @@ START_TEST(imitated_gradients_in_bf16_are_near)
 }
 END_TEST
 
-/* ---- the recorded run (check_trainer.c) -----------------------------------
+/* ---- the recorded run -----------------------------------------------------
  */
-
-static const struct model_config reference_shape = {
-    .d_model = 32,
-    .n_layer = 2,
-    .d_inner = 64,
-    .d_state = 16,
-    .d_conv = 4,
-    .dt_rank = 2,
-    .begin_byte = -1,
-    .norm_epsilon = 1e-5f,
-};
 
 START_TEST(forty_steps_are_those_of_the_reference)
 {
-    struct bench b;
-    bool in_float = _i == 1;
-    const struct trainer_tuning tuning = {.products_in_float = in_float};
+    const struct recorded_tolerance in_float = {2e-3, 2e-2, 0.1};
+    const struct recorded_tolerance in_bf16 = {1e-2, 1e-1, 0.35};
+    const struct trainer_tuning tuning = {.products_in_float = _i == 1};
     struct trainer_options options = {
         .imitates_int8 = true, .device = DEVICE_CUDA, .tuning = &tuning};
-    bench_open(&b, &reference_shape, RECORDED_WINDOWS, 96);
-    recorded_load(&b.parameters, b.weights, "train", "init.safetensors");
-    struct trainer *t = bench_trainer(&b, &options);
-    recorded_follow(t, "train", in_float ? 2e-3 : 1e-2, in_float ? 2e-2 : 1e-1);
-    recorded_check(&b, t, "train", in_float ? 0.1 : 0.35);
-    trainer_close(t);
-    bench_close(&b);
+    recorded_check(&recorded_runs[RECORDED_MAMBA1], &options,
+                   _i == 1 ? in_float : in_bf16);
 }
 END_TEST
 
@@ -174,27 +158,10 @@ START_TEST(every_run_has_the_same_bits)
 {
     struct bench b;
     struct model_config config = config_of(3);
-    struct trainer_options once = {.imitates_int8 = true,
-                                   .device = DEVICE_CUDA};
-    const struct trainer_tuning tuning = {.recomputes = true};
-    struct trainer_options twice = once;
-    twice.tuning = &tuning;
+    struct trainer_options options = {.imitates_int8 = true,
+                                      .device = DEVICE_CUDA};
     bench_open(&b, &config, 5, 70);
-    for (int part = 0; part < N_PARTS; part++) {
-        double loss[3];
-        float *x = bench_run(&once, &b, 3, (enum trainer_part)part, loss);
-        float *y = bench_run(&once, &b, 3, (enum trainer_part)part, loss + 1);
-        float *z = bench_run(&twice, &b, 3, (enum trainer_part)part, loss + 2);
-        size_t n = b.parameters.n_floats;
-        if (part == PART_STATES)
-            n = 5 * trainer_state_floats(&config);
-        ck_assert_msg(memcmp(x, y, n * sizeof *x) == 0, "part %d", part);
-        ck_assert_msg(memcmp(x, z, n * sizeof *x) == 0, "part %d, twice", part);
-        ck_assert(loss[0] == loss[1] && loss[0] == loss[2]);
-        free(x);
-        free(y);
-        free(z);
-    }
+    bench_check_bits(&b, &options);
     bench_close(&b);
 }
 END_TEST
@@ -232,34 +199,10 @@ START_TEST(two_gpus_do_what_one_does)
     struct bench b;
     struct model_config config = config_of(3);
     const struct trainer_tuning tuning = {.products_in_float = true};
-    struct trainer_options one = {
+    struct trainer_options options = {
         .imitates_int8 = true, .device = DEVICE_CUDA, .tuning = &tuning};
-    struct trainer_options two = one;
-    struct trainer *t;
-    two.n_gpus = 2;
-    two.n_windows = 5;
-    two.n_t = 70;
     bench_open(&b, &config, 5, 70);
-    if (trainer_open(&t, &b.parameters, &two) != OK) {
-        printf("one GPU alone: %s\n", status_message());
-        bench_close(&b);
-        return;
-    }
-    trainer_close(t);
-    double want_loss, loss;
-    for (int part = 0; part < N_PARTS; part++) {
-        float *want =
-            bench_run(&one, &b, 2, (enum trainer_part)part, &want_loss);
-        float *have = bench_run(&two, &b, 2, (enum trainer_part)part, &loss);
-        size_t n = b.parameters.n_floats;
-        if (part == PART_STATES)
-            n = 5 * trainer_state_floats(&config);
-        double d = distance(have, want, n);
-        ck_assert_msg(d < 1e-2, "part %d is off by %.2e", part, d);
-        ck_assert_double_eq_tol(loss, want_loss, 1e-3);
-        free(want);
-        free(have);
-    }
+    bench_check_two_gpus(&b, &options);
     bench_close(&b);
 }
 END_TEST

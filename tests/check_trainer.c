@@ -4,175 +4,21 @@
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "recorded_run.h"
 #include "train/adamw.h"
 #include "train/muon.h"
 #include "train/schedule.h"
-#include "train/trainer_ops.h"
 
 #include "runner.h" /* last */
 
-enum { WINDOWS = 4, STEPS = 40, N_RECORDED = 2 };
-
-/* A folder of data, and what was recorded there. */
-static const struct recorded {
-    const char *folder;
-    int n_t;
-    struct model_config shape;
-} recorded[N_RECORDED] = {
-    {"train",
-     96,
-     {.d_model = 32,
-      .n_layer = 2,
-      .d_inner = 64,
-      .d_state = 16,
-      .d_conv = 4,
-      .dt_rank = 2,
-      .begin_byte = -1,
-      .norm_epsilon = 1e-5f}},
-    {"train-mamba2",
-     160,
-     {.mixer = MIXER_MAMBA2,
-      .d_model = 32,
-      .n_layer = 2,
-      .d_inner = 64,
-      .d_state = 16,
-      .d_conv = 4,
-      .n_heads = 4,
-      .headdim = 16,
-      .n_groups = 1,
-      .delta_max = INFINITY,
-      .begin_byte = -1,
-      .norm_epsilon = 1e-5f}},
-};
-
-static const char *data_path(char path[512], const struct recorded *r,
-                             const char *name)
-{
-    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), r->folder,
-             name);
-    return path;
-}
-
-static float *load(const struct parameters *p, const struct recorded *r,
-                   const char *name)
-{
-    char path[512];
-    struct safetensors *file;
-    float *x = calloc(p->n_floats, sizeof *x);
-    ck_assert_ptr_nonnull(x);
-    ck_assert_msg(safetensors_open(&file, data_path(path, r, name)) == OK, "%s",
-                  status_message());
-    ck_assert_int_eq(parameters_load(p, x, file, ""), OK);
-    safetensors_close(file);
-    return x;
-}
-
-static double distance(const float *a, const float *b, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = (double)a[i] - (double)b[i];
-        sum += d * d;
-    }
-    return sqrt(sum);
-}
-
-/* ---- the recorded run --------------------------------------------------- */
-
-static uint8_t *read_batches(const struct recorded *r)
-{
-    char path[512];
-    size_t batch = (size_t)(WINDOWS * (r->n_t + 1));
-    uint8_t *bytes = malloc(STEPS * batch);
-    FILE *in = fopen(data_path(path, r, "batches.bin"), "rb");
-    ck_assert_ptr_nonnull(bytes);
-    ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, batch, STEPS, in), STEPS);
-    fclose(in);
-    return bytes;
-}
-
-/* A row of run.tsv: loss, size of the gradient, rate. */
-static void read_row(FILE *run, double *loss, double *norm, double *rate)
-{
-    int step;
-    ck_assert_int_eq(fscanf(run, "%d %lf %lf %lf", &step, loss, norm, rate), 4);
-}
-
-static FILE *open_run(const struct recorded *r)
-{
-    char path[512], header[256];
-    FILE *run = fopen(data_path(path, r, "run.tsv"), "r");
-    ck_assert_ptr_nonnull(run);
-    ck_assert_ptr_nonnull(fgets(header, sizeof header, run));
-    return run;
-}
-
-static void follow(struct trainer *t, const struct recorded *r)
-{
-    uint8_t *bytes = read_batches(r);
-    const bool begins[WINDOWS] = {true, true, true, true};
-    const struct schedule schedule = {2e-3, 10, 0.35};
-    FILE *run = open_run(r);
-    for (int i = 0; i < STEPS; i++) {
-        double loss, norm, rate;
-        struct step step;
-        struct windows windows = {WINDOWS, r->n_t,
-                                  bytes + i * WINDOWS * (r->n_t + 1), begins};
-        read_row(run, &loss, &norm, &rate);
-        ck_assert_int_eq(trainer_gradient(t, &step, &windows), OK);
-        ck_assert_double_eq_tol(step.loss, loss, 2e-3);
-        ck_assert_double_eq_tol(step.gradient_norm, norm, 0.02 * norm);
-        double scale = 1 / (step.gradient_norm + 1e-6);
-        struct update update = {
-            .learning_rate =
-                schedule_rate(&schedule, (uint64_t)i, (double)i / STEPS),
-            .gradient_scale = scale < 1 ? scale : 1,
-            .weight_decay = 0.05,
-            .n = (uint64_t)i + 1,
-        };
-        ck_assert_double_eq_tol(update.learning_rate, rate, 1e-9);
-        ck_assert_int_eq(trainer_update(t, &update), OK);
-    }
-    fclose(run);
-    free(bytes);
-}
-
 START_TEST(forty_steps_are_those_of_the_reference)
 {
-    const struct recorded *r = &recorded[_i];
-    struct parameters p;
-    struct trainer *t;
-    struct trainer_options options = {.n_windows = WINDOWS,
-                                      .n_t = r->n_t,
-                                      .imitates_int8 = true,
-                                      .n_threads = 2};
-    ck_assert_int_eq(parameters_open(&p, &r->shape), OK);
-    ck_assert_int_eq(cpu_trainer_open(&t, &p, &options), OK);
-    float *first = load(&p, r, "init.safetensors");
-    float *expected = load(&p, r, "final.safetensors");
-    float *actual = calloc(p.n_floats, sizeof *actual);
-    ck_assert_int_eq(trainer_set(t, PART_WEIGHTS, first), OK);
-    follow(t, r);
-    ck_assert_int_eq(trainer_get(t, PART_WEIGHTS, actual), OK);
-    for (size_t i = 0; i < p.n; i++) {
-        const struct parameter *at = &p.list[i];
-        double moved =
-            distance(expected + at->offset, first + at->offset, at->n);
-        double off =
-            distance(actual + at->offset, expected + at->offset, at->n);
-        ck_assert_msg(off <= 0.1 * moved, "%s moved by %.3g, off by %.3g",
-                      at->name, moved, off);
-    }
-    trainer_close(t);
-    parameters_close(&p);
-    free(first);
-    free(expected);
-    free(actual);
+    struct trainer_options options = {.imitates_int8 = true,
+                                      .device = DEVICE_CPU};
+    recorded_check(&recorded_runs[_i], &options,
+                   (struct recorded_tolerance){2e-3, 0.02, 0.1});
 }
 END_TEST
 
@@ -207,7 +53,7 @@ END_TEST
  * whichever side is larger. */
 START_TEST(muon_moves_orthogonally)
 {
-    struct model_config config = recorded[0].shape;
+    struct model_config config = recorded_runs[RECORDED_MAMBA1].shape;
     struct parameters p;
     struct threads *team;
     struct muon *muon;

@@ -126,7 +126,9 @@ tests_libtest_a_SOURCES = \
   tests/tiny_model.c \
   tests/tiny_model.h
 tests_libreplay_a_SOURCES = tests/fuzz_replay.c
-training_run = tests/training_run.c tests/training_run.h
+training_run = \
+  tests/recorded_run.c tests/recorded_run.h \
+  tests/training_run.c tests/training_run.h
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
 
@@ -182,6 +184,7 @@ EXTRA_DIST += \
 unit_libs = $(test_libs) $(CHECK_LIBS)
 tests_check_adopt_LDADD = $(unit_libs)
 tests_check_atomic_file_LDADD = $(unit_libs)
+tests_check_backward_SOURCES = tests/check_backward.c $(training_run)
 tests_check_backward_LDADD = $(unit_libs)
 tests_check_byteio_LDADD = $(unit_libs)
 tests_check_checkpoint_LDADD = $(unit_libs)
@@ -215,6 +218,7 @@ tests_check_sandbox_LDADD = $(unit_libs)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
 tests_check_torch_file_LDADD = $(unit_libs)
+tests_check_trainer_SOURCES = tests/check_trainer.c $(training_run)
 tests_check_trainer_LDADD = $(unit_libs)
 
 # Fuzz targets: with FUZZ_ENGINE=-fsanitize=fuzzer they search (make fuzz),

@@ -1,4 +1,4 @@
-/* training_run.c -- runs of trainers, and recorded ones to hold them to.
+/* training_run.c -- runs of trainers.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "train/schedule.h"
 
 #include "runner.h" /* last */
 
@@ -106,91 +105,6 @@ double distance(const float *a, const float *b, size_t n)
     return sqrt(sum / (size + 1e-30));
 }
 
-const char *recorded_path(char path[512], const char *folder, const char *name)
-{
-    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), folder, name);
-    return path;
-}
-
-void recorded_load(const struct parameters *p, float *x, const char *folder,
-                   const char *name)
-{
-    char path[512];
-    struct safetensors *file;
-    assert_ok(safetensors_open(&file, recorded_path(path, folder, name)));
-    assert_ok(parameters_load(p, x, file, ""));
-    safetensors_close(file);
-}
-
-static uint8_t *read_batches(const char *folder, size_t n)
-{
-    char path[512];
-    uint8_t *bytes = zeros(n, 1);
-    FILE *in = fopen(recorded_path(path, folder, "batches.bin"), "rb");
-    ck_assert_ptr_nonnull(in);
-    ck_assert_uint_eq(fread(bytes, 1, n, in), n);
-    fclose(in);
-    return bytes;
-}
-
-void recorded_follow(struct trainer *t, const char *folder, double tolerance,
-                     double norm_tolerance)
-{
-    const bool begins[] = {true, true, true, true};
-    const struct schedule schedule = {2e-3, 10, 0.35};
-    const size_t batch = (size_t)t->n_windows * ((size_t)t->n_t + 1);
-    char path[512], header[256];
-    uint8_t *bytes = read_batches(folder, RECORDED_STEPS * batch);
-    FILE *run = fopen(recorded_path(path, folder, "run.tsv"), "r");
-    ck_assert_ptr_nonnull(run);
-    ck_assert_ptr_nonnull(fgets(header, sizeof header, run));
-    for (int i = 0; i < RECORDED_STEPS; i++) {
-        int index;
-        double loss, norm, rate;
-        struct step step;
-        struct windows windows = {t->n_windows, t->n_t,
-                                  bytes + (size_t)i * batch, begins};
-        ck_assert_int_eq(
-            fscanf(run, "%d %lf %lf %lf", &index, &loss, &norm, &rate), 4);
-        assert_ok(trainer_gradient(t, &step, &windows));
-        ck_assert_double_eq_tol(step.loss, loss, tolerance);
-        ck_assert_double_eq_tol(step.gradient_norm, norm,
-                                norm_tolerance * norm);
-        double scale = 1 / (step.gradient_norm + 1e-6);
-        struct update update = {
-            .learning_rate = schedule_rate(&schedule, (uint64_t)i,
-                                           (double)i / RECORDED_STEPS),
-            .gradient_scale = scale < 1 ? scale : 1,
-            .weight_decay = 0.05,
-            .n = (uint64_t)i + 1,
-        };
-        assert_ok(trainer_update(t, &update));
-    }
-    fclose(run);
-    free(bytes);
-}
-
-void recorded_check(const struct bench *b, struct trainer *t,
-                    const char *folder, double share)
-{
-    const struct parameters *p = &b->parameters;
-    float *expected = zeros(p->n_floats, sizeof *expected);
-    float *actual = bench_part(t, PART_WEIGHTS);
-    recorded_load(p, expected, folder, "final.safetensors");
-    for (size_t i = 0; i < p->n; i++) {
-        const struct parameter *at = &p->list[i];
-        double moved = 0, off = 0;
-        for (size_t k = at->offset; k < at->offset + at->n; k++) {
-            moved += pow((double)expected[k] - (double)b->weights[k], 2);
-            off += pow((double)expected[k] - (double)actual[k], 2);
-        }
-        ck_assert_msg(off <= share * share * moved, "%s moved %.3g, off %.3g",
-                      at->name, sqrt(moved), sqrt(off));
-    }
-    free(expected);
-    free(actual);
-}
-
 float *bench_run(const struct trainer_options *options, struct bench *b,
                  int n_steps, enum trainer_part part, double *loss)
 {
@@ -214,4 +128,67 @@ bool trainer_has_gpu(const struct model_config *config)
     trainer_close(t);
     parameters_close(&p);
     return has;
+}
+
+static size_t part_floats(const struct bench *b, int part)
+{
+    size_t n_windows = (size_t)b->windows.n;
+    return part == PART_STATES
+               ? n_windows * trainer_state_floats(&b->parameters.config)
+               : b->parameters.n_floats;
+}
+
+void bench_check_bits(struct bench *b, const struct trainer_options *options)
+{
+    const struct trainer_tuning tuning = {.recomputes = true};
+    struct trainer_options twice = *options;
+    twice.tuning = &tuning;
+    for (int part = 0; part < N_PARTS; part++) {
+        enum trainer_part at = (enum trainer_part)part;
+        size_t n = part_floats(b, part) * sizeof(float);
+        double loss[3];
+        float *x = bench_run(options, b, 3, at, loss);
+        float *y = bench_run(options, b, 3, at, loss + 1);
+        float *z = bench_run(&twice, b, 3, at, loss + 2);
+        ck_assert_msg(memcmp(x, y, n) == 0, "part %d", part);
+        ck_assert_msg(memcmp(x, z, n) == 0, "part %d, twice", part);
+        ck_assert(loss[0] == loss[1] && loss[0] == loss[2]);
+        free(x);
+        free(y);
+        free(z);
+    }
+}
+
+static bool has_two_gpus(const struct bench *b,
+                         const struct trainer_options *two)
+{
+    struct trainer_options options = *two;
+    struct trainer *t;
+    options.n_windows = b->windows.n;
+    options.n_t = b->windows.n_t;
+    bool has = trainer_open(&t, &b->parameters, &options) == OK;
+    trainer_close(t);
+    return has;
+}
+
+void bench_check_two_gpus(struct bench *b,
+                          const struct trainer_options *options)
+{
+    struct trainer_options two = *options;
+    two.n_gpus = 2;
+    if (!has_two_gpus(b, &two)) {
+        printf("one GPU alone: %s\n", status_message());
+        return;
+    }
+    for (int part = 0; part < N_PARTS; part++) {
+        enum trainer_part at = (enum trainer_part)part;
+        double want_loss, loss;
+        float *want = bench_run(options, b, 2, at, &want_loss);
+        float *have = bench_run(&two, b, 2, at, &loss);
+        double d = distance(have, want, part_floats(b, part));
+        ck_assert_msg(d < 1e-2, "part %d is off by %.2e", part, d);
+        ck_assert_double_eq_tol(loss, want_loss, 1e-3);
+        free(want);
+        free(have);
+    }
 }

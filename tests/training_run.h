@@ -1,4 +1,4 @@
-/* training_run.h -- runs of trainers, and recorded ones to hold them to.
+/* training_run.h -- runs of trainers.
  *
  * What goes wrong here fails the test that called.
  *
@@ -44,23 +44,17 @@ double bench_step(struct trainer *t, struct bench *b, int step);
 float *bench_run(const struct trainer_options *options, struct bench *b,
                  int n_steps, enum trainer_part part, double *loss);
 
-/* ---- recorded runs: a folder of tests/data has a README ------------------ */
-
-enum { RECORDED_STEPS = 40, RECORDED_WINDOWS = 4 };
-
-const char *recorded_path(char path[512], const char *folder, const char *name);
-void recorded_load(const struct parameters *p, float *x, const char *folder,
-                   const char *name);
-
-/* All the steps, with loss and gradient close to those recorded. */
-void recorded_follow(struct trainer *t, const char *folder, double tolerance,
-                     double norm_tolerance);
-
-/* Where the weights went, tensor by tensor: off by a share of how far. */
-void recorded_check(const struct bench *b, struct trainer *t,
-                    const char *folder, double share);
+/* ---- on GPUs ------------------------------------------------------------ */
 
 /* Whether a trainer opens on a GPU at all; if not, the sentence says why. */
 bool trainer_has_gpu(const struct model_config *config);
+
+/* Trainers with these options have the same bits after some steps: two that
+ * keep all layers, and one that computes them twice. */
+void bench_check_bits(struct bench *b, const struct trainer_options *options);
+
+/* Two GPUs come near what one does; skipped where there is one alone. */
+void bench_check_two_gpus(struct bench *b,
+                          const struct trainer_options *options);
 
 #endif
