@@ -171,12 +171,13 @@ static void carve_chain(struct carver *c, struct chain *chain)
         carve_part(c, &chain->parts[i], chain->mamba2.zx_stride);
 }
 
-static enum status allocate(struct chain *c)
+static enum status allocate(struct chain *c, cudaStream_t stream)
 {
     struct carver counted = {};
     carve_chain(&counted, c);
     CUDA_TRY(cudaMalloc(&c->memory, counted.n_bytes), "memory for activations");
-    CUDA_TRY(cudaMemset(c->memory, 0, counted.n_bytes), "clearing activations");
+    CUDA_TRY(cudaMemsetAsync(c->memory, 0, counted.n_bytes, stream),
+             "clearing activations");
     struct carver carver = {(char *)c->memory, 0};
     carve_chain(&carver, c);
     return OK;
@@ -220,7 +221,8 @@ static enum status create_streams(struct chain *c)
         cudaEventCreateWithFlags(&side->done, cudaEventDisableTiming), what);
 }
 
-static enum status set_up(struct chain *c, const struct cuda_model *model)
+static enum status set_up(struct chain *c, const struct cuda_model *model,
+                          cudaStream_t stream)
 {
     int device, major;
     CUDA_TRY(cudaGetDevice(&device), "asking for the device");
@@ -231,7 +233,7 @@ static enum status set_up(struct chain *c, const struct cuda_model *model)
     c->overlaps = major >= 9;
     TRY(describe(c, model));
     TRY(create_streams(c));
-    return allocate(c);
+    return allocate(c, stream);
 }
 
 static void chain_close(void *self)
@@ -255,14 +257,13 @@ static void chain_close(void *self)
 static enum status chain_open(void **self, const struct cuda_model *model,
                               cudaStream_t stream)
 {
-    (void)stream;
     *self = NULL;
     if (!fits(&model->config))
         return OK;
     struct chain *c = (struct chain *)calloc(1, sizeof *c);
     if (!c)
         return fail_memory("the GPU engine");
-    enum status status = set_up(c, model);
+    enum status status = set_up(c, model, stream);
     if (status == OK)
         *self = c;
     else

@@ -43,3 +43,9 @@ enum status upload_allocate(struct upload *up, void **arena)
     up->carver.n_bytes = 0;
     return OK;
 }
+
+enum status upload_finish(const struct upload *up)
+{
+    TRY(up->status);
+    return cuda_status(cudaDeviceSynchronize(), "sending the weights");
+}

@@ -28,4 +28,9 @@ const void *upload_rows(struct upload *up, const void *from, size_t rows,
 /* Between the two walks: allocates what the first one counted, all zeros. */
 enum status upload_allocate(struct upload *up, void **arena);
 
+/* After the second walk: waits until all has arrived.  A copy returns when its
+ * source may change, which is before that, and no stream of ours waits for the
+ * default stream, which makes the copies. */
+enum status upload_finish(const struct upload *up);
+
 #endif

@@ -91,12 +91,13 @@ enum status pack_mamba2(const struct decode_plan *p,
     int *rows = mamba2_list_rows(p);
     if (rows == NULL)
         return fail_memory("the decoder");
-    /* On that stream the array is cleared first. */
-    cudaError_t error = cudaStreamSynchronize(stream);
+    /* On that stream the array is cleared first, and read afterwards. */
+    cudaError_t error =
+        cudaMemcpyAsync((int *)p->deal.rows, rows,
+                        (size_t)p->n_blocks * p->in.rows * sizeof *rows,
+                        cudaMemcpyHostToDevice, stream);
     if (error == cudaSuccess)
-        error = cudaMemcpy((int *)p->deal.rows, rows,
-                           (size_t)p->n_blocks * p->in.rows * sizeof *rows,
-                           cudaMemcpyHostToDevice);
+        error = cudaStreamSynchronize(stream);
     free(rows);
     CUDA_TRY(error, "packing the weights");
     const unsigned n_layer = (unsigned)p->config.n_layer;

@@ -79,7 +79,7 @@ enum status cuda_model_open(struct cuda_model *m, const struct model *from)
     m->arena_bytes = up.carver.n_bytes;
     TRY(upload_allocate(&up, &m->arena));
     upload_model(&up, m, from);
-    return up.status;
+    return upload_finish(&up);
 }
 
 void cuda_model_close(struct cuda_model *m)

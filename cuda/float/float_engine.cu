@@ -461,10 +461,7 @@ static enum status set_up(struct float_engine *e)
              "a stream");
     TRY(make_host(e));
     TRY(float_model_open(&e->model, e->base.model));
-    TRY(make_batch(e));
-    /* The stream does not wait for the copies of the weights. */
-    CUDA_TRY(cudaDeviceSynchronize(), "sending the weights");
-    return OK;
+    return make_batch(e);
 }
 
 extern "C" enum status

@@ -58,7 +58,7 @@ enum status float_model_open(struct float_model *m, const struct model *from)
     upload_model(&up, m, from);
     TRY(upload_allocate(&up, &m->arena));
     upload_model(&up, m, from);
-    return up.status;
+    return upload_finish(&up);
 }
 
 void float_model_close(struct float_model *m)
