@@ -144,12 +144,14 @@ static inline __m256i add_products(__m256i sum, __m256i w, __m256i magnitude,
 }
 
 static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
-                               const int8_t *x, int32_t x_sum, int n_groups)
+                               const int8_t *x, int32_t x_sum, int n_groups,
+                               const size_t ahead)
 {
     (void)x_sum;
     __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     for (int g = 0; g < n_groups; g++) {
         __m256i four = broadcast_group(x, g);
+        fetch_row(panel, g, 1, ahead);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             __m256i w = load_half(panel, g, half);

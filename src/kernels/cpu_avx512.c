@@ -147,10 +147,12 @@ static inline __m512i broadcast_group(const int8_t *x, int g)
 
 /* Four chains hide the latency. */
 static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
-                               const int8_t *x, int32_t x_sum, int n_groups)
+                               const int8_t *x, int32_t x_sum, int n_groups,
+                               const size_t ahead)
 {
     __m512i sum[4] = {_mm512_set1_epi32(-128 * x_sum)};
     for (int g = 0; g < n_groups; g += 4) {
+        fetch_row(panel, g, 4, ahead);
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++)
             sum[k] = _mm512_dpbusd_epi32(sum[k], load_group(panel, g + k),

@@ -118,9 +118,11 @@ add_groups(vint sum[][PANEL_VECTORS], const uint8_t *panel, const int8_t *x,
 }
 
 static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
-                               const int8_t *x, int32_t x_sum, int n_groups)
+                               const int8_t *x, int32_t x_sum, int n_groups,
+                               const size_t ahead)
 {
     (void)x_sum;
+    (void)ahead;
     vint sum[1][PANEL_VECTORS] = {{{0}}};
     for (int g = 0; g < n_groups; g += 4)
         add_groups(sum, panel, x, 0, g, 1);

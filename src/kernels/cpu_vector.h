@@ -304,9 +304,18 @@ static inline void fetch_ahead(const struct tile *tile, int p, int g)
 /* The sums of the rows of a panel. */
 enum { PANEL_VECTORS = PANEL_ROWS / V_LANES };
 
-/* sums <- x . rows of the panel, x_sum the sum of x; given by the level. */
+/* Fetches what lies ahead bytes after n groups of a panel. */
+static inline void fetch_row(const uint8_t *panel, int g, int n, size_t ahead)
+{
+    for (int k = g; k < g + n && ahead > 0; k++)
+        __builtin_prefetch(panel + (size_t)k * PANEL_GROUP_SIZE + ahead);
+}
+
+/* sums <- x . rows of the panel, x_sum the sum of x; given by the level, which
+ * may fetch what lies ahead bytes further; 0: nothing does. */
 static inline void product_row(vint sums[PANEL_VECTORS], const uint8_t *panel,
-                               const int8_t *x, int32_t x_sum, int n_groups);
+                               const int8_t *x, int32_t x_sum, int n_groups,
+                               const size_t ahead);
 
 /* sums[t][p] <- x[t] . rows of panel p; given by the level. */
 static void product(vint sums[V_TILE][2][PANEL_VECTORS],
@@ -398,6 +407,11 @@ static const uint8_t *panel_of(const struct projection *w, int r)
            (size_t)(r / PANEL_ROWS) * panel_size(&w->matrix);
 }
 
+/* How far ahead the weights of one byte are fetched, so that more reads are
+ * under way than a core begins by itself.  Behind a matrix lies the next one;
+ * behind the last it does not matter. */
+enum { ROW_AHEAD = 8192 };
+
 /* Rows [r0, r1) of one byte: the weights are read in their order in memory,
  * and nothing comes between them. */
 static void matmul_one(float *y, const struct projection *w,
@@ -410,7 +424,8 @@ static void matmul_one(float *y, const struct projection *w,
     int n_groups = n_groups_of(&w->matrix);
     for (int r = r0; r < r1; r += PANEL_ROWS, panel += size) {
         vint sums[PANEL_VECTORS];
-        product_row(sums, panel + PANEL_SCALES_SIZE, q, x->sum[t], n_groups);
+        product_row(sums, panel + PANEL_SCALES_SIZE, q, x->sum[t], n_groups,
+                    ROW_AHEAD);
         put_outputs(y + r, sums, x->scale[t], panel, accumulate, r1 - r);
     }
 }

@@ -95,7 +95,7 @@ static void multiply_panels_by_one(const struct panel_job *job)
             fetch(job->next + (size_t)p * job->panel_size,
                   (size_t)job->n_groups * PANEL_GROUP_SIZE);
         product_row(job->out[p / 2 * job->ld][p % 2], panel, job->x,
-                    job->x_sum[0], job->n_groups);
+                    job->x_sum[0], job->n_groups, 0);
     }
 }
 
