@@ -16,6 +16,16 @@
 /* Large pages, where the system has them, are read a third faster. */
 enum { LARGE_PAGE = 2 << 20 };
 
+/* Aligned for every level, and in large pages when it is large; or NULL. */
+static void *make_room(size_t n_bytes)
+{
+    size_t unit = n_bytes >= LARGE_PAGE ? LARGE_PAGE : 64;
+    void *room = aligned_alloc(unit, (n_bytes + unit - 1) / unit * unit);
+    if (room && unit == LARGE_PAGE)
+        madvise(room, n_bytes, MADV_HUGEPAGE); /* or its pages stay small */
+    return room;
+}
+
 /* ---- engine_ops --------------------------------------------------------- */
 
 static enum status cpu_generate(struct engine *engine, struct state *state,
@@ -181,11 +191,9 @@ static enum status repack(struct cpu_engine *e)
         total += e->kernels->panels_size(&p->matrix);
     if (total == 0)
         return OK;
-    total = (total + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-    e->panels = aligned_alloc(LARGE_PAGE, total);
+    e->panels = make_room(total);
     if (!e->panels)
         return fail_memory("the weights");
-    madvise(e->panels, total, MADV_HUGEPAGE); /* or they stay small */
     char *at = e->panels;
     for (int i = 0; (p = projection_at(e, i)); i++) {
         p->panels = at;
@@ -202,10 +210,9 @@ int cpu_padded(int n)
 
 void *cpu_room(size_t n_bytes)
 {
-    size_t size = (n_bytes + 63) / 64 * 64;
-    void *room = aligned_alloc(64, size);
+    void *room = make_room(n_bytes);
     if (room)
-        memset(room, 0, size);
+        memset(room, 0, n_bytes);
     return room;
 }
 
