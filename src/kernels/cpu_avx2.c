@@ -71,6 +71,11 @@ static inline vint v_load_bytes(const int8_t *p)
     return (vint)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
 
+static inline vfloat v_repeat_four(const float *p)
+{
+    return _mm256_broadcast_ps((const __m128 *)p);
+}
+
 static inline vfloat v_keep(vfloat x, vfloat a, vfloat b)
 {
     return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ), x);

@@ -66,6 +66,11 @@ static inline vint v_load_bytes(const int8_t *p)
     return (vint)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
 }
 
+static inline vfloat v_repeat_four(const float *p)
+{
+    return _mm512_broadcast_f32x4(_mm_loadu_ps(p));
+}
+
 static inline vfloat v_keep(vfloat x, vfloat a, vfloat b)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), x);

@@ -67,6 +67,11 @@ static inline vint v_load_bytes(const int8_t *p)
     return vmovl_s16(vget_low_s16(vmovl_s8(bytes)));
 }
 
+static inline vfloat v_repeat_four(const float *p)
+{
+    return v_load(p);
+}
+
 static inline vfloat v_keep(vfloat x, vfloat a, vfloat b)
 {
     return vreinterpretq_f32_u32(

@@ -11,6 +11,7 @@
  *     v_int_max
  *     v_store_bytes            the low byte of each lane
  *     v_load_bytes             V_LANES int8 as int32
+ *     v_repeat_four            four floats, again and again
  *     v_keep                   x where a >= b, else 0
  *     v_max_of, v_sum_of       the largest lane of no negative ones, the sum
  *     v_tree_of                lane i plus lane i + s, for s = V_LANES / 2 to 1
@@ -114,7 +115,8 @@ static uint32_t amax_of(const float *x, int n)
 
 /* q <- x, both [n]; returns the sum of q.  EXACT_ROUND + q has the bits of
  * EXACT_ROUND, plus q. */
-static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
+static inline __attribute__((always_inline)) int32_t
+round_to_bytes(int8_t *q, const float *x, float inverse, int n)
 {
     vint sums = {0};
     int i = 0;
@@ -136,9 +138,11 @@ static int32_t round_to_bytes(int8_t *q, const float *x, float inverse, int n)
 static inline float to_bytes(int8_t *q, int32_t *sum, const float *x, int n,
                              struct exact_scale s)
 {
-    int n_used = s.scale != 0.0f ? n : 0;
-    *sum = round_to_bytes(q, x, s.inverse, n_used);
-    memset(q + n_used, 0, (size_t)(n - n_used));
+    *sum = 0;
+    if (s.scale != 0.0f)
+        *sum = round_to_bytes(q, x, s.inverse, n);
+    else
+        memset(q, 0, (size_t)n);
     return s.scale;
 }
 

@@ -251,7 +251,7 @@ static uint32_t add_chunk(float *s, pair_sums *sums, float e, float scale,
     vint largest = {0};
     for (int i = 0; i < n; i += V_LANES) {
         vint sum;
-        memcpy(&sum, sums_at(sums, V_TILE, 0, i), sizeof sum);
+        memcpy(&sum, sums_at(sums, PANEL_ROWS, 0, i), sizeof sum);
         vfloat x = v_fma(v_set1(e), v_load(s + i),
                          __builtin_convertvector(sum, vfloat) * v_set1(scale));
         x = v_keep(x, (vfloat)v_magnitude(x), v_set1(EXACT_WEIGHT_MIN));
@@ -261,50 +261,110 @@ static uint32_t add_chunk(float *s, pair_sums *sums, float e, float scale,
     return v_max_of(largest);
 }
 
-/* v^ of row p of a head: [CHUNK]; returns its scale. */
-static float weigh_chunk(int8_t *v_q, int32_t *v_sum,
-                         const struct head_work *work, int p)
+/* v^ of the channels of a panel of x^, [PANEL_ROWS][..]: the lanes of a vector
+ * are four places of some channels, as the panel has them. */
+struct weighed {
+    int8_t q[PANEL_ROWS][CHUNK];
+    float scale[PANEL_ROWS];
+    int32_t sum[PANEL_ROWS];
+};
+
+enum { GROUP_VECTORS = PANEL_GROUP_SIZE / V_LANES };
+
+/* x w of a panel, in its order; returns the bits of the largest of each place
+ * in a group. */
+static void weigh(float v[CHUNK_PANEL_SIZE], uint32_t amax[PANEL_GROUP_SIZE],
+                  const uint8_t *panel, const float *w)
 {
-    const struct mamba2_state *state = work->job->state;
-    const float *w = state->w + (size_t)work->h * CHUNK;
-    int8_t x_q[CHUNK];
-    float v[CHUNK];
-    vint largest = {0};
-    get_row((uint8_t *)x_q, x_panels(state, work->job->config, work->h), CHUNK,
-            p);
-    for (int i = 0; i < CHUNK; i++)
-        x_q[i] = (int8_t)((uint8_t)x_q[i] ^ V_WEIGHT_FLIP);
-    for (int s = 0; s < CHUNK; s += V_LANES) {
-        vfloat x = __builtin_convertvector(v_load_bytes(x_q + s), vfloat) *
-                   v_load(w + s);
-        v_store(v + s, x);
-        largest = v_int_max(largest, v_magnitude(x));
+    uint8_t x[CHUNK_PANEL_SIZE];
+    for (int i = 0; i < CHUNK_PANEL_SIZE; i++)
+        x[i] = panel[i] ^ V_WEIGHT_FLIP;
+    vint largest[GROUP_VECTORS] = {{0}};
+    for (int g = 0; g < CHUNK_GROUPS; g++) {
+        vfloat weights = v_repeat_four(w + g * PANEL_GROUP);
+#pragma GCC unroll 16
+        for (int i = 0; i < GROUP_VECTORS; i++) {
+            int at = g * PANEL_GROUP_SIZE + i * V_LANES;
+            vint q = v_load_bytes((const int8_t *)x + at);
+            vfloat product = __builtin_convertvector(q, vfloat) * weights;
+            v_store(v + at, product);
+            largest[i] = v_int_max(largest[i], v_magnitude(product));
+        }
     }
-    return to_bytes(v_q, v_sum, v, CHUNK,
-                    exact_scale_of_products(v_max_of(largest)));
+    memcpy(amax, largest, sizeof largest);
 }
 
-/* Adds a chunk to rows [p, p + n_p) of the states of a head. */
+/* q <- v inverse, in the same order; sum is that of each place in a group. */
+static void round_panel(int8_t q[CHUNK_PANEL_SIZE],
+                        int32_t sum[PANEL_GROUP_SIZE],
+                        const float v[CHUNK_PANEL_SIZE],
+                        const float inverse[PANEL_GROUP_SIZE])
+{
+    vint sums[GROUP_VECTORS] = {{0}};
+    for (int g = 0; g < CHUNK_GROUPS; g++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < GROUP_VECTORS; i++) {
+            int at = g * PANEL_GROUP_SIZE + i * V_LANES;
+            vint rounded =
+                (vint)v_fma(v_load(v + at), v_load(inverse + i * V_LANES),
+                            v_set1(EXACT_ROUND));
+            v_store_bytes(q + at, rounded);
+            sums[i] += rounded - (vint)v_set1(EXACT_ROUND);
+        }
+    }
+    memcpy(sum, sums, sizeof sums);
+}
+
+/* No product is infinite, and inverse is 0 where all are: so are their q. */
+static void weigh_panel(struct weighed *out, const uint8_t *panel,
+                        const float *w)
+{
+    float v[CHUNK_PANEL_SIZE], inverse[PANEL_GROUP_SIZE];
+    uint32_t amax[PANEL_GROUP_SIZE];
+    int8_t q[CHUNK_PANEL_SIZE];
+    int32_t sum[PANEL_GROUP_SIZE];
+    weigh(v, amax, panel, w);
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        uint32_t largest = 0;
+        for (int k = i * PANEL_GROUP; k < (i + 1) * PANEL_GROUP; k++)
+            largest = amax[k] > largest ? amax[k] : largest;
+        struct exact_scale s = exact_scale_of_products(largest);
+        out->scale[i] = s.scale;
+        for (int k = i * PANEL_GROUP; k < (i + 1) * PANEL_GROUP; k++)
+            inverse[k] = s.inverse;
+    }
+    round_panel(q, sum, v, inverse);
+    for (int i = 0; i < PANEL_ROWS; i++) {
+        const int32_t *four = sum + i * PANEL_GROUP;
+        out->sum[i] = four[0] + four[1] + four[2] + four[3];
+        for (int g = 0; g < CHUNK_GROUPS; g++)
+            memcpy(out->q[i] + g * PANEL_GROUP,
+                   q + g * PANEL_GROUP_SIZE + i * PANEL_GROUP, PANEL_GROUP);
+    }
+}
+
+/* Adds a chunk to rows [p, p + n_p) of the states of a head, those of a panel
+ * of x^. */
 static void end_chunk_rows(const struct head_work *work, const uint8_t *turned,
                            int p, int n_p)
 {
     const struct model_config *c = work->job->config;
     const struct mamba2_state *state = work->job->state;
-    int8_t v_q[V_TILE][CHUNK], s_q[MAMBA2_D_STATE_MAX];
-    pair_sums sums[MAMBA2_D_STATE_MAX / PAIR_ROWS * V_TILE];
-    int32_t v_sum[V_TILE], sum;
-    float v_scale[V_TILE];
-    for (int i = 0; i < n_p; i++)
-        v_scale[i] = weigh_chunk(v_q[i], &v_sum[i], work, p + i);
+    struct weighed v;
+    int8_t s_q[MAMBA2_D_STATE_MAX];
+    pair_sums sums[MAMBA2_D_STATE_MAX / PAIR_ROWS * PANEL_ROWS];
+    int32_t sum;
+    weigh_panel(&v, x_panels(state, c, work->h) + (size_t)p * CHUNK,
+                state->w + (size_t)work->h * CHUNK);
     struct panel_job job = {
         .out = sums,
-        .ld = V_TILE,
+        .ld = PANEL_ROWS,
         .panels = turned,
         .panel_size = CHUNK_PANEL_SIZE,
         .n_panels = c->d_state / PANEL_ROWS,
-        .x = v_q[0],
+        .x = v.q[0],
         .ld_x = CHUNK,
-        .x_sum = v_sum,
+        .x_sum = v.sum,
         .n_groups = CHUNK_GROUPS,
         .n_t = n_p,
         .place = -1,
@@ -314,7 +374,7 @@ static void end_chunk_rows(const struct head_work *work, const uint8_t *turned,
         size_t channel = (size_t)(work->h * c->headdim + p + i);
         float *s = state->s + channel * (size_t)c->d_state;
         uint32_t amax =
-            add_chunk(s, sums + i, state->e[work->h], v_scale[i], c->d_state);
+            add_chunk(s, sums + i, state->e[work->h], v.scale[i], c->d_state);
         state->s_scale[channel] =
             to_bytes(s_q, &sum, s, c->d_state, exact_scale_of_products(amax));
         put_row(s_panels(state, c, work->h), s_q, c->d_state, p + i);
@@ -325,9 +385,9 @@ static void end_chunk(const struct head_work *work, const uint8_t *turned)
 {
     const struct mamba2_state *state = work->job->state;
     int headdim = work->job->config->headdim;
-    for (int p = 0; p < headdim; p += V_TILE)
+    for (int p = 0; p < headdim; p += PANEL_ROWS)
         end_chunk_rows(work, turned, p,
-                       headdim - p < V_TILE ? headdim - p : V_TILE);
+                       headdim - p < PANEL_ROWS ? headdim - p : PANEL_ROWS);
     memset(state->w + (size_t)work->h * CHUNK, 0, CHUNK * sizeof(float));
     state->e[work->h] = 0.0f;
 }

@@ -134,13 +134,15 @@ static void multiply_panels(const struct panel_job *job)
 
 typedef uint8_t sixteen __attribute__((vector_size(16)));
 
-/* Four rows of 16 bytes to 16 groups of four. */
+/* Four rows of 16 bytes to 16 groups of four, xor-ed with flip, a constant. */
 static inline void interleave(uint8_t out[PANEL_GROUP_SIZE],
-                              const uint8_t *const r[4])
+                              const uint8_t *const r[4], const uint8_t flip)
 {
     sixteen row[4], low[2], high[2];
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         memcpy(&row[i], r[i], sizeof row[i]);
+        row[i] ^= flip;
+    }
     for (int i = 0; i < 2; i++) {
         sixteen a = row[2 * i], b = row[2 * i + 1];
         low[i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4,
@@ -158,35 +160,44 @@ static inline void interleave(uint8_t out[PANEL_GROUP_SIZE],
     memcpy(out, row, sizeof row);
 }
 
+/* 16 bytes or fewer become number k of each group of four. */
+static inline void put_column(uint8_t out[PANEL_GROUP_SIZE], const int8_t *q,
+                              int n, int k)
+{
+    if (n < PANEL_ROWS) {
+        for (int i = 0; i < n; i++)
+            out[i * PANEL_GROUP + k] = (uint8_t)q[i] ^ V_WEIGHT_FLIP;
+        return;
+    }
+    for (int i = 0; i < PANEL_ROWS; i += V_LANES, out += V_LANES * 4) {
+        vint four, byte = (v_load_bytes(q + i) ^ (int)V_WEIGHT_FLIP) & 0xff;
+        memcpy(&four, out, sizeof four);
+        four = (four & (int)~(0xffu << 8 * k)) | byte << 8 * k;
+        memcpy(out, &four, sizeof four);
+    }
+}
+
 /* Rows q: [n_t][ld] of a head become columns [place, place + n_t) of x. */
 static void put_columns(uint8_t *panels, const int8_t *q, size_t ld, int n,
                         int place, int n_t)
 {
-    for (int s = place; s < place + n_t;) {
-        bool is_whole = s % 4 == 0 && s + 4 <= place + n_t;
-        const int8_t *row = q + (size_t)(s - place) * ld;
-        for (int p = 0; p < n; p += PANEL_ROWS) {
-            uint8_t *out = panels +
-                           (size_t)(p / PANEL_ROWS) * CHUNK_PANEL_SIZE +
-                           (size_t)(s / 4) * PANEL_GROUP_SIZE;
-            int some = n - p < PANEL_ROWS ? n - p : PANEL_ROWS;
-            if (is_whole && some == PANEL_ROWS) {
+    for (int p = 0; p < n; p += PANEL_ROWS, panels += CHUNK_PANEL_SIZE) {
+        int some = n - p < PANEL_ROWS ? n - p : PANEL_ROWS;
+        const int8_t *row = q + p;
+        for (int s = place; s < place + n_t;) {
+            uint8_t *out = panels + (size_t)(s / 4) * PANEL_GROUP_SIZE;
+            if (s % 4 == 0 && s + 4 <= place + n_t && some == PANEL_ROWS) {
                 const uint8_t *rows[4];
-                for (int i = 0; i < 4; i++)
-                    rows[i] = (const uint8_t *)row + (size_t)i * ld + p;
-                interleave(out, rows);
-                for (int i = 0; i < PANEL_GROUP_SIZE; i++)
-                    out[i] ^= V_WEIGHT_FLIP;
+                for (int i = 0; i < 4; i++, row += ld)
+                    rows[i] = (const uint8_t *)row;
+                interleave(out, rows, V_WEIGHT_FLIP);
+                s += 4;
                 continue;
             }
-            for (int k = 0; k < (is_whole ? 4 : 1); k++) {
-                for (int i = 0; i < some; i++)
-                    out[i * 4 + (s + k) % 4] =
-                        (uint8_t)row[(size_t)k * ld + (size_t)(p + i)] ^
-                        V_WEIGHT_FLIP;
-            }
+            put_column(out, row, some, s % 4);
+            row += ld;
+            s++;
         }
-        s += is_whole ? 4 : 1;
     }
 }
 
@@ -228,7 +239,7 @@ static void turn_b(uint8_t *turned, const uint8_t *b, int n_states)
                                       row[3] + n};
             interleave(turned + (size_t)(n / PANEL_ROWS) * CHUNK_PANEL_SIZE +
                            (size_t)(s / 4) * PANEL_GROUP_SIZE,
-                       rows);
+                       rows, 0);
         }
     }
 }
