@@ -42,6 +42,7 @@ libmambyte_a_SOURCES += \
   src/base/status.h \
   src/base/temporary.c \
   src/base/temporary.h \
+  src/base/text.h \
   src/base/threads.c \
   src/base/threads.h \
   src/base/utf8.c \

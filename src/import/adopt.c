@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "import/config_json.h"
 #include "import/families.h"
 #include "import/json_file.h"
@@ -89,12 +90,11 @@ static enum mixer mixer_of(const struct adopted *a)
 static bool name_sibling(char sibling[TENSOR_NAME_CHARS], const char *name,
                          const char *tail, const char *end)
 {
-    size_t n = strlen(name), n_tail = strlen(tail);
-    bool has_tail = n > n_tail && strcmp(name + n - n_tail, tail) == 0;
-    if (has_tail)
-        snprintf(sibling, TENSOR_NAME_CHARS, "%.*s%s", (int)(n - n_tail), name,
-                 end);
-    return has_tail;
+    const char *at = text_find_tail(name, tail);
+    if (!at || at == name)
+        return false;
+    snprintf(sibling, TENSOR_NAME_CHARS, "%.*s%s", (int)(at - name), name, end);
+    return true;
 }
 
 /* A layer of attention has projections, but no A_log. */
@@ -111,7 +111,7 @@ static enum status check_layers(const struct adopted *a)
     for (size_t i = 0; i < a->content.n_tensors; i++) {
         const char *name = a->tensors[i].name;
         TRY(families_check_tensor(name));
-        if (strncmp(name, LAYERS, sizeof LAYERS - 1) != 0)
+        if (!text_starts_with(name, LAYERS))
             continue;
         if (strstr(name, ".mixer.in_proj.bias") ||
             strstr(name, ".mixer.out_proj.bias"))

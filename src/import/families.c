@@ -1,11 +1,13 @@
-/* families.c -- models that people take for a Mamba, told by name.
+/* families.c -- models that people take for a Mamba, recognised by name.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "import/families.h"
 
+#include <stdbool.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "import/config_keys.h"
 
 #define ATTENTION "which has attention layers"
@@ -46,9 +48,9 @@ static enum status refuse(const char *name, const char *what, const char *where)
                 name, what, where);
 }
 
-static int starts_with(const char *text, const char *start)
+static bool starts_with(const char *text, const char *start)
 {
-    return text && strncmp(text, start, strlen(start)) == 0;
+    return text && text_starts_with(text, start);
 }
 
 enum status families_check_config(const json_t *config)

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/byteio.h"
+#include "base/text.h"
 #include "import/json_file.h"
 #include "import/torch_archive.h"
 #include "import/torch_file.h"
@@ -50,12 +51,6 @@ static char *beside(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
     return join(path, slash ? (size_t)(slash - path) + 1 : 0, name);
-}
-
-static bool ends_with(const char *text, const char *tail)
-{
-    size_t n = strlen(text), n_tail = strlen(tail);
-    return n >= n_tail && strcmp(text + n - n_tail, tail) == 0;
 }
 
 /* The file that a path means, for the caller to free. */
@@ -216,7 +211,7 @@ static enum status fill(struct foreign *f, const char *path)
     f->shards = calloc(SHARDS_MAX, sizeof *f->shards);
     if (!f->shards)
         return fail_memory("the shards");
-    if (ends_with(f->path, ".index.json"))
+    if (text_find_tail(f->path, ".index.json"))
         TRY(add_index(f));
     else
         TRY(add_shard(f, f->path));

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define OURS "backbone."
 #define HEAD "lm_head.weight"
 
@@ -37,13 +39,10 @@ static const struct {
 };
 
 /* The end of name that is tail, after a dot or from the start; or NULL. */
-static char *find_tail(char *name, const char *tail)
+static const char *find_tail(const char *name, const char *tail)
 {
-    size_t n = strlen(name), n_tail = strlen(tail);
-    if (n < n_tail || strcmp(name + n - n_tail, tail) != 0)
-        return NULL;
-    return n == n_tail || name[n - n_tail - 1] == '.' ? name + n - n_tail
-                                                      : NULL;
+    const char *at = text_find_tail(name, tail);
+    return at && (at == name || at[-1] == '.') ? at : NULL;
 }
 
 static bool is_wrapper(const char *word, size_t n)
@@ -78,8 +77,8 @@ static enum status find_embedding(char (*names)[TENSOR_NAME_CHARS], size_t n,
     const char *found = NULL;
     *project = NULL;
     for (size_t i = 0; i < n * (sizeof projects / sizeof projects[0]); i++) {
-        char *name = names[i % n];
-        char *tail = find_tail(name, projects[i / n].embedding);
+        const char *name = names[i % n];
+        const char *tail = find_tail(name, projects[i / n].embedding);
         if (!tail)
             continue;
         if (found)
@@ -100,10 +99,9 @@ static enum status rename_part(char *name, size_t n_prefix)
     const char *start = "", *rest = theirs;
     snprintf(theirs, sizeof theirs, "%s", name + n_prefix);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        size_t n = strlen(parts[i].theirs);
-        if (strncmp(theirs, parts[i].theirs, n) == 0) {
+        if (text_starts_with(theirs, parts[i].theirs)) {
             start = parts[i].ours;
-            rest = theirs + n;
+            rest = theirs + strlen(parts[i].theirs);
         }
     }
     int n = snprintf(name, TENSOR_NAME_CHARS, OURS "%s%s", start, rest);
@@ -144,7 +142,7 @@ enum status tensor_names_adopt(char (*names)[TENSOR_NAME_CHARS], size_t n,
     for (size_t i = 0; i < n && *project; i++) {
         if (find_tail(names[i], HEAD))
             snprintf(names[i], TENSOR_NAME_CHARS, HEAD);
-        else if (strncmp(names[i], prefix, n_prefix) == 0)
+        else if (text_starts_with(names[i], prefix))
             TRY(rename_part(names[i], n_prefix));
     }
     return check_unique(names, n);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/printable.h"
+#include "base/text.h"
 
 enum { CHARACTER_BYTES = 3, FIRST_SUBSTITUTE = 0x100 };
 
@@ -130,7 +131,7 @@ static enum status take_config(struct tokenizer_tokens *tokens,
 {
     const json_t *class = json_object_get(json, "tokenizer_class");
     const char *text = json_string_value(class);
-    if (text && strncmp(text, "ByT5", 4) == 0)
+    if (text && text_starts_with(text, "ByT5"))
         return fail(E_MODEL,
                     "%s says that the tokenizer is %.32s: its tokens "
                     "are bytes plus 3",

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 enum { ENTRY_NAME_CHARS = 256 };
 
 static enum status zip_failed(struct torch_archive *a)
@@ -53,17 +55,16 @@ static enum status check_sizes(struct torch_archive *a)
 static enum status find_name(struct torch_archive *a)
 {
     zip_int64_t n = zip_get_num_entries(a->zip, 0);
-    const size_t n_tail = sizeof "/" PICKLE_NAME - 1;
     for (zip_int64_t i = 0; i < n; i++) {
         zip_stat_t info;
         TRY(stat_entry(a, (zip_uint64_t)i, &info));
-        size_t length = strlen(info.name);
-        if (length <= n_tail || length > ENTRY_NAME_CHARS / 2 ||
-            strcmp(info.name + length - n_tail, "/" PICKLE_NAME) != 0)
+        const char *tail = text_find_tail(info.name, "/" PICKLE_NAME);
+        if (!tail || tail == info.name ||
+            strlen(info.name) > ENTRY_NAME_CHARS / 2)
             continue;
         if (a->name)
             return fail(E_MODEL, "the zip archive has two /" PICKLE_NAME);
-        a->name = strndup(info.name, length - n_tail);
+        a->name = strndup(info.name, (size_t)(tail - info.name));
         if (!a->name)
             return fail_memory("a name");
     }

@@ -13,6 +13,7 @@
 
 #include "base/exact.h"
 #include "base/memlimit.h"
+#include "base/text.h"
 
 enum { ALIGNMENT = 64 };
 
@@ -87,10 +88,8 @@ static enum status take(struct binder *b, const struct tensor **tensor,
 
 static bool is_projection(const char *name)
 {
-    static const char tail[] = "_proj.weight";
-    size_t n = strlen(name), n_tail = sizeof tail - 1;
     return strcmp(name, "lm_head.weight") == 0 ||
-           (n > n_tail && strcmp(name + n - n_tail, tail) == 0);
+           text_find_tail(name, "_proj.weight");
 }
 
 /* A D with a number for each head is copied to d_inner floats.  Room for them
@@ -98,9 +97,7 @@ static bool is_projection(const char *name)
  * binder_take_layer takes it before D. */
 static size_t repeated_d(const struct model_config *c, const struct tensor *t)
 {
-    static const char tail[] = "mixer.out_proj.weight";
-    size_t n = strlen(t->name), n_tail = sizeof tail - 1;
-    bool is_out = n > n_tail && strcmp(t->name + n - n_tail, tail) == 0;
+    bool is_out = text_find_tail(t->name, "mixer.out_proj.weight") != NULL;
     bool has_room = t->n_bytes / sizeof(float) >= (uint64_t)c->d_inner;
     return is_out && has_room && c->mixer == MIXER_MAMBA2
                ? round_up((size_t)c->d_inner * sizeof(float))

@@ -14,13 +14,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 static const char *const suffixes[] = {
     [CATALOG_MODEL] = ".safetensors", [CATALOG_HEAD] = ".head"};
 
 static bool has_suffix(const char *name, enum catalog_kind kind)
 {
-    size_t n = strlen(name), n_suffix = strlen(suffixes[kind]);
-    return n > n_suffix && strcmp(name + n - n_suffix, suffixes[kind]) == 0;
+    const char *suffix = text_find_tail(name, suffixes[kind]);
+    return suffix && suffix > name;
 }
 
 static const struct catalog_entry *

@@ -64,7 +64,7 @@ static enum status bind_tensors(struct binder *b)
     return OK;
 }
 
-/* No tensor is taken twice, so the first that differs was not taken. */
+/* Names the first tensor that was not taken. */
 static enum status check_all_taken(const struct binder *b)
 {
     for (size_t i = 0; i < safetensors_count(b->file); i++) {

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "model/binder.h"
 #include "model/json_text.h"
 
-#define LAYERS_SIZE (sizeof LAYERS - 1)
-#define MIXER_0     LAYERS "0.mixer."
+#define MIXER_0 LAYERS "0.mixer."
 
 /* Published checkpoints have two names for the embedding. */
 const struct tensor *binder_find_embedding(const struct binder *b)
@@ -55,10 +55,10 @@ static enum status set_size(int *size, const char *what, uint64_t value,
 /* The layer that a tensor of this name belongs to, counted from 1; or 0. */
 static uint64_t layer_of(const char *name)
 {
-    if (strncmp(name, LAYERS, LAYERS_SIZE) != 0)
+    if (!text_starts_with(name, LAYERS))
         return 0;
     uint64_t n = 0;
-    for (const char *p = name + LAYERS_SIZE; *p >= '0' && *p <= '9'; p++)
+    for (const char *p = name + strlen(LAYERS); *p >= '0' && *p <= '9'; p++)
         n = n * 10 + (uint64_t)(*p - '0');
     return n + 1;
 }

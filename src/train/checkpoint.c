@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "model/metadata_list.h"
 #include "model/safetensors_write.h"
 
@@ -211,7 +212,7 @@ bool is_checkpoint(const struct safetensors *file)
 bool is_checkpoint_weight(const char *name)
 {
     for (int part = 1; part < N_FLOAT_PARTS; part++) {
-        if (strncmp(name, prefixes[part], strlen(prefixes[part])) == 0)
+        if (text_starts_with(name, prefixes[part]))
             return false;
     }
     return strcmp(name, STATES_NAME) != 0;
