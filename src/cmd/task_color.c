@@ -1,7 +1,7 @@
 /* task_color.c -- the text itself, coloured by surprisal, for a terminal.
  *
  * A character is coloured by the sum of the bits of its bytes.  Whatever
- * could command the terminal is escaped (escape.h), but newlines and tabs.
+ * could control the terminal is escaped (escape.h), but newlines and tabs.
  *
  * SPDX-License-Identifier: MIT
  */

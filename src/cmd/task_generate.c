@@ -67,7 +67,7 @@ static enum status read_prompts(struct generator *g)
 {
     const struct options *options = g->task->options;
     struct reader reader;
-    TRY(reader_init(&reader, g->task));
+    TRY(reader_open(&reader, g->task));
     enum status status = OK;
     for (int i = 0; i < options->n_files && status == OK; i++) {
         status = source_open(&reader.source, options->files[i]);
@@ -75,7 +75,7 @@ static enum status read_prompts(struct generator *g)
             status = read_prompt(g, &reader);
         source_close(&reader.source);
     }
-    reader_free(&reader);
+    reader_close(&reader);
     return status;
 }
 

@@ -166,7 +166,7 @@ static bool writes_to_terminal(const struct task *task)
     return writes && byteio_is_terminal(task->out->fd);
 }
 
-enum status reader_init(struct reader *reader, struct task *task)
+enum status reader_open(struct reader *reader, struct task *task)
 {
     *reader = (struct reader){
         .task = task,
@@ -181,11 +181,11 @@ enum status reader_init(struct reader *reader, struct task *task)
     };
     if (reader->bytes && reader->bits)
         return OK;
-    reader_free(reader);
+    reader_close(reader);
     return fail_memory("reading");
 }
 
-void reader_free(struct reader *reader)
+void reader_close(struct reader *reader)
 {
     source_close(&reader->source);
     free(reader->bytes);
@@ -230,26 +230,27 @@ enum status reader_feed_piece(struct reader *reader, struct stream *stream,
     return reader_feed(reader, &segment, 1, n);
 }
 
-static enum status visit(struct reader *reader, const char *path,
-                         struct stream *stream, visit_file *one, void *context)
+static enum status visit_path(struct reader *reader, const char *path,
+                              struct stream *stream, visit_file *visit,
+                              void *context)
 {
     reader->has_failed = true;
     TRY(source_open(&reader->source, path));
     reader->has_failed = false;
-    enum status status = one(context, reader, stream);
+    enum status status = visit(context, reader, stream);
     source_close(&reader->source);
     return status;
 }
 
 static enum status visit_all(struct reader *reader, const struct stream *first,
-                             struct stream *stream, visit_file *one,
+                             struct stream *stream, visit_file *visit,
                              void *context)
 {
     struct task *task = reader->task;
     for (int i = 0; i < task->options->n_files; i++) {
         TRY(stream_copy(stream, first, task));
         enum status status =
-            visit(reader, task->options->files[i], stream, one, context);
+            visit_path(reader, task->options->files[i], stream, visit, context);
         if (status == E_IO && reader->has_failed)
             task_report(task);
         else if (status != OK)
@@ -258,22 +259,22 @@ static enum status visit_all(struct reader *reader, const struct stream *first,
     return OK;
 }
 
-enum status task_each_file(struct task *task, visit_file *one, void *context)
+enum status task_each_file(struct task *task, visit_file *visit, void *context)
 {
     struct reader reader;
     struct stream first = {0}, stream = {0};
-    TRY(reader_init(&reader, task));
+    TRY(reader_open(&reader, task));
     enum status status = stream_open(&first, task);
     if (status == OK)
         status = stream_open(&stream, task);
     if (status == OK)
-        status = visit_all(&reader, &first, &stream, one, context);
+        status = visit_all(&reader, &first, &stream, visit, context);
     if (status == OK)
         status = sink_flush(task->out);
     if (status == OK)
         status = stream_save(&stream, task);
     stream_close(&stream, task);
     stream_close(&first, task);
-    reader_free(&reader);
+    reader_close(&reader);
     return status;
 }

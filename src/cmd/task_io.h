@@ -84,8 +84,9 @@ struct reader {
     float *bits;    /* [PIECE_BYTES], what each byte cost: see engine.h */
 };
 
-enum status reader_init(struct reader *reader, struct task *task);
-void reader_free(struct reader *reader);
+/* On failure the reader is closed.  A closed one is accepted. */
+enum status reader_open(struct reader *reader, struct task *task);
+void reader_close(struct reader *reader);
 
 /* Reads the next piece into bytes; *n is 0 at the end. */
 enum status reader_next(struct reader *reader, size_t *n);
@@ -98,11 +99,11 @@ enum status reader_feed(struct reader *reader, const struct segment *segments,
 enum status reader_feed_piece(struct reader *reader, struct stream *stream,
                               size_t n);
 
-/* Calls one for each file of the options, with reader->source open and a
+/* Calls visit for each file of the options, with reader->source open and a
  * stream of its own; then saves the state of the last stream.  A file that
  * cannot be read is reported and left out. */
 typedef enum status visit_file(void *context, struct reader *reader,
                                struct stream *stream);
-enum status task_each_file(struct task *task, visit_file *one, void *context);
+enum status task_each_file(struct task *task, visit_file *visit, void *context);
 
 #endif

@@ -271,7 +271,7 @@ static void free_files(struct file_ring *ring)
 static enum status run(struct file_ring *ring)
 {
     int n_files = ring->task->options->n_files;
-    TRY(reader_init(&ring->reader, ring->task));
+    TRY(reader_open(&ring->reader, ring->task));
     TRY(stream_open(&ring->first, ring->task));
     TRY(make_files(ring));
     for (;;) {
@@ -295,6 +295,6 @@ enum status task_perplexity(struct task *task)
     message_progress_end();
     free_files(&ring);
     stream_close(&ring.first, task);
-    reader_free(&ring.reader);
+    reader_close(&ring.reader);
     return status;
 }
