@@ -30,7 +30,7 @@ struct equaliser {
     const struct parameters *parameters;
     float *weights;
     struct projection_inputs *inputs; /* [n_layer + 1][N_PLACES_SEEN] */
-    bool is_full; /* memory ran out                                */
+    bool lacks_memory; /* for an input                               */
     struct outliers outliers;
     struct equalised *done;
 };
@@ -52,7 +52,7 @@ static void see(void *arg, int layer, enum projection_place place,
     if (!in->x)
         in->x = malloc(ROWS_MAX * row * sizeof *in->x);
     in->n = n;
-    e->is_full = e->is_full || !in->x;
+    e->lacks_memory = e->lacks_memory || !in->x;
     if (in->x && in->n_rows < ROWS_MAX)
         memcpy(in->x + row * (size_t)in->n_rows++, x, row * sizeof *x);
 }
@@ -68,7 +68,7 @@ static enum status collect(struct equaliser *e, const struct model *model,
     if (start.n > SAMPLE_BYTES)
         start.n = SAMPLE_BYTES;
     TRY(measure_with(&tally, model, &start, &options, "inputs"));
-    return e->is_full ? fail_memory("the inputs of projections") : OK;
+    return e->lacks_memory ? fail_memory("the inputs of projections") : OK;
 }
 
 /* ---- folding ------------------------------------------------------------ */
@@ -88,6 +88,7 @@ static void scale_columns(struct outliers *o)
     }
 }
 
+/* x: [in->n][n_each], a row for each channel. */
 static void divide(const struct outliers *o, float *x, size_t n_each)
 {
     for (int i = 0; i < o->in->n; i++) {
@@ -143,7 +144,8 @@ static int fold_into_scan(const struct equaliser *e, struct outliers *o, int l)
     return n;
 }
 
-/* Returns the number of channels that were changed. */
+/* Divides what makes the channels, and multiplies the projection's columns.
+ * Returns the number of channels that were changed. */
 static int fold(const struct equaliser *e, struct outliers *o, int l,
                 enum projection_place place)
 {

@@ -54,33 +54,36 @@ static int set_exponents(struct outliers *o, float bound)
     return n_channels;
 }
 
+/* Of the rows of a matrix: the squares of all elements, and of the largest one
+ * of each row, by which a rounding error grows. */
+struct energy {
+    double all, steps;
+};
+
+/* x: [n_rows][n], its column i times 2^(sign exponent[i]). */
+static struct energy energy_of(const struct outliers *o, const float *x,
+                               int n_rows, int sign)
+{
+    struct energy e = {0, 0};
+    for (int r = 0; r < n_rows; r++) {
+        double largest = 0;
+        for (int i = 0; i < o->in->n; i++) {
+            double v = fabs((double)ldexpf(*x++, sign * o->exponent[i]));
+            largest = v > largest ? v : largest;
+            e.all += v * v;
+        }
+        e.steps += largest * largest;
+    }
+    return e;
+}
+
 /* The energy of the rounding errors, each uniform over one step of its row:
  * those of the inputs, weighed by the weights, and the other way round. */
 static double noise(const struct outliers *o)
 {
-    const struct projection_inputs *in = o->in;
-    double steps = 0, energy = 0, weights = 0, row_steps = 0;
-    for (int t = 0; t < in->n_rows; t++) {
-        const float *x = in->x + (size_t)t * (size_t)in->n;
-        double largest = 0;
-        for (int i = 0; i < in->n; i++) {
-            double v = fabs((double)(x[i] / outliers_divisor(o, i)));
-            largest = v > largest ? v : largest;
-            energy += v * v;
-        }
-        steps += largest * largest;
-    }
-    for (int r = 0; r < o->rows; r++) {
-        const float *w = o->w + (size_t)r * (size_t)in->n;
-        double largest = 0;
-        for (int i = 0; i < in->n; i++) {
-            double v = fabs((double)(w[i] * outliers_divisor(o, i)));
-            largest = v > largest ? v : largest;
-            weights += v * v;
-        }
-        row_steps += largest * largest;
-    }
-    return steps * weights + energy * row_steps;
+    struct energy inputs = energy_of(o, o->in->x, o->in->n_rows, -1);
+    struct energy weights = energy_of(o, o->w, o->rows, 1);
+    return inputs.steps * weights.all + inputs.all * weights.steps;
 }
 
 static void find_largest(struct outliers *o)

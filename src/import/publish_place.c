@@ -16,24 +16,27 @@
 /* What a folder can hold of a model. */
 static const struct {
     const char *name;
-    bool is_written[NAMING_TRANSFORMERS + 1];
+    bool is_weights;                /* or their index */
+    bool for_ssm, for_transformers; /* written for them */
 } files[] = {
-    {"model.safetensors", {[NAMING_TRANSFORMERS] = true}},
-    {"model.safetensors.index.json", {false}},
-    {"pytorch_model.bin", {[NAMING_MAMBA_SSM] = true}},
-    {"pytorch_model.bin.index.json", {false}},
-    {"config.json", {[NAMING_MAMBA_SSM] = true, [NAMING_TRANSFORMERS] = true}},
-    {"generation_config.json",
-     {[NAMING_MAMBA_SSM] = true, [NAMING_TRANSFORMERS] = true}},
-    {"tokenizer.json", {[NAMING_TRANSFORMERS] = true}},
-    {"tokenizer_config.json", {[NAMING_TRANSFORMERS] = true}},
+    {.name = "model.safetensors", .is_weights = true, .for_transformers = true},
+    {.name = "model.safetensors.index.json", .is_weights = true},
+    {.name = "pytorch_model.bin", .is_weights = true, .for_ssm = true},
+    {.name = "pytorch_model.bin.index.json", .is_weights = true},
+    {.name = "config.json", .for_ssm = true, .for_transformers = true},
+    {.name = "generation_config.json",
+     .for_ssm = true,
+     .for_transformers = true},
+    {.name = "tokenizer.json", .for_transformers = true},
+    {.name = "tokenizer_config.json", .for_transformers = true},
 };
 
 enum { N_FILES = sizeof files / sizeof files[0], PATH_CHARS = 4096 };
 
-static bool is_weights(int i)
+static bool is_written(int i, enum naming naming)
 {
-    return strstr(files[i].name, "model") != NULL;
+    return naming == NAMING_MAMBA_SSM ? files[i].for_ssm
+                                      : files[i].for_transformers;
 }
 
 static enum status check_file(const char *folder, int i, enum naming naming,
@@ -48,12 +51,13 @@ static enum status check_file(const char *folder, int i, enum naming naming,
         return OK;
     if (file_place_is_same(&place, input))
         return fail(E_USAGE, "%s: is the input", path);
-    if (!files[i].is_written[naming])
-        return is_weights(i) ? fail(E_USAGE,
-                                    "%s: is there already, and would be read "
-                                    "in place of the new weights",
-                                    path)
-                             : OK;
+    if (!is_written(i, naming))
+        return files[i].is_weights
+                   ? fail(E_USAGE,
+                          "%s: is there already, and would be read "
+                          "in place of the new weights",
+                          path)
+                   : OK;
     return is_forced
                ? OK
                : fail(E_USAGE, "%s: exists already; --force replaces it", path);
