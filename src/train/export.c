@@ -17,18 +17,17 @@
 enum { SCALE_NAME_CHARS = PARAMETER_NAME_CHARS + 8 };
 
 /* A model being made. */
-struct export
-{
+struct exporter {
     struct tensor *tensors; /* [2 parameters->n]                        */
     size_t n_tensors;
-    char(*scale_names)[SCALE_NAME_CHARS]; /* [parameters->n]               */
+    char (*scale_names)[SCALE_NAME_CHARS]; /* [parameters->n]               */
     int8_t *q;     /* [n_floats]: at the place of its floats   */
     float *scales; /* [rows of all matrices]                   */
     size_t n_scales;
     struct metadata_list metadata;
 };
 
-static void close_export(struct export *e)
+static void close_exporter(struct exporter *e)
 {
     free(e->tensors);
     free(e->scale_names);
@@ -36,12 +35,12 @@ static void close_export(struct export *e)
     free(e->scales);
 }
 
-static enum status open_export(struct export *e, const struct parameters *p)
+static enum status open_exporter(struct exporter *e, const struct parameters *p)
 {
     size_t n_rows = 0;
     for (size_t i = 0; i < p->n; i++)
         n_rows += p->list[i].is_matrix ? (size_t)p->list[i].shape[0] : 0;
-    *e = (struct export){
+    *e = (struct exporter){
         .tensors = calloc(2 * p->n, sizeof *e->tensors),
         .scale_names = calloc(p->n, sizeof *e->scale_names),
         .q = malloc(p->n_floats),
@@ -49,11 +48,11 @@ static enum status open_export(struct export *e, const struct parameters *p)
     };
     if (e->tensors && e->scale_names && e->q && e->scales)
         return OK;
-    close_export(e);
+    close_exporter(e);
     return fail_memory("a model");
 }
 
-static struct tensor *add(struct export *e, const struct parameter *p,
+static struct tensor *add(struct exporter *e, const struct parameter *p,
                           enum dtype dtype, const void *data)
 {
     struct tensor *t = &e->tensors[e->n_tensors++];
@@ -61,7 +60,7 @@ static struct tensor *add(struct export *e, const struct parameter *p,
     return t;
 }
 
-static void add_matrix(struct export *e, size_t index,
+static void add_matrix(struct exporter *e, size_t index,
                        const struct parameter *p, const float *weights)
 {
     int8_t *q = e->q + p->offset;
@@ -107,7 +106,7 @@ static void describe(struct metadata_list *list, const struct model_config *c)
         metadata_list_print(list, "begin_byte", "%d", c->begin_byte);
 }
 
-static struct safetensors_content fill(struct export *e,
+static struct safetensors_content fill(struct exporter *e,
                                        const struct parameters *p,
                                        const float *weights,
                                        const struct provenance *provenance)
@@ -134,13 +133,13 @@ enum status export_memory(uint8_t **bytes, size_t *n,
                           const float *weights,
                           const struct provenance *provenance)
 {
-    struct export e;
+    struct exporter e;
     *bytes = NULL;
-    TRY(open_export(&e, parameters));
+    TRY(open_exporter(&e, parameters));
     struct safetensors_content content =
         fill(&e, parameters, weights, provenance);
     enum status status = safetensors_write_memory(bytes, n, &content);
-    close_export(&e);
+    close_exporter(&e);
     return status;
 }
 
@@ -148,11 +147,11 @@ enum status export_file(const char *path, const struct parameters *parameters,
                         const float *weights,
                         const struct provenance *provenance)
 {
-    struct export e;
-    TRY(open_export(&e, parameters));
+    struct exporter e;
+    TRY(open_exporter(&e, parameters));
     struct safetensors_content content =
         fill(&e, parameters, weights, provenance);
     enum status status = safetensors_write(path, &content);
-    close_export(&e);
+    close_exporter(&e);
     return status;
 }

@@ -13,25 +13,25 @@ enum { OUTSIDE_LAYERS = 4, ALIGN = 4 };
 static struct parameter *add(struct parameters *p, const char *prefix,
                              const char *name, int rows, int cols, int depth)
 {
-    struct parameter *new = &p->list[p->n++];
-    snprintf(new->name, sizeof new->name, "%s%s", prefix, name);
-    new->n_dims = 1 + (cols > 0) + (depth > 0);
-    new->shape[0] = rows;
-    new->shape[1] = cols > 0 ? cols : 1;
-    new->shape[2] = depth > 0 ? depth : 1;
-    new->offset = p->n_floats;
-    new->n = (size_t)rows *(size_t) new->shape[1] * (size_t) new->shape[2];
-    p->n_floats += (new->n + ALIGN - 1) / ALIGN * ALIGN;
-    return new;
+    struct parameter *added = &p->list[p->n++];
+    snprintf(added->name, sizeof added->name, "%s%s", prefix, name);
+    added->n_dims = 1 + (cols > 0) + (depth > 0);
+    added->shape[0] = rows;
+    added->shape[1] = cols > 0 ? cols : 1;
+    added->shape[2] = depth > 0 ? depth : 1;
+    added->offset = p->n_floats;
+    added->n = (size_t)rows * (size_t)added->shape[1] * (size_t)added->shape[2];
+    p->n_floats += (added->n + ALIGN - 1) / ALIGN * ALIGN;
+    return added;
 }
 
 static struct parameter *add_matrix(struct parameters *p, const char *prefix,
                                     const char *name, int rows, int cols)
 {
-    struct parameter *new = add(p, prefix, name, rows, cols, 0);
-    new->is_matrix = true;
-    new->decays = true;
-    return new;
+    struct parameter *added = add(p, prefix, name, rows, cols, 0);
+    added->is_matrix = true;
+    added->decays = true;
+    return added;
 }
 
 static void give_muon(struct parameter *matrix, int parts, int rows)

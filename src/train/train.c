@@ -450,7 +450,7 @@ static enum status open_run(struct run *run)
 }
 
 /* Reports a failure; the run goes on, and ends with status 1. */
-static void go_on(struct run *run, enum status status)
+static void report(struct run *run, enum status status)
 {
     if (status == OK)
         return;
@@ -464,13 +464,13 @@ static enum status finish(struct run *run, struct sink *out)
     const struct train_options *o = run->options;
     struct progress now = progress_now(run);
     message_progress_end();
-    go_on(run, autosave_now(&run->autosave, &now));
+    report(run, autosave_now(&run->autosave, &now));
     enum status status = write_model(run);
     if (status != OK)
         return autosave_failed(&run->autosave, &now);
     train_log_close(&run->log);
     if (o->plot)
-        go_on(run, plot_draw(o->plot, o->log, run->held_out.dataset));
+        report(run, plot_draw(o->plot, o->log, run->held_out.dataset));
     TRY(held_out_print(&run->held_out, out));
     return run->has_failed ? E_REPORTED : OK;
 }
