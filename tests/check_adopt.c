@@ -30,11 +30,10 @@ struct changed {
 
 static void open_changed(struct changed *c, const char *model)
 {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/tests/data/import/%s", source_folder(),
-             model);
+    char path[DATA_PATH_CHARS];
     *c = (struct changed){.room = NULL};
-    enum status status = foreign_open(&c->original, path);
+    enum status status =
+        foreign_open(&c->original, data_path(path, "import/%s", model));
     ck_assert_msg(status == OK, "%s", status_message());
     ck_assert_uint_le(c->original.n, TENSORS_MAX);
     for (size_t i = 0; i < c->original.n; i++) {

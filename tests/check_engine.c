@@ -556,10 +556,8 @@ END_TEST
 
 static void read_data(void *to, size_t n, const char *name)
 {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/tests/data/mamba2/%s", source_folder(),
-             name);
-    FILE *file = fopen(path, "rb");
+    char path[DATA_PATH_CHARS];
+    FILE *file = fopen(data_path(path, "mamba2/%s", name), "rb");
     ck_assert_msg(file != NULL, "cannot read %s", path);
     ck_assert_uint_eq(fread(to, 1, n, file), n);
     fclose(file);
@@ -579,11 +577,10 @@ START_TEST(mamba2_is_what_float64_says)
     enum { N = 320, ROWS = N / 8 };
     static float got[N][256], want[ROWS][256];
     uint8_t bytes[N];
-    char path[1024];
+    char path[DATA_PATH_CHARS];
     read_data(bytes, sizeof bytes, "input.bin");
     read_data(want, sizeof want, "logits.f32");
-    snprintf(path, sizeof path, "%s/tests/data/mamba2/model.safetensors",
-             source_folder());
+    data_path(path, "mamba2/model.safetensors");
     ck_assert_msg(model_open(&tiny.model, path) == OK, "%s", status_message());
     struct engine *engine = open_engine("scalar", 1);
     struct state *state = new_state(engine);

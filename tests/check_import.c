@@ -30,10 +30,8 @@ enum { N_NAMES = sizeof names / sizeof names[0] };
 static void read_data(void *bytes, size_t n, const char *model,
                       const char *name)
 {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/tests/data/import/%s/%s", source_folder(),
-             model, name);
-    FILE *file = fopen(path, "rb");
+    char path[DATA_PATH_CHARS];
+    FILE *file = fopen(data_path(path, "import/%s/%s", model, name), "rb");
     ck_assert_msg(file != NULL, "cannot read %s", path);
     ck_assert_uint_eq(fread(bytes, 1, n, file), n);
     fclose(file);
@@ -48,10 +46,9 @@ struct imported {
 
 static void open_import(struct imported *i, const char *model)
 {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/tests/data/import/%s", source_folder(),
-             model);
-    enum status status = foreign_open(&i->foreign, path);
+    char path[DATA_PATH_CHARS];
+    enum status status =
+        foreign_open(&i->foreign, data_path(path, "import/%s", model));
     ck_assert_msg(status == OK, "%s", status_message());
     status = adopt(&i->adopted, &i->foreign, &as_said);
     ck_assert_msg(status == OK, "%s", status_message());

@@ -363,13 +363,6 @@ END_TEST
 
 /* ---- files ------------------------------------------------------------ */
 
-/* The path of a file in tests/data. */
-static const char *data_path(char path[4096], const char *name)
-{
-    snprintf(path, 4096, "%s/tests/data/%s", source_folder(), name);
-    return path;
-}
-
 /* The last message without the path that it starts with. */
 static const char *sentence_after(const char *path)
 {
@@ -407,10 +400,10 @@ static const struct {
 
 START_TEST(files_are_accepted_or_refused)
 {
-    char path[4096];
+    char path[DATA_PATH_CHARS];
     struct safetensors *file;
     enum status status =
-        safetensors_open(&file, data_path(path, files[_i].name));
+        safetensors_open(&file, data_path(path, "%s", files[_i].name));
     if (files[_i].sentence) {
         ck_assert_int_eq(status, E_MODEL);
         const char *sentence = files[_i].sentence;

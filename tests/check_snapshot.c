@@ -114,12 +114,6 @@ static void assert_refused(const char *path, const char *sentence)
     ck_assert_str_eq(status_message() + strlen(path), sentence);
 }
 
-static const char *data_path(char path[4096], const char *name)
-{
-    snprintf(path, 4096, "%s/tests/data/%s", source_folder(), name);
-    return path;
-}
-
 /* ---- round trips ------------------------------------------------------- */
 
 START_TEST(a_state_comes_back_bit_for_bit)
@@ -154,7 +148,7 @@ END_TEST
 /* What version 1 wrote is read by every later version. */
 START_TEST(the_golden_file_is_read)
 {
-    char path[4096];
+    char path[DATA_PATH_CHARS];
     assert_as_saved(data_path(path, "good-v1.state"));
 }
 END_TEST
@@ -197,8 +191,9 @@ static const struct {
 
 START_TEST(a_bad_file_is_refused)
 {
-    char path[4096];
-    assert_refused(data_path(path, bad_files[_i].name), bad_files[_i].sentence);
+    char path[DATA_PATH_CHARS];
+    assert_refused(data_path(path, "%s", bad_files[_i].name),
+                   bad_files[_i].sentence);
 }
 END_TEST
 
@@ -367,7 +362,7 @@ END_TEST
 
 START_TEST(the_golden_file_of_version_2_is_read)
 {
-    char path[4096];
+    char path[DATA_PATH_CHARS];
     assert_as_saved_2(data_path(path, "good-v2.state"));
 }
 END_TEST

@@ -46,18 +46,16 @@ const struct recorded recorded_runs[N_RECORDED] = {
 
 /* ---- files of the folder ------------------------------------------------ */
 
-static const char *path_of(char path[512], const struct recorded *r,
+static const char *path_of(char path[DATA_PATH_CHARS], const struct recorded *r,
                            const char *name)
 {
-    snprintf(path, 512, "%s/tests/data/%s/%s", source_folder(), r->folder,
-             name);
-    return path;
+    return data_path(path, "%s/%s", r->folder, name);
 }
 
 void recorded_load(const struct recorded *r, const struct parameters *p,
                    float *x, const char *name)
 {
-    char path[512];
+    char path[DATA_PATH_CHARS];
     struct safetensors *file;
     assert_ok(safetensors_open(&file, path_of(path, r, name)));
     assert_ok(parameters_load(p, x, file, ""));
@@ -72,7 +70,7 @@ static size_t batch_bytes(const struct recorded *r)
 void recorded_read_batches(const struct recorded *r, uint8_t *bytes,
                            int n_steps)
 {
-    char path[512];
+    char path[DATA_PATH_CHARS];
     size_t n = (size_t)n_steps * batch_bytes(r);
     FILE *in = fopen(path_of(path, r, "batches.bin"), "rb");
     ck_assert_ptr_nonnull(in);
@@ -82,7 +80,7 @@ void recorded_read_batches(const struct recorded *r, uint8_t *bytes,
 
 static FILE *open_steps(const struct recorded *r)
 {
-    char path[512], header[256];
+    char path[DATA_PATH_CHARS], header[256];
     FILE *steps = fopen(path_of(path, r, "run.tsv"), "r");
     ck_assert_ptr_nonnull(steps);
     ck_assert_ptr_nonnull(fgets(header, sizeof header, steps));

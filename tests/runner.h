@@ -11,6 +11,8 @@
 #define MAMBYTE_RUNNER_H
 
 #include <check.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Where tests/ is, as make check says. */
@@ -18,6 +20,21 @@ static inline const char *source_folder(void)
 {
     const char *folder = getenv("srcdir");
     return folder ? folder : ".";
+}
+
+enum { DATA_PATH_CHARS = 4096 };
+
+/* The path of the file in tests/data whose name printf would print. */
+__attribute__((format(printf, 2, 3))) static inline const char *
+data_path(char path[DATA_PATH_CHARS], const char *format, ...)
+{
+    va_list args;
+    int n = snprintf(path, DATA_PATH_CHARS, "%s/tests/data/", source_folder());
+    ck_assert_int_lt(n, DATA_PATH_CHARS);
+    va_start(args, format);
+    vsnprintf(path + n, (size_t)(DATA_PATH_CHARS - n), format, args);
+    va_end(args);
+    return path;
 }
 
 /* Frees the suite.  Returns the exit status: whether a test failed. */
