@@ -5,7 +5,6 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,6 +21,7 @@
 #include "base/file_group.h"
 #include "base/signals.h"
 #include "base/temporary.h"
+#include "own_folder.h"
 
 #include "runner.h" /* last */
 
@@ -61,58 +61,18 @@ int renameat(int from, const char *old, int to, const char *new)
     return (int)syscall(SYS_renameat2, from, old, to, new, 0);
 }
 
-/* ---- a folder of our own, where we are while a test runs ---------------- */
+/* ---- files -------------------------------------------------------------- */
 
-static char folder[] = "check_atomic_file.XXXXXX";
-
-static void enter_folder(void)
+static void set_up(void)
 {
-    strcpy(strrchr(folder, '.'), ".XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
+    own_folder_enter();
     memset(calls, 0, sizeof calls);
     umask(022);
-}
-
-static bool is_dots(const char *name)
-{
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
-
-static void leave_folder(void)
-{
-    DIR *here = opendir(".");
-    for (struct dirent *entry; (entry = readdir(here));) {
-        if (!is_dots(entry->d_name))
-            ck_assert_int_eq(remove(entry->d_name), 0);
-    }
-    closedir(here);
-    ck_assert_int_eq(chdir(".."), 0);
-    ck_assert_int_eq(rmdir(folder), 0);
-}
-
-/* Those whose names begin with a dot too. */
-static int count_files(void)
-{
-    int n = 0;
-    DIR *here = opendir(".");
-    for (struct dirent *entry; (entry = readdir(here));)
-        n += !is_dots(entry->d_name);
-    closedir(here);
-    return n;
 }
 
 static void choose_way(int way)
 {
     atomic_file_use_names(way == USES_NAMES);
-}
-
-static void put(const char *path, const char *text)
-{
-    FILE *out = fopen(path, "w");
-    ck_assert_ptr_nonnull(out);
-    fputs(text, out);
-    ck_assert_int_eq(fclose(out), 0);
 }
 
 static void assert_text(const char *path, const char *text)
@@ -165,7 +125,7 @@ START_TEST(a_file_appears_whole)
     ck_assert_int_eq(atomic_file_commit(&file), OK);
     assert_text("a", "new");
     ck_assert_uint_eq(mode_of("a"), 0640);
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -178,9 +138,9 @@ START_TEST(an_unfinished_file_is_ours_alone)
     begin(&file, "a", ATOMIC_NEW);
     ck_assert_int_eq(fstat(file.fd, &info), 0);
     ck_assert_uint_eq(info.st_mode & 07777, 0600);
-    ck_assert_int_eq(count_files(), file.temporary ? 1 : 0);
+    ck_assert_int_eq(own_folder_count(), file.temporary ? 1 : 0);
     atomic_file_abandon(&file);
-    ck_assert_int_eq(count_files(), 0);
+    ck_assert_int_eq(own_folder_count(), 0);
     atomic_file_abandon(&file);
 }
 END_TEST
@@ -204,7 +164,7 @@ START_TEST(a_long_name_works)
     ck_assert_int_eq(write_text(name, "one"), OK);
     ck_assert_int_eq(write_text(name, "two"), OK);
     assert_text(name, "two");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -224,14 +184,14 @@ END_TEST
 START_TEST(what_it_replaces_is_not_truncated)
 {
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(link("a", "other name"), 0);
     ck_assert_int_eq(chmod("a", 0640), 0);
     ck_assert_int_eq(write_text("a", "new"), OK);
     assert_text("a", "new");
     assert_text("other name", "old");
     ck_assert_uint_eq(mode_of("a"), 0640);
-    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(own_folder_count(), 2);
 }
 END_TEST
 
@@ -239,18 +199,18 @@ START_TEST(a_failure_leaves_what_was_there)
 {
     struct atomic_file file;
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     begin(&file, "a", ATOMIC_REPLACE);
     atomic_file_abandon(&file);
     assert_text("a", "old");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
 START_TEST(setuid_does_not_pass_on)
 {
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(chmod("a", 07751), 0);
     ck_assert_int_eq(write_text("a", "new"), OK);
     ck_assert_uint_eq(mode_of("a"), 0751);
@@ -284,7 +244,7 @@ START_TEST(the_owner_stays)
     choose_way(_i);
     if (geteuid() != 0)
         return;
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(chown("a", 12345, 12346), 0);
     ck_assert_int_eq(write_text("a", "new"), OK);
     ck_assert_int_eq(stat("a", &info), 0);
@@ -301,7 +261,7 @@ START_TEST(a_group_that_is_not_ours_costs_its_rights)
     choose_way(_i);
     if (geteuid() != 0)
         return;
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(chown("a", 12345, 12346), 0);
     ck_assert_int_eq(chmod("a", 0654), 0);
     ck_assert_int_eq(stat("a", &info), 0);
@@ -323,15 +283,15 @@ START_TEST(a_new_file_replaces_nothing)
 {
     struct atomic_file file;
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     assert_fails(atomic_file_open(&file, "a", ATOMIC_NEW), E_SKIPPED,
                  "a: exists already, skipped");
     begin(&file, "b", ATOMIC_NEW);
-    put("b", "appeared");
+    own_folder_put_text("b", "appeared");
     assert_fails(atomic_file_commit(&file), E_SKIPPED,
                  "b: exists already, skipped");
     assert_text("b", "appeared");
-    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(own_folder_count(), 2);
 }
 END_TEST
 
@@ -340,17 +300,17 @@ START_TEST(a_file_that_appeared_is_replaced_when_it_may_be)
     struct atomic_file file;
     choose_way(_i);
     begin(&file, "a", ATOMIC_REPLACE);
-    put("a", "appeared");
+    own_folder_put_text("a", "appeared");
     ck_assert_int_eq(atomic_file_commit(&file), OK);
     assert_text("a", "new");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
 START_TEST(a_check_leaves_everything)
 {
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(atomic_file_check("a"), OK);
     ck_assert_int_eq(atomic_file_check("b"), OK);
     ck_assert_int_eq(atomic_file_check("/dev/full"), OK);
@@ -360,7 +320,7 @@ START_TEST(a_check_leaves_everything)
                  "no/a: No such file or directory");
     assert_fails(atomic_file_check("."), E_IO, ".: Is a directory");
     assert_text("a", "old");
-    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(own_folder_count(), 2);
 }
 END_TEST
 
@@ -386,20 +346,20 @@ START_TEST(a_group_appears_together)
 {
     struct file_group group;
     choose_way(_i);
-    put("weights", "old");
-    put("config", "old");
-    put("obsolete", "old");
+    own_folder_put_text("weights", "old");
+    own_folder_put_text("config", "old");
+    own_folder_put_text("obsolete", "old");
     begin_group(&group, ".");
     assert_text("weights", "old");
     assert_text("config", "old");
     file_group_abandon(&group);
     assert_text("config", "old");
-    ck_assert_int_eq(count_files(), 3);
+    ck_assert_int_eq(own_folder_count(), 3);
     begin_group(&group, ".");
     ck_assert_int_eq(file_group_commit(&group), OK);
     assert_text("weights", "new");
     assert_text("config", "new");
-    ck_assert_int_eq(count_files(), 2);
+    ck_assert_int_eq(own_folder_count(), 2);
 }
 END_TEST
 
@@ -408,11 +368,11 @@ START_TEST(a_group_that_fails_has_no_last_file)
 {
     struct file_group group;
     choose_way(_i);
-    put("config", "old");
+    own_folder_put_text("config", "old");
     begin_group(&group, ".");
     ck_assert_int_eq(mkdir("weights", 0700), 0);
     assert_fails(file_group_commit(&group), E_IO, "./weights: Is a directory");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -422,12 +382,12 @@ START_TEST(a_folder_is_made_and_given_up)
     choose_way(_i);
     begin_group(&group, "new");
     file_group_abandon(&group);
-    ck_assert_int_eq(count_files(), 0);
+    ck_assert_int_eq(own_folder_count(), 0);
     begin_group(&group, "new");
     ck_assert_int_eq(file_group_commit(&group), OK);
     assert_text("new/config", "new");
     ck_assert_int_eq(unlink("new/config") + unlink("new/weights"), 0);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     assert_fails(file_group_open(&group, "a"), E_IO, "a: Not a directory");
     assert_fails(file_group_open(&group, "no/a"), E_IO,
                  "no/a: No such file or directory");
@@ -447,12 +407,12 @@ START_TEST(links_are_followed_or_replaced)
 {
     struct atomic_file file;
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(symlink("a", "link"), 0);
     ck_assert_int_eq(write_text("link", "new"), OK);
     ck_assert(is_link("link"));
     assert_text("a", "new");
-    put("a", "old");
+    own_folder_put_text("a", "old");
     begin(&file, "link", ATOMIC_REPLACE);
     ck_assert_int_eq(atomic_file_commit(&file), OK);
     ck_assert(!is_link("link"));
@@ -470,7 +430,7 @@ START_TEST(a_dangling_link_is_refused)
     assert_fails(write_text("link", "new"), E_IO,
                  "link: is a link to a file that is not there");
     ck_assert(is_link("link"));
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -488,14 +448,14 @@ START_TEST(failures_name_the_file)
     assert_fails(write_text("/dev/full", "x"), E_IO,
                  "/dev/full: No space left on device");
     ck_assert_int_eq(write_text("/dev/null", "x"), OK);
-    ck_assert_int_eq(count_files(), 0);
+    ck_assert_int_eq(own_folder_count(), 0);
 }
 END_TEST
 
 START_TEST(what_may_not_be_written_is_refused)
 {
     choose_way(_i);
-    put("a", "old");
+    own_folder_put_text("a", "old");
     ck_assert_int_eq(chmod("a", 0444), 0);
     if (access("a", W_OK) == 0)
         return; /* root may */
@@ -541,7 +501,7 @@ START_TEST(signals_leave_nothing)
     choose_way(_i);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         assert_dies_of(signals[i]);
-        ck_assert_int_eq(count_files(), 0);
+        ck_assert_int_eq(own_folder_count(), 0);
     }
 }
 END_TEST
@@ -556,7 +516,7 @@ START_TEST(kill_leaves_nothing_that_had_no_name)
     if (has_name)
         return; /* not on this system */
     assert_dies_of(SIGKILL);
-    ck_assert_int_eq(count_files(), 0);
+    ck_assert_int_eq(own_folder_count(), 0);
 }
 END_TEST
 
@@ -564,7 +524,7 @@ int main(void)
 {
     Suite *suite = suite_create("atomic_file");
     TCase *all = tcase_create("both ways");
-    tcase_add_checked_fixture(all, enter_folder, leave_folder);
+    tcase_add_checked_fixture(all, set_up, own_folder_leave);
     tcase_add_loop_test(all, a_file_appears_whole, 0, WAYS);
     tcase_add_loop_test(all, an_unfinished_file_is_ours_alone, 0, WAYS);
     tcase_add_loop_test(all, a_long_name_works, 0, WAYS);

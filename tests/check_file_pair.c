@@ -10,35 +10,16 @@
 #include <unistd.h>
 
 #include "base/file_pair.h"
+#include "own_folder.h"
 
 #include "runner.h" /* last */
 
-static char folder[] = "check_file_pair.XXXXXX";
 static struct sink sink;
 
-static void put(const char *path, const char *text)
+static void set_up(void)
 {
-    FILE *out = fopen(path, "w");
-    ck_assert_ptr_nonnull(out);
-    fputs(text, out);
-    ck_assert_int_eq(fclose(out), 0);
-}
-
-static void enter_folder(void)
-{
-    strcpy(strrchr(folder, '.'), ".XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-    put("source", "old");
-}
-
-static void leave_folder(void)
-{
-    remove("source");
-    remove("target");
-    remove("other");
-    ck_assert_int_eq(chdir(".."), 0);
-    ck_assert_int_eq(rmdir(folder), 0);
+    own_folder_enter();
+    own_folder_put_text("source", "old");
 }
 
 static void begin(struct file_pair *pair)
@@ -80,7 +61,7 @@ static void grow(void)
 
 static void write_over(void)
 {
-    put("source", "OLD");
+    own_folder_put_text("source", "OLD");
 }
 
 /* The times of the contents may lie; that of the file itself does not. */
@@ -95,7 +76,7 @@ static void write_over_secretly(void)
 
 static void exchange(void)
 {
-    put("other", "old");
+    own_folder_put_text("other", "old");
     ck_assert_int_eq(rename("other", "source"), 0);
 }
 
@@ -125,7 +106,7 @@ START_TEST(a_target_that_appeared_stays)
 {
     struct file_pair pair;
     begin(&pair);
-    put("target", "another's");
+    own_folder_put_text("target", "another's");
     ck_assert_int_eq(file_pair_finish(&pair, false), E_SKIPPED);
     ck_assert_str_eq(status_message(), "target: exists already, skipped");
     struct stat info;
@@ -139,7 +120,7 @@ int main(void)
 {
     Suite *suite = suite_create("file_pair");
     TCase *all = tcase_create("all");
-    tcase_add_checked_fixture(all, enter_folder, leave_folder);
+    tcase_add_checked_fixture(all, set_up, own_folder_leave);
     tcase_add_test(all, a_source_becomes_a_target);
     tcase_add_test(all, a_source_is_kept);
     tcase_add_loop_test(all, a_source_that_changed_is_not_removed, 0,

@@ -8,42 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "own_folder.h"
 #include "train/dataset.h"
 #include "train/loader.h"
 
 #include "runner.h" /* last */
-
-/* ---- a folder of its own for each test ---------------------------------- */
-
-static char folder[64];
-
-static void enter_folder(void)
-{
-    strcpy(folder, "/tmp/check_loader.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void leave_folder(void)
-{
-    char command[128];
-    ck_assert_int_eq(chdir("/"), 0);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-}
-
-static void write_file(const char *path, const void *bytes, size_t n)
-{
-    FILE *out = fopen(path, "wb");
-    ck_assert_ptr_nonnull(out);
-    ck_assert_uint_eq(fwrite(bytes, 1, n, out), n);
-    ck_assert_int_eq(fclose(out), 0);
-}
-
-static void write_text(const char *path, const char *text)
-{
-    write_file(path, text, strlen(text));
-}
 
 static const struct file_places none;
 
@@ -70,11 +39,11 @@ START_TEST(a_folder_is_its_files_in_order)
     uint8_t bytes[64] = {0};
     ck_assert_int_eq(mkdir("f", 0777), 0);
     ck_assert_int_eq(mkdir("f/b", 0777), 0);
-    write_text("f/c", "third");
-    write_text("f/a", "first");
-    write_file("f/b/x", "second\0two\0", 11);
-    write_text("f/.hidden", "no");
-    write_text("f/empty", "");
+    own_folder_put_text("f/c", "third");
+    own_folder_put_text("f/a", "first");
+    own_folder_put("f/b/x", "second\0two\0", 11);
+    own_folder_put_text("f/.hidden", "no");
+    own_folder_put_text("f/empty", "");
     ck_assert_int_eq(symlink("..", "f/loop"), 0);
     ck_assert_int_eq(mkfifo("f/pipe", 0666), 0);
     open_one(&d, "f/");
@@ -97,7 +66,7 @@ START_TEST(large_files_are_mapped)
     uint8_t *bytes = malloc(n), *back = malloc(n);
     for (size_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)(i * i >> 5 | 1);
-    write_file("large", bytes, n);
+    own_folder_put("large", bytes, n);
     struct dataset d;
     open_one(&d, "large=2.5");
     ck_assert_double_eq(d.sources[0].weight, 2.5);
@@ -115,7 +84,7 @@ END_TEST
 START_TEST(a_name_may_hold_an_equals_sign)
 {
     struct dataset d;
-    write_text("a=3", "x");
+    own_folder_put_text("a=3", "x");
     open_one(&d, "a=3");
     ck_assert_double_eq(d.sources[0].weight, 0);
     dataset_close(&d);
@@ -128,7 +97,7 @@ END_TEST
 START_TEST(what_is_not_there_is_refused)
 {
     ck_assert_int_eq(mkdir("none", 0777), 0);
-    write_text("empty", "");
+    own_folder_put_text("empty", "");
     assert_refused("nowhere", E_IO, "nowhere: No such file or directory");
     assert_refused("none", E_IO, "none: there are no bytes to learn from");
     assert_refused("empty", E_IO, "empty: there are no bytes to learn from");
@@ -144,14 +113,14 @@ END_TEST
 START_TEST(data_that_change_are_noticed)
 {
     struct dataset d;
-    write_text("x", "some text");
+    own_folder_put_text("x", "some text");
     open_one(&d, "x");
     uint64_t before = dataset_fingerprint(&d, false);
     dataset_close(&d);
     open_one(&d, "x=3");
     ck_assert_uint_eq(dataset_fingerprint(&d, false), before);
     dataset_close(&d);
-    write_text("x", "some test");
+    own_folder_put_text("x", "some test");
     open_one(&d, "x");
     ck_assert_uint_ne(dataset_fingerprint(&d, false), before);
     dataset_close(&d);
@@ -168,7 +137,7 @@ static void write_counter(const char *path, size_t n)
     uint8_t *bytes = malloc(n);
     for (size_t i = 0; i < n; i++)
         bytes[i] = (uint8_t)(1 + (i * 7 + i / 250) % 250);
-    write_file(path, bytes, n);
+    own_folder_put(path, bytes, n);
     free(bytes);
 }
 
@@ -238,7 +207,7 @@ START_TEST(held_out_bytes_are_not_dealt)
     uint8_t *bytes = malloc(60000);
     memset(bytes, 'a', 60000);
     memset(bytes + (60001 - 4096), 'b', 4095);
-    write_file("x", bytes, 60000);
+    own_folder_put("x", bytes, 60000);
     open_one(&d, "x");
     ck_assert_int_eq(loader_open(&l, &d, &options), OK);
     ck_assert_uint_eq(l.n_bytes[0], 60001 - 4096);
@@ -261,9 +230,9 @@ START_TEST(weights_are_shares)
     uint8_t bytes[3000];
     int n_x = 0;
     memset(bytes, 'x', sizeof bytes);
-    write_file("x", bytes, 100);
+    own_folder_put("x", bytes, 100);
     memset(bytes, 'y', sizeof bytes);
-    write_file("y", bytes, 3000);
+    own_folder_put("y", bytes, 3000);
     ck_assert_int_eq(dataset_open(&d, operands, 2, &none), OK);
     ck_assert_int_eq(loader_open(&l, &d, &options), OK);
     for (uint64_t step = 0; step < 20; step++) {
@@ -283,7 +252,7 @@ START_TEST(data_shorter_than_a_window_are_refused)
     struct dataset d;
     struct loader l;
     struct loader_options options = {1, 512, 1, 0, 0, 1 << 18};
-    write_text("short", "not much");
+    own_folder_put_text("short", "not much");
     open_one(&d, "short");
     ck_assert_int_eq(loader_open(&l, &d, &options), E_IO);
     ck_assert_str_eq(status_message(),
@@ -297,7 +266,7 @@ int main(void)
 {
     Suite *suite = suite_create("loader");
     TCase *data = tcase_create("data");
-    tcase_add_checked_fixture(data, enter_folder, leave_folder);
+    tcase_add_checked_fixture(data, own_folder_enter, own_folder_leave);
     tcase_add_test(data, a_folder_is_its_files_in_order);
     tcase_add_test(data, large_files_are_mapped);
     tcase_add_test(data, a_name_may_hold_an_equals_sign);

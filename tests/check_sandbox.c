@@ -17,41 +17,18 @@
 #include "base/atomic_file.h"
 #include "base/sandbox.h"
 #include "base/threads.h"
+#include "own_folder.h"
 
 #include "runner.h" /* last */
 
-static char folder[] = "check_sandbox.XXXXXX";
-
-static void write_file(const char *path)
-{
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fputs("text", file);
-    fclose(file);
-}
-
 static void set_up(void)
 {
-    strcpy(folder + sizeof folder - 7, "XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
+    own_folder_enter();
     ck_assert_int_eq(mkdir("in", 0700), 0);
     ck_assert_int_eq(mkdir("out", 0700), 0);
-    write_file("in/this");
-    write_file("in/other");
+    own_folder_put_text("in/this", "text");
+    own_folder_put_text("in/other", "text");
     ck_assert_int_eq(symlink("in/this", "link"), 0);
-}
-
-static void tear_down(void)
-{
-    static const char *const files[] = {"in/this", "in/other", "out/new",
-                                        "out/named", "link"};
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        unlink(files[i]);
-    rmdir("in");
-    rmdir("out");
-    ck_assert_int_eq(chdir(".."), 0);
-    ck_assert_int_eq(rmdir(folder), 0);
 }
 
 /* The errno of opening path, or 0. */
@@ -178,7 +155,7 @@ int main(void)
 {
     Suite *suite = suite_create("sandbox");
     TCase *tcase = tcase_create("sandbox");
-    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_checked_fixture(tcase, set_up, own_folder_leave);
     tcase_add_loop_test(tcase, a_child_gives_up_rights, 0,
                         sizeof cases / sizeof cases[0]);
     suite_add_tcase(suite, tcase);

@@ -3,7 +3,6 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 
 #include "base/exact.h"
 #include "engine/snapshot.h"
+#include "own_folder.h"
 
 #include "runner.h" /* last */
 
@@ -25,38 +25,6 @@ static const struct fingerprint model = {
 /* 0, -0, 1.5, infinity, a NaN with a payload: all come back as they were. */
 static const uint32_t float_bits[N_FLOATS] = {0, 0x80000000u, 0x3fc00000u,
                                               0x7f800000u, 0x7fc12345u};
-
-/* A folder of our own, where we are while a test runs. */
-static char folder[] = "check_snapshot.XXXXXX";
-
-static void enter_folder(void)
-{
-    strcpy(strrchr(folder, '.'), ".XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void leave_folder(void)
-{
-    DIR *here = opendir(".");
-    for (struct dirent *entry; (entry = readdir(here));) {
-        if (entry->d_name[0] != '.')
-            ck_assert_int_eq(remove(entry->d_name), 0);
-    }
-    closedir(here);
-    ck_assert_int_eq(chdir(".."), 0);
-    ck_assert_int_eq(rmdir(folder), 0);
-}
-
-static int count_files(void)
-{
-    int n = 0;
-    DIR *here = opendir(".");
-    for (struct dirent *entry; (entry = readdir(here));)
-        n += entry->d_name[0] != '.';
-    closedir(here);
-    return n;
-}
 
 static void save(const char *path)
 {
@@ -120,10 +88,10 @@ START_TEST(a_state_comes_back_bit_for_bit)
 {
     save("s");
     assert_as_saved("s");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
     save("s");
     assert_as_saved("s");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -269,7 +237,7 @@ START_TEST(a_failed_write_says_why)
     ck_assert_str_eq(status_message(), ".: Is a directory");
     ck_assert_int_eq(try_save("/dev/full"), E_IO);
     ck_assert_str_eq(status_message(), "/dev/full: No space left on device");
-    ck_assert_int_eq(count_files(), 0);
+    ck_assert_int_eq(own_folder_count(), 0);
 }
 END_TEST
 
@@ -287,7 +255,7 @@ START_TEST(a_failed_write_leaves_the_old_file)
     ck_assert_int_eq(status, E_IO);
     ck_assert_str_eq(status_message(), "s: File too large");
     assert_as_saved("s");
-    ck_assert_int_eq(count_files(), 1);
+    ck_assert_int_eq(own_folder_count(), 1);
 }
 END_TEST
 
@@ -416,7 +384,7 @@ int main(void)
 {
     Suite *suite = suite_create("snapshot");
     TCase *round_trip = tcase_create("round trip");
-    tcase_add_checked_fixture(round_trip, enter_folder, leave_folder);
+    tcase_add_checked_fixture(round_trip, own_folder_enter, own_folder_leave);
     tcase_add_test(round_trip, a_state_comes_back_bit_for_bit);
     tcase_add_test(round_trip, the_bytes_are_as_specified);
     tcase_add_test(round_trip, a_large_state_comes_back);
@@ -430,7 +398,7 @@ int main(void)
     suite_add_tcase(suite, golden);
 
     TCase *refused = tcase_create("refused");
-    tcase_add_checked_fixture(refused, enter_folder, leave_folder);
+    tcase_add_checked_fixture(refused, own_folder_enter, own_folder_leave);
     tcase_add_test(refused, another_model_is_refused);
     tcase_add_test(refused, every_truncation_is_refused);
     tcase_add_test(refused, every_flipped_bit_is_refused);
@@ -438,14 +406,14 @@ int main(void)
     suite_add_tcase(suite, refused);
 
     TCase *version_2 = tcase_create("version 2");
-    tcase_add_checked_fixture(version_2, enter_folder, leave_folder);
+    tcase_add_checked_fixture(version_2, own_folder_enter, own_folder_leave);
     tcase_add_test(version_2, int8_come_back_behind_the_floats);
     tcase_add_test(version_2, damage_of_version_2_is_refused);
     tcase_add_test(version_2, other_numbers_are_refused);
     suite_add_tcase(suite, version_2);
 
     TCase *writing = tcase_create("writing");
-    tcase_add_checked_fixture(writing, enter_folder, leave_folder);
+    tcase_add_checked_fixture(writing, own_folder_enter, own_folder_leave);
     tcase_add_test(writing, a_failed_write_says_why);
     tcase_add_test(writing, a_failed_write_leaves_the_old_file);
     tcase_add_test(writing, links_and_modes_stay);

@@ -129,6 +129,7 @@ tests_libreplay_a_SOURCES = tests/fuzz_replay.c
 training_run = \
   tests/recorded_run.c tests/recorded_run.h \
   tests/training_run.c tests/training_run.h
+own_folder = tests/own_folder.c tests/own_folder.h
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
 
@@ -183,6 +184,7 @@ EXTRA_DIST += \
 # Unit tests, each of one file.
 unit_libs = $(test_libs) $(CHECK_LIBS)
 tests_check_adopt_LDADD = $(unit_libs)
+tests_check_atomic_file_SOURCES = tests/check_atomic_file.c $(own_folder)
 tests_check_atomic_file_LDADD = $(unit_libs)
 tests_check_backward_SOURCES = tests/check_backward.c $(training_run)
 tests_check_backward_LDADD = $(unit_libs)
@@ -198,12 +200,14 @@ tests_check_cuda_trainer_SOURCES = tests/check_cuda_trainer.c $(training_run)
 tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
+tests_check_file_pair_SOURCES = tests/check_file_pair.c $(own_folder)
 tests_check_file_pair_LDADD = $(unit_libs)
 tests_check_grams_LDADD = $(unit_libs)
 tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)
 tests_check_kernels_LDADD = $(unit_libs)
 tests_check_linear_classifier_LDADD = $(unit_libs)
+tests_check_loader_SOURCES = tests/check_loader.c $(own_folder)
 tests_check_loader_LDADD = $(unit_libs)
 tests_check_model_LDADD = $(unit_libs)
 tests_check_options_LDADD = $(unit_libs)
@@ -214,7 +218,9 @@ tests_check_range_coder_LDADD = $(unit_libs)
 tests_check_regression_LDADD = $(unit_libs)
 tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)
+tests_check_sandbox_SOURCES = tests/check_sandbox.c $(own_folder)
 tests_check_sandbox_LDADD = $(unit_libs)
+tests_check_snapshot_SOURCES = tests/check_snapshot.c $(own_folder)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
 tests_check_torch_file_LDADD = $(unit_libs)
