@@ -47,16 +47,35 @@ run()
 	"$@" >out 2>err || status=$?
 }
 
-# refuses STATUS SENTENCE COMMAND... -- the first line on stderr is the
-# sentence, and nothing is written.
-refuses()
+# refuses_as PROGRAM STATUS SENTENCE COMMAND... -- the first line on stderr is
+# the sentence, and nothing is written.
+refuses_as()
 {
-	expected=$1 sentence=$2
-	shift 2
+	program=$1 expected=$2 sentence=$3
+	shift 3
 	run "$@"
 	same "status of $*" "$expected" "$status"
-	same "sentence of $*" "mambyte: $sentence" "$(head -n 1 err)"
+	same "sentence of $*" "$program: $sentence" "$(head -n 1 err)"
 	same "output of $*" "" "$(cat out)"
+}
+
+# refuses STATUS SENTENCE COMMAND...
+refuses()
+{
+	refuses_as mambyte "$@"
+}
+
+# write_labels -- lines of digits and of letters, which even random weights tell
+# apart.
+write_labels()
+{
+	i=0
+	while [ $i -lt 60 ]; do
+		i=$((i + 1))
+		echo "digits${TAB}$((i * 7919)) $((i * 104729)) $((i * 31 % 17))"
+		echo "letters${TAB}$(echo "$((i * 7919))$((i * 104729))" |
+			tr 0-9 a-j) zyx"
+	done
 }
 
 # A command in the background has SIGINT ignored, and under nohup SIGHUP, which

@@ -34,13 +34,7 @@ fi
 # ---- a small one
 
 export MAMBYTE_MODEL="$tiny"
-i=0
-while [ $i -lt 60 ]; do
-	i=$((i + 1))
-	echo "digits${TAB}$((i * 7919)) $((i * 104729)) $((i * 31 % 17))"
-	echo "letters${TAB}$(echo "$((i * 7919))$((i * 104729))" |
-		tr 0-9 a-j) zyx"
-done >labels
+write_labels >labels
 "$MAMBYTE_TRAIN" -q --head labels -o small.head >report || bad "no head"
 
 printf '12345 6789\n\nabcde zyx\twith tab\n99 no end' >text
