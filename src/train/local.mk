@@ -27,6 +27,9 @@ libmambyte_a_SOURCES += \
   src/train/mamba1.h \
   src/train/mamba2.c \
   src/train/mamba2.h \
+  src/train/mamba2_backward.c \
+  src/train/mamba2_forward.c \
+  src/train/mamba2_parts.h \
   src/train/muon.c \
   src/train/muon.h \
   src/train/norm.c \
