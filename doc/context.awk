@@ -5,7 +5,9 @@
 #     place  END BITS          a byte, from half of END up to END
 #     size   BYTES SECONDS MEMORY    a file, the memory in KiB
 #
-# All axes but that of bits are logarithmic.  panel.awk draws.
+# All axes but that of bits are logarithmic.
+#
+#     awk -f doc/panel.awk -f doc/context.awk context.tsv >context.svg
 #
 # SPDX-License-Identifier: MIT
 BEGIN {

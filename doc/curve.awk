@@ -3,7 +3,9 @@
 #
 # Files are weights/*.curve.tsv, with columns named in their first line.
 # Where there is a column "run", each run is a line of its own, which begins
-# where the one before it ended.  panel.awk draws.
+# where the one before it ended.
+#
+#     awk -f doc/panel.awk -f doc/curve.awk weights/*.curve.tsv >curve.svg
 #
 # SPDX-License-Identifier: MIT
 BEGIN {

@@ -3,7 +3,7 @@
 # keeps them; those that have their .mbz already are left out.
 #
 # The files are the same as those of "mambyte -zk FILE...".  A process gets 16
-# files, because it reads the model first.  PROCESSES is how many run at a time,
+# files, since each process first reads the model.  PROCESSES is how many run at a time,
 # by default one a core.
 #
 # SPDX-License-Identifier: MIT

@@ -69,7 +69,7 @@ AS_IF([test "x$NVCC" = x],
 # NVCC_GENCODE: code for each capability, and PTX of the last, so that a
 # newer GPU can still run us.  By default one of each major version: what is
 # compiled for 8.0 runs on 8.6 and 8.9 too; 9.0a has the products of a
-# warpgroup that 9.0 has not, and runs on all of 9.0.
+# warpgroup that 9.0 lacks, and runs on all of 9.0.
 AC_DEFUN([_MAMBYTE_CUDA_ARCH], [
 AC_CACHE_CHECK([what $NVCC compiles for], [mb_cv_cuda_arch], [
   mb_cv_cuda_arch=

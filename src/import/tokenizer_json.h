@@ -1,5 +1,5 @@
-/* tokenizer_json.h -- tokenizer.json and its like: whether a token's number is
- * its byte, and one where it is.
+/* tokenizer_json.h -- tokenizer.json and similar files: whether the number of
+ * each token is its byte; and a tokenizer of which that is true.
  *
  * A tokenizer of bytes has a token for each byte and joins none.  As JSON is
  * text, a byte is written as a character (that of GPT-2, or of Latin-1), or as
@@ -15,15 +15,15 @@
 
 #include "base/status.h"
 
-/* What a file says of tokens.  Start with all zero. */
+/* What files say about tokens.  Start with all zero. */
 struct tokenizer_tokens {
     bool is_byte[256];
-    int n_bytes; /* of them that are said to be themselves */
+    int n_bytes; /* how many are true */
 };
 
 /* Takes what a file of this name says: tokenizer.json, tokenizer_config.json,
- * vocab.json or added_tokens.json.  E_MODEL when by it a token below 256 is not
- * the byte of its number, or bytes are joined. */
+ * vocab.json or added_tokens.json.  E_MODEL when it says that a token below 256
+ * is not the byte of that number, or that bytes are joined. */
 enum status tokenizer_json_read(struct tokenizer_tokens *tokens,
                                 const json_t *json, const char *name);
 

@@ -1,4 +1,5 @@
-/* fingerprint.c -- the identity of what predicts.
+/* fingerprint.c -- the identity of a model: a hash of what its predictions
+ * depend on.
  *
  * Left out are whether lm_head is tied, names, the order of the file, and other
  * metadata.

@@ -5,7 +5,7 @@
  *     norm.c       the norm before each layer and before the prediction
  *     ends.c       the embedding; the prediction and its loss
  *     mamba1.c mamba2.c  the mixers: what a layer computes between its in_proj
- *                  and its out_proj
+ *                  and its out_proj (mamba2_parts.h has the files of mamba2)
  *
  * Row t of an array is a byte of the batch: row w * n_t + i is byte i of
  * window w.  A step runs inside one threads_run: every thread walks the

@@ -39,7 +39,7 @@ enum status plot_check(const char *path)
     return OK;
 }
 
-/* A string as gnuplot has it. */
+/* A string, quoted for gnuplot. */
 static void print_quoted(FILE *out, const char *text)
 {
     fputc('\'', out);
