@@ -6,8 +6,8 @@
 #
 # SPDX-License-Identifier: MIT
 
-# Where a value lies in a panel, counted from 1.  share: of the way from its left
-# margin to its right one, or from its top down.
+# Where a value lies in a panel, counted from 1.  share: of the way from the left
+# margin to the right one, or from the top down.
 function panel_x(panel, share)
 {
 	return (panel - 1) * panel_width + left + \

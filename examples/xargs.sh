@@ -3,8 +3,8 @@
 # keeps them; those that have their .mbz already are left out.
 #
 # The files are the same as those of "mambyte -zk FILE...".  A process gets 16
-# files, since each process first reads the model.  PROCESSES is how many run at a time,
-# by default one a core.
+# files, since each process first reads the model.  PROCESSES is how many run at
+# a time, by default one a core.
 #
 # SPDX-License-Identifier: MIT
 set -eu
