@@ -37,7 +37,8 @@ unit_tests = \
   tests/check_snapshot \
   tests/check_threads \
   tests/check_torch_file \
-  tests/check_trainer
+  tests/check_trainer \
+  tests/check_wrong_model
 # Those that touch memory in ways worth a slow look.
 valgrind_tests = \
   tests/check_adopt \
@@ -53,7 +54,8 @@ valgrind_tests = \
   tests/check_pickle \
   tests/check_safetensors \
   tests/check_snapshot \
-  tests/check_torch_file
+  tests/check_torch_file \
+  tests/check_wrong_model
 fuzz_programs = \
   tests/fuzz_checkpoint \
   tests/fuzz_container \
@@ -130,6 +132,7 @@ training_run = \
   tests/recorded_run.c tests/recorded_run.h \
   tests/training_run.c tests/training_run.h
 own_folder = tests/own_folder.c tests/own_folder.h
+model_image = tests/model_image.c tests/model_image.h
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
 
@@ -209,6 +212,7 @@ tests_check_kernels_LDADD = $(unit_libs)
 tests_check_linear_classifier_LDADD = $(unit_libs)
 tests_check_loader_SOURCES = tests/check_loader.c $(own_folder)
 tests_check_loader_LDADD = $(unit_libs)
+tests_check_model_SOURCES = tests/check_model.c $(model_image)
 tests_check_model_LDADD = $(unit_libs)
 tests_check_options_LDADD = $(unit_libs)
 tests_check_outlet_LDADD = $(unit_libs)
@@ -226,6 +230,8 @@ tests_check_threads_LDADD = $(unit_libs)
 tests_check_torch_file_LDADD = $(unit_libs)
 tests_check_trainer_SOURCES = tests/check_trainer.c $(training_run)
 tests_check_trainer_LDADD = $(unit_libs)
+tests_check_wrong_model_SOURCES = tests/check_wrong_model.c $(model_image)
+tests_check_wrong_model_LDADD = $(unit_libs)
 
 # Fuzz targets: with FUZZ_ENGINE=-fsanitize=fuzzer they search (make fuzz),
 # else they replay tests/fuzz_corpus.
