@@ -56,11 +56,25 @@ static void take_all_deltas(const struct mamba2_job *job, int t, int h0, int h1)
     }
 }
 
+/* Asks for the lines of x^ that a byte will be written to: they are spread over
+ * all panels, and of many streams they are not in the cache. */
+static void fetch_columns(const struct mamba2_job *job, int h0, int h1)
+{
+    const struct model_config *c = job->config;
+    size_t at = (size_t)(job->place / PANEL_GROUP) * PANEL_GROUP_SIZE;
+    const uint8_t *panel = x_panels(job->state, c, h0) + at;
+    const uint8_t *end = x_panels(job->state, c, h1);
+    for (; panel < end; panel += CHUNK_PANEL_SIZE)
+        __builtin_prefetch(panel, 1);
+}
+
 static void heads_in(const struct mamba2_job *job, int h0, int h1)
 {
     const struct model_config *c = job->config;
     size_t n_heads = (size_t)c->n_heads, headdim = (size_t)c->headdim;
     size_t first = (size_t)job->row * n_heads;
+    if (job->n_t == 1)
+        fetch_columns(job, h0, h1);
     for (int t = 0; t < job->n_t; t++) {
         for (int h = h0; h < h1; h++) {
             size_t at = first + (size_t)t * n_heads + (size_t)h;
