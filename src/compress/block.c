@@ -4,13 +4,13 @@
  */
 #include "compress/block.h"
 
-#include <lzma.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/little_endian.h"
 #include "compress/dedupe.h"
+#include "compress/lzma2.h"
 #include "compress/slices.h"
 
 enum {
@@ -230,54 +230,6 @@ static enum status unpack_literals(struct block_coder *coder, uint8_t *bytes,
     return status;
 }
 
-/* ---- liblzma ------------------------------------------------------------ */
-
-/* n: bytes of the block. */
-static enum status lzma_setup(lzma_options_lzma *options,
-                              lzma_filter filters[2], size_t n)
-{
-    if (lzma_lzma_preset(options, 9 | LZMA_PRESET_EXTREME))
-        return fail(E_FORMAT, "this liblzma has no preset 9e");
-    options->dict_size =
-        n < LZMA_DICT_SIZE_MIN ? LZMA_DICT_SIZE_MIN : (uint32_t)n;
-    filters[0] = (lzma_filter){LZMA_FILTER_LZMA2, options};
-    filters[1] = (lzma_filter){LZMA_VLI_UNKNOWN, NULL};
-    return OK;
-}
-
-/* *n_packed is SIZE_MAX when it would be more than room. */
-static enum status pack_lzma(const uint8_t *bytes, size_t n, uint8_t *packed,
-                             size_t room, size_t *n_packed)
-{
-    lzma_options_lzma options;
-    lzma_filter filters[2];
-    TRY(lzma_setup(&options, filters, n));
-    *n_packed = 0;
-    lzma_ret ret =
-        lzma_raw_buffer_encode(filters, NULL, bytes, n, packed, n_packed, room);
-    if (ret == LZMA_MEM_ERROR)
-        return fail_memory("liblzma");
-    if (ret != LZMA_OK)
-        *n_packed = SIZE_MAX;
-    return OK;
-}
-
-static enum status unpack_lzma(uint8_t *bytes, size_t n, const uint8_t *packed,
-                               size_t n_packed)
-{
-    lzma_options_lzma options;
-    lzma_filter filters[2];
-    size_t n_read = 0, n_made = 0;
-    TRY(lzma_setup(&options, filters, n));
-    lzma_ret ret = lzma_raw_buffer_decode(filters, NULL, packed, &n_read,
-                                          n_packed, bytes, &n_made, n);
-    if (ret == LZMA_MEM_ERROR)
-        return fail_memory("liblzma");
-    if (ret != LZMA_OK || n_read != n_packed || n_made != n)
-        return fail(E_FORMAT, "a block is not what LZMA2 made");
-    return OK;
-}
-
 /* ---- choosing ----------------------------------------------------------- */
 
 enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
@@ -290,7 +242,7 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
         uint8_t *other = malloc(n);
         if (!other)
             return fail_memory("a block");
-        enum status status = pack_lzma(bytes, n, other, n, &n_lzma);
+        enum status status = lzma2_pack(bytes, n, other, n, &n_lzma);
         if (status == OK && n_lzma < *n_packed) {
             memcpy(packed, other, n_lzma);
             *n_packed = n_lzma;
@@ -316,7 +268,7 @@ enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
     case BLOCK_COPIES:
         return unpack_literals(coder, bytes, n, packed, n_packed, kind);
     case BLOCK_LZMA:
-        return unpack_lzma(bytes, n, packed, n_packed);
+        return lzma2_unpack(bytes, n, packed, n_packed);
     default:
         if (n_packed != n)
             return fail(E_FORMAT, "a stored block has another length");
