@@ -28,13 +28,25 @@ static struct tiny_model tiny;
 static struct engine *engine;
 static struct compressor *compressor;
 
-static void open_all(void)
+static void open_threads(int n_threads)
 {
     struct tiny_spec spec = tiny_spec_make(8, 1, 5);
-    struct engine_options options = {.device = DEVICE_CPU, .n_threads = 2};
+    struct engine_options options = {.device = DEVICE_CPU,
+                                     .n_threads = n_threads};
     ck_assert_int_eq(tiny_model_open(&tiny, &spec), OK);
     ck_assert_int_eq(engine_open(&engine, tiny.model, &options), OK);
-    ck_assert_int_eq(compressor_open(&compressor, engine, "tiny", 2), OK);
+    ck_assert_int_eq(compressor_open(&compressor, engine, "tiny", n_threads),
+                     OK);
+}
+
+static void open_all(void)
+{
+    open_threads(2);
+}
+
+static void open_one(void)
+{
+    open_threads(1);
 }
 
 static void close_all(void)
@@ -189,22 +201,35 @@ START_TEST(what_repeats_costs_nothing)
 }
 END_TEST
 
+/* Letters that follow from the two before, mostly: no two long stretches are
+ * alike, and a mixer learns it. */
+static struct blob make_letters(size_t n)
+{
+    struct blob blob = make(random_byte, n);
+    for (size_t i = 2; i < n; i++) {
+        const uint8_t *before = &blob.bytes[i - 2];
+        uint64_t usual = random_at(4, before[0] % 32u * 32 + before[1] % 32u);
+        blob.bytes[i] =
+            (blob.bytes[i] < 32 ? random_at(5, i) : usual) % 32 + 64;
+    }
+    return blob;
+}
+
 /* More slices than one group has, and nothing to copy. */
 static struct blob make_two_groups(void)
 {
-    struct blob plain = make(text_byte, 66 * 16384 + 5);
-    for (size_t i = 0; i < plain.n; i += 250)
-        plain.bytes[i] = random_byte(i);
-    return plain;
+    return make_letters(66 * 16384 + 5);
 }
 
 /* In waves of one group, of all, and in halves for an asynchronous engine, one
  * that is late, too. */
-static void check_every_engine_packs(const struct blob *plain)
+static void check_every_engine_packs(const struct blob *plain,
+                                     enum block_kind kind)
 {
     static const int streams[] = {0, 1, 40, 1000, 1000, 1000};
     const struct engine_ops *ops = engine->ops;
     struct blob first = compressed(plain, BIG);
+    ck_assert_int_eq(first.bytes[STREAM_HEADER_BYTES], kind);
     for (size_t i = 1; i < sizeof streams / sizeof streams[0]; i++) {
         engine->busy_streams = streams[i];
         engine->is_asynchronous = i == 4;
@@ -225,7 +250,7 @@ static void check_every_engine_packs(const struct blob *plain)
 START_TEST(the_bytes_do_not_depend_on_who_makes_them)
 {
     struct blob plain = make_two_groups();
-    check_every_engine_packs(&plain);
+    check_every_engine_packs(&plain, BLOCK_MODEL);
     free(plain.bytes);
 }
 END_TEST
@@ -238,8 +263,143 @@ START_TEST(nor_does_giving_up)
     const size_t slice = (plain.n + 65) / 66;
     for (size_t i = 0; i < 33 * slice; i++)
         plain.bytes[i] = i % slice < 2200 ? random_byte(i) : plain.bytes[i];
-    check_every_engine_packs(&plain);
+    check_every_engine_packs(&plain, BLOCK_LZMA);
     free(plain.bytes);
+}
+END_TEST
+
+/* ---- what is for the model ---------------------------------------------- */
+
+/* Numbers, a line of 8 bytes each: liblzma knows where in a line it is. */
+static uint8_t number_byte(size_t i)
+{
+    size_t number = i / 8;
+    for (size_t k = i % 8; k < 6; k++)
+        number /= 10;
+    return i % 8 == 7 ? '\n' : (uint8_t)('0' + number % 10);
+}
+
+/* Letters, then as many numbers. */
+enum { HALF = (1 << 20) + 50000 };
+
+static struct blob make_halves(void)
+{
+    struct blob blob = make_letters(2 * HALF);
+    for (size_t i = HALF; i < blob.n; i++)
+        blob.bytes[i] = number_byte(i);
+    return blob;
+}
+
+/* What the compressor does with bytes at once. */
+struct packed_parts {
+    struct block_part parts[PARTS_MAX];
+    enum block_kind kinds[PARTS_MAX];
+    size_t n;
+    bool was_modelled; /* more than samples */
+};
+
+static enum status note_part_done(void *context, double part)
+{
+    struct packed_parts *packed = context;
+    packed->was_modelled |= part > 0;
+    return OK;
+}
+
+static struct packed_parts cut_and_pack(const struct blob *plain,
+                                        bool is_packed)
+{
+    struct packed_parts p = {.n = 0};
+    struct block_coder *coder;
+    uint8_t *packed = malloc(plain->n), *at = plain->bytes;
+    size_t n_packed;
+    ck_assert_int_eq(block_coder_open(&coder, engine, 1, note_part_done, &p),
+                     OK);
+    ck_assert_int_eq(block_cut(coder, plain->bytes, plain->n, p.parts, &p.n),
+                     OK);
+    ck_assert(!p.was_modelled);
+    for (size_t i = 0; i < p.n; at += p.parts[i++].n)
+        if (is_packed)
+            ck_assert_int_eq(block_pack(coder, at, &p.parts[i], packed,
+                                        &n_packed, &p.kinds[i]),
+                             OK);
+    ck_assert_ptr_eq(at, plain->bytes + plain->n);
+    block_coder_close(coder);
+    free(packed);
+    return p;
+}
+
+static struct packed_parts cut(const struct blob *plain)
+{
+    return cut_and_pack(plain, false);
+}
+
+START_TEST(what_liblzma_packs_better_is_not_modelled)
+{
+    static const size_t lengths[] = {1 << 16, 100000, 2 * HALF};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct blob plain = make(number_byte, lengths[i]);
+        struct packed_parts p = cut_and_pack(&plain, true);
+        ck_assert_uint_eq(p.n, 1);
+        ck_assert_int_eq(p.kinds[0], BLOCK_LZMA);
+        ck_assert(!p.was_modelled);
+        free(plain.bytes);
+    }
+}
+END_TEST
+
+START_TEST(text_is_modelled)
+{
+    struct blob plain = make_letters(300000);
+    struct packed_parts p = cut_and_pack(&plain, true);
+    ck_assert_uint_eq(p.n, 1);
+    ck_assert_int_eq(p.kinds[0], BLOCK_MODEL);
+    free(plain.bytes);
+}
+END_TEST
+
+/* Whatever the engine has use for. */
+static void check_every_engine_cuts(const struct blob *plain,
+                                    const struct packed_parts *p)
+{
+    static const int streams[] = {0, 1, 1000};
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        engine->busy_streams = streams[i];
+        engine->is_asynchronous = i == 2;
+        struct packed_parts other = cut(plain);
+        ck_assert_uint_eq(other.n, p->n);
+        for (size_t k = 0; k < p->n; k++)
+            ck_assert_uint_eq(other.parts[k].n, p->parts[k].n);
+    }
+    engine->busy_streams = 0;
+    engine->is_asynchronous = false;
+}
+
+START_TEST(bytes_are_cut_where_their_kind_changes)
+{
+    struct blob plain = make_halves();
+    struct packed_parts p = cut(&plain);
+    ck_assert_uint_eq(p.n, 2);
+    ck_assert(p.parts[0].is_for_model && !p.parts[1].is_for_model);
+    ck_assert_uint_eq(p.parts[0].n, HALF);
+    check_every_engine_cuts(&plain, &p);
+    struct blob packed = compressed(&plain, BIG);
+    check_decompresses(&packed, &plain);
+    free(plain.bytes);
+    free(packed.bytes);
+}
+END_TEST
+
+/* Else they would have to be packed twice. */
+START_TEST(bytes_are_not_cut_between_repeats)
+{
+    struct blob once = make_halves(), twice = make_halves();
+    twice.n = 2 * once.n;
+    twice.bytes = realloc(twice.bytes, twice.n);
+    memcpy(twice.bytes + once.n, once.bytes, once.n);
+    ck_assert_uint_eq(cut(&once).n, 2);
+    ck_assert_uint_eq(cut(&twice).n, 1);
+    free(once.bytes);
+    free(twice.bytes);
 }
 END_TEST
 
@@ -526,6 +686,14 @@ int main(void)
     tcase_add_test(streams, more_than_the_model_makes_is_refused);
     tcase_add_test(streams, a_block_beyond_the_limit_is_refused);
     suite_add_tcase(suite, streams);
+    TCase *cuts = tcase_create("cuts");
+    tcase_set_timeout(cuts, TIMEOUT_S);
+    tcase_add_checked_fixture(cuts, open_one, close_all);
+    tcase_add_test(cuts, what_liblzma_packs_better_is_not_modelled);
+    tcase_add_test(cuts, text_is_modelled);
+    tcase_add_test(cuts, bytes_are_cut_where_their_kind_changes);
+    tcase_add_test(cuts, bytes_are_not_cut_between_repeats);
+    suite_add_tcase(suite, cuts);
     TCase *copies = tcase_create("copies");
     tcase_add_loop_test(copies, copies_make_what_they_replaced, 0, N_KINDS);
     tcase_add_test(copies, copies_that_do_not_fit_are_refused);

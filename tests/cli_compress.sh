@@ -13,9 +13,10 @@ head -c 5000 /dev/urandom >random
 head -c 1000000 /dev/zero >zeros
 printf x >one
 : >empty
+seq 20000 >numbers
 
 # Through a pipe.
-for file in program text random zeros one empty; do
+for file in program text random zeros numbers one empty; do
 	"$MAMBYTE" -z <$file >packed || bad "-z <$file"
 	"$MAMBYTE" -d <packed >out || bad "-d of $file"
 	same_files "$file and back" $file out

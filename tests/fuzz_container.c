@@ -163,7 +163,8 @@ static void round_trip(const uint8_t *bytes, size_t n)
         return;
     if (n > PLAIN_BYTES_MAX)
         n = PLAIN_BYTES_MAX;
-    if (block_pack(coder, bytes, n, packed, &n_packed, &kind) != OK ||
+    struct block_part part = {n, true};
+    if (block_pack(coder, bytes, &part, packed, &n_packed, &kind) != OK ||
         n_packed > n ||
         block_unpack(coder, plain, n, packed, n_packed, kind) != OK ||
         memcmp(plain, bytes, n) != 0)

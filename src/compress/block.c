@@ -11,12 +11,12 @@
 #include "base/little_endian.h"
 #include "compress/dedupe.h"
 #include "compress/lzma2.h"
+#include "compress/samples.h"
 #include "compress/slices.h"
 
 enum {
     LZMA_ALWAYS = 1 << 20, /* bytes of a block that are quick to try on    */
     LZMA_RATIO = 4,        /* literals / packed, below which it is tried   */
-    RANDOM_MIN = 1 << 12,  /* bytes that can look random                   */
     SIDE_LENGTH_BYTES = 4
 };
 
@@ -25,11 +25,14 @@ struct block_coder {
     block_tick *tick;
     void *context;
     size_t n_done, n_literals; /* of the block under way */
+    bool is_sampling;          /* before it */
 };
 
 static enum status slices_went_on(void *context, size_t n_bytes)
 {
     struct block_coder *coder = context;
+    if (coder->is_sampling)
+        return coder->tick(coder->context, 0);
     coder->n_done += n_bytes;
     return coder->tick(coder->context,
                        (double)coder->n_done / (double)coder->n_literals);
@@ -67,19 +70,6 @@ void block_coder_close(struct block_coder *coder)
  *           the slices' codes, or the literals
  */
 
-/* Whether all bytes are about as frequent: they are compressed, or random. */
-static bool looks_random(const uint8_t *bytes, size_t n)
-{
-    uint64_t counts[256] = {0}, squares = 0;
-    if (n < RANDOM_MIN)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        counts[bytes[i]]++;
-    for (int i = 0; i < 256; i++)
-        squares += counts[i] * counts[i];
-    return squares / n < n / 256 + n / 2048 + 1;
-}
-
 /* What block_pack works with and frees. */
 struct packing {
     struct copy_list copies;
@@ -114,27 +104,34 @@ static size_t assemble(uint8_t *packed, size_t room,
     return n_before + packing->n_code;
 }
 
+/* *kind is BLOCK_LZMA when nothing was coded. */
 static enum status code_literals(struct block_coder *coder,
-                                 struct packing *packing, size_t n,
+                                 struct packing *packing,
+                                 const struct block_part *part,
                                  enum block_kind *kind)
 {
-    if (looks_random(packing->literals, packing->n_literals)) {
+    if (samples_look_random(packing->literals, packing->n_literals)) {
         *kind = BLOCK_COPIES;
         packing->n_code = packing->n_literals;
         memcpy(packing->code, packing->literals, packing->n_literals);
         return OK;
     }
-    *kind = BLOCK_MODEL;
+    *kind = part->is_for_model ? BLOCK_MODEL : BLOCK_LZMA;
+    if (*kind == BLOCK_LZMA)
+        return OK;
     coder->n_literals = packing->n_literals;
     coder->n_done = 0;
     return slices_encode(coder->slices, packing->literals, packing->n_literals,
-                         &packing->side, packing->code, n, &packing->n_code);
+                         &packing->side, packing->code, part->n,
+                         &packing->n_code);
 }
 
 static enum status pack_parts(struct block_coder *coder,
                               struct packing *packing, const uint8_t *bytes,
-                              size_t n, enum block_kind *kind)
+                              const struct block_part *part,
+                              enum block_kind *kind)
 {
+    size_t n = part->n;
     packing->n_literals = n - packing->copies.n_copied;
     packing->literals = malloc(packing->n_literals);
     packing->code = malloc(n);
@@ -142,23 +139,26 @@ static enum status pack_parts(struct block_coder *coder,
         return fail_memory("a block");
     dedupe_take(&packing->copies, packing->literals, bytes, n);
     TRY(dedupe_code(&packing->copies, &packing->side, n));
-    TRY(code_literals(coder, packing, n, kind));
+    TRY(code_literals(coder, packing, part, kind));
     return range_finish(&packing->side);
 }
 
-/* *n_packed is SIZE_MAX when it would be more than n.  *n_literals: the bytes
- * that are in no copy. */
+/* *n_packed is SIZE_MAX when it would be more than the bytes, and when the part
+ * is for liblzma.  *n_literals: the bytes that are in no copy. */
 static enum status pack_literals(struct block_coder *coder,
-                                 const uint8_t *bytes, size_t n,
-                                 uint8_t *packed, size_t *n_packed,
-                                 size_t *n_literals, enum block_kind *kind)
+                                 const uint8_t *bytes,
+                                 const struct block_part *part, uint8_t *packed,
+                                 size_t *n_packed, size_t *n_literals,
+                                 enum block_kind *kind)
 {
     struct packing packing = {.side = range_encoder()};
-    enum status status = dedupe_find(&packing.copies, bytes, n);
+    enum status status = dedupe_find(&packing.copies, bytes, part->n);
     if (status == OK)
-        status = pack_parts(coder, &packing, bytes, n, kind);
+        status = pack_parts(coder, &packing, bytes, part, kind);
     if (status == OK)
-        *n_packed = assemble(packed, n, &packing, *kind);
+        *n_packed = *kind == BLOCK_LZMA
+                        ? SIZE_MAX
+                        : assemble(packed, part->n, &packing, *kind);
     *n_literals = packing.n_literals;
     dedupe_free(&packing.copies);
     range_free(&packing.side);
@@ -232,12 +232,21 @@ static enum status unpack_literals(struct block_coder *coder, uint8_t *bytes,
 
 /* ---- choosing ----------------------------------------------------------- */
 
-enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
-                       size_t n, uint8_t *packed, size_t *n_packed,
-                       enum block_kind *kind)
+enum status block_cut(struct block_coder *coder, const uint8_t *bytes, size_t n,
+                      struct block_part parts[PARTS_MAX], size_t *n_parts)
 {
-    size_t n_literals, n_lzma;
-    TRY(pack_literals(coder, bytes, n, packed, n_packed, &n_literals, kind));
+    coder->is_sampling = true;
+    enum status status = samples_cut(coder->slices, bytes, n, parts, n_parts);
+    coder->is_sampling = false;
+    return status;
+}
+
+enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
+                       const struct block_part *part, uint8_t *packed,
+                       size_t *n_packed, enum block_kind *kind)
+{
+    size_t n = part->n, n_literals, n_lzma;
+    TRY(pack_literals(coder, bytes, part, packed, n_packed, &n_literals, kind));
     if (n <= LZMA_ALWAYS || *n_packed > n_literals / LZMA_RATIO) {
         uint8_t *other = malloc(n);
         if (!other)

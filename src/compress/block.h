@@ -8,6 +8,9 @@
  *     copies   repeats are taken out; the rest looks random and is left as it
  *              is
  *
+ * What the model cannot help with is told from samples (samples.h), and the
+ * model is not tried on it.
+ *
  * Unpacking a block takes the block and the model, no other block.
  *
  * A block of the model has at most LITERALS_A_BYTE literals for each byte that
@@ -24,6 +27,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "compress/samples.h"
 #include "engine/engine.h"
 
 enum block_kind {
@@ -57,12 +61,18 @@ enum status block_coder_open(struct block_coder **coder, struct engine *engine,
                              int n_threads, block_tick *tick, void *context);
 void block_coder_close(struct block_coder *coder); /* NULL is accepted */
 
-/* Packs bytes[0..n), 0 < n <= BLOCK_MAX, into packed, which has room for n.
- * *n_packed <= n; it is n exactly when the block is stored.  The result
- * depends on the bytes and the model alone. */
+/* Cuts bytes[0..n), 0 < n <= BLOCK_MAX, into parts to be packed as blocks of
+ * their own: samples.h. */
+enum status block_cut(struct block_coder *coder, const uint8_t *bytes, size_t n,
+                      struct block_part parts[PARTS_MAX], size_t *n_parts);
+
+/* Packs the bytes of a part into packed, which has room for part->n.  *n_packed
+ * is at most that; it is exactly that when the block is stored.  The model is
+ * not tried on a part that is not for it.  The result depends on the bytes, the
+ * part and the model alone. */
 enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
-                       size_t n, uint8_t *packed, size_t *n_packed,
-                       enum block_kind *kind);
+                       const struct block_part *part, uint8_t *packed,
+                       size_t *n_packed, enum block_kind *kind);
 
 /* Fills bytes[0..n).  E_FORMAT when block_pack cannot have made packed of n
  * bytes; other damage shows only in a checksum of the bytes. */

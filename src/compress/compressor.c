@@ -137,18 +137,18 @@ static enum status read_growing(struct source *source, struct buffer *buffer,
 /* ---- compressing -------------------------------------------------------- */
 
 static enum status write_block(struct compressor *c, struct sink *sink,
-                               struct index *index, size_t n)
+                               struct index *index, const uint8_t *plain,
+                               const struct block_part *part)
 {
-    size_t n_packed;
+    size_t n = part->n, n_packed;
     struct block_header header;
     uint8_t bytes[BLOCK_HEADER_BYTES];
-    TRY(make_room(&c->packed, n));
     TRY(start_block(c, n));
-    TRY(block_pack(c->coder, c->plain.bytes, n, c->packed.bytes, &n_packed,
+    TRY(block_pack(c->coder, plain, part, c->packed.bytes, &n_packed,
                    &header.kind));
     header.n_plain = (uint32_t)n;
     header.n_packed = (uint32_t)n_packed;
-    header.plain_checksum = checksum64(c->plain.bytes, n);
+    header.plain_checksum = checksum64(plain, n);
     header.packed_checksum = checksum32(c->packed.bytes, n_packed);
     block_header_format(bytes, &header);
     TRY(index_add(index, bytes));
@@ -156,6 +156,23 @@ static enum status write_block(struct compressor *c, struct sink *sink,
     TRY(sink_write(sink, c->packed.bytes, n_packed));
     end_block(c, n, n_packed + BLOCK_HEADER_BYTES);
     return sink_flush(sink);
+}
+
+/* Writes n bytes as blocks, each of bytes of a kind. */
+static enum status write_blocks(struct compressor *c, struct sink *sink,
+                                struct index *index, size_t n)
+{
+    struct block_part parts[PARTS_MAX];
+    size_t n_parts;
+    const uint8_t *plain = c->plain.bytes;
+    TRY(make_room(&c->packed, n));
+    TRY(start_block(c, n));
+    TRY(block_cut(c->coder, plain, n, parts, &n_parts));
+    for (size_t i = 0; i < n_parts; i++) {
+        TRY(write_block(c, sink, index, plain, &parts[i]));
+        plain += parts[i].n;
+    }
+    return OK;
 }
 
 static enum status write_end(struct compressor *c, struct sink *sink,
@@ -181,7 +198,7 @@ static enum status compress_blocks(struct compressor *c, struct source *source,
         TRY(read_growing(source, &c->plain, block_bytes, &n));
         if (n == 0)
             return write_end(c, sink, index);
-        TRY(write_block(c, sink, index, n));
+        TRY(write_blocks(c, sink, index, n));
     }
 }
 

@@ -29,7 +29,7 @@ void compressor_close(struct compressor *compressor); /* NULL is accepted */
 /* What went through the last call. */
 struct traffic compressor_traffic(const struct compressor *compressor);
 
-/* Compresses all of source to one stream, in blocks of block_bytes. */
+/* Compresses all of source to one stream, in blocks of block_bytes at most. */
 enum status compress(struct compressor *compressor, struct source *source,
                      struct sink *sink, size_t block_bytes);
 

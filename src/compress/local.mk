@@ -26,6 +26,8 @@ libmambyte_a_SOURCES += \
   src/compress/predictor_state.h \
   src/compress/range_coder.c \
   src/compress/range_coder.h \
+  src/compress/samples.c \
+  src/compress/samples.h \
   src/compress/slice_wave.c \
   src/compress/slice_wave.h \
   src/compress/slices.c \

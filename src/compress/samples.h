@@ -1,0 +1,37 @@
+/* samples.h -- tells from samples what the model can help with.
+ *
+ * The model takes a hundred times as long as liblzma.  So a few excerpts of the
+ * bytes are coded by both first.  Where the model does not save a thirty-second
+ * of what liblzma makes of them, the bytes are left to liblzma.  Where some
+ * megabytes are for another of the two than the bytes before them, a block
+ * ends.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_SAMPLES_H
+#define MAMBYTE_SAMPLES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "compress/slices.h"
+
+enum { PARTS_MAX = 1 << 8 };
+
+struct block_part {
+    size_t n; /* bytes */
+    bool is_for_model;
+};
+
+/* Cuts bytes[0..n), n > 0, into at most PARTS_MAX parts, which follow each
+ * other.  The model reads at most a sixteenth of the bytes for that.  The parts
+ * depend on the bytes and the model alone. */
+enum status samples_cut(struct slices *slices, const uint8_t *bytes, size_t n,
+                        struct block_part parts[PARTS_MAX], size_t *n_parts);
+
+/* Whether all bytes are about as frequent: they are compressed, or random. */
+bool samples_look_random(const uint8_t *bytes, size_t n);
+
+#endif
