@@ -165,6 +165,16 @@ static inline float *gradient_at(const struct backward *b, int l,
     return b->gradient + parameters_at(b->parameters, l, place)->offset;
 }
 
+/* from: [rows][cols]; to: [cols][rows].  Weights of channels have the channels
+ * first in a file, last where channels are computed side by side. */
+static inline void transpose(float *to, const float *from, int rows, int cols)
+{
+    for (size_t r = 0; r < (size_t)rows; r++) {
+        for (size_t c = 0; c < (size_t)cols; c++)
+            to[c * (size_t)rows + r] = *from++;
+    }
+}
+
 /* The state of window w, before the step and after it. */
 static inline float *state_before(const struct backward *b, int w)
 {

@@ -115,26 +115,15 @@ static void prepare(struct backward *b, int thread, int l)
     linear_prepare(b, thread, &tape->dt_proj);
 }
 
-/* [d_inner][n] to [n][d_inner] */
-static void transpose_channels(float *to, const float *from, int d_inner, int n)
-{
-    for (int c = 0; c < d_inner; c++) {
-        for (int i = 0; i < n; i++)
-            to[(size_t)i * (size_t)d_inner + (size_t)c] = *from++;
-    }
-}
-
-/* As model.c has them: A log2(e) = -exp(A_log) log2(e). */
+/* As model/layer.c has them: A log2(e) = -exp(A_log) log2(e). */
 static void prepare_rest(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
     struct mixer_tape *tape = &b->mamba1->tapes[l];
     size_t n_taps = (size_t)c->d_conv * (size_t)c->d_inner;
     size_t n_states = (size_t)c->d_state * (size_t)c->d_inner;
-    transpose_channels(tape->conv, weight_at(b, l, P_CONV), c->d_inner,
-                       c->d_conv);
-    transpose_channels(tape->a_log2e, weight_at(b, l, P_A_LOG), c->d_inner,
-                       c->d_state);
+    transpose(tape->conv, weight_at(b, l, P_CONV), c->d_inner, c->d_conv);
+    transpose(tape->a_log2e, weight_at(b, l, P_A_LOG), c->d_inner, c->d_state);
     for (size_t i = 0; i < n_states; i++)
         tape->a_log2e[i] = -exact_exp(tape->a_log2e[i]) * EXACT_LOG2E;
     memset(tape->dconv, 0, n_taps * sizeof(float));
@@ -148,12 +137,10 @@ static void finish(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
     const struct mixer_tape *tape = &b->mamba1->tapes[l];
-    float *dconv = gradient_at(b, l, P_CONV);
     float *da_log = gradient_at(b, l, P_A_LOG);
     size_t d_inner = (size_t)c->d_inner;
+    transpose(gradient_at(b, l, P_CONV), tape->dconv, c->d_conv, c->d_inner);
     for (size_t i = 0; i < d_inner; i++) {
-        for (size_t k = 0; k < (size_t)c->d_conv; k++)
-            *dconv++ = tape->dconv[k * d_inner + i];
         for (size_t s = 0; s < (size_t)c->d_state; s++)
             *da_log++ = tape->da_log2e[s * d_inner + i] *
                         tape->a_log2e[s * d_inner + i];

@@ -124,18 +124,14 @@ static void prepare(struct backward *b, int thread, int l)
     (void)l;
 }
 
-/* As model.c has them. */
+/* As model/layer.c has them. */
 static void prepare_rest(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
     struct mamba2_tape *tape = &b->mamba2->tapes[l];
-    const float *conv = weight_at(b, l, P_CONV);
     const float *a_log = weight_at(b, l, P_A_LOG), *d = weight_at(b, l, P_D);
     int channels = conv_channels(c);
-    for (int i = 0; i < channels; i++) {
-        for (int k = 0; k < c->d_conv; k++)
-            tape->conv[k * channels + i] = *conv++;
-    }
+    transpose(tape->conv, weight_at(b, l, P_CONV), channels, c->d_conv);
     memset(tape->dconv, 0, sizeof(float) * (size_t)(c->d_conv * channels));
     for (int h = 0; h < c->n_heads; h++)
         tape->a_log2e[h] = -exact_exp(a_log[h]) * EXACT_LOG2E;
@@ -154,13 +150,8 @@ static void prepare_rest(struct backward *b, int l)
 static void finish(struct backward *b, int l)
 {
     const struct model_config *c = config_of(b);
-    const struct mamba2_tape *tape = &b->mamba2->tapes[l];
-    float *dconv = gradient_at(b, l, P_CONV);
-    int channels = conv_channels(c);
-    for (int i = 0; i < channels; i++) {
-        for (int k = 0; k < c->d_conv; k++)
-            *dconv++ = tape->dconv[k * channels + i];
-    }
+    transpose(gradient_at(b, l, P_CONV), b->mamba2->tapes[l].dconv, c->d_conv,
+              conv_channels(c));
 }
 
 const struct mixer_pass mamba2_pass = {
