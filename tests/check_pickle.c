@@ -235,17 +235,23 @@ START_TEST(a_bad_pickle_is_refused)
 }
 END_TEST
 
+/* {"w": a tensor, up to the key and the place of its storage. */
+static void put_storage(struct text *p, const char *key)
+{
+    PUT(p, "\x80\x02}");
+    put_string(p, "w");
+    PUT(p, REBUILD "((");
+    put_string(p, "storage");
+    PUT(p, FLOATS);
+    put_string(p, key);
+    put_string(p, "cpu");
+}
+
 /* One tensor whose storage has a key that is a path. */
 START_TEST(a_path_is_no_key)
 {
     struct text p = {.n = 0};
-    PUT(&p, "\x80\x02}");
-    put_string(&p, "w");
-    PUT(&p, REBUILD "((");
-    put_string(&p, "storage");
-    PUT(&p, FLOATS);
-    put_string(&p, "../../etc/passwd");
-    put_string(&p, "cpu");
+    put_storage(&p, "../../etc/passwd");
     PUT(&p, "K\x10tQK\0K\x01\x85K\x01\x85\x89}tRs.");
     refused(&p, "w has a storage without a number");
 }
@@ -254,13 +260,7 @@ END_TEST
 START_TEST(dimensions_are_few_and_not_negative)
 {
     struct text p = {.n = 0};
-    PUT(&p, "\x80\x02}");
-    put_string(&p, "w");
-    PUT(&p, REBUILD "((");
-    put_string(&p, "storage");
-    PUT(&p, FLOATS);
-    put_string(&p, "0");
-    put_string(&p, "cpu");
+    put_storage(&p, "0");
     PUT(&p, "K\x10tQK\0");
     struct text many = p, negative = p;
     PUT(&many, "(NNNNNNNNNt(NNNNNNNNNt\x89}tRs.");
