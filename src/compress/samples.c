@@ -31,6 +31,7 @@ enum {
     LOST_PART = 256 /* one byte in so many may repeat another part          */
 };
 
+/* What a region is for; !kind is the other one. */
 enum kind { KIND_LZMA, KIND_MODEL, N_KINDS };
 
 struct region {
@@ -116,7 +117,8 @@ static enum status take_samples(struct survey *s)
 /* ---- what they cost ----------------------------------------------------- */
 
 /* side: what slices_encode() wrote, the lengths of the slices' codes; NULL when
- * the code was given up. */
+ * the code was given up.  Without a length the model costs more than liblzma
+ * can. */
 static void note_lengths(struct survey *s, struct range_coder *side)
 {
     struct integer_coder lengths;
@@ -149,8 +151,8 @@ static enum status ask_model(struct survey *s, struct slices *slices)
     return status;
 }
 
-/* It costs less than it takes: what the model saves has to be worth the time.
- */
+/* By liblzma a sample costs a thirty-second less than it takes: what the model
+ * saves has to be worth its time. */
 static enum status ask_lzma(struct survey *s)
 {
     const uint8_t *sample = s->samples;
