@@ -28,7 +28,6 @@ static char *labels[] = {"a b", "code:c", "\xc3\xa9"};
 static void set_up(void)
 {
     static float mean[N_MAX], inverse[N_MAX], w[(N_MAX + 1) * N_LABELS];
-    static float gram_w[N_GRAMS * N_LABELS];
     struct tiny_spec spec = tiny_spec_make(32, 2, 1);
     int fd = mkstemp(path);
     ck_assert_int_ge(fd, 0);
@@ -42,7 +41,7 @@ static void set_up(void)
                                         .mean = mean,
                                         .inverse = inverse,
                                         .w = w,
-                                        .gram_w = gram_w,
+                                        .ease = 0.75f,
                                         .temperature = 1.25};
     for (int i = 0; i < n; i++) {
         mean[i] = (float)(i % 7) * 0.25f;
@@ -54,14 +53,17 @@ static void set_up(void)
         w[k] = 127; /* so that the scale is 1 and nothing is rounded */
         w[n * N_LABELS + k] = 0.1f * (float)k;
     }
-    ck_assert_int_eq(grams_open(&linear.grams, N_GRAMS), OK);
+    ck_assert_int_eq(
+        grams_open(&linear.grams, N_GRAMS, N_GRAMS, N_LABELS, false), OK);
     for (int i = 0; i < N_GRAMS; i++) {
-        linear.grams.slots[i] = (uint32_t)(i * 417733 + 5);
-        linear.grams.rarity[i] = 1 + (float)(i % 4) * 0.5f;
-        for (int k = 0; k < N_LABELS; k++)
-            gram_w[i * N_LABELS + k] =
-                i == 0 ? 127 : (float)(((i + k) * 53) % 255 - 127);
+        linear.grams.keys[i] = (uint32_t)(i * 417733 + 5);
+        linear.grams.starts[i + 1] = (uint32_t)i + 1;
+        linear.grams.labels[i] = (uint16_t)(i % N_LABELS);
+        linear.grams.levels[i] = (uint8_t)(i % GRAM_LEVELS);
     }
+    for (int k = 0; k < N_LABELS; k++)
+        linear.grams.shifts[k] = (float)k - 0.5f;
+    grams_index(&linear.grams);
     linear_classifier_name_model(&linear, tiny.model);
 }
 
@@ -87,43 +89,33 @@ START_TEST(a_classifier_comes_back)
     ck_assert_mem_eq(back.mean, linear.mean, n * sizeof(float));
     ck_assert_mem_eq(back.inverse, linear.inverse, n * sizeof(float));
     ck_assert_mem_eq(back.w, linear.w, (n + 1) * N_LABELS * sizeof(float));
-    ck_assert_int_eq(back.grams.n, N_GRAMS);
-    ck_assert_mem_eq(back.grams.slots, linear.grams.slots, N_GRAMS * 4);
-    ck_assert_mem_eq(back.grams.rarity, linear.grams.rarity, N_GRAMS * 4);
-    ck_assert_mem_eq(back.gram_w, linear.gram_w,
-                     N_GRAMS * N_LABELS * sizeof(float));
+    ck_assert_float_eq(back.ease, 0.75f);
+    ck_assert_uint_eq(back.grams.n, N_GRAMS);
+    ck_assert_mem_eq(back.grams.keys, linear.grams.keys, N_GRAMS * 4);
+    ck_assert_mem_eq(back.grams.levels, linear.grams.levels, N_GRAMS);
+    ck_assert_mem_eq(back.grams.shifts, linear.grams.shifts,
+                     N_LABELS * sizeof(float));
     ck_assert_int_eq(linear_classifier_check_model(&back, path, tiny.model),
                      OK);
     linear_classifier_free(&back);
 }
 END_TEST
 
-static void add_rows(struct sparse *rows, uint32_t begin, uint32_t end)
-{
-    for (uint32_t i = begin; i < end; i++) {
-        const uint32_t columns[] = {i, 2 * i + 3, N_GRAMS - 1};
-        float *values;
-        ck_assert_int_eq(sparse_add_row(rows, columns, 3, &values), OK);
-        for (int j = 0; j < 3; j++)
-            values[j] = (float)(i + 1) / (float)(j + 3);
-    }
-}
-
-START_TEST(a_classifier_may_have_no_grams)
+/* Then no model is needed. */
+START_TEST(a_classifier_may_have_no_features)
 {
     struct linear_classifier back, plain = linear;
-    float logits[2][N_LABELS], *x = calloc(N_MAX, sizeof *x);
-    plain.grams = (struct grams){0};
-    plain.gram_w = NULL;
+    float logits[2][N_LABELS], evidence[N_LABELS] = {1, -2, 3};
+    plain.n_features = 0;
     ck_assert_int_eq(linear_classifier_save(&plain, path), OK);
     ck_assert_int_eq(linear_classifier_load(&back, path), OK);
-    ck_assert_int_eq(back.grams.n, 0);
-    linear_classifier_compute(&plain, logits[0], x, NULL, 0, 1);
-    memset(x, 0, N_MAX * sizeof *x);
-    linear_classifier_compute(&back, logits[1], x, NULL, 0, 1);
+    ck_assert_int_eq(back.n_features, 0);
+    ck_assert_int_eq(linear_classifier_check_model(&back, path, tiny.model),
+                     OK);
+    linear_classifier_compute(&plain, logits[0], NULL, evidence, 0, 1);
+    linear_classifier_compute(&back, logits[1], NULL, evidence, 0, 1);
     ck_assert_mem_eq(logits[0], logits[1], sizeof logits[0]);
     linear_classifier_free(&back);
-    free(x);
 }
 END_TEST
 
@@ -131,18 +123,16 @@ START_TEST(records_do_not_disturb_each_other)
 {
     size_t n = (size_t)linear.n_features;
     float *x = malloc(9 * n * sizeof *x), *alone = malloc(n * sizeof *alone);
-    float together[9 * N_LABELS], one[N_LABELS];
+    float together[9 * N_LABELS], one[N_LABELS], evidence[9 * N_LABELS];
     for (size_t i = 0; i < 9 * n; i++)
         x[i] = (float)(i * 31 % 101) * 0.01f;
+    for (size_t i = 0; i < 9 * N_LABELS; i++)
+        evidence[i] = (float)(i * 7 % 11);
     memcpy(alone, x + 5 * n, n * sizeof *x);
-    struct sparse grams = {0}, grams_alone = {0};
-    add_rows(&grams, 0, 9);
-    add_rows(&grams_alone, 5, 6);
-    linear_classifier_compute(&linear, together, x, &grams, 0, 9);
-    linear_classifier_compute(&linear, one, alone, &grams_alone, 0, 1);
+    linear_classifier_compute(&linear, together, x, evidence, 0, 9);
+    linear_classifier_compute(&linear, one, alone, evidence + 5 * N_LABELS, 0,
+                              1);
     ck_assert_mem_eq(together + 5 * N_LABELS, one, sizeof one);
-    sparse_free(&grams);
-    sparse_free(&grams_alone);
     free(x);
     free(alone);
 }
@@ -201,18 +191,17 @@ START_TEST(other_files_are_refused)
     struct linear_classifier bad;
     refuses("mambyte-head", "mambyte-heap", "bad: is no head");
     refuses("\"format\"", "\"formal\"", "no \"format\"");
-    refuses("mean of y", "mean of z", "features");
+    refuses("\"version\":\"2\"", "\"version\":\"1\"", "another version than 2");
     refuses("1.25", "-1.2", "temperature");
     refuses("1.25", "1.2x", "temperature");
     refuses("\\\"a b\\\"", "\\\"z b\\\"", "not sorted");
     refuses("\\\"a b\\\"", "\\\"\\\\n\\\"", "control character");
     refuses("\\\"a b\\\"", "  [  ] ", "not a string");
     refuses("\"inverse\"", "\"inverts\"", "no tensor inverse");
-    refuses("\"weight\"", "\"wait::\"", "no tensor weight");
-    refuses("mean of y, grams", "mean of y, trams", "features");
-    refuses("\"gram_slot\"", "\"gram_shot\"", "no tensor gram_slot");
-    refuses("\"gram_weight\"", "\"gram_wait::\"", "no tensor gram_weight");
-    refuses("\"gram_rarity\"", "\"gram_parity\"", "no tensor gram_rarity");
+    refuses("\"bias\"", "\"bios\"", "no tensor bias");
+    refuses("\"grams\"", "\"trams\"", "no tensor grams");
+    refuses("\"gram_shift\"", "\"gram_shirt\"", "no tensor gram_shift");
+    refuses("\"gram_ease\"", "\"gram_easy\"", "no tensor gram_ease");
     ck_assert_int_eq(
         linear_classifier_load_memory(&bad, "tiny", tiny.bytes,
                                       safetensors_file_size(tiny.model->file)),
@@ -227,7 +216,7 @@ START_TEST(what_is_no_number_is_refused)
     struct linear_classifier bad;
     float *const places[] = {&linear.mean[3], &linear.inverse[0],
                              &linear.w[linear.n_features * N_LABELS + 1],
-                             &linear.grams.rarity[7]};
+                             &linear.grams.shifts[1], &linear.ease};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         float kept = *places[i];
         *places[i] = i == 1 ? INFINITY : NAN;
@@ -242,19 +231,17 @@ END_TEST
 START_TEST(grams_that_are_none_are_refused)
 {
     struct linear_classifier bad;
-    const uint32_t slots[] = {GRAM_SLOTS, linear.grams.slots[20], 0};
-    for (size_t i = 0; i < 3; i++) {
-        uint32_t kept = linear.grams.slots[21];
-        linear.grams.slots[21] = slots[i];
+    const uint32_t keys[] = {GRAM_KEYS, linear.grams.keys[20], 0};
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t kept = linear.grams.keys[21];
+        linear.grams.keys[21] = i < 3 ? keys[i] : kept;
+        linear.grams.labels[21] = i == 3 ? N_LABELS : 0;
         ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
-        linear.grams.slots[21] = kept;
+        linear.grams.keys[21] = kept;
         ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
-        ck_assert_ptr_nonnull(strstr(status_message(), "gram_slot does not"));
+        ck_assert_ptr_nonnull(
+            strstr(status_message(), "grams is no table of grams"));
     }
-    linear.grams.rarity[3] = -1;
-    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
-    ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
-    ck_assert_ptr_nonnull(strstr(status_message(), "gram_rarity has a value"));
 }
 END_TEST
 
@@ -364,7 +351,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, a_classifier_comes_back);
-    tcase_add_test(tests, a_classifier_may_have_no_grams);
+    tcase_add_test(tests, a_classifier_may_have_no_features);
     tcase_add_test(tests, records_do_not_disturb_each_other);
     tcase_add_test(tests, that_of_another_model_is_refused);
     tcase_add_test(tests, other_files_are_refused);

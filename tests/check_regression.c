@@ -13,20 +13,14 @@
 
 #include "runner.h" /* last */
 
-enum {
-    N = 300,
-    INPUTS = 7,
-    SPARSE = 9,
-    CLASSES = 17, /* one more than a strip of sparse.c */
-    WEIGHTS = (INPUTS + SPARSE + 1) * CLASSES
-};
+enum { N = 300, INPUTS = 7, CLASSES = 17, WEIGHTS = (INPUTS + 1) * CLASSES };
 
-#define EASE 1.75
+static double ease = 1.75; /* of the offset */
 
 static float x[N][INPUTS];
 static int labels[N];
 static float weights[N];
-static struct sparse sparse; /* [N][SPARSE] */
+static float offset[N][CLASSES];
 
 /* In [-1, 1). */
 static double draw(uint64_t index)
@@ -44,16 +38,9 @@ static void make_data(void)
             x[i][j] = (float)(draw((uint64_t)(i * INPUTS + j)) +
                               (j == labels[i] ? 0.5 : 0));
     }
-    for (uint32_t i = 0; i < N; i++) {
-        uint32_t columns[SPARSE];
-        float *values;
-        size_t n = 0;
-        for (uint32_t j = i % 3; j < SPARSE; j += 2 + i % 5)
-            columns[n++] = j;
-        if (sparse_add_row(&sparse, columns, n, &values) != OK)
-            abort();
-        for (size_t j = 0; j < n; j++)
-            values[j] = (float)draw(i * SPARSE + j + 10000);
+    for (int i = 0; i < N; i++) {
+        for (int k = 0; k < CLASSES; k++)
+            offset[i][k] = (float)draw((uint64_t)(i * CLASSES + k + 10000));
     }
 }
 
@@ -121,20 +108,16 @@ static double define(const double *w, double penalty, bool is_weighted)
     for (int i = 0; i < N; i++) {
         double logits[CLASSES], total = 0;
         for (int k = 0; k < CLASSES; k++) {
-            logits[k] = w[(INPUTS + SPARSE) * CLASSES + k];
+            logits[k] = w[INPUTS * CLASSES + k] + ease * (double)offset[i][k];
             for (int j = 0; j < INPUTS; j++)
                 logits[k] += (double)x[i][j] * w[j * CLASSES + k];
-            for (size_t e = sparse.starts[i]; e < sparse.starts[i + 1]; e++)
-                logits[k] +=
-                    EASE * (double)sparse.values[e] *
-                    w[(INPUTS + sparse.columns[e]) * CLASSES + (size_t)k];
             total += exp(logits[k]);
         }
         double weight = is_weighted ? (double)weights[i] : 1;
         sum += weight * (log(total) - logits[labels[i]]);
         sum_weights += weight;
     }
-    for (int j = 0; j < (INPUTS + SPARSE) * CLASSES; j++)
+    for (int j = 0; j < INPUTS * CLASSES; j++)
         squares += w[j] * w[j];
     return sum / sum_weights + penalty / 2 * squares;
 }
@@ -152,9 +135,8 @@ static void fit(double *w, double penalty, int n_threads, bool is_weighted)
         .n_classes = CLASSES,
         .penalty = penalty,
         .team = team,
-        .sparse = &sparse,
-        .n_sparse = SPARSE,
-        .ease = EASE,
+        .offset = &offset[0][0],
+        .ease = ease,
         .weights = is_weighted ? weights : NULL,
     };
     memset(w, 0, WEIGHTS * sizeof *w);
@@ -181,6 +163,27 @@ START_TEST(the_fit_is_the_optimum)
 }
 END_TEST
 
+/* Then the biases alone are fitted. */
+START_TEST(there_may_be_no_inputs)
+{
+    double w[CLASSES] = {0}, shares[CLASSES] = {0};
+    struct threads *team;
+    int n_steps = 0;
+    ck_assert_int_eq(threads_open(&team, 2), OK);
+    struct regression problem = {.labels = labels,
+                                 .n = N,
+                                 .n_classes = CLASSES,
+                                 .penalty = 1,
+                                 .team = team};
+    ck_assert_int_eq(regression_fit(&problem, w, &n_steps), OK);
+    threads_close(team);
+    for (int i = 0; i < N; i++)
+        shares[labels[i]] += 1.0 / N;
+    for (int k = 1; k < CLASSES; k++)
+        ck_assert_double_eq_tol(w[k] - w[0], log(shares[k] / shares[0]), 0.02);
+}
+END_TEST
+
 START_TEST(the_team_changes_no_bit)
 {
     double one[WEIGHTS], three[WEIGHTS];
@@ -194,16 +197,14 @@ START_TEST(the_temperature_undoes_a_factor)
 {
     double w[WEIGHTS];
     float floats[WEIGHTS], logits[N * CLASSES];
+    ease =
+        0; /* else the best temperature depends on what the offset is worth */
     fit(w, 0.0001, 1, false);
-    for (int i = 0; i < INPUTS * CLASSES; i++)
+    for (int i = 0; i < WEIGHTS; i++)
         floats[i] = (float)w[i];
-    for (int i = 0; i < CLASSES; i++)
-        floats[INPUTS * CLASSES + i] =
-            (float)w[(INPUTS + SPARSE) * CLASSES + i];
     regression_logits(logits, &x[0][0], floats, N, INPUTS, CLASSES);
-    for (int i = 0; i < SPARSE * CLASSES; i++)
-        floats[i] = (float)(EASE * w[INPUTS * CLASSES + i]);
-    sparse_add_product(logits, &sparse, 0, N, floats, CLASSES);
+    for (int i = 0; i < N * CLASSES; i++)
+        logits[i] += (float)ease * (&offset[0][0])[i];
     double bits = regression_bits(logits, labels, N, CLASSES, 1);
     ck_assert_double_eq_tol(bits, define(w, 0, false) / log(2), 1e-5);
     double fitted = regression_temperature(logits, labels, N, CLASSES);
@@ -239,6 +240,7 @@ int main(void)
     tcase_add_test(tests, the_search_finds_known_minima);
     tcase_add_test(tests, the_search_stops_where_it_is_told);
     tcase_add_loop_test(tests, the_fit_is_the_optimum, 0, 3);
+    tcase_add_test(tests, there_may_be_no_inputs);
     tcase_add_test(tests, the_team_changes_no_bit);
     tcase_add_test(tests, the_temperature_undoes_a_factor);
     tcase_add_test(tests, probabilities_sum_to_one);

@@ -49,6 +49,10 @@ same "a label that the head has not" "0.0000" \
 	"$(sed -n 's/^other\t1\t0.0000\t0.0000\t//p' out | head -n 1)"
 run "$MAMBYTE_TRAIN" -v --head labels -o again.head
 grep -q '^mambyte-train: temperature' err || bad "no notes"
+run env MAMBYTE_MODEL=missing "$MAMBYTE_TRAIN" --no-features --head=labels \
+	-o again.head
+same "without features, and no model" 0 "$status"
+same "its accuracy" "accuracy${TAB}1.0000" "$(sed -n 2p out)"
 run "$MAMBYTE_TRAIN" --progress --head labels -o again.head
 same "--progress" 0 "$status"
 rm -f new.head again.head
@@ -95,6 +99,9 @@ trains_not 2 "there is nothing to do with 'labels'" --head=labels labels \
 	-o new.head
 trains_not 2 "--test needs --head" --test=labels -o new.head labels
 trains_not 2 "--model needs --head" --model=x -o new.head labels
+trains_not 2 "--no-features needs --head" --no-features -o new.head labels
+trains_not 2 "--model and --no-features do not go together" --head=labels \
+	--no-features --model=x -o new.head
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --weights=F32 float.safetensors \
 	2>makes || bad "no model of floats"
 run "$MAMBYTE_TRAIN" --head=labels -m ./float.safetensors -o new.head

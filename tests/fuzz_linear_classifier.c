@@ -17,15 +17,14 @@ static const uint8_t text[] = "some words, and some \xc3\xa9\xff more words";
 static void classify(struct linear_classifier *linear, float *features)
 {
     static float logits[LABELS_MAX];
+    static float evidence[LABELS_MAX];
     struct gram_bag bag = {0};
-    struct sparse grams = {0};
     gram_bag_begin(&bag);
-    if (linear->grams.n == 0 ||
-        (grams_feed(&linear->grams, &bag, text, sizeof text - 1) == OK &&
-         grams_end(&linear->grams, &bag) == OK &&
-         grams_weigh(&linear->grams, &bag, &grams) == OK))
-        linear_classifier_compute(linear, logits, features, &grams, 0, 1);
-    sparse_free(&grams);
+    if (grams_feed(&linear->grams, &bag, text, sizeof text - 1) == OK &&
+        grams_end(&linear->grams, &bag) == OK) {
+        grams_evidence(&linear->grams, &bag, -1, evidence);
+        linear_classifier_compute(linear, logits, features, evidence, 0, 1);
+    }
     gram_bag_free(&bag);
 }
 
@@ -34,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     struct linear_classifier linear;
     if (linear_classifier_load_memory(&linear, "fuzz", bytes, n) != OK)
         return 0;
-    float *features = calloc((size_t)linear.n_features, sizeof *features);
+    float *features = calloc((size_t)linear.n_features + 1, sizeof *features);
     if (features)
         classify(&linear, features);
     free(features);

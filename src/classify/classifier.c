@@ -138,6 +138,8 @@ static enum status open_linear(struct classifier *c, const char *choice)
     c->starts = (struct state **)calloc(1, sizeof(struct state *));
     if (!c->starts)
         return fail_memory("a head");
+    if (c->linear.n_features == 0)
+        return OK;
     TRY(engine_state_new(c->engine, &c->starts[0]));
     c->n_starts = 1;
     return OK;
@@ -148,12 +150,13 @@ static enum status open_linear(struct classifier *c, const char *choice)
 static enum status open_records(struct classifier *c, int n_threads)
 {
     bool is_linear = c->linear.w != NULL;
-    struct grams *grams = c->linear.grams.n > 0 ? &c->linear.grams : NULL;
-    TRY(record_reader_open(&c->reader, c->engine, c->starts, c->n_starts,
-                           is_linear, grams, is_linear ? n_threads : 1));
-    size_t n = (size_t)c->reader.records.n;
-    c->logits = calloc(n * (size_t)c->n_labels, sizeof *c->logits);
-    return c->logits ? OK : fail_memory("records");
+    TRY(record_reader_open(
+        &c->reader, c->engine, c->starts, c->n_starts, c->linear.n_features > 0,
+        is_linear ? &c->linear.grams : NULL, is_linear ? n_threads : 1));
+    size_t n = (size_t)c->reader.records.n * (size_t)c->n_labels;
+    c->logits = calloc(n, sizeof *c->logits);
+    c->evidence = calloc(n, sizeof *c->evidence);
+    return c->logits && c->evidence ? OK : fail_memory("records");
 }
 
 enum status classifier_open(struct classifier *classifier,
@@ -184,7 +187,7 @@ void classifier_close(struct classifier *classifier)
 {
     struct classifier *c = classifier;
     record_reader_close(&c->reader);
-    sparse_free(&c->grams);
+    free(c->evidence);
     for (int i = 0; i < c->n_starts; i++)
         engine_state_free(c->engine, c->starts[i]);
     for (int i = 0; c->names && i < c->n_labels; i++)
@@ -213,31 +216,20 @@ static void compute_by_bits(struct classifier *c, int i)
                             LN2);
 }
 
-/* A row for the grams of each record, whose values are still to come. */
-static enum status add_rows(struct classifier *c, int n)
-{
-    const struct gram_bag *bags = record_reader_bags(&c->reader);
-    sparse_clear(&c->grams);
-    for (int i = 0; bags && i < n; i++) {
-        float *values;
-        TRY(sparse_add_row(&c->grams, bags[i].columns, bags[i].n, &values));
-    }
-    return OK;
-}
-
-/* A member's share of the records; their grams have rows. */
+/* A member's share of the records. */
 static void compute_share(void *context, int index, int n_members)
 {
     struct classifier *c = context;
     struct record_set *set = record_reader_aside(&c->reader);
-    struct gram_bag *bags = record_reader_bags(&c->reader);
+    const struct gram_bag *bags = record_reader_bags(&c->reader);
     int begin, end;
     threads_split(&begin, &end, set->n, index, n_members);
-    for (int i = begin; i < end && bags; i++)
-        grams_values(&c->linear.grams, &bags[i],
-                     c->grams.values + c->grams.starts[i]);
-    records_average(&c->reader.records, begin, end);
-    linear_classifier_compute(&c->linear, c->logits, set->pooled, &c->grams,
+    for (int i = begin; i < end; i++)
+        grams_evidence(&c->linear.grams, &bags[i], -1,
+                       c->evidence + (size_t)i * (size_t)c->n_labels);
+    if (c->linear.n_features > 0)
+        records_average(&c->reader.records, begin, end);
+    linear_classifier_compute(&c->linear, c->logits, set->pooled, c->evidence,
                               (size_t)begin, (size_t)end);
 }
 
@@ -249,7 +241,6 @@ enum status classifier_compute(struct classifier *classifier)
         compute_by_bits(c, i);
     if (n == 0 || !c->linear.w)
         return OK;
-    TRY(add_rows(c, n));
     return record_reader_share(&c->reader, n, compute_share, c);
 }
 

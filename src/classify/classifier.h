@@ -26,12 +26,13 @@ struct classifier {
     struct linear_classifier linear; /* all zero when states decide */
 
     char **names;          /* of states: their labels */
-    struct state **starts; /* [n_starts]: the states; else one, all zero */
+    struct state **starts; /* [n_starts]: the states; else one, all zero, for
+                            * a linear classifier with features */
     int n_starts;
     float *priors; /* [n_labels]: log2 */
 
-    struct sparse grams; /* of the records whose logits are computed */
-    float *logits;       /* [records.n][n_labels] */
+    float *evidence; /* [records.n][n_labels]: of the grams of records */
+    float *logits;   /* [records.n][n_labels] */
 };
 
 /* choice: the file of a linear classifier, its name in the catalog, or the

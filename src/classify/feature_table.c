@@ -1,4 +1,4 @@
-/* feature_table.c -- the features and grams of examples.
+/* feature_table.c -- the features of examples, and the evidence of their grams.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -40,7 +40,7 @@ static enum status allocate(struct feature_table *table,
                             const struct examples *e)
 {
     table->n = e->n;
-    table->x = malloc(e->n * table->n_features * sizeof *table->x);
+    table->x = malloc((e->n * table->n_features + 1) * sizeof *table->x);
     table->labels = malloc(e->n * sizeof *table->labels);
     table->weights = malloc(e->n * sizeof *table->weights);
     if (!table->x || !table->labels || !table->weights)
@@ -56,30 +56,43 @@ enum status feature_table_read(struct feature_table *table,
                                const struct examples *examples,
                                struct record_reader *reader, const char *path)
 {
-    *table = (struct feature_table){
-        .n_features =
-            pooled_floats(&engine_model(reader->records.engine)->config)};
+    *table = (struct feature_table){0};
+    if (reader)
+        table->n_features =
+            pooled_floats(&engine_model(reader->records.engine)->config);
     TRY(allocate(table, examples));
+    if (!reader)
+        return OK;
     struct table_filling filling = {
         .table = table, .reader = reader, .path = path};
     return record_reader_read(reader, examples, take_aside, &filling);
 }
 
-enum status feature_table_read_grams(struct feature_table *table,
-                                     const struct examples *examples,
-                                     struct grams *grams)
+static enum status weigh(const struct example *item, struct grams *grams,
+                         struct gram_bag *bag, int own, float *evidence)
+{
+    gram_bag_begin(bag);
+    TRY(grams_feed(grams, bag, item->text, item->n));
+    TRY(grams_end(grams, bag));
+    grams_evidence(grams, bag, own, evidence);
+    return OK;
+}
+
+enum status feature_table_weigh_grams(struct feature_table *table,
+                                      const struct examples *examples,
+                                      struct grams *grams, size_t n_counted)
 {
     struct gram_bag bag = {0};
+    size_t n = examples->n, n_labels = (size_t)grams->n_labels;
+    float *evidence = realloc(table->evidence, n * n_labels * sizeof *evidence);
+    if (!evidence)
+        return fail_memory("the grams");
+    table->evidence = evidence;
     enum status status = OK;
-    sparse_clear(&table->grams);
-    for (size_t i = 0; i < examples->n && status == OK; i++) {
+    for (size_t i = 0; i < n && status == OK; i++) {
         const struct example *item = &examples->items[i];
-        gram_bag_begin(&bag);
-        status = grams_feed(grams, &bag, item->text, item->n);
-        if (status == OK)
-            status = grams_end(grams, &bag);
-        if (status == OK)
-            status = grams_weigh(grams, &bag, &table->grams);
+        status = weigh(item, grams, &bag, i < n_counted ? item->label : -1,
+                       evidence + i * n_labels);
     }
     gram_bag_free(&bag);
     return status;
@@ -90,7 +103,7 @@ void feature_table_free(struct feature_table *table)
     free(table->x);
     free(table->labels);
     free(table->weights);
-    sparse_free(&table->grams);
+    free(table->evidence);
     *table = (struct feature_table){0};
 }
 
@@ -116,7 +129,7 @@ enum status feature_table_measure(const struct feature_table *table,
                                   float *mean, float *inverse)
 {
     size_t size = table->n_features;
-    double *pooled = calloc(2 * size, sizeof *pooled);
+    double *pooled = calloc(2 * size + 1, sizeof *pooled);
     if (!pooled)
         return fail_memory("the features");
     double *squares = pooled + size, n = add_up(table, pooled, squares);

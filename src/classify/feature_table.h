@@ -1,4 +1,4 @@
-/* feature_table.h -- the features and grams of examples.
+/* feature_table.h -- the features of examples, and the evidence of their grams.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -11,25 +11,27 @@
 #include "classify/examples.h"
 #include "classify/grams.h"
 #include "classify/record_reader.h"
-#include "classify/sparse.h"
 
 struct feature_table {
-    float *x;            /* [n][n_features] */
-    struct sparse grams; /* [n] rows, of feature_table_read_grams */
-    int *labels;         /* [n] */
-    float *weights;      /* [n] */
+    float *x;        /* [n][n_features] */
+    float *evidence; /* [n][n_labels], of feature_table_weigh_grams */
+    int *labels;     /* [n] */
+    float *weights;  /* [n] */
     size_t n, n_features;
 };
 
-/* Lets the model read the examples, which come from path. */
+/* Lets the model read the examples, which come from path; without a reader,
+ * NULL, there are no features. */
 enum status feature_table_read(struct feature_table *table,
                                const struct examples *examples,
                                struct record_reader *reader, const char *path);
 
-/* Counts their grams, in place of those that the table had. */
-enum status feature_table_read_grams(struct feature_table *table,
-                                     const struct examples *examples,
-                                     struct grams *grams);
+/* Finds the evidence of their grams, in place of what the table had.  The first
+ * n_counted examples are counted in grams: each is left out of the counts that
+ * its own evidence comes from, so that it looks like a new record. */
+enum status feature_table_weigh_grams(struct feature_table *table,
+                                      const struct examples *examples,
+                                      struct grams *grams, size_t n_counted);
 void feature_table_free(struct feature_table *table);
 
 /* The mean of each feature over whole records, and 1 over its standard

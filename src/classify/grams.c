@@ -1,4 +1,4 @@
-/* grams.c -- which words and short sequences of bytes a record has.
+/* grams.c -- what the grams of a record say about its label.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -10,112 +10,50 @@
 
 #include "base/exact.h"
 
-/* FNV-1a, and the finish of splitmix64: the upper bits are well mixed. */
-#define BASIS  0xcbf29ce484222325u
-#define PRIME  0x00000100000001b3u
-#define FINISH 0xbf58476d1ce4e5b9u
-#define KIND   0x9e3779b97f4a7c15u
+#define LN2        0x1.62e42fefa39efp-1
+#define SMOOTHING  0.01 /* added to each count */
+#define WORD_VALUE 2.0  /* of a word, where a sequence has 1 */
 
-#define LN2 0x1.62e42fefa39efp-1
+enum { BUCKET_SHIFT = 8, BUCKETS = GRAM_KEYS >> BUCKET_SHIFT };
 
-enum { WORD = GRAM_BYTES + 1, PAIR }; /* kinds, after the lengths */
-
-enum { BUCKETS = 1 << 16, BUCKET_SHIFT = 8 }; /* of slots */
-
-/* ---- finding them ------------------------------------------------------- */
-
-static uint64_t extend(uint64_t hash, uint8_t byte)
+static double natural_log(double x)
 {
-    return (hash ^ ((uint64_t)byte + 1)) * PRIME;
+    return LN2 * (double)exact_log2((float)x);
 }
 
-static uint32_t slot_of(uint64_t hash, int kind)
-{
-    hash += (uint64_t)kind * KIND;
-    hash = (hash ^ hash >> 30) * FINISH;
-    hash ^= hash >> 27;
-    hash *= KIND;
-    uint32_t half = (uint32_t)(hash >> 41);
-    return kind >= WORD ? half + GRAM_FIRST_WORD : half;
-}
+/* ---- the table ---------------------------------------------------------- */
 
-static bool is_of_word(uint8_t byte)
+enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
+                       int n_labels, bool has_times)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '_' || byte >= 0x80;
-}
-
-void gram_scan_begin(struct gram_scan *scan)
-{
-    *scan = (struct gram_scan){.ends = {BASIS}};
-}
-
-static void end_word(struct gram_scan *s, uint64_t word, gram_found *found,
-                     void *context)
-{
-    found(context, slot_of(word, WORD));
-    if (s->before)
-        found(context, slot_of(s->before * FINISH + word, PAIR));
-    s->before = word;
-}
-
-static void read_word(struct gram_scan *s, uint8_t byte, gram_found *found,
-                      void *context)
-{
-    if (is_of_word(byte)) {
-        s->word = extend(s->is_in_word ? s->word : BASIS, byte);
-        s->is_in_word = true;
-        return;
-    }
-    gram_scan_end(s, found, context);
-    if (byte != ' ' && byte != '\t' && byte != '\r')
-        end_word(s, extend(BASIS, byte), found, context);
-}
-
-void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,
-                    gram_found *found, void *context)
-{
-    struct gram_scan *s = scan;
-    for (size_t i = 0; i < n; i++) {
-        s->n_ends += s->n_ends < GRAM_BYTES;
-        for (int k = s->n_ends; k > 0; k--) {
-            s->ends[k] = extend(s->ends[k - 1], bytes[i]);
-            found(context, slot_of(s->ends[k], k));
-        }
-        read_word(s, bytes[i], found, context);
-    }
-}
-
-void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context)
-{
-    if (scan->is_in_word)
-        end_word(scan, scan->word, found, context);
-    scan->is_in_word = false;
-}
-
-/* ---- those that are used ---------------------------------------------------
- */
-
-enum status grams_open(struct grams *grams, int n)
-{
-    size_t size = (size_t)n + 1;
-    *grams = (struct grams){.n = n};
-    grams->slots = calloc(size, sizeof *grams->slots);
-    grams->rarity = calloc(size, sizeof *grams->rarity);
-    grams->places = calloc(size, sizeof *grams->places);
-    grams->starts = calloc(BUCKETS + 1, sizeof *grams->starts);
-    if (grams->slots && grams->rarity && grams->places && grams->starts)
+    struct grams *g = grams;
+    *g = (struct grams){.n = n, .n_pairs = n_pairs, .n_labels = n_labels};
+    g->keys = calloc(n + 1, sizeof *g->keys);
+    g->starts = calloc(n + 1, sizeof *g->starts);
+    g->labels = calloc(n_pairs + 1, sizeof *g->labels);
+    g->levels = calloc(n_pairs + 1, sizeof *g->levels);
+    g->shifts = calloc((size_t)n_labels, sizeof *g->shifts);
+    g->buckets = calloc(BUCKETS + 1, sizeof *g->buckets);
+    g->places = calloc(n + 1, sizeof *g->places);
+    if (has_times)
+        g->times = calloc(n_pairs + 1, sizeof *g->times);
+    if (g->keys && g->starts && g->labels && g->levels && g->shifts &&
+        g->buckets && g->places && (g->times || !has_times))
         return OK;
-    grams_close(grams);
+    grams_close(g);
     return fail_memory("the grams");
 }
 
 void grams_close(struct grams *grams)
 {
-    free(grams->slots);
-    free(grams->rarity);
-    free(grams->places);
+    free(grams->keys);
     free(grams->starts);
+    free(grams->labels);
+    free(grams->levels);
+    free(grams->times);
+    free(grams->shifts);
+    free(grams->buckets);
+    free(grams->places);
     *grams = (struct grams){0};
 }
 
@@ -123,23 +61,33 @@ void grams_index(struct grams *grams)
 {
     uint32_t i = 0;
     for (uint32_t bucket = 0; bucket <= BUCKETS; bucket++) {
-        while (i < (uint32_t)grams->n &&
-               grams->slots[i] >> BUCKET_SHIFT < bucket)
+        while (i < grams->n && grams->keys[i] >> BUCKET_SHIFT < bucket)
             i++;
-        grams->starts[bucket] = i;
+        grams->buckets[bucket] = i;
     }
+    for (int level = 0; level < GRAM_LEVELS; level++)
+        grams->weights[level] =
+            (float)natural_log(1 + (double)(1 << level) / SMOOTHING);
 }
 
-/* The index of a slot; -1 when it is not used. */
-static int64_t find(const struct grams *grams, uint32_t slot)
+uint8_t gram_level(uint32_t times)
 {
-    const uint32_t *begin = grams->starts + (slot >> BUCKET_SHIFT);
+    int level = (int)(exact_log2((float)times) + 0.5f);
+    return (uint8_t)(level < GRAM_LEVELS ? level : GRAM_LEVELS - 1);
+}
+
+/* The index of a key; -1 when the table does not have it. */
+static int64_t find(const struct grams *grams, uint32_t key)
+{
+    const uint32_t *begin = grams->buckets + (key >> BUCKET_SHIFT);
     for (uint32_t i = begin[0]; i < begin[1]; i++) {
-        if (grams->slots[i] == slot)
+        if (grams->keys[i] == key)
             return i;
     }
     return -1;
 }
+
+/* ---- bags --------------------------------------------------------------- */
 
 void gram_bag_begin(struct gram_bag *bag)
 {
@@ -157,7 +105,7 @@ void gram_bag_free(struct gram_bag *bag)
 static enum status need_room(const struct grams *grams, struct gram_bag *bag,
                              size_t n_bytes)
 {
-    size_t need = (size_t)grams->n; /* no gram is in a bag twice */
+    size_t need = grams->n + 1; /* no gram is in a bag twice */
     if (n_bytes < need && bag->n + gram_scan_most(n_bytes) < need)
         need = bag->n + gram_scan_most(n_bytes);
     if (need <= bag->room)
@@ -179,11 +127,11 @@ struct filling {
     struct gram_bag *bag;
 };
 
-static void put(void *context, uint32_t slot)
+static void put(void *context, uint32_t key)
 {
     const struct filling *filling = context;
     struct gram_bag *bag = filling->bag;
-    int64_t column = find(filling->grams, slot);
+    int64_t column = find(filling->grams, key);
     if (column < 0)
         return;
     uint32_t *place = &filling->grams->places[column];
@@ -228,30 +176,44 @@ enum status grams_end(struct grams *grams, struct gram_bag *bag)
     return OK;
 }
 
-void grams_values(const struct grams *grams, const struct gram_bag *bag,
-                  float *values)
+/* ---- evidence ----------------------------------------------------------- */
+
+/* The weight of a pair, without n times. */
+static float weight_without(const struct grams *grams, uint32_t pair,
+                            uint32_t n)
 {
-    double squares[2] = {0, 0}; /* of sequences, of words */
-    for (size_t i = 0; i < bag->n; i++) {
-        uint32_t column = bag->columns[i];
-        double count = 1 + LN2 * (double)exact_log2((float)bag->counts[i]);
-        double value = count * (double)grams->rarity[column];
-        values[i] = (float)value;
-        squares[grams->slots[column] >= GRAM_FIRST_WORD] += value * value;
-    }
-    for (size_t i = 0; i < bag->n; i++) {
-        double square =
-            squares[grams->slots[bag->columns[i]] >= GRAM_FIRST_WORD];
-        if (square > 0)
-            values[i] = (float)((double)values[i] / sqrt(square));
+    uint32_t times = grams->times[pair];
+    return times > n ? grams->weights[gram_level(times - n)] : 0;
+}
+
+/* Adds a gram of the bag. */
+static void add_gram(const struct grams *grams, uint32_t gram, uint32_t count,
+                     float value, int own, float *evidence)
+{
+    for (uint32_t i = grams->starts[gram]; i < grams->starts[gram + 1]; i++) {
+        int label = grams->labels[i];
+        float weight = label == own ? weight_without(grams, i, count)
+                                    : grams->weights[grams->levels[i]];
+        evidence[label] += value * weight;
     }
 }
 
-enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
-                        struct sparse *rows)
+void grams_evidence(const struct grams *grams, const struct gram_bag *bag,
+                    int own, float *evidence)
 {
-    float *values;
-    TRY(sparse_add_row(rows, bag->columns, bag->n, &values));
-    grams_values(grams, bag, values);
-    return OK;
+    double strengths = 0, values = 0;
+    memset(evidence, 0, (size_t)grams->n_labels * sizeof *evidence);
+    for (size_t i = 0; i < bag->n; i++) {
+        bool is_word = grams->keys[bag->columns[i]] >= GRAM_FIRST_WORD;
+        double strength = 1 + natural_log(bag->counts[i]);
+        double value = is_word ? WORD_VALUE * strength : strength;
+        strengths += strength;
+        values += value;
+        add_gram(grams, bag->columns[i], bag->counts[i], (float)value, own,
+                 evidence);
+    }
+    for (int k = 0; k < grams->n_labels && strengths > 0; k++)
+        evidence[k] =
+            (float)(((double)evidence[k] + values * (double)grams->shifts[k]) /
+                    sqrt(strengths));
 }

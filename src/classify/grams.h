@@ -1,14 +1,16 @@
-/* grams.h -- which words and short sequences of bytes a record has.
+/* grams.h -- what the grams of a record say about its label.
  *
- * A gram is a sequence of 1 to 4 bytes, or a word, or a word and the one
- * before it.  A word is a run of ASCII letters, digits, underscores and bytes
- * from 0x80 up, or any other byte alone, except spaces, tabs and carriage
- * returns.  Only the slot of a gram is kept, which is a hash; half of the
- * slots are for words.
+ * A table has, for each gram (gram_scan.h), the labels whose examples had it,
+ * and how many times.  The weight of a gram for a label is
+ * ln(1 + 2^level / 0.01), where level is the logarithm of base 2 of the times,
+ * rounded; it is 0 for a label that never had the gram.  That is naive Bayes,
+ * with 0.01 added to each count.  The shift of a label makes up for the length
+ * of all its examples together.
  *
- * The value of a gram in a record is (1 + ln of its count) times its rarity.
- * The values are divided by the root of the sum of their squares: those of
- * words and those of sequences by their own.
+ * The evidence of a record for a label is the sum, over the grams of the record
+ * that the table has, of value times (weight + shift), divided by the root of
+ * the sum of the strengths.  The strength of a gram is 1 + ln of its count in
+ * the record; its value is its strength, twice as much for a word or a pair.
  *
  * The bits are the same everywhere: sums follow the order in which the grams
  * first come in the record.
@@ -18,68 +20,49 @@
 #ifndef MAMBYTE_GRAMS_H
 #define MAMBYTE_GRAMS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
-#include "classify/sparse.h"
+#include "classify/gram_scan.h"
 
-enum {
-    GRAM_BYTES = 4,
-    GRAM_SLOTS = 1 << 24,
-    GRAM_FIRST_WORD = GRAM_SLOTS / 2, /* the first slot of words */
-    GRAMS_MAX = 1 << 16
-};
+enum { GRAM_LEVELS = 16, GRAMS_MAX = 1 << 23, GRAM_PAIRS_MAX = 1 << 25 };
 
-/* ---- finding them ------------------------------------------------------- */
-
-/* A record that is being read. */
-struct gram_scan {
-    uint64_t ends[GRAM_BYTES + 1]; /* ends[i]: hash of the last i bytes */
-    int n_ends;                    /* those that are known        */
-    bool is_in_word;
-    uint64_t word, before; /* hashes: of this word, of the one before, or 0 */
-};
-
-typedef void gram_found(void *context, uint32_t slot);
-
-void gram_scan_begin(struct gram_scan *scan);
-void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,
-                    gram_found *found, void *context);
-void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context);
-
-/* The most grams that n bytes and the end of a record can give. */
-static inline size_t gram_scan_most(size_t n)
-{
-    return (GRAM_BYTES + 4) * n + 2;
-}
-
-/* ---- those that are used ---------------------------------------------------
- */
-
+/* Pairs of a gram and a label; those of gram i are starts[i] up to
+ * starts[i + 1]. */
 struct grams {
-    uint32_t *slots; /* [n], rising */
-    float *rarity;   /* [n] */
-    int n;
-    uint32_t *starts; /* where slots start, by their upper 16 bits */
-    uint32_t *places; /* [n]: 1 + the place in the bag that is being filled,
-                       * or 0 */
+    uint32_t *keys;   /* [n], rising */
+    uint32_t *starts; /* [n + 1] */
+    uint16_t *labels; /* [n_pairs], rising within a gram */
+    uint8_t *levels;  /* [n_pairs], below GRAM_LEVELS */
+    uint32_t *times;  /* [n_pairs]: exact; NULL in a table from a file */
+    float *shifts;    /* [n_labels] */
+    size_t n, n_pairs;
+    int n_labels;
+
+    uint32_t *buckets; /* where keys start, by their upper bits */
+    uint32_t *places;  /* [n]: 1 + the place in the bag that is being filled,
+                        * or 0 */
+    float weights[GRAM_LEVELS];
 };
 
 /* The grams of one record: [n], in the order in which they first came. */
 struct gram_bag {
     struct gram_scan scan;
-    uint32_t *columns; /* indices of slots */
+    uint32_t *columns; /* indices of keys */
     uint32_t *counts;
     size_t n, room;
 };
 
-/* Room for n <= GRAMS_MAX grams, which the caller fills in and sorts before
- * grams_index. */
-enum status grams_open(struct grams *grams, int n);
+/* Room for n grams and n_pairs, which the caller fills in before grams_index;
+ * it fills in times only where it has asked for them. */
+enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
+                       int n_labels, bool has_times);
 void grams_close(struct grams *grams);
 void grams_index(struct grams *grams);
+
+/* The level of a number of times, above 0. */
+uint8_t gram_level(uint32_t times);
 
 void gram_bag_begin(struct gram_bag *bag);
 void gram_bag_free(struct gram_bag *bag);
@@ -90,12 +73,10 @@ enum status grams_feed(struct grams *grams, struct gram_bag *bag,
                        const uint8_t *bytes, size_t n);
 enum status grams_end(struct grams *grams, struct gram_bag *bag);
 
-/* The values of the grams in a bag: [bag->n]. */
-void grams_values(const struct grams *grams, const struct gram_bag *bag,
-                  float *values);
-
-/* Adds the values of a bag to a matrix, as a row. */
-enum status grams_weigh(const struct grams *grams, const struct gram_bag *bag,
-                        struct sparse *rows);
+/* The evidence of a bag for each label, [n_labels].  own: the label of a record
+ * that is counted in the table, or -1; such a record is left out, as if it had
+ * not been counted. */
+void grams_evidence(const struct grams *grams, const struct gram_bag *bag,
+                    int own, float *evidence);
 
 #endif

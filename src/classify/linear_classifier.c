@@ -21,7 +21,6 @@ void linear_classifier_free(struct linear_classifier *c)
     free(c->mean);
     free(c->inverse);
     free(c->w);
-    free(c->gram_w);
     grams_close(&c->grams);
     *c = (struct linear_classifier){0};
 }
@@ -52,6 +51,8 @@ enum status linear_classifier_check_model(const struct linear_classifier *c,
 {
     struct fingerprint own;
     char name[64];
+    if (c->n_features == 0)
+        return OK;
     model_fingerprint(model, &own);
     if (memcmp(&own, &c->model, sizeof own) != 0) {
         name_model(name, model);
@@ -79,13 +80,14 @@ void linear_classifier_standardise(const struct linear_classifier *c,
 }
 
 void linear_classifier_compute(const struct linear_classifier *c, float *logits,
-                               float *features, const struct sparse *grams,
+                               float *features, const float *evidence,
                                size_t begin, size_t end)
 {
-    float *to = logits + begin * (size_t)c->n_labels;
-    float *x = features + begin * (size_t)c->n_features;
+    size_t n_labels = (size_t)c->n_labels, n_features = (size_t)c->n_features;
+    float *x = n_features > 0 ? features + begin * n_features : NULL;
     linear_classifier_standardise(c, x, end - begin);
-    regression_logits(to, x, c->w, end - begin, c->n_features, c->n_labels);
-    if (c->grams.n > 0)
-        sparse_add_product(to, grams, begin, end, c->gram_w, c->n_labels);
+    regression_logits(logits + begin * n_labels, x, c->w, end - begin,
+                      c->n_features, c->n_labels);
+    for (size_t i = begin * n_labels; i < end * n_labels; i++)
+        logits[i] += c->ease * evidence[i];
 }

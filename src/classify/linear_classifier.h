@@ -1,9 +1,10 @@
 /* linear_classifier.h -- labels from features and grams, by weights.
  *
  * The features of a record are its pooled features (engine.h), divided by the
- * number of its bytes; the classifier standardises them.  Beside them stand the
- * grams of the record, weighed as in grams.h.  A multinomial logistic
- * regression on both gives the labels.
+ * number of its bytes; the classifier standardises them.  Beside them stands
+ * the evidence of the record's grams (grams.h).  A multinomial logistic
+ * regression on both gives the labels.  A classifier without features needs no
+ * model.
  *
  * Users call its file a head: linear_classifier_file.h.
  *
@@ -17,17 +18,16 @@
 
 #include "base/status.h"
 #include "classify/grams.h"
-#include "classify/sparse.h"
 #include "model/model.h"
 
 struct linear_classifier {
     char **labels; /* [n_labels], sorted by bytes; no two alike */
     int n_labels;
-    int n_features;
+    int n_features;        /* or 0: it goes by the grams alone */
     float *mean, *inverse; /* [n_features]: (x - mean) * inverse */
     float *w;              /* [n_features + 1][n_labels], last the biases */
     struct grams grams;
-    float *gram_w; /* [grams.n][n_labels] */
+    float ease; /* what the evidence of the grams is multiplied by */
     struct fingerprint model;
     char model_name[64]; /* for people */
     double temperature;  /* the weights are divided by it already */
@@ -40,7 +40,7 @@ void linear_classifier_name_model(struct linear_classifier *classifier,
                                   const struct model *model);
 
 /* E_MODEL when the classifier, from path, is for another model; the sentence
- * names both. */
+ * names both.  One without features is for every model. */
 enum status
 linear_classifier_check_model(const struct linear_classifier *classifier,
                               const char *path, const struct model *model);
@@ -50,12 +50,11 @@ void linear_classifier_standardise(const struct linear_classifier *classifier,
                                    float *features, size_t n);
 
 /* The logits, [..][n_labels], of records [begin, end).  Standardises their
- * features, [..][n_features], in place.  grams: [..][grams.n]; not read where
- * the classifier has none.  The softmax of a row gives the probabilities.  A
+ * features, [..][n_features], in place; NULL where the classifier has none.
+ * evidence: [..][n_labels].  The softmax of a row gives the probabilities.  A
  * row depends on its record alone: threads may share the records. */
 void linear_classifier_compute(const struct linear_classifier *classifier,
                                float *logits, float *features,
-                               const struct sparse *grams, size_t begin,
-                               size_t end);
+                               const float *evidence, size_t begin, size_t end);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/exact.h"
 #include "base/little_endian.h"
 #include "classify/examples.h"
+#include "classify/gram_file.h"
 #include "engine/engine.h"
 #include "engine/pooled.h"
 #include "model/quantise.h"
@@ -22,16 +23,14 @@
 
 #define FORMAT "mambyte-head"
 
-/* Versions of what the features are: without grams, and with. */
-#define FEATURES       "mean of y"
-#define FEATURES_GRAMS "mean of y, grams"
-
-#define RARITY_MAX 1e6f /* no count of records comes near */
+#define HEAD_VERSION "2"
 
 enum {
     HEX_CHARS = 2 * sizeof(struct fingerprint) + 1,
-    N_TENSORS = 5,
-    N_GRAM_TENSORS = 4
+    FEATURE_TENSORS = 4,
+    OTHER_TENSORS = 4,
+    FEATURE_METADATA = 2,
+    OTHER_METADATA = 4
 };
 
 /* ---- text --------------------------------------------------------------- */
@@ -81,17 +80,17 @@ bool is_linear_classifier(const struct safetensors *file)
 }
 
 static enum status read_kind(struct linear_classifier *c,
-                             const struct safetensors *file, bool *has_grams)
+                             const struct safetensors *file)
 {
-    const char *format, *features, *temperature;
+    const char *format, *temperature;
+    const char *version = safetensors_metadata(file, "version");
     char *end;
     TRY(read_metadata(file, "format", &format));
     if (!is_linear_classifier(file))
         return fail(E_MODEL, "is no head: its format is not " FORMAT);
-    TRY(read_metadata(file, "features", &features));
-    *has_grams = strcmp(features, FEATURES_GRAMS) == 0;
-    if (strcmp(features, FEATURES) != 0 && !*has_grams)
-        return fail(E_MODEL, "has features that this version does not know");
+    if (!version || strcmp(version, HEAD_VERSION) != 0)
+        return fail(E_MODEL, "is a head of another version than " HEAD_VERSION
+                             ": make it again with mambyte-train --head");
     TRY(read_metadata(file, "temperature", &temperature));
     c->temperature = strtod(temperature, &end);
     if (*end || !(c->temperature > 0 && c->temperature < 1e6))
@@ -177,8 +176,8 @@ static enum status read_floats(const struct safetensors *file, const char *name,
 static enum status allocate(struct linear_classifier *c)
 {
     size_t n = (size_t)c->n_features, k = (size_t)c->n_labels;
-    c->mean = calloc(n, sizeof(float));
-    c->inverse = calloc(n, sizeof(float));
+    c->mean = calloc(n + 1, sizeof(float));
+    c->inverse = calloc(n + 1, sizeof(float));
     c->w = calloc((n + 1) * k, sizeof(float));
     return c->mean && c->inverse && c->w ? OK : fail_memory("a head");
 }
@@ -203,86 +202,47 @@ static enum status read_matrix(const struct linear_classifier *c,
     return status;
 }
 
-static enum status read_weights(struct linear_classifier *c,
-                                const struct safetensors *file)
+/* The features, where the file has them. */
+static enum status read_features(struct linear_classifier *c,
+                                 const struct safetensors *file)
 {
     const struct tensor *weight = safetensors_find(file, "weight");
-    size_t n_labels = (size_t)c->n_labels;
-    if (!weight || weight->n_dims != 2 || weight->shape[1] == 0 ||
+    if (!weight)
+        return allocate(c);
+    if (weight->n_dims != 2 || weight->shape[1] == 0 ||
         weight->shape[1] > POOLED_LAYERS * D_INNER_MAX)
-        return fail(E_MODEL, "there is no tensor weight of two dimensions");
+        return fail(E_MODEL, "the tensor weight has not two dimensions");
     c->n_features = (int)weight->shape[1];
-    TRY(find_tensor(file, "weight", DTYPE_I8, n_labels, weight->shape[1],
-                    &weight));
+    TRY(find_tensor(file, "weight", DTYPE_I8, (uint64_t)c->n_labels,
+                    weight->shape[1], &weight));
     TRY(allocate(c));
+    TRY(read_model(c, file));
     TRY(read_floats(file, "mean", c->n_features, c->mean));
     TRY(read_floats(file, "inverse", c->n_features, c->inverse));
-    TRY(read_floats(file, "bias", c->n_labels,
-                    c->w + (size_t)c->n_features * n_labels));
     return read_matrix(c, file, "weight_scale", weight, c->w);
-}
-
-/* They rise, and each is a slot. */
-static enum status read_slots(struct linear_classifier *c,
-                              const struct safetensors *file)
-{
-    const struct tensor *t = NULL;
-    struct grams *grams = &c->grams;
-    TRY(find_tensor(file, "gram_slot", DTYPE_I32, (uint64_t)grams->n, 0, &t));
-    const uint8_t *p = t->data;
-    for (int i = 0; i < grams->n; i++, p += 4) {
-        grams->slots[i] = (uint32_t)load_le(p, 4);
-        if (grams->slots[i] >= GRAM_SLOTS ||
-            (i > 0 && grams->slots[i] <= grams->slots[i - 1]))
-            return fail(E_MODEL, "gram_slot does not rise to below %d",
-                        GRAM_SLOTS);
-    }
-    grams_index(grams);
-    return OK;
-}
-
-static enum status read_rarity(struct linear_classifier *c,
-                               const struct safetensors *file)
-{
-    struct grams *grams = &c->grams;
-    TRY(read_floats(file, "gram_rarity", grams->n, grams->rarity));
-    for (int i = 0; i < grams->n; i++) {
-        if (grams->rarity[i] < 0 || grams->rarity[i] > RARITY_MAX)
-            return fail(E_MODEL, "gram_rarity has a value not from 0 to %g",
-                        (double)RARITY_MAX);
-    }
-    return OK;
 }
 
 static enum status read_grams(struct linear_classifier *c,
                               const struct safetensors *file)
 {
-    const struct tensor *t = safetensors_find(file, "gram_weight");
-    size_t n_labels = (size_t)c->n_labels;
-    if (!t || t->n_dims != 2 || t->shape[1] == 0 || t->shape[1] > GRAMS_MAX)
-        return fail(E_MODEL,
-                    "there is no tensor gram_weight of two dimensions, "
-                    "the second from 1 to %d",
-                    GRAMS_MAX);
-    TRY(find_tensor(file, "gram_weight", DTYPE_I8, n_labels, t->shape[1], &t));
-    TRY(grams_open(&c->grams, (int)t->shape[1]));
-    TRY(read_slots(c, file));
-    TRY(read_rarity(c, file));
-    c->gram_w = calloc((size_t)c->grams.n * n_labels, sizeof *c->gram_w);
-    if (!c->gram_w)
-        return fail_memory("a head");
-    return read_matrix(c, file, "gram_weight_scale", t, c->gram_w);
+    const struct tensor *t = safetensors_find(file, "grams");
+    if (!t)
+        return fail(E_MODEL, "there is no tensor grams");
+    TRY(find_tensor(file, "grams", DTYPE_U8, t->shape[0], 0, &t));
+    TRY(grams_unpack(&c->grams, t->data, (size_t)t->shape[0], c->n_labels));
+    TRY(read_floats(file, "gram_shift", c->n_labels, c->grams.shifts));
+    return read_floats(file, "gram_ease", 1, &c->ease);
 }
 
 static enum status read_classifier(struct linear_classifier *c,
                                    const struct safetensors *file)
 {
-    bool has_grams = false;
-    TRY(read_kind(c, file, &has_grams));
-    TRY(read_model(c, file));
+    TRY(read_kind(c, file));
     TRY(read_labels(c, file));
-    TRY(read_weights(c, file));
-    return has_grams ? read_grams(c, file) : OK;
+    TRY(read_features(c, file));
+    TRY(read_floats(file, "bias", c->n_labels,
+                    c->w + (size_t)c->n_features * (size_t)c->n_labels));
+    return read_grams(c, file);
 }
 
 /* Closes file; the classifier is the caller's, or all zero after a failure. */
@@ -375,66 +335,54 @@ static struct tensor describe(const char *name, enum dtype dtype,
                            .data = data};
 }
 
-/* slots: in bytes, little-endian. */
+/* grams: a packed table, [n_grams]. */
 static enum status write_tensors(const struct linear_classifier *c,
                                  const char *path, const char *labels,
                                  const struct quantised_weights *weights,
-                                 const struct quantised_weights *grams,
-                                 const uint8_t *slots)
+                                 const uint8_t *grams, size_t n_grams)
 {
     char fingerprint[HEX_CHARS], temperature[32];
-    int n = c->n_features, k = c->n_labels, m = c->grams.n;
+    int n = c->n_features, k = c->n_labels;
+    bool has_features = n > 0;
     print_fingerprint(fingerprint, &c->model);
     snprintf(temperature, sizeof temperature, "%.6g", c->temperature);
-    const struct metadata metadata[] = {
-        {"format", FORMAT},
-        {"features", m > 0 ? FEATURES_GRAMS : FEATURES},
-        {"model", c->model_name},
-        {"fingerprint", fingerprint},
-        {"temperature", temperature},
-        {"labels", labels},
+    const struct metadata metadata[OTHER_METADATA + FEATURE_METADATA] = {
+        {"format", FORMAT},           {"version", HEAD_VERSION},
+        {"temperature", temperature}, {"labels", labels},
+        {"model", c->model_name},     {"fingerprint", fingerprint},
     };
-    const struct tensor tensors[N_TENSORS + N_GRAM_TENSORS] = {
+    const struct tensor tensors[OTHER_TENSORS + FEATURE_TENSORS] = {
+        describe("bias", DTYPE_F32, c->w + (size_t)n * (size_t)k, k, 0),
+        describe("gram_ease", DTYPE_F32, &c->ease, 1, 0),
+        describe("gram_shift", DTYPE_F32, c->grams.shifts, k, 0),
+        describe("grams", DTYPE_U8, grams, (int)n_grams, 0),
         describe("mean", DTYPE_F32, c->mean, n, 0),
         describe("inverse", DTYPE_F32, c->inverse, n, 0),
         describe("weight_scale", DTYPE_F32, weights->scale, k, 0),
-        describe("bias", DTYPE_F32, c->w + (size_t)n * (size_t)k, k, 0),
         describe("weight", DTYPE_I8, weights->q, k, n),
-        describe("gram_slot", DTYPE_I32, slots, m, 0),
-        describe("gram_rarity", DTYPE_F32, c->grams.rarity, m, 0),
-        describe("gram_weight_scale", DTYPE_F32, grams->scale, k, 0),
-        describe("gram_weight", DTYPE_I8, grams->q, k, m),
     };
     const struct safetensors_content content = {
-        metadata, sizeof metadata / sizeof metadata[0], tensors,
-        N_TENSORS + (m > 0 ? N_GRAM_TENSORS : 0)};
+        metadata, OTHER_METADATA + (has_features ? FEATURE_METADATA : 0),
+        tensors, OTHER_TENSORS + (has_features ? FEATURE_TENSORS : 0)};
     return safetensors_write(path, &content);
-}
-
-static uint8_t *print_slots(const struct grams *grams)
-{
-    uint8_t *bytes = malloc(4 * (size_t)grams->n + 1);
-    for (int i = 0; bytes && i < grams->n; i++)
-        store_le(bytes + 4 * i, grams->slots[i], 4);
-    return bytes;
 }
 
 enum status linear_classifier_save(const struct linear_classifier *c,
                                    const char *path)
 {
-    struct quantised_weights weights = {0}, grams = {0};
+    struct quantised_weights weights = {0};
+    uint8_t *grams = NULL;
+    size_t n_grams = 0;
     char *labels = print_labels(c);
-    uint8_t *slots = print_slots(&c->grams);
-    enum status status = labels && slots ? OK : fail_memory("a head");
+    enum status status = labels ? OK : fail_memory("a head");
+    if (status == OK)
+        status = grams_pack(&c->grams, &grams, &n_grams);
     if (status == OK)
         status = quantise(&weights, c->w, c->n_features, c->n_labels);
     if (status == OK)
-        status = quantise(&grams, c->gram_w, c->grams.n, c->n_labels);
-    if (status == OK)
-        status = write_tensors(c, path, labels, &weights, &grams, slots);
+        status = write_tensors(c, path, labels, &weights, grams, n_grams);
     free_quantised(&weights);
-    free_quantised(&grams);
-    free(slots);
+    free(grams);
     free(labels);
     return status;
 }

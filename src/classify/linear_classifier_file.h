@@ -6,16 +6,16 @@
  *     weight             I8  [n_labels][n_features], a row times its
  *     weight_scale       F32 [n_labels]
  *     bias               F32 [n_labels]
- *     gram_slot          I32 [n_grams]
- *     gram_rarity        F32 [n_grams]
- *     gram_weight        I8  [n_labels][n_grams], a row times its
- *     gram_weight_scale  F32 [n_labels]
+ *     grams              U8  [..]             a table, as in gram_file.h
+ *     gram_shift         F32 [n_labels]
+ *     gram_ease          F32 [1]
  *
- * A classifier without grams does not have the last four.
+ * A classifier without features does not have the first four.
  *
- * __metadata__ has the format; the labels as a JSON array; the name and the
- * fingerprint of the model, as the features mean nothing without it; and the
- * temperature, by which the weights are divided already.
+ * __metadata__ has the format and its version; the labels as a JSON array; the
+ * name and the fingerprint of the model, if there are features, as those mean
+ * nothing without it; and the temperature, by which the weights are divided
+ * already.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -19,13 +19,12 @@
 
 enum { PENALTY_STEPS = 3 };
 
-/* How much more influence a record's grams have than its features; at 1 both,
- * as they are scaled, have the same.  The search raises it by this factor for
- * as long as that is better, or else lowers it. */
-#define EASE_FIRST 1.5
-#define EASE_STEP  2.0
+/* What the evidence of the grams is multiplied by.  The search raises it by
+ * this factor for as long as that is better, or else lowers it. */
+#define EASE_FIRST 0.4
+#define EASE_STEP  1.4
 
-enum { EASE_STEPS = 2 };
+enum { EASE_STEPS = 6 };
 
 static size_t n_features(const struct linear_fit *f)
 {
@@ -37,27 +36,19 @@ static size_t n_labels(const struct linear_fit *f)
     return (size_t)f->classifier->n_labels;
 }
 
-static size_t n_grams(const struct linear_fit *f)
-{
-    return (size_t)f->classifier->grams.n;
-}
-
 static size_t n_weights(const struct linear_fit *f)
 {
-    return (n_features(f) + n_grams(f) + 1) * n_labels(f);
+    return (n_features(f) + 1) * n_labels(f);
 }
 
-/* Room for the weights of the grams that the classifier has; all are zero. */
+/* All are zero. */
 static enum status open_weights(struct linear_fit *f)
 {
-    free(f->classifier->gram_w);
     free(f->w);
     free(f->best_w);
-    f->classifier->gram_w = calloc(n_grams(f) * n_labels(f) + 1, sizeof(float));
     f->w = calloc(n_weights(f), sizeof(double));
     f->best_w = calloc(n_weights(f), sizeof(double));
-    return f->classifier->gram_w && f->w && f->best_w ? OK
-                                                      : fail_memory("a head");
+    return f->w && f->best_w ? OK : fail_memory("a head");
 }
 
 void linear_fit_free(struct linear_fit *fit)
@@ -83,8 +74,7 @@ static enum status improve(struct linear_fit *f, size_t n)
         .n_classes = f->classifier->n_labels,
         .penalty = f->penalty,
         .team = f->team,
-        .sparse = &f->table->grams,
-        .n_sparse = f->classifier->grams.n,
+        .offset = f->table->evidence,
         .ease = f->ease,
     };
     message_status("%s: fitting, penalty %g", f->path, f->penalty);
@@ -97,13 +87,9 @@ static enum status improve(struct linear_fit *f, size_t n)
 static void take_weights(struct linear_fit *f)
 {
     struct linear_classifier *c = f->classifier;
-    size_t n = n_features(f) * n_labels(f), m = n_grams(f) * n_labels(f);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n_weights(f); i++)
         c->w[i] = (float)(f->w[i] / c->temperature);
-    for (size_t i = 0; i < m; i++)
-        c->gram_w[i] = (float)(f->ease * f->w[n + i] / c->temperature);
-    for (size_t i = 0; i < n_labels(f); i++)
-        c->w[n + i] = (float)(f->w[n + m + i] / c->temperature);
+    c->ease = (float)(f->ease / c->temperature);
 }
 
 /* The logits of the held-out examples by w, and the bits that they cost. */
@@ -112,10 +98,11 @@ static void measure_held_out(struct linear_fit *f)
     const struct linear_classifier *c = f->classifier;
     const struct feature_table *table = f->table;
     take_weights(f);
+    const float *evidence = table->evidence + f->n_fit * n_labels(f);
     regression_logits(f->logits, table->x + f->n_fit * n_features(f), c->w,
                       f->n_held, c->n_features, c->n_labels);
-    sparse_add_product(f->logits, &table->grams, f->n_fit, f->n_fit + f->n_held,
-                       c->gram_w, c->n_labels);
+    for (size_t i = 0; i < f->n_held * n_labels(f); i++)
+        f->logits[i] += c->ease * evidence[i];
     f->bits = regression_bits(f->logits, table->labels + f->n_fit, f->n_held,
                               c->n_labels, 1);
 }
@@ -151,21 +138,12 @@ static enum status move_penalty(struct linear_fit *f, double factor)
     return OK;
 }
 
-/* Another ease, and w such that the logits stay. */
-static void change_ease(struct linear_fit *f, double ease)
-{
-    size_t n = n_features(f) * n_labels(f);
-    for (size_t i = 0; i < n_grams(f) * n_labels(f); i++)
-        f->w[n + i] *= f->ease / ease;
-    f->ease = ease;
-}
-
 static enum status move_ease(struct linear_fit *f, double factor)
 {
     bool is_better = true;
     double best = f->ease;
     for (int i = 0; i < EASE_STEPS && is_better; i++) {
-        change_ease(f, best * factor);
+        f->ease = best * factor;
         TRY(try_fit(f, &is_better));
         best = is_better ? f->ease : best;
     }
@@ -189,8 +167,9 @@ static enum status search(struct linear_fit *f)
     bool is_better;
     f->best_bits = INFINITY;
     TRY(try_fit(f, &is_better));
-    TRY(move_penalty(f, PENALTY_STEP));
-    if (f->penalty == penalty)
+    if (n_features(f) > 0)
+        TRY(move_penalty(f, PENALTY_STEP));
+    if (n_features(f) > 0 && f->penalty == penalty)
         TRY(move_penalty(f, 1 / PENALTY_STEP));
     TRY(move_ease(f, EASE_STEP));
     if (f->ease == ease)
@@ -202,7 +181,7 @@ static enum status search(struct linear_fit *f)
 enum status linear_fit_choose(struct linear_fit *fit)
 {
     fit->penalty = PENALTY_FIRST;
-    fit->ease = EASE_FIRST * sqrt((double)n_features(fit));
+    fit->ease = EASE_FIRST;
     fit->classifier->temperature = 1;
     if (fit->n_held == 0)
         return OK;

@@ -1,7 +1,7 @@
 /* linear_fit.h -- fits a linear classifier to examples, and chooses how.
  *
  * Some examples are held out.  The strength of the penalty, the ease of the
- * grams (regression.h) and the temperature are those that predict them best.
+ * grams' evidence and the temperature are those that predict them best.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,7 +16,7 @@
 #include "classify/linear_classifier.h"
 
 struct linear_fit {
-    struct linear_classifier *classifier; /* with room for all but gram_w */
+    struct linear_classifier *classifier; /* with room for its weights */
     const struct feature_table *table;    /* features are standardised */
     size_t n_fit;                         /* of the table, the first ones */
     size_t n_held;                        /* after them, held out */
@@ -26,16 +26,16 @@ struct linear_fit {
     double penalty, ease;
     float *logits; /* [n_held][n_labels], by the best fit */
 
-    double *w, *best_w;     /* [n_features + grams.n + 1][n_labels] */
+    double *w, *best_w;     /* [n_features + 1][n_labels] */
     double bits, best_bits; /* a held-out record, by w and by best_w */
 };
 
-/* Chooses penalty, ease and temperature by fits to the first n_fit examples,
- * with the grams that the classifier has.  Where nothing is held out, they are
- * those that the search starts from, and the temperature is 1. */
+/* Chooses penalty, ease and temperature by fits to the first n_fit examples.
+ * Where nothing is held out, they are those that the search starts from, and
+ * the temperature is 1. */
 enum status linear_fit_choose(struct linear_fit *fit);
 
-/* Fits the classifier to all examples, with the grams that it has by now. */
+/* Fits the classifier to all examples. */
 enum status linear_fit_all(struct linear_fit *fit);
 
 void linear_fit_free(struct linear_fit *fit);

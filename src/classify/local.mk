@@ -13,8 +13,12 @@ libmambyte_a_SOURCES += \
   src/classify/examples.h \
   src/classify/feature_table.c \
   src/classify/feature_table.h \
-  src/classify/gram_choice.c \
-  src/classify/gram_choice.h \
+  src/classify/gram_counts.c \
+  src/classify/gram_counts.h \
+  src/classify/gram_file.c \
+  src/classify/gram_file.h \
+  src/classify/gram_scan.c \
+  src/classify/gram_scan.h \
   src/classify/grams.c \
   src/classify/grams.h \
   src/classify/lbfgs.c \
@@ -25,11 +29,11 @@ libmambyte_a_SOURCES += \
   src/classify/linear_classifier_file.h \
   src/classify/linear_fit.c \
   src/classify/linear_fit.h \
+  src/classify/lower_case.c \
+  src/classify/lower_case.h \
   src/classify/record_reader.c \
   src/classify/record_reader.h \
   src/classify/regression.c \
   src/classify/regression.h \
-  src/classify/sparse.c \
-  src/classify/sparse.h \
   src/classify/train_classifier.c \
   src/classify/train_classifier.h

@@ -1,8 +1,8 @@
 /* regression.c -- multinomial logistic regression, fitted to convergence.
  *
  * A value takes two products: logits = x w, a row for each example, and
- * gradient = (transpose of x) (P - Y), a row for each row of w; and two more
- * for the sparse inputs.  Members of the team share the rows of each.
+ * gradient = (transpose of x) (P - Y), a row for each row of w.  Members of the
+ * team share the rows of each.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -32,11 +32,9 @@ struct fit {
     double *gradient;
     float *floats;   /* owned: [n_inputs][n_classes], w as floats, then
                       * [n_classes], the biases, for regression_logits */
-    float *sparse;   /* owned: [n_sparse][n_classes], of w, times the ease */
     float *residual; /* owned: [n][n_classes], logits, then P - Y */
-    float *slope;    /* owned: [n_inputs + n_sparse][n_classes] */
+    float *slope;    /* owned: [n_inputs][n_classes] */
     double *bits;    /* owned: [n], of each label */
-    struct sparse columns; /* owned: the transpose of the sparse inputs */
 };
 
 /* ---- rows --------------------------------------------------------------- */
@@ -133,6 +131,8 @@ void regression_logits(float *logits, const float *x, const float *w, size_t n,
         .n_j = n_classes,
         .n_k = n_inputs,
     };
+    if (n_inputs == 0)
+        memset(logits, 0, n * (size_t)n_classes * sizeof *logits);
     train_kernels_find()->product(&job, 0, (int)n);
     add_biases(logits, w + (size_t)n_inputs * (size_t)n_classes, n, n_classes);
 }
@@ -154,12 +154,11 @@ static void find_residuals(struct fit *fit, size_t begin, size_t end)
 {
     const struct regression *r = fit->problem;
     size_t k = (size_t)r->n_classes;
-    regression_logits(fit->residual + begin * k,
-                      r->x + begin * (size_t)r->n_inputs, fit->floats,
-                      end - begin, r->n_inputs, r->n_classes);
-    if (r->sparse)
-        sparse_add_product(fit->residual + begin * k, r->sparse, begin, end,
-                           fit->sparse, r->n_classes);
+    const float *x = r->x ? r->x + begin * (size_t)r->n_inputs : NULL;
+    regression_logits(fit->residual + begin * k, x, fit->floats, end - begin,
+                      r->n_inputs, r->n_classes);
+    for (size_t i = begin * k; r->offset && i < end * k; i++)
+        fit->residual[i] += (float)r->ease * r->offset[i];
     for (size_t i = begin; i < end; i++) {
         float *row = fit->residual + i * k;
         float most = largest(row, r->n_classes);
@@ -202,32 +201,15 @@ static void find_slope(struct fit *fit, int begin, int end)
     finish_rows(fit, (size_t)begin, (size_t)end);
 }
 
-/* The same for the rows of sparse inputs [begin, end). */
-static void find_sparse_slope(struct fit *fit, size_t begin, size_t end)
-{
-    const struct regression *r = fit->problem;
-    size_t k = (size_t)r->n_classes, first = (size_t)r->n_inputs;
-    float *slope = fit->slope + (first + begin) * k;
-    memset(slope, 0, (end - begin) * k * sizeof *slope);
-    sparse_add_product(slope, &fit->columns, begin, end, fit->residual,
-                       r->n_classes);
-    for (size_t i = 0; i < (end - begin) * k; i++)
-        slope[i] *= (float)r->ease;
-    finish_rows(fit, first + begin, first + end);
-}
-
 /* Makes floats of a member's share of w. */
 static void take_weights(struct fit *fit, int index, int n_members)
 {
     const struct regression *r = fit->problem;
-    size_t k = (size_t)r->n_classes, n = (size_t)r->n_inputs * k;
+    size_t k = (size_t)r->n_classes;
     int begin, end;
     threads_split(&begin, &end, r->n_inputs, index, n_members);
     for (size_t i = (size_t)begin * k; i < (size_t)end * k; i++)
         fit->floats[i] = (float)fit->w[i];
-    threads_split(&begin, &end, r->n_sparse, index, n_members);
-    for (size_t i = (size_t)begin * k; i < (size_t)end * k; i++)
-        fit->sparse[i] = (float)(r->ease * fit->w[n + i]);
 }
 
 static void work(void *context, int index)
@@ -243,21 +225,13 @@ static void work(void *context, int index)
     threads_barrier(r->team);
     threads_split(&begin, &end, r->n_inputs, index, n_members);
     find_slope(fit, begin, end);
-    threads_split(&begin, &end, r->n_sparse, index, n_members);
-    if (begin < end)
-        find_sparse_slope(fit, (size_t)begin, (size_t)end);
-}
-
-static size_t n_rows(const struct regression *r)
-{
-    return (size_t)r->n_inputs + (size_t)r->n_sparse;
 }
 
 /* The mean over the examples plus the penalty; and the gradient of biases. */
 static double sum_up(const struct fit *fit)
 {
     const struct regression *r = fit->problem;
-    size_t k = (size_t)r->n_classes, n_weights = n_rows(r) * k;
+    size_t k = (size_t)r->n_classes, n_weights = (size_t)r->n_inputs * k;
     double *biases = fit->gradient + n_weights;
     double bits = 0, squares = 0;
     for (size_t i = 0; i < n_weights; i++)
@@ -282,7 +256,8 @@ static double value(void *context, const double *w, double *gradient)
     fit->w = w;
     fit->gradient = gradient;
     for (size_t j = 0; j < k; j++)
-        fit->floats[(size_t)r->n_inputs * k + j] = (float)w[n_rows(r) * k + j];
+        fit->floats[(size_t)r->n_inputs * k + j] =
+            (float)w[(size_t)r->n_inputs * k + j];
     threads_run(r->team, work, fit);
     return sum_up(fit);
 }
@@ -300,12 +275,11 @@ enum status regression_fit(const struct regression *regression, double *w,
                            int *n_steps)
 {
     const struct regression *r = regression;
-    size_t k = (size_t)r->n_classes, n_w = (n_rows(r) + 1) * k;
+    size_t k = (size_t)r->n_classes, n_w = ((size_t)r->n_inputs + 1) * k;
     struct fit fit = {
         .problem = r,
         .share = find_share(r),
         .floats = malloc(((size_t)r->n_inputs + 1) * k * sizeof(float)),
-        .sparse = malloc(((size_t)r->n_sparse + 1) * k * sizeof(float)),
         .residual = malloc(r->n * k * sizeof(float)),
         .slope = malloc(n_w * sizeof(float)),
         .bits = malloc(r->n * sizeof(double)),
@@ -316,18 +290,12 @@ enum status regression_fit(const struct regression *regression, double *w,
                             .tolerance = TOLERANCE,
                             .max_steps = STEPS_MAX,
                             .team = r->team};
-    enum status status = fail_memory("the fit");
     int n = 0;
-    if (fit.floats && fit.sparse && fit.residual && fit.slope && fit.bits)
-        status = r->sparse ? sparse_transpose(&fit.columns, r->sparse, r->n,
-                                              (size_t)r->n_sparse)
-                           : OK;
-    if (status == OK)
-        status = lbfgs_minimise(&problem, w, &n);
+    enum status status = fit.floats && fit.residual && fit.slope && fit.bits
+                             ? lbfgs_minimise(&problem, w, &n)
+                             : fail_memory("the fit");
     *n_steps += n;
-    sparse_free(&fit.columns);
     free(fit.floats);
-    free(fit.sparse);
     free(fit.residual);
     free(fit.slope);
     free(fit.bits);

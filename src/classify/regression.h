@@ -1,10 +1,9 @@
 /* regression.h -- multinomial logistic regression, fitted to convergence.
  *
- * P(class k | x, s) is the softmax over k of bias[k] + sum over i of x[i]
- * w[i][k] + ease times sum over j of s[j] w[n_inputs + j][k].  The fit
- * minimises the mean of -log P of the examples' classes plus penalty / 2 times
- * the sum of the squares of w.  An ease above 1 gives the sparse inputs s more
- * influence for the same penalty.
+ * P(class k | x, offset) is the softmax over k of bias[k] + sum over i of x[i]
+ * w[i][k] + ease times offset[k].  The fit minimises the mean of -log P of the
+ * examples' classes plus penalty / 2 times the sum of the squares of w.  What
+ * the offset says already need not be learnt.
  *
  * Products are those of train_kernels.h, and sums have one order: the result
  * depends neither on the machine nor on the number of threads.
@@ -18,23 +17,21 @@
 
 #include "base/status.h"
 #include "base/threads.h"
-#include "classify/sparse.h"
 
 struct regression {
-    const float *x;    /* [n][n_inputs] */
+    const float *x;    /* [n][n_inputs]; NULL when n_inputs is 0 */
     const int *labels; /* [n], below n_classes */
     size_t n;
     int n_inputs, n_classes;
     double penalty;
     struct threads *team;
-    const struct sparse *sparse; /* [n][n_sparse], or NULL */
-    int n_sparse;
-    double ease;          /* of the sparse inputs */
+    const float *offset; /* [n][n_classes], or NULL */
+    double ease;
     const float *weights; /* [n] of the examples in the mean, or NULL: all 1 */
 };
 
-/* Improves w, [n_inputs + n_sparse + 1][n_classes], whose last row has the
- * biases.  Adds the number of steps to *n_steps. */
+/* Improves w, [n_inputs + 1][n_classes], whose last row has the biases.  Adds
+ * the number of steps to *n_steps. */
 enum status regression_fit(const struct regression *regression, double *w,
                            int *n_steps);
 

@@ -4,9 +4,8 @@
  * A tenth of the records of each label is held out, to choose how to fit
  * (linear_fit.h), and to report on unless there is a test set.  The classifier
  * that is written is then fitted to all records, and to copies that are cut
- * short.  While fits are compared, the grams are chosen without the held-out
- * records: the choice looks at labels, so the held-out records would otherwise
- * look easier than they are.
+ * short.  While fits are compared, the grams are counted without the held-out
+ * records, which would otherwise look easier than they are.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -21,15 +20,15 @@
 #include "classify/example_sets.h"
 #include "classify/examples.h"
 #include "classify/feature_table.h"
-#include "classify/gram_choice.h"
+#include "classify/gram_counts.h"
 #include "classify/linear_classifier_file.h"
 #include "classify/linear_fit.h"
 #include "classify/record_reader.h"
 #include "engine/engine.h"
 #include "model/catalog.h"
 
-/* So many grams: all their weights take 1.5 MiB at most. */
-enum { GRAM_WEIGHTS = 3 << 19 };
+/* So many pairs of a gram and a label: in a file they take 6 MB at most. */
+enum { GRAM_PAIRS = 4200000 };
 
 struct training {
     const struct classifier_options *options;
@@ -40,8 +39,6 @@ struct training {
     struct threads *team;
     struct examples examples; /* those to fit, those held out, the cut ones */
     struct feature_table table;
-    struct grams grams; /* those of all examples; the classifier has those of
-                         * the examples to fit, while fits are compared */
     struct linear_classifier classifier;
     struct linear_fit fit;
 };
@@ -85,6 +82,12 @@ static enum status read_examples(struct training *t)
     return OK;
 }
 
+/* NULL: the classifier has no features. */
+static struct record_reader *find_reader(struct training *t)
+{
+    return t->options->has_no_features ? NULL : &t->reader;
+}
+
 /* ---- the report --------------------------------------------------------- */
 
 static int best_answer(const float *logits, int n)
@@ -125,14 +128,14 @@ static enum status report_test(struct training *t,
         malloc(examples->n * (size_t)t->examples.n_labels * sizeof *logits);
     enum status status = logits ? OK : fail_memory("the test");
     if (status == OK)
-        status =
-            feature_table_read(&table, examples, &t->reader, t->options->test);
+        status = feature_table_read(&table, examples, find_reader(t),
+                                    t->options->test);
     if (status == OK)
-        status =
-            feature_table_read_grams(&table, examples, &t->classifier.grams);
+        status = feature_table_weigh_grams(&table, examples,
+                                           &t->classifier.grams, 0);
     if (status == OK) {
-        linear_classifier_compute(&t->classifier, logits, table.x, &table.grams,
-                                  0, table.n);
+        linear_classifier_compute(&t->classifier, logits, table.x,
+                                  table.evidence, 0, table.n);
         status = report(t, logits, table.labels, table.n, examples, out);
     }
     free(logits);
@@ -142,26 +145,25 @@ static enum status report_test(struct training *t,
 
 /* ---- all of it ---------------------------------------------------------- */
 
-static enum status choose_grams(struct training *t)
+/* Counts those of the first n examples, and weighs them for all. */
+static enum status count_grams(struct training *t, size_t n, size_t n_counted)
 {
-    int n = GRAM_WEIGHTS / t->examples.n_labels;
-    n = n < GRAMS_MAX ? n : GRAMS_MAX;
-    message_status("%s: choosing words", t->options->examples);
-    TRY(gram_choice_make(&t->classifier.grams, &t->examples, t->fit.n_fit, n));
-    TRY(gram_choice_make(&t->grams, &t->examples, t->examples.n, n));
-    message_note("%d grams, %d of all records", t->classifier.grams.n,
-                 t->grams.n);
-    return OK;
+    struct grams *grams = &t->classifier.grams;
+    message_status("%s: counting words", t->options->examples);
+    grams_close(grams);
+    TRY(gram_counts_make(grams, &t->examples, n, GRAM_PAIRS));
+    message_note("%zu grams, %zu with their labels", grams->n, grams->n_pairs);
+    return feature_table_weigh_grams(&t->table, &t->examples, grams, n_counted);
 }
 
-/* Room for all but the weights of grams. */
+/* Room for its weights. */
 static enum status open_classifier(struct training *t)
 {
     struct linear_classifier *c = &t->classifier;
     size_t n = t->table.n_features, k = (size_t)t->examples.n_labels;
     c->labels = (char **)calloc(k, sizeof(char *));
-    c->mean = calloc(n, sizeof(float));
-    c->inverse = calloc(n, sizeof(float));
+    c->mean = calloc(n + 1, sizeof(float));
+    c->inverse = calloc(n + 1, sizeof(float));
     c->w = calloc((n + 1) * k, sizeof(float));
     if (!c->labels || !c->mean || !c->inverse || !c->w)
         return fail_memory("a head");
@@ -171,7 +173,8 @@ static enum status open_classifier(struct training *t)
             return fail_memory("the labels");
     }
     c->n_features = (int)n;
-    linear_classifier_name_model(c, t->model);
+    if (t->model)
+        linear_classifier_name_model(c, t->model);
     return OK;
 }
 
@@ -180,9 +183,8 @@ static enum status make_table(struct training *t)
 {
     struct linear_classifier *c = &t->classifier;
     TRY(sets_add_cuts(&t->examples));
-    TRY(feature_table_read(&t->table, &t->examples, &t->reader,
+    TRY(feature_table_read(&t->table, &t->examples, find_reader(t),
                            t->options->examples));
-    TRY(feature_table_read_grams(&t->table, &t->examples, &c->grams));
     TRY(open_classifier(t));
     TRY(feature_table_measure(&t->table, c->mean, c->inverse));
     linear_classifier_standardise(c, t->table.x, t->table.n);
@@ -190,14 +192,10 @@ static enum status make_table(struct training *t)
 }
 
 /* The classifier that is written is fitted to all examples, with the grams of
- * all. */
+ * all; the cut copies have no others. */
 static enum status fit_all(struct training *t)
 {
-    grams_close(&t->classifier.grams);
-    t->classifier.grams = t->grams;
-    t->grams = (struct grams){0};
-    TRY(feature_table_read_grams(&t->table, &t->examples,
-                                 &t->classifier.grams));
+    TRY(count_grams(t, t->fit.n_fit + t->fit.n_held, t->examples.n));
     return linear_fit_all(&t->fit);
 }
 
@@ -211,8 +209,8 @@ static enum status make_classifier(struct training *t,
     f->table = &t->table;
     f->team = t->team;
     f->path = t->options->examples;
-    TRY(choose_grams(t));
     TRY(make_table(t));
+    TRY(count_grams(t, f->n_fit, f->n_fit));
     TRY(linear_fit_choose(f));
     if (f->n_held > 0 && !test)
         TRY(report(t, f->logits, t->table.labels + f->n_fit, f->n_held,
@@ -224,7 +222,7 @@ static enum status make_classifier(struct training *t,
     return linear_classifier_save(&t->classifier, t->options->output);
 }
 
-static enum status open_all(struct training *t, const char *model)
+static enum status open_model(struct training *t, const char *model)
 {
     const struct classifier_options *o = t->options;
     char text[160];
@@ -235,8 +233,8 @@ static enum status open_all(struct training *t, const char *model)
     engine_describe(t->engine, text);
     message_note("model %s, device %s", model, text);
     TRY(engine_state_new(t->engine, &t->start));
-    TRY(record_reader_open(&t->reader, t->engine, &t->start, 1, true, NULL, 1));
-    return threads_open(&t->team, o->engine.n_threads);
+    return record_reader_open(&t->reader, t->engine, &t->start, 1, true, NULL,
+                              1);
 }
 
 static void close_all(struct training *t)
@@ -247,26 +245,34 @@ static void close_all(struct training *t)
     engine_close(t->engine);
     model_close(t->model);
     feature_table_free(&t->table);
-    grams_close(&t->grams);
     linear_fit_free(&t->fit);
     linear_classifier_free(&t->classifier);
     examples_free(&t->examples);
+}
+
+static enum status open_all(struct training *t)
+{
+    char *model;
+    TRY(threads_open(&t->team, t->options->engine.n_threads));
+    if (t->options->has_no_features)
+        return OK;
+    TRY(catalog_find(&model, t->options->model));
+    enum status status = open_model(t, model);
+    free(model);
+    return status;
 }
 
 /* What can be wrong with the files is found before any work. */
 static enum status run(struct training *t, struct examples *test,
                        struct sink *out)
 {
-    char *model;
     TRY(read_examples(t));
     if (t->options->test)
         TRY(examples_read(test, t->options->test));
-    TRY(catalog_find(&model, t->options->model));
-    enum status status = open_all(t, model);
+    enum status status = open_all(t);
     if (status == OK)
         status = make_classifier(t, t->options->test ? test : NULL, out);
     close_all(t);
-    free(model);
     return status;
 }
 

@@ -6,6 +6,8 @@
 #ifndef MAMBYTE_TRAIN_CLASSIFIER_H
 #define MAMBYTE_TRAIN_CLASSIFIER_H
 
+#include <stdbool.h>
+
 #include "base/byteio.h"
 #include "base/status.h"
 #include "engine/engine.h"
@@ -15,6 +17,7 @@ struct classifier_options {
     const char *test;     /* examples to report on; NULL: a held-out part   */
     const char *model;    /* that the classifier is for; NULL: the default  */
     const char *output;
+    bool has_no_features; /* it goes by the grams alone, and needs no model */
     struct engine_options engine;
 };
 

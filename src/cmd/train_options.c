@@ -123,6 +123,10 @@ static const struct option_row rows[] = {
      .argument = "FILE|NAME",
      INTO_TEXT(AT(classifier.model)),
      .help = "the model of the head; also MAMBYTE_MODEL"},
+    {.name = "no-features",
+     INTO_BOOL(AT(classifier.has_no_features)),
+     .help = "a head for words alone: it needs no model, and is\n"
+             "far faster"},
 
     {.help = "Length of the run (by default as many bytes as there are)"},
     {.name = "steps",
@@ -251,8 +255,8 @@ static enum status check_classifier(const struct train_command *command,
                                     const bool *given)
 {
     static const char *const known[] = {
-        "output",  "head",  "test",    "model",    "device",
-        "threads", "quiet", "verbose", "progress", "force",
+        "output", "head",    "test",     "model", "device",      "threads",
+        "quiet",  "verbose", "progress", "force", "no-features",
     };
     for (int i = 0; i < N_ROWS; i++) {
         size_t j = 0, n = sizeof known / sizeof known[0];
@@ -263,6 +267,8 @@ static enum status check_classifier(const struct train_command *command,
     }
     if (!command->classifier.output)
         return fail(E_USAGE, "--output needs a FILE for the head");
+    if (command->classifier.has_no_features && command->classifier.model)
+        return fail(E_USAGE, "--model and --no-features do not go together");
     if (command->train.n_operands > 0)
         return fail(E_USAGE, "there is nothing to do with '%s'",
                     command->train.operands[0]);
@@ -363,9 +369,12 @@ static enum status check_model(const struct train_command *command,
     const struct train_options *o = &command->train;
     TRY(check_new_model(o, given));
     TRY(check_shape(o));
-    if (command->classifier.test || command->classifier.model)
+    const struct classifier_options *c = &command->classifier;
+    if (c->test || c->model || c->has_no_features)
         return fail(E_USAGE, "--%s needs --head",
-                    command->classifier.test ? "test" : "model");
+                    c->test    ? "test"
+                    : c->model ? "model"
+                               : "no-features");
     if (o->n_operands == 0)
         return fail(E_USAGE, "there is no FILE to learn from");
     if (!o->output)
@@ -441,7 +450,8 @@ enum status train_options_parse(struct train_command *command, int argc,
         return name_checkpoint(command);
     }
     command->classifier.output = command->train.output;
+    TRY(check_classifier(command, given));
     if (!command->classifier.model)
         command->classifier.model = options_environment_model();
-    return check_classifier(command, given);
+    return OK;
 }

@@ -25,6 +25,8 @@ static int count_items(const struct records *r)
         n = engine_busy_bytes(r->engine) / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
         n = (int)(STREAMS_BYTES / state);
+    if (r->n_starts == 0)
+        return STREAMS;
     return n > r->n_starts ? n / r->n_starts : 1;
 }
 
@@ -37,10 +39,11 @@ static enum status open_set(const struct records *r, struct record_set *set)
 {
     size_t n = (size_t)r->n, n_streams = n * (size_t)r->n_starts;
     set->items = calloc(n, sizeof *set->items);
-    set->streams = (struct state **)calloc(n_streams, sizeof(struct state *));
-    set->segments = calloc(n_streams, sizeof *set->segments);
+    set->streams =
+        (struct state **)calloc(n_streams + 1, sizeof(struct state *));
+    set->segments = calloc(n_streams + 1, sizeof *set->segments);
     if (!r->has_pooled)
-        set->bits = calloc(n_streams, sizeof *set->bits);
+        set->bits = calloc(n_streams + 1, sizeof *set->bits);
     if (!set->items || !set->streams || !set->segments ||
         (!r->has_pooled && !set->bits))
         return fail_memory("records");

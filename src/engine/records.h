@@ -60,7 +60,8 @@ struct records {
     int next, reading, aside; /* indices of sets */
 };
 
-/* wants_pooled: else the bits.  The starts stay the caller's. */
+/* wants_pooled: else the bits.  The starts stay the caller's.  With n_starts 0
+ * the bytes of records are counted, and the engine reads nothing. */
 enum status records_open(struct records *records, struct engine *engine,
                          struct state *const *starts, int n_starts,
                          bool wants_pooled);
