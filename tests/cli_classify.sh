@@ -29,6 +29,11 @@ if test -e "$srcdir/weights/language.head"; then
 	same "--list-models" "language" \
 		"$(bin/mambyte --list-models | grep '\.head$' | cut -f 1)"
 	rm -r bin weights
+	cut -f 2 "$srcdir/tests/text/languages.tsv" >sentences
+	MAMBYTE_MODEL="$tiny" "$MAMBYTE" --classify="$srcdir/weights/language.head" \
+		sentences | cut -f 1,3 >out
+	same_files "a sentence of each language, with any model" \
+		"$srcdir/tests/text/languages.tsv" out
 fi
 
 # ---- a small one
@@ -66,6 +71,16 @@ same "keys" "file offset bytes label probability record" \
 same "offsets" "0 11 12 31" "$(sed 's/.*"offset":\([0-9]*\).*/\1/' out | xargs)"
 same "--json --top" 1 "$("$MAMBYTE" --classify=small.head --json --top=2 text |
 	head -n 1 | grep -c '"probabilities":{"digits":[0-9.]*,"letters":')"
+
+"$MAMBYTE_TRAIN" -q --no-features --head labels -o plain.head >report ||
+	bad "no head without features"
+"$MAMBYTE" --classify=plain.head --no-text text >out
+same "without features" "digits - letters digits" "$(cut -f 1 out | xargs)"
+"$MAKE_MODEL" --d-model=64 --n-layer=2 --seed=3 third.safetensors
+"$MAMBYTE" -m ./third.safetensors -T 3 --classify=plain.head --no-text text |
+	cmp - out || bad "another model than none"
+dd bs=1 <text 2>dd.err | "$MAMBYTE" --classify=plain.head --no-text |
+	cmp - out || bad "without features, byte by byte"
 
 tr '\n' '\000' <text >nul
 "$MAMBYTE" --classify=small.head -0 nul | tr '\000' '\n' >out
