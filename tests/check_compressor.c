@@ -201,16 +201,15 @@ START_TEST(what_repeats_costs_nothing)
 }
 END_TEST
 
-/* Letters that follow from the two before, mostly: no two long stretches are
+/* Letters that follow from the one before, mostly: no two long stretches are
  * alike, and a mixer learns it. */
 static struct blob make_letters(size_t n)
 {
     struct blob blob = make(random_byte, n);
-    for (size_t i = 2; i < n; i++) {
-        const uint8_t *before = &blob.bytes[i - 2];
-        uint64_t usual = random_at(4, before[0] % 32u * 32 + before[1] % 32u);
+    for (size_t i = 1; i < n; i++) {
+        uint64_t usual = random_at(4, blob.bytes[i - 1] % 32u);
         blob.bytes[i] =
-            (blob.bytes[i] < 32 ? random_at(5, i) : usual) % 32 + 64;
+            (blob.bytes[i] < 64 ? random_at(5, i) : usual) % 32 + 64;
     }
     return blob;
 }
@@ -270,13 +269,14 @@ END_TEST
 
 /* ---- what is for the model ---------------------------------------------- */
 
-/* Numbers, a line of 8 bytes each: liblzma knows where in a line it is. */
+/* Numbers of 8 bytes each, with a stop that ends neither a line nor a field:
+ * liblzma knows where in a number it is. */
 static uint8_t number_byte(size_t i)
 {
     size_t number = i / 8;
     for (size_t k = i % 8; k < 6; k++)
         number /= 10;
-    return i % 8 == 7 ? '\n' : (uint8_t)('0' + number % 10);
+    return i % 8 == 7 ? '.' : (uint8_t)('0' + number % 10);
 }
 
 /* Letters, then as many numbers. */

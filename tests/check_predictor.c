@@ -1,9 +1,10 @@
-/* check_predictor.c -- log-odds are right; slices that share a predictor decode
- * as they were encoded; it learns.
+/* check_predictor.c -- log-odds and histories are right; a slice knows its
+ * fields; slices that share a predictor decode as they were encoded; it learns.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,72 @@ START_TEST(a_tree_holds_the_odds_of_the_bytes)
 }
 END_TEST
 
+/* ---- histories ---------------------------------------------------------- */
+
+START_TEST(histories_count_bits)
+{
+    bit_history_init();
+    const struct bit_history *all = bit_histories;
+    ck_assert_uint_eq(all[0].zeros + all[0].ones, 0);
+    for (int i = 0; i == 0 || all[i].zeros + all[i].ones > 0; i++) {
+        for (int bit = 0; bit < 2; bit++) {
+            const struct bit_history *next = &all[all[i].next[bit]];
+            int same = bit ? all[i].ones : all[i].zeros;
+            int same_next = bit ? next->ones : next->zeros;
+            int other = bit ? all[i].zeros : all[i].ones;
+            int other_next = bit ? next->zeros : next->ones;
+            ck_assert_int_ge(same_next, same);
+            ck_assert_int_le(same_next, same + 1);
+            ck_assert_int_ge(same_next, 1);
+            ck_assert_int_le(other_next, other);
+        }
+    }
+}
+END_TEST
+
+START_TEST(histories_know_the_last_bit)
+{
+    bit_history_init();
+    const struct bit_history *all = bit_histories;
+    int zero = all[0].next[0], one = all[0].next[1];
+    int zero_one = all[zero].next[1], one_zero = all[one].next[0];
+    ck_assert_int_eq(all[zero_one].zeros, all[one_zero].zeros);
+    ck_assert_int_eq(all[zero_one].ones, all[one_zero].ones);
+    ck_assert_int_ne(zero_one, one_zero);
+    int history = 0;
+    for (int i = 0; i < 100; i++)
+        history = all[history].next[1];
+    ck_assert_int_eq(all[history].ones, 40);
+    ck_assert_int_eq(all[history].zeros, 0);
+    history = all[history].next[0];
+    ck_assert_int_eq(all[history].ones, 7);
+    ck_assert_int_eq(all[history].zeros, 1);
+}
+END_TEST
+
+/* ---- places in a text --------------------------------------------------- */
+
+START_TEST(a_place_knows_what_stands_above)
+{
+    static const char text[] = "ab cd=e\nxyz c";
+    const uint8_t *bytes = (const uint8_t *)text;
+    struct text_place place = {0};
+    for (uint32_t i = 0; i < sizeof text - 1; i++) {
+        uint32_t above = i < 8 ? 0 : bytes[i - 8];
+        ck_assert_uint_eq(text_above(&place, bytes, i), above);
+        text_advance(&place, bytes[i], i + 1);
+    }
+    ck_assert_uint_eq(place.line, 8);
+    ck_assert_uint_eq(place.field, 1);
+    ck_assert_uint_eq(text_field_above(&place, bytes), 'd' | '=' << 8);
+    text_advance(&place, '7', sizeof text);
+    ck_assert_uint_eq(place.n_digits, 1);
+    text_advance(&place, '\n', sizeof text + 1);
+    ck_assert_uint_eq(place.field, 0);
+    ck_assert_uint_eq(place.skeleton, 0);
+}
+END_TEST
+
 /* ---- slices ------------------------------------------------------------- */
 
 enum { SLICES_MAX = 5, STRIDE = 700 };
@@ -113,7 +180,7 @@ static void group_open(struct group *group, uint8_t *bytes, uint32_t n,
     ck_assert_int_eq(predictor_new(&group->predictor, bytes, n, STRIDE), OK);
     group->predictor->level = level;
     for (int i = 0; i < group->n_slices; i++)
-        group->slices[i].start = (uint32_t)i * STRIDE;
+        group->slices[i] = predictor_slice_make((uint32_t)i * STRIDE);
 }
 
 static void group_run(struct group *group)
@@ -212,6 +279,23 @@ START_TEST(what_repeats_becomes_cheap)
 }
 END_TEST
 
+/* Lines that differ in their numbers only. */
+START_TEST(a_log_becomes_cheap)
+{
+    char text[SLICES_MAX * STRIDE + 64] = "";
+    size_t n = 0;
+    for (uint64_t i = 0; n < SLICES_MAX * STRIDE; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "12:00:%02u host unit[%u]: state changed to %u\n",
+                              (unsigned)(i / 4 % 60),
+                              (unsigned)(random_at(5, i) % 9000),
+                              (unsigned)(random_at(6, i) % 2));
+    size_t n_code =
+        check_round_trip((const uint8_t *)text, SLICES_MAX * STRIDE);
+    ck_assert_uint_le(n_code, SLICES_MAX * STRIDE / 5);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("predictor");
@@ -220,10 +304,16 @@ int main(void)
     tcase_add_test(odds, squash_is_its_inverse);
     tcase_add_test(odds, a_tree_holds_the_odds_of_the_bytes);
     suite_add_tcase(suite, odds);
+    TCase *contexts = tcase_create("contexts");
+    tcase_add_test(contexts, histories_count_bits);
+    tcase_add_test(contexts, histories_know_the_last_bit);
+    tcase_add_test(contexts, a_place_knows_what_stands_above);
+    suite_add_tcase(suite, contexts);
     TCase *slices = tcase_create("slices");
     tcase_set_timeout(slices, 60);
     tcase_add_loop_test(slices, random_bytes_come_back, 0, N_SIZES);
     tcase_add_loop_test(slices, what_repeats_becomes_cheap, 0, N_SIZES);
+    tcase_add_test(slices, a_log_becomes_cheap);
     suite_add_tcase(suite, slices);
     return run_suite(suite);
 }

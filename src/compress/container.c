@@ -23,7 +23,7 @@
 #include "base/exact.h"
 #include "base/little_endian.h"
 
-enum { VERSION = 1, MAGIC_BYTES = 6, MARK_BYTES = 4 };
+enum { VERSION = 2, MAGIC_BYTES = 6, MARK_BYTES = 4 };
 
 static const uint8_t magic[MAGIC_BYTES] = {0xf5, 'm', 'b', 'z', '\r', '\n'};
 static const uint8_t end_mark[MARK_BYTES] = {'z', 'b', 'm', 0xf5};

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: MIT
 
 libmambyte_a_SOURCES += \
+  src/compress/bit_history.c \
+  src/compress/bit_history.h \
   src/compress/block.c \
   src/compress/block.h \
   src/compress/compressed_streams.c \
@@ -11,6 +13,9 @@ libmambyte_a_SOURCES += \
   src/compress/compressor.h \
   src/compress/container.c \
   src/compress/container.h \
+  src/compress/context_lines.h \
+  src/compress/correction.h \
+  src/compress/counter.h \
   src/compress/dedupe.c \
   src/compress/dedupe.h \
   src/compress/integer_coder.c \
@@ -19,6 +24,7 @@ libmambyte_a_SOURCES += \
   src/compress/logistic.h \
   src/compress/lzma2.c \
   src/compress/lzma2.h \
+  src/compress/match.h \
   src/compress/odds_tree.h \
   src/compress/predictor.c \
   src/compress/predictor.h \
@@ -31,4 +37,5 @@ libmambyte_a_SOURCES += \
   src/compress/slice_wave.c \
   src/compress/slice_wave.h \
   src/compress/slices.c \
-  src/compress/slices.h
+  src/compress/slices.h \
+  src/compress/text_place.h

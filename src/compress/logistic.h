@@ -33,6 +33,12 @@ extern uint32_t logistic_rare[SQUASH_ENTRIES];
  * not from two threads at a time. */
 void logistic_init(void);
 
+static inline int clamp(int x, int limit)
+{
+    x = x < -limit ? -limit : x;
+    return x > limit ? limit : x;
+}
+
 static inline int logistic_log2(uint32_t x)
 {
     int length = 31 - __builtin_clz(x);

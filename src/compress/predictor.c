@@ -1,8 +1,7 @@
 /* predictor.c -- makes predictors, for the best level that the CPU has.
  *
- * The constants here, in predictor_state.h and in predictor_code.c are part of
- * the format.  They are the best that was measured on prose, code, logs,
- * documents in other encodings, and programs.
+ * The constants here, in predictor_code.c and in the headers are part of the
+ * format.  They are the best that was measured on prose, code, logs and data.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -15,56 +14,116 @@
 
 enum {
     LOG2_LINES_MIN = 8,
-    LOG2_LINES_MAX = 16,
-    BYTES_A_LINE = 16, /* of the data, for each line of an order */
-    N_CHOICES = 3,     /* of weights, which are added            */
+    LOG2_LINES_MAX = 17,
+    BYTES_A_LINE = 8, /* of the data, for each line of a context   */
+    LOG2_SLOTS_MAX = 18,
+    N_CHOICES = 3, /* of weights, which are added               */
+    HISTORY_TRUST = 6,
     CACHE_LINE = 64
 };
 
-static enum status make_contexts(struct contexts *contexts, uint32_t n)
+/* Zeros, from a cache line on; NULL when there is no memory. */
+static void *make_zeros(size_t n, size_t size)
 {
-    int log2_lines = LOG2_LINES_MIN;
-    while (log2_lines < LOG2_LINES_MAX && n / BYTES_A_LINE >> log2_lines)
-        log2_lines++;
-    contexts->log2_lines = log2_lines;
-    for (int i = 0; i < N_ORDERS; i++) {
-        contexts->lines[i] =
-            calloc((size_t)1 << log2_lines, sizeof **contexts->lines);
-        if (!contexts->lines[i])
-            return fail_memory("the predictor");
-    }
-    return OK;
+    size_t bytes = (n * size + CACHE_LINE - 1) & -(size_t)CACHE_LINE;
+    void *zeros = aligned_alloc(CACHE_LINE, bytes);
+    return zeros ? memset(zeros, 0, bytes) : NULL;
 }
 
-static void make_weights(ints *weights, int n)
+static int log2_at_least(uint32_t n, int least, int most)
+{
+    int log2 = least;
+    while (log2 < most && n >> log2)
+        log2++;
+    return log2;
+}
+
+static enum status make_tables(struct predictor *p)
+{
+    struct contexts *contexts = &p->contexts;
+    contexts->log2_lines =
+        log2_at_least(p->n / BYTES_A_LINE, LOG2_LINES_MIN, LOG2_LINES_MAX);
+    p->log2_slots = log2_at_least(p->n, LOG2_LINES_MIN, LOG2_SLOTS_MAX);
+    bool is_made = true;
+    for (int i = 0; i < N_CONTEXTS; i++) {
+        contexts->lines[i] = make_zeros((size_t)1 << contexts->log2_lines,
+                                        sizeof **contexts->lines);
+        is_made = is_made && contexts->lines[i];
+    }
+    for (int i = 0; i < N_MATCHES; i++) {
+        p->match_slots[i] =
+            make_zeros((size_t)1 << p->log2_slots, sizeof **p->match_slots);
+        is_made = is_made && p->match_slots[i];
+    }
+    return is_made ? OK : fail_memory("the predictor");
+}
+
+/* Of a history of z zeros and o ones: (o + 2/5) / (z + o + 4/5). */
+static uint32_t history_counter(const struct bit_history *history)
+{
+    uint32_t ones = 5u * history->ones + 2, all = 5u * history->zeros + ones;
+    return counter_make((uint32_t)((uint64_t)ones * COUNTER_ONE / (all + 2)),
+                        HISTORY_TRUST);
+}
+
+static void make_counters(struct predictor *p)
+{
+    for (int i = 0; i < N_MATCHES; i++) {
+        for (int k = 0; k < MATCH_KINDS; k++)
+            p->match_counters[i][k] = COUNTER_FRESH;
+    }
+    for (int i = 0; i < N_CONTEXTS; i++) {
+        for (int k = 0; k < N_HISTORIES; k++)
+            p->counters[i][k] = history_counter(&bit_histories[k]);
+    }
+}
+
+static void make_corrections(correction *corrections, int n)
+{
+    correction first;
+    for (int k = 0; k < CORRECTION_POINTS; k++) {
+        uint32_t one = squash(k * CORRECTION_STEP - CORRECTION_MAX);
+        first[k] = counter_make(one >> (PROBABILITY_BITS - COUNTER_BITS), 0);
+    }
+    for (int i = 0; i < n; i++)
+        memcpy(corrections[i], first, sizeof first);
+}
+
+static int first_weight(int input)
+{
+    enum { ONE = (1 << WEIGHT_BITS) / N_CHOICES };
+    if (input == MODEL_INPUT)
+        return ONE;
+    return input < MATCH_INPUT ? ONE / 16 : ONE / 4;
+}
+
+static void make_weights(weights *all, int n)
 {
     for (int i = 0; i < n; i++) {
-        weights[i][MODEL_INPUT] = (1 << WEIGHT_BITS) / N_CHOICES;
-        for (int k = 0; k < N_ORDERS; k++)
-            weights[i][ORDER_INPUT + k] = (1 << WEIGHT_BITS) / 16 / N_CHOICES;
-        weights[i][MATCH_INPUT] = (1 << WEIGHT_BITS) / 4 / N_CHOICES;
+        for (int k = 0; k < N_INPUTS; k++)
+            all[i][k / N_PLACES][k % N_PLACES] = first_weight(k);
     }
 }
 
 enum status predictor_new(struct predictor **predictor, uint8_t *bytes,
                           uint32_t n, uint32_t stride)
 {
-    size_t size = (sizeof **predictor + CACHE_LINE - 1) & -(size_t)CACHE_LINE;
-    struct predictor *p = *predictor = aligned_alloc(CACHE_LINE, size);
+    struct predictor *p = *predictor = make_zeros(1, sizeof **predictor);
     if (!p)
         return fail_memory("the predictor");
-    memset(p, 0, size);
     logistic_init();
+    bit_history_init();
     p->level = predictor_levels()[0];
     p->bytes = bytes;
     p->n = n;
     p->stride = stride;
-    for (int i = 0; i < MATCH_KINDS; i++)
-        p->match_counters[i] = COUNTER_FRESH;
-    make_weights(p->by_length, N_LENGTHS);
+    make_counters(p);
+    make_corrections(p->corrections[0], N_MATCH_STATES * 256);
+    make_corrections(p->corrections_last, 1 << LOG2_CORRECTIONS);
+    make_weights(p->by_match, N_MATCH_STATES);
     make_weights(p->by_node, 256);
     make_weights(p->by_last, 256);
-    enum status status = make_contexts(&p->contexts, n);
+    enum status status = make_tables(p);
     if (status != OK) {
         predictor_free(p);
         *predictor = NULL;
@@ -76,9 +135,19 @@ void predictor_free(struct predictor *predictor)
 {
     if (!predictor)
         return;
-    for (int i = 0; i < N_ORDERS; i++)
+    for (int i = 0; i < N_CONTEXTS; i++)
         free(predictor->contexts.lines[i]);
+    for (int i = 0; i < N_MATCHES; i++)
+        free(predictor->match_slots[i]);
     free(predictor);
+}
+
+struct predictor_slice predictor_slice_make(uint32_t start)
+{
+    return (struct predictor_slice){
+        .start = start,
+        .place = {.line = start, .line_above = start},
+    };
 }
 
 void predictor_code(struct predictor *predictor, struct predictor_slice *slice,

@@ -6,12 +6,14 @@
  * each bit of a byte it mixes, as log-odds,
  *
  *     the model's prediction;
- *     counts of what followed the last 1, 2, 3, 4 and 6 bytes of the slice;
- *     the byte that followed the last occurrence of the last bytes (a match),
- *     as likely as matches of its length have proved,
+ *     what followed the same context in the group: the last 1, 3, 4 and 6
+ *     bytes, and the column, the field and the line (text_place.h);
+ *     the bytes that followed the last occurrences of the last bytes, as
+ *     likely as matches of their length have proved (match.h),
  *
- * by weights that learn from each error (context mixing: Mahoney, The PAQ
- * data compression programs, 2005).  Integers only.
+ * by weights that learn from each error, and corrects the result by what came
+ * of such predictions (context mixing: Mahoney, The PAQ data compression
+ * programs, 2005).  Integers only.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -22,18 +24,22 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "compress/context_lines.h"
+#include "compress/match.h"
 #include "compress/range_coder.h"
+#include "compress/text_place.h"
 
 struct predictor;
 
-/* What a predictor keeps of each of its slices.  At first all is zero except
- * start. */
+/* What a predictor keeps of each of its slices. */
 struct predictor_slice {
-    uint32_t start;  /* of the slice in bytes[]                          */
-    uint32_t t;      /* bytes coded                                     */
-    uint64_t last;   /* the last 8 bytes, the latest lowest             */
-    uint32_t match;  /* where the match goes on in bytes[]              */
-    uint32_t length; /* of the match; 0: there is none                  */
+    uint32_t start;       /* of the slice in bytes[]               */
+    uint32_t t;           /* bytes coded                           */
+    uint64_t last;        /* the last 8 bytes, the latest lowest   */
+    uint64_t before_last; /* the 8 bytes before those              */
+    struct match matches[N_MATCHES];
+    struct text_place place;
+    uint64_t contexts[N_CONTEXTS]; /* of the next byte             */
 };
 
 /* A predictor for a group of slices whose bytes lie one after another in
@@ -43,6 +49,9 @@ struct predictor_slice {
 enum status predictor_new(struct predictor **predictor, uint8_t *bytes,
                           uint32_t n, uint32_t stride);
 void predictor_free(struct predictor *predictor); /* NULL is accepted */
+
+/* A slice at its start, which is a position in bytes[]. */
+struct predictor_slice predictor_slice_make(uint32_t start);
 
 /* Codes the next byte of a slice, bytes[start + t]; a decoder writes it there.
  * logits: the model's prediction of it. */

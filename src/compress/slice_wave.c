@@ -152,9 +152,8 @@ static enum status start_slice(struct wave *w, struct slice *slice,
     size_t begin = slice_offset(slicing, i);
     slice->bytes = slicing->bytes + begin;
     slice->length = (uint32_t)(slice_offset(slicing, i + 1) - begin);
-    slice->history = (struct predictor_slice){
-        .start = i % slicing->group_slices * slicing->slice_bytes,
-    };
+    slice->history =
+        predictor_slice_make(i % slicing->group_slices * slicing->slice_bytes);
     slice->coder = range_encoder();
     memcpy(slice->logits, w->fresh_logits, sizeof w->fresh_logits);
     return engine_state_begin(w->engine, slice->state);
