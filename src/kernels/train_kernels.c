@@ -17,7 +17,7 @@
 /* A tile of c stays in registers, a panel of b in the first cache, a block
  * of a in the second. */
 enum {
-    TILE_ROWS = 4,
+    TILE_ROWS = 8,
     TILE_COLUMNS = 32,
     PANEL_DEPTH = 256,
     BLOCK_TILES = 16,
