@@ -113,6 +113,20 @@ static void multiply(const struct muon *mu, float *c, const float *a,
     mu->kernels->product(&job, begin, end);
 }
 
+/* Rows [first, last) of X become columns, a line of the cache at a time. */
+static void transpose(const struct muon *mu, size_t first, size_t last)
+{
+    enum { LINE = 16 };
+    size_t m = (size_t)mu->m, n = (size_t)mu->n;
+    for (size_t i0 = first; i0 < last; i0 += LINE) {
+        size_t end = last - i0 < LINE ? last : i0 + LINE;
+        for (size_t j = 0; j < n; j++) {
+            for (size_t i = i0; i < end; i++)
+                mu->transposed[j * m + i] = mu->x[i * n + j];
+        }
+    }
+}
+
 /* One iteration, on every thread: its rows of all arrays that have m rows. */
 static void newton_schulz(void *context, int thread)
 {
@@ -122,10 +136,7 @@ static void newton_schulz(void *context, int thread)
     threads_split(&begin, &end, mu->m, thread, threads_count(mu->team));
     size_t first = (size_t)begin, last = (size_t)end;
 
-    for (size_t i = first; i < last; i++) {
-        for (size_t j = 0; j < n; j++)
-            mu->transposed[j * m + i] = mu->x[i * n + j];
-    }
+    transpose(mu, first, last);
     threads_barrier(mu->team);
     multiply(mu, mu->gram, mu->x, mu->transposed, mu->m, mu->n, begin, end);
     threads_barrier(mu->team);
