@@ -261,7 +261,7 @@ static uint32_t add_chunk(float *s, pair_sums *sums, float e, float scale,
     return v_max_of(largest);
 }
 
-/* v^ of the channels of a panel of x^, [PANEL_ROWS][..]: the lanes of a vector
+/* v^ of the channels of a panel of x^.  On the way to it, the lanes of a vector
  * are four places of some channels, as the panel has them. */
 struct weighed {
     int8_t q[PANEL_ROWS][CHUNK];
@@ -315,7 +315,8 @@ static void round_panel(int8_t q[CHUNK_PANEL_SIZE],
     memcpy(sum, sums, sizeof sums);
 }
 
-/* No product is infinite, and inverse is 0 where all are: so are their q. */
+/* No product is infinite, so that an inverse of 0, which that of zeros is,
+ * makes all q 0. */
 static void weigh_panel(struct weighed *out, const uint8_t *panel,
                         const float *w)
 {
