@@ -8,8 +8,8 @@
 # ------------
 # --with-cuda[=DIR]: yes = must be found, no = leave out, auto (default).
 # --with-cuda-arch=LIST: compute capabilities that must compile.
-# Sets NVCC, NVCCFLAGS, NVCC_GENCODE, CUDA_CPPFLAGS, CUDA_LDFLAGS, CUDA_LIBS,
-# the conditional HAVE_CUDA and config.h's HAVE_CUDA.
+# Sets NVCC, NVCCFLAGS, NVCC_GENCODE, NVCC_HARDENING, CUDA_CPPFLAGS,
+# CUDA_LDFLAGS, CUDA_LIBS, the conditional HAVE_CUDA and config.h's HAVE_CUDA.
 AC_DEFUN([MAMBYTE_CUDA], [
 AC_ARG_WITH([cuda],
   [AS_HELP_STRING([--with-cuda@<:@=DIR@:>@],
@@ -61,7 +61,29 @@ AS_IF([test "x$NVCC" = x],
      [AC_MSG_ERROR([nvcc does not compile for $with_cuda_arch; see
                     config.log])],
      [test "x$NVCC_GENCODE" = x], [mb_cuda_why="(nvcc does not compile)"],
-     [_MAMBYTE_CUDA_RUNTIME])])
+     [_MAMBYTE_CUDA_HARDENING
+      _MAMBYTE_CUDA_RUNTIME])])
+])
+
+# _MAMBYTE_CUDA_HARDENING
+# -----------------------
+# NVCC_HARDENING: those of HARDENING_CFLAGS that nvcc's compiler for the host
+# takes; it may be another than CC.  Checked calls of libc are left out: nvcc
+# compiles the kernels with the same headers, and their code would change.
+AC_DEFUN([_MAMBYTE_CUDA_HARDENING], [
+AC_CACHE_CHECK([how $NVCC hardens the code of the host],
+  [mb_cv_nvcc_hardening], [
+  mb_cv_nvcc_hardening=
+  AS_ECHO(["#include <stdio.h>"]) >conftest.cu
+  for mb_flag in $HARDENING_CFLAGS; do
+    AS_CASE([$mb_flag], [-D*], [continue])
+    AS_IF([$NVCC $NVCC_GENCODE $NVCCFLAGS -Xcompiler=-Werror,$mb_flag -c \
+             -o conftest.$OBJEXT conftest.cu >&AS_MESSAGE_LOG_FD 2>&1],
+      [AS_VAR_APPEND([mb_cv_nvcc_hardening], [" -Xcompiler=$mb_flag"])])
+  done
+  rm -f conftest.cu conftest.$OBJEXT])
+NVCC_HARDENING=$mb_cv_nvcc_hardening
+AC_SUBST([NVCC_HARDENING])
 ])
 
 # _MAMBYTE_CUDA_ARCH
