@@ -309,10 +309,11 @@ START_TEST(pooled_agree)
 END_TEST
 
 /* Little enough for tools that slow the device down a thousandfold. */
+static const int little_specs[N_LITTLE_SPECS] = {12, 14, 0, 10};
+
 START_TEST(a_little_agrees)
 {
-    static const int specs[N_LITTLE_SPECS] = {12, 14, 0, 10};
-    open_spec(specs[_i]);
+    open_spec(little_specs[_i]);
     assert_calls(constant, LENGTH);
     assert_streams(5, 20);
     assert_streams(9, 1);
@@ -674,6 +675,20 @@ START_TEST(streams_agree_at_all_places)
 }
 END_TEST
 
+/* Calls of 1 to 6 bytes. */
+static void assert_first_calls(void)
+{
+    enum { N = 1 + 2 + 3 + 4 + 5 + 6 };
+    float logits[N][256], bits[N];
+    struct state *state = new_state(gpu);
+    memset(logits, 0xff, sizeof logits);
+    for (size_t n = 1, done = 0; done < N; done += n++)
+        feed(gpu, state, text + done, n, bits + done, logits[done]);
+    ck_assert_mem_eq(logits, want_logits, sizeof logits);
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    engine_state_free(gpu, state);
+}
+
 /* Little enough for tools that slow the device down a thousandfold. */
 START_TEST(a_few_places_agree)
 {
@@ -727,6 +742,19 @@ START_TEST(draws_agree)
     open_spec(_i);
     for (size_t i = 0; i < sizeof samplers / sizeof samplers[0]; i++)
         assert_generates(&samplers[i], 101);
+    close_spec();
+}
+END_TEST
+
+/* Bytes one by one, of one stream and of several. */
+START_TEST(a_little_is_decoded)
+{
+    struct sampler sampler = sampler_make(0.9f, 100, 0.95f, 0.02f, 5);
+    open_spec(little_specs[_i]);
+    assert_first_calls();
+    assert_generates(&sampler, 9);
+    assert_predictions(3, 3);
+    assert_predictions(19, 2);
     close_spec();
 }
 END_TEST
@@ -984,6 +1012,7 @@ static Suite *cuda_suite(void)
     TCase *few = tcase_create("few");
     tcase_set_timeout(few, TIMEOUT_S);
     tcase_add_loop_test(few, a_little_agrees, 0, N_LITTLE_SPECS);
+    tcase_add_loop_test(few, a_little_is_decoded, 0, N_LITTLE_SPECS);
     tcase_add_test(few, a_few_places_agree);
     suite_add_tcase(suite, few);
 

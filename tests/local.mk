@@ -170,12 +170,33 @@ tests/faults.so: tests/faults.c
 check-faults: $(bin_PROGRAMS) tests/make_model$(EXEEXT) tests/faults.so
 	MAMBYTE_FAULTS=all; export MAMBYTE_FAULTS; \
 	  $(MAKE) $(AM_MAKEFLAGS) check TESTS=tests/cli_faults.sh
-.PHONY: check-faults
+
+# The GPU engine against the CPU's, on a GPU that is imitated; x86-64 only.
+emulated = $(MAKE) $(AM_MAKEFLAGS) -f $(top_srcdir)/tests/emulated/emulated.mk \
+  top_srcdir='$(top_srcdir)' CC='$(CC)' \
+  CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(CHECK_CFLAGS)' \
+  libraries='$(unit_libs) $(LIBS)'
+check-emulated: libmambyte.a tests/libtest.a
+	$(emulated) sources
+	$(emulated) check race
+.PHONY: check-emulated check-faults
 
 EXTRA_DIST += \
   $(cli_tests) \
   tests/cli.sh \
   tests/data \
+  tests/emulated/cuda_bf16.h \
+  tests/emulated/cuda_fp16.h \
+  tests/emulated/cuda_runtime.h \
+  tests/emulated/emulated.mk \
+  tests/emulated/fibers.cpp \
+  tests/emulated/fibers.h \
+  tests/emulated/intrinsics.h \
+  tests/emulated/ptx.cuh \
+  tests/emulated/runtime.cpp \
+  tests/emulated/tensor.cuh \
+  tests/emulated/transform \
+  tests/emulated/warp.h \
   tests/faults.c \
   tests/fuzz_corpus \
   tests/fuzz_uninstrumented \

@@ -1,0 +1,137 @@
+/* tensor.cuh -- stands in for the products of cuda/common/tensor.cuh that
+ * engines use: int8, of a warp and of a warpgroup.  Where the numbers lie is
+ * said there.
+ *
+ * A product of a warpgroup is computed when it is asked for, or when it is
+ * waited for: drawn, each thread for itself.  So it shows when its operands are
+ * overwritten too early, or its sums are read too early.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef MAMBYTE_TENSOR_CUH
+#define MAMBYTE_TENSOR_CUH
+
+#include "base/exact.h"
+#include "cuda/common/ptx.cuh"
+
+#define HAVE_WARPGROUP_PRODUCT 1
+
+static inline const emulated::slot *emulated_rows(const void *row)
+{
+    emulated::check_aligned(row, 16);
+    return emulated::warp_exchange("load_matrices", &row, sizeof row);
+}
+
+static inline void load_matrices(uint32_t r[4], const void *row)
+{
+    const emulated::slot *rows = emulated_rows(row);
+    int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int m = 0; m < 4; m++) {
+        const char *of = emulated::taken<const char *>(rows, 8 * m + g);
+        memcpy(&r[m], of + 4 * t, 4);
+    }
+    __syncwarp();
+}
+
+static inline void load_transposed(uint32_t r[4], const void *row)
+{
+    const emulated::slot *rows = emulated_rows(row);
+    int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int m = 0; m < 4; m++) {
+        uint16_t x[2];
+        for (int k = 0; k < 2; k++) {
+            int from = 8 * m + 2 * t + k;
+            memcpy(&x[k], emulated::taken<const char *>(rows, from) + 2 * g, 2);
+        }
+        r[m] = x[0] | (uint32_t)x[1] << 16;
+    }
+    __syncwarp();
+}
+
+/* What a lane gives to a product: a, then b. */
+struct emulated_operands {
+    int a[4], b[2];
+};
+
+static inline void product_16x8x32(int32_t c[4], const uint32_t a[4],
+                                   const uint32_t b[2])
+{
+    emulated_operands own;
+    memcpy(own.a, a, sizeof own.a);
+    memcpy(own.b, b, sizeof own.b);
+    const emulated::slot *all =
+        emulated::warp_exchange("product", &own, sizeof own);
+    int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int k = 0; k < 4; k++) {
+        auto x = emulated::taken<emulated_operands>(all, 4 * g + k);
+        for (int j = 0; j < 2; j++) {
+            int column = 2 * t + j;
+            auto y = emulated::taken<emulated_operands>(all, 4 * column + k);
+            for (int i = 0; i < 2; i++) {
+                int32_t *sum = &c[2 * i + j];
+                *sum = __dp4a(x.a[i], y.b[0], *sum);
+                *sum = __dp4a(x.a[i + 2], y.b[1], *sum);
+            }
+        }
+    }
+}
+
+/* ---- products of a warpgroup --------------------------------------------- */
+
+/* The descriptor of rows: the number of their address, in units of 16 bytes. */
+static inline uint64_t group_rows(const void *p)
+{
+    emulated::check_aligned(p, 1024);
+    return shared_address(p) >> 4;
+}
+
+static inline void group_begin(void)
+{
+}
+
+static inline void group_commit(void)
+{
+    emulated::end_copy_group();
+}
+
+static inline void group_wait(void)
+{
+    emulated::wait_for_copies(-1);
+}
+
+/* Cell c of row r lies at place c ^ (r % 8). */
+static inline const int8_t *emulated_cell(uint64_t rows, int r, int c)
+{
+    uint32_t first = (uint32_t)rows << 4;
+    int cell = (int)(first % 128 / 16) + c;
+    return (const int8_t *)emulated::dynamic_shared() + first / 1024 * 1024 +
+           r * 128 + ((cell ^ r) % 8) * 16;
+}
+
+static inline int emulated_dot(uint64_t a, int row, uint64_t b, int column)
+{
+    int sum = 0;
+    for (int k = 0; k < 2; k++) {
+        const int8_t *x = emulated_cell(a, row, k);
+        const int8_t *y = emulated_cell(b, column, k);
+        for (int i = 0; i < 16; i++)
+            sum += x[i] * y[i];
+    }
+    return sum;
+}
+
+static inline void group_product_64x128x32(int32_t (*c)[4], uint64_t a,
+                                           uint64_t b)
+{
+    int row = (int)threadIdx.x % 128 / 32 * 16 + emulated::lane() / 4;
+    int column = 2 * (emulated::lane() % 4);
+    emulated::copy_late([=] {
+        for (int n = 0; n < 16; n++) {
+            for (int i = 0; i < 4; i++)
+                c[n][i] +=
+                    emulated_dot(a, row + i / 2 * 8, b, 8 * n + column + i % 2);
+        }
+    });
+}
+
+#endif
