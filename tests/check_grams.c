@@ -54,10 +54,11 @@ static size_t count(const struct list *list, uint32_t key)
 START_TEST(keys_stay_what_they_are)
 {
     static const uint32_t keys[] = {
-        132769474, 68916960, 52564995,  27843183,  126247518, 105817243,
-        35025693,  69060718, 118856603, 211450526, 188018046, 235357300,
-        17881751,  91887910, 11365120,  45505940,  19045474,  59916147,
-        81284697,  39779376, 23299114,  206777921, 152195001};
+        132769474, 68916960,  52564995,  27843183,  126247518, 105817243,
+        35025693,  69060718,  118856603, 211450526, 188018046, 235357300,
+        248097839, 17881751,  91887910,  11365120,  45505940,  19045474,
+        59916147,  81284697,  39779376,  23299114,  206777921, 152195001,
+        264254092, 241279066, 156282326, 169009356, 190647301};
     struct list list = scan("A\xc3,\xc3\xa9");
     ck_assert_uint_eq(list.n, sizeof keys / sizeof keys[0]);
     for (size_t i = 0; i < list.n; i++)
@@ -78,6 +79,32 @@ START_TEST(words_and_sequences_are_found)
     ck_assert_uint_eq(scan("a b").n, 2 + 2 + 4 + 3 + 3);
     ck_assert_uint_eq(scan("").n, 0);
     ck_assert_uint_eq(scan(" \t\r\n ").n, 0);
+}
+END_TEST
+
+/* How many shapes of a text another has too. */
+static size_t count_shapes(const char *text, const char *other)
+{
+    struct list a = scan(text), b = scan(other);
+    size_t n = 0;
+    for (size_t i = 0; i < a.n; i++)
+        n += a.keys[i] >= GRAM_FIRST_WORD && count(&b, a.keys[i]) > 0;
+    return n;
+}
+
+START_TEST(shapes_are_of_what_words_look_like)
+{
+    /* A space, a word, a byte, a word and a space have 3 + 2 + 1 shapes. */
+    ck_assert_uint_eq(count_shapes("ab.c", "yx.z"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("a_b.c", "x_y1.zz"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("A_B.c", "X_1.zz"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("A.c", "XY9.zz"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("Ab.c", "XyZ.zz"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("aB.c", "xyZ.\xc3\xa9"), 6 + 1);
+    ck_assert_uint_eq(count_shapes("1.c", "2_xY.zz"), 6 + 1);
+    /* The two have no token in common but these. */
+    ck_assert_uint_eq(count_shapes("a(B", "Ab[c"), 0);
+    ck_assert_uint_eq(count_shapes("a b c", "x y z"), 0);
 }
 END_TEST
 
@@ -239,7 +266,7 @@ static void define(const struct grams *g, const struct gram_bag *bag, int own,
         double value = 1 + log(n);
         strengths += value;
         if (g->keys[gram] >= GRAM_FIRST_WORD)
-            value *= 2;
+            value *= 3;
         for (int k = 0; k < N_LABELS; k++)
             evidence[k] += value * (double)g->shifts[k];
         for (size_t j = g->starts[gram]; j < g->starts[gram + 1]; j++) {
@@ -379,6 +406,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, keys_stay_what_they_are);
     tcase_add_test(tests, words_and_sequences_are_found);
+    tcase_add_test(tests, shapes_are_of_what_words_look_like);
     tcase_add_test(tests, spaces_are_one_and_sequences_in_lower_case);
     tcase_add_test(tests, bytes_that_are_no_character_are_one);
     tcase_add_test(tests, letters_have_small_ones);

@@ -1,9 +1,10 @@
-/* gram_scan.c -- which words and short sequences of characters a record has.
+/* gram_scan.c -- which words, shapes and sequences of characters a record has.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "classify/gram_scan.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -17,7 +18,13 @@
 
 #define NO_CHARACTER 0x110000u /* plus a byte that is not of UTF-8 */
 
-enum { WORD = GRAM_CHARACTERS + 1, PAIR }; /* kinds, after the lengths */
+enum { WORD = GRAM_CHARACTERS + 1, PAIR, SHAPE }; /* kinds, after lengths */
+
+/* Tokens, after the bytes that are one. */
+enum { NUMBER = 0x100, SNAKE, SNAKE_CAPITALS, SMALL, CAPITALS, TITLE, CAMEL };
+
+/* What bytes of a word are. */
+enum { IS_SMALL = 1, IS_CAPITAL = 2, IS_DIGIT = 4, IS_UNDERSCORE = 8 };
 
 static uint64_t extend(uint64_t hash, uint32_t x)
 {
@@ -39,35 +46,45 @@ static bool is_space(uint32_t c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+static void extend_run(struct gram_run *run, uint32_t x, bool is_marked)
+{
+    run->last = x;
+    run->marks = run->marks << 1 | is_marked;
+    run->n += run->n < GRAM_CHARACTERS;
+    for (int k = run->n; k > 0; k--)
+        run->ends[k] = extend(run->ends[k - 1], x);
+}
+
 /* ---- sequences ---------------------------------------------------------- */
 
 void gram_scan_begin(struct gram_scan *scan)
 {
-    *scan = (struct gram_scan){
-        .ends = {BASIS, extend(BASIS, ' ')}, .n_ends = 1, .spaces = 1};
+    struct gram_run run = {
+        .ends = {BASIS, extend(BASIS, ' ')}, .n = 1, .last = ' '};
+    *scan = (struct gram_scan){.characters = run, .tokens = run};
+    scan->characters.marks = 1;
 }
 
-/* Whether the last n characters are a gram. */
-static bool is_gram(const struct gram_scan *s, int n)
+/* Whether the last n characters, of which spaces are marked, are a gram. */
+static bool is_gram(const struct gram_run *characters, int n)
 {
     if (n == 1)
-        return (s->spaces & 1) == 0;
+        return characters->last != ' ';
     unsigned inside = (1u << (n - 1)) - 2; /* without the last and the first */
-    return n <= GRAM_ACROSS || (s->spaces & inside) == 0;
+    return n <= GRAM_ACROSS || (characters->marks & inside) == 0;
 }
 
 static void read_character(struct gram_scan *s, uint32_t c, gram_found *found,
                            void *context)
 {
+    struct gram_run *run = &s->characters;
     c = is_space(c) ? ' ' : lower_case(c);
-    if (c == ' ' && (s->spaces & 1))
+    if (c == ' ' && run->last == ' ')
         return;
-    s->spaces = s->spaces << 1 | (c == ' ');
-    s->n_ends += s->n_ends < GRAM_CHARACTERS;
-    for (int k = s->n_ends; k > 0; k--) {
-        s->ends[k] = extend(s->ends[k - 1], c);
-        if (is_gram(s, k))
-            found(context, key_of(s->ends[k], k));
+    extend_run(run, c, c == ' ');
+    for (int k = run->n; k > 0; k--) {
+        if (is_gram(run, k))
+            found(context, key_of(run->ends[k], k));
     }
 }
 
@@ -98,41 +115,77 @@ static void read_pending(struct gram_scan *s, bool is_end, gram_found *found,
     }
 }
 
-/* ---- words -------------------------------------------------------------- */
+/* ---- words and shapes --------------------------------------------------- */
 
-static bool is_of_word(uint8_t byte)
+/* What a byte of a word is; 0: it is of none. */
+static unsigned look_of(uint8_t byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-           (byte >= '0' && byte <= '9') || byte == '_' || byte >= 0x80;
+    if ((byte >= 'a' && byte <= 'z') || byte >= 0x80)
+        return IS_SMALL;
+    if (byte >= 'A' && byte <= 'Z')
+        return IS_CAPITAL;
+    if (byte >= '0' && byte <= '9')
+        return IS_DIGIT;
+    return byte == '_' ? IS_UNDERSCORE : 0;
 }
 
-static void add_word(struct gram_scan *s, uint64_t word, gram_found *found,
-                     void *context)
+/* first: what the first byte of a word is; all: what any of its bytes is. */
+static uint32_t token_of(unsigned first, unsigned all)
+{
+    if (first == IS_DIGIT)
+        return NUMBER;
+    if (all & IS_UNDERSCORE)
+        return all & IS_SMALL ? SNAKE : SNAKE_CAPITALS;
+    if (!(all & IS_CAPITAL))
+        return SMALL;
+    if (!(all & IS_SMALL))
+        return CAPITALS;
+    return first == IS_CAPITAL ? TITLE : CAMEL;
+}
+
+static void add_token(struct gram_scan *s, uint32_t token, gram_found *found,
+                      void *context)
+{
+    struct gram_run *run = &s->tokens;
+    extend_run(run, token, token != ' ' && token < NUMBER);
+    for (int k = run->n; k >= GRAM_TOKENS_MIN; k--) {
+        if (run->marks & ((1u << k) - 1))
+            found(context, key_of(run->ends[k], SHAPE));
+    }
+}
+
+static void add_word(struct gram_scan *s, uint64_t word, uint32_t token,
+                     gram_found *found, void *context)
 {
     found(context, key_of(word, WORD));
     if (s->before)
         found(context, key_of(s->before * FINISH + word, PAIR));
     s->before = word;
+    add_token(s, token, found, context);
 }
 
 static void end_word(struct gram_scan *s, gram_found *found, void *context)
 {
-    if (s->is_in_word)
-        add_word(s, s->word, found, context);
-    s->is_in_word = false;
+    if (s->all)
+        add_word(s, s->word, token_of(s->first, s->all), found, context);
+    s->all = 0;
 }
 
 static void read_word(struct gram_scan *s, uint8_t byte, gram_found *found,
                       void *context)
 {
-    if (is_of_word(byte)) {
-        s->word = extend(s->is_in_word ? s->word : BASIS, byte);
-        s->is_in_word = true;
+    unsigned look = look_of(byte);
+    if (look) {
+        s->word = extend(s->all ? s->word : BASIS, byte);
+        s->first = s->all ? s->first : look;
+        s->all |= look;
         return;
     }
     end_word(s, found, context);
     if (!is_space(byte))
-        add_word(s, extend(BASIS, byte), found, context);
+        add_word(s, extend(BASIS, byte), byte, found, context);
+    else if (s->tokens.last != ' ')
+        add_token(s, ' ', found, context);
 }
 
 /* ---- both --------------------------------------------------------------- */
@@ -152,5 +205,5 @@ void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context)
 {
     read_pending(scan, true, found, context);
     read_character(scan, ' ', found, context);
-    end_word(scan, found, context);
+    read_word(scan, ' ', found, context);
 }

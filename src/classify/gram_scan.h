@@ -1,7 +1,7 @@
-/* gram_scan.h -- which words and short sequences of characters a record has.
+/* gram_scan.h -- which words, shapes and sequences of characters a record has.
  *
  * A gram is a sequence of 1 to 5 characters, or a word, or a word and the one
- * before it.
+ * before it, or a shape.
  *
  * Sequences are in lower case (lower_case.h).  A run of spaces, tabs, newlines
  * and carriage returns counts as one space, and there is one before the record
@@ -13,34 +13,47 @@
  * in upper and lower case as they are; or any other byte alone, except spaces,
  * tabs, newlines and carriage returns.
  *
+ * A shape is a run of 3 to 5 tokens: punctuation with whatever names are around
+ * it, as in `f(x, y);'.  A token is a space, as in sequences; or a byte that is
+ * a word alone; or what other words look like: 10, an_example, AN_EXAMPLE,
+ * example, EXAMPLE, AnExample or anExample.  At least one token of a shape is
+ * such a byte.
+ *
  * Only the key of a gram is kept, which is a hash; half of the keys are for
- * words and pairs of words.
+ * words, pairs of words and shapes.
  *
  * SPDX-License-Identifier: MIT
  */
 #ifndef MAMBYTE_GRAM_SCAN_H
 #define MAMBYTE_GRAM_SCAN_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum {
     GRAM_CHARACTERS = 5, /* of the longest sequences */
     GRAM_ACROSS = 4,     /* of the longest with a space inside */
+    GRAM_TOKENS_MIN = 3, /* of a shape, up to GRAM_CHARACTERS */
     GRAM_KEYS = 1 << 28,
     GRAM_FIRST_WORD = GRAM_KEYS / 2 /* the first key of words */
+};
+
+/* The last characters, or tokens. */
+struct gram_run {
+    uint64_t ends[GRAM_CHARACTERS + 1]; /* ends[i]: hash of the last i */
+    int n;                              /* those that are known */
+    uint32_t last;
+    unsigned marks; /* bit i: whether that i before is a space, or of tokens,
+                     * a byte */
 };
 
 /* A record that is being read. */
 struct gram_scan {
     uint8_t pending[4]; /* [n_pending]: the start of a character */
     size_t n_pending;
-    uint64_t ends[GRAM_CHARACTERS + 1]; /* ends[i]: hash of the last i
-                                         * characters */
-    int n_ends;                         /* those that are known */
-    unsigned spaces; /* bit i: whether the character i before is a space */
-    bool is_in_word;
+    struct gram_run characters, tokens;
+    unsigned first, all;   /* what the first byte of this word is, and what any
+                            * of them is: 0 outside of words */
     uint64_t word, before; /* hashes: of this word, of the one before, or 0 */
 };
 
@@ -52,10 +65,13 @@ void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,
 void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context);
 
 /* The most grams that n bytes and the end of a record can give: each byte a
- * character, two words and two pairs; and what was pending before. */
+ * character and two words, with two pairs, and their shapes; and what was
+ * pending before. */
 static inline size_t gram_scan_most(size_t n)
 {
-    return (GRAM_CHARACTERS + 4) * n + 5 * GRAM_CHARACTERS + 2;
+    size_t shapes = 2 * (GRAM_CHARACTERS + 1 - GRAM_TOKENS_MIN);
+    return (GRAM_CHARACTERS + 4 + shapes) * n + 5 * GRAM_CHARACTERS + 2 +
+           shapes;
 }
 
 #endif

@@ -12,7 +12,7 @@
 
 #define LN2        0x1.62e42fefa39efp-1
 #define SMOOTHING  0.01 /* added to each count */
-#define WORD_VALUE 2.0  /* of a word, where a sequence has 1 */
+#define WORD_VALUE 3.0  /* of a word or shape, where a sequence has 1 */
 
 enum { BUCKET_SHIFT = 8, BUCKETS = GRAM_KEYS >> BUCKET_SHIFT };
 

@@ -10,7 +10,8 @@
  * The evidence of a record for a label is the sum, over the grams of the record
  * that the table has, of value times (weight + shift), divided by the root of
  * the sum of the strengths.  The strength of a gram is 1 + ln of its count in
- * the record; its value is its strength, twice as much for a word or a pair.
+ * the record; its value is its strength, three times as much for a word, a pair
+ * or a shape.
  *
  * The bits are the same everywhere: sums follow the order in which the grams
  * first come in the record.
@@ -20,6 +21,7 @@
 #ifndef MAMBYTE_GRAMS_H
 #define MAMBYTE_GRAMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
