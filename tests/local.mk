@@ -185,13 +185,16 @@ EXTRA_DIST += \
   $(cli_tests) \
   tests/cli.sh \
   tests/data \
+  tests/emulated/block.h \
   tests/emulated/cuda_bf16.h \
   tests/emulated/cuda_fp16.h \
   tests/emulated/cuda_runtime.h \
   tests/emulated/emulated.mk \
   tests/emulated/fibers.cpp \
   tests/emulated/fibers.h \
+  tests/emulated/grid.cpp \
   tests/emulated/intrinsics.h \
+  tests/emulated/late.cpp \
   tests/emulated/ptx.cuh \
   tests/emulated/runtime.cpp \
   tests/emulated/tensor.cuh \

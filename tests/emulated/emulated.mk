@@ -19,7 +19,7 @@ kernels = $(patsubst $(top_srcdir)/%.cu,%, \
 racy = $(patsubst %.cu,%,$(firstword $(subst :, ,$(RACE))))
 
 kernel_objects = $(kernels:%=emulated/%.o)
-own_objects = emulated/fibers.o emulated/runtime.o
+own_objects = $(patsubst $(here)/%.cpp,emulated/%.o,$(wildcard $(here)/*.cpp))
 c_objects = emulated/src/engine/engine.o emulated/tests/check_cuda.o
 objects = $(kernel_objects) $(own_objects) $(c_objects)
 racy_objects = $(patsubst emulated/$(racy).o,emulated/racy.o,$(objects))

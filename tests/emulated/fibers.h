@@ -27,8 +27,7 @@ namespace emulated
 {
 enum { LANES = 32, SLOT_BYTES = 64, SHARED_BYTES = 227 * 1024 };
 
-/* A launch: n_blocks run in the order of their numbers x + grid.x * (y + ..).
- */
+/* A launch. */
 struct shape {
     unsigned grid[3];
     int n_threads, cluster; /* cluster: blocks, at least 1 */
