@@ -38,7 +38,10 @@ static void add_bit(int counts[2], int bit)
 void bit_history_init(void)
 {
     static uint8_t numbers[COUNT_MAX + 1][COUNT_MAX + 1][2]; /* [last bit] */
+    static bool is_made;
     int n = 0;
+    if (is_made)
+        return;
     for (int sum = 0; sum <= COUNT_MAX; sum++) {
         for (int i = 0; i <= 2 * sum + 1; i++) {
             int zeros = i / 2, ones = sum - zeros, last = i % 2;
@@ -58,4 +61,5 @@ void bit_history_init(void)
             bit_histories[i].next[bit] = numbers[counts[0]][counts[1]][bit];
         }
     }
+    is_made = true;
 }
