@@ -23,6 +23,8 @@ libmambyte_a_SOURCES += \
   src/base/folder.c \
   src/base/folder.h \
   src/base/little_endian.h \
+  src/base/lzma2.c \
+  src/base/lzma2.h \
   src/base/memlimit.c \
   src/base/memlimit.h \
   src/base/memory_stream.c \

@@ -4,39 +4,22 @@
  */
 #include "classify/gram_file.h"
 
-#include <lzma.h>
 #include <stdlib.h>
 
 #include "base/little_endian.h"
+#include "base/lzma2.h"
 #include "base/memlimit.h"
 
 enum {
     SIZES = 12,       /* bytes before the packed text */
     NUMBER_BYTES = 5, /* of the largest number in groups of 7 bits */
-    LABEL_BYTES = 2,  /* of the largest label */
-    LITERAL_BITS = 4  /* lc of LZMA: labels follow from the ones before */
+    LABEL_BYTES = 2   /* of the largest label */
 };
 
 /* The longest text of a table. */
 static uint64_t most_text(uint64_t n, uint64_t n_pairs)
 {
     return n * (NUMBER_BYTES + LABEL_BYTES) + n_pairs * (LABEL_BYTES + 1);
-}
-
-/* n: the length of the text. */
-static enum status set_up(lzma_options_lzma *options, lzma_filter filters[2],
-                          size_t n)
-{
-    if (lzma_lzma_preset(options, 9 | LZMA_PRESET_EXTREME))
-        return fail(E_MODEL, "this liblzma has no preset 9e");
-    options->lc = LITERAL_BITS;
-    options->lp = 0;
-    options->pb = 0;
-    options->dict_size =
-        n < LZMA_DICT_SIZE_MIN ? LZMA_DICT_SIZE_MIN : (uint32_t)n;
-    filters[0] = (lzma_filter){LZMA_FILTER_LZMA2, options};
-    filters[1] = (lzma_filter){LZMA_VLI_UNKNOWN, NULL};
-    return OK;
 }
 
 /* ---- packing ------------------------------------------------------------ */
@@ -69,33 +52,22 @@ static size_t print_text(const struct grams *g, uint8_t *text)
     return (size_t)(to - text);
 }
 
-static enum status pack_text(const uint8_t *text, size_t n, uint8_t *packed,
-                             size_t room, size_t *n_packed)
-{
-    lzma_options_lzma options;
-    lzma_filter filters[2];
-    TRY(set_up(&options, filters, n));
-    if (lzma_raw_buffer_encode(filters, NULL, text, n, packed, n_packed,
-                               room) != LZMA_OK)
-        return fail_memory("liblzma");
-    return OK;
-}
-
 enum status grams_pack(const struct grams *grams, uint8_t **bytes, size_t *n)
 {
     size_t most = most_text(grams->n, grams->n_pairs);
-    size_t room = SIZES + lzma_stream_buffer_bound(most);
+    size_t room = lzma2_room(most), n_packed = 0;
     uint8_t *text = malloc(most + 1);
-    *bytes = malloc(room);
-    *n = SIZES;
+    *bytes = malloc(SIZES + room);
     enum status status = text && *bytes ? OK : fail_memory("the grams");
     if (status == OK) {
         size_t n_text = print_text(grams, text);
         store_le(*bytes, grams->n, 4);
         store_le(*bytes + 4, grams->n_pairs, 4);
         store_le(*bytes + 8, n_text, 4);
-        status = pack_text(text, n_text, *bytes, room, n);
+        status = lzma2_pack(LZMA2_NUMBERS, text, n_text, *bytes + SIZES, room,
+                            &n_packed);
     }
+    *n = SIZES + n_packed;
     free(text);
     if (status != OK) {
         free(*bytes);
@@ -186,27 +158,15 @@ static enum status take_levels(struct grams *g, struct gram_text *text)
     return OK;
 }
 
-static enum status unpack_text(uint8_t *text, size_t n, const uint8_t *packed,
-                               size_t n_packed)
-{
-    lzma_options_lzma options;
-    lzma_filter filters[2];
-    size_t n_read = 0, n_made = 0;
-    TRY(set_up(&options, filters, n));
-    lzma_ret ret = lzma_raw_buffer_decode(filters, NULL, packed, &n_read,
-                                          n_packed, text, &n_made, n);
-    if (ret == LZMA_MEM_ERROR)
-        return fail_memory("liblzma");
-    return ret == LZMA_OK && n_read == n_packed && n_made == n ? OK
-                                                               : is_no_table();
-}
-
 /* text: [n_text], room for it. */
 static enum status read_text(struct grams *g, uint8_t *text, size_t n_text,
                              const uint8_t *packed, size_t n_packed)
 {
     struct gram_text reading = {text, text + n_text};
-    TRY(unpack_text(text, n_text, packed, n_packed));
+    bool is_whole;
+    TRY(lzma2_unpack(LZMA2_NUMBERS, text, n_text, packed, n_packed, &is_whole));
+    if (!is_whole)
+        return is_no_table();
     TRY(take_keys(g, &reading));
     TRY(take_starts(g, &reading));
     TRY(take_labels(g, &reading));

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "base/little_endian.h"
+#include "base/lzma2.h"
 #include "compress/dedupe.h"
-#include "compress/lzma2.h"
 #include "compress/samples.h"
 #include "compress/slices.h"
 
@@ -251,7 +251,8 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
         uint8_t *other = malloc(n);
         if (!other)
             return fail_memory("a block");
-        enum status status = lzma2_pack(bytes, n, other, n, &n_lzma);
+        enum status status =
+            lzma2_pack(LZMA2_BYTES, bytes, n, other, n, &n_lzma);
         if (status == OK && n_lzma < *n_packed) {
             memcpy(packed, other, n_lzma);
             *n_packed = n_lzma;
@@ -268,6 +269,14 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
     return OK;
 }
 
+static enum status unpack_lzma(uint8_t *bytes, size_t n, const uint8_t *packed,
+                               size_t n_packed)
+{
+    bool is_whole;
+    TRY(lzma2_unpack(LZMA2_BYTES, bytes, n, packed, n_packed, &is_whole));
+    return is_whole ? OK : fail(E_FORMAT, "a block is not what LZMA2 made");
+}
+
 enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
                          const uint8_t *packed, size_t n_packed,
                          enum block_kind kind)
@@ -277,7 +286,7 @@ enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
     case BLOCK_COPIES:
         return unpack_literals(coder, bytes, n, packed, n_packed, kind);
     case BLOCK_LZMA:
-        return lzma2_unpack(bytes, n, packed, n_packed);
+        return unpack_lzma(bytes, n, packed, n_packed);
     default:
         if (n_packed != n)
             return fail(E_FORMAT, "a stored block has another length");

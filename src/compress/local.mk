@@ -22,8 +22,6 @@ libmambyte_a_SOURCES += \
   src/compress/integer_coder.h \
   src/compress/logistic.c \
   src/compress/logistic.h \
-  src/compress/lzma2.c \
-  src/compress/lzma2.h \
   src/compress/match.h \
   src/compress/odds_tree.h \
   src/compress/predictor.c \

@@ -2,16 +2,21 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "compress/lzma2.h"
+#include "base/lzma2.h"
 
 #include <lzma.h>
 
-/* n: bytes of the block. */
-static enum status setup(lzma_options_lzma *options, lzma_filter filters[2],
-                         size_t n)
+/* n: bytes before they are packed. */
+static enum status setup(enum lzma2_kind kind, lzma_options_lzma *options,
+                         lzma_filter filters[2], size_t n)
 {
     if (lzma_lzma_preset(options, 9 | LZMA_PRESET_EXTREME))
         return fail(E_FORMAT, "this liblzma has no preset 9e");
+    if (kind == LZMA2_NUMBERS) {
+        options->lc = 4;
+        options->lp = 0;
+        options->pb = 0;
+    }
     options->dict_size =
         n < LZMA_DICT_SIZE_MIN ? LZMA_DICT_SIZE_MIN : (uint32_t)n;
     filters[0] = (lzma_filter){LZMA_FILTER_LZMA2, options};
@@ -19,12 +24,17 @@ static enum status setup(lzma_options_lzma *options, lzma_filter filters[2],
     return OK;
 }
 
-enum status lzma2_pack(const uint8_t *bytes, size_t n, uint8_t *packed,
-                       size_t room, size_t *n_packed)
+size_t lzma2_room(size_t n)
+{
+    return lzma_stream_buffer_bound(n);
+}
+
+enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
+                       uint8_t *packed, size_t room, size_t *n_packed)
 {
     lzma_options_lzma options;
     lzma_filter filters[2];
-    TRY(setup(&options, filters, n));
+    TRY(setup(kind, &options, filters, n));
     *n_packed = 0;
     lzma_ret ret =
         lzma_raw_buffer_encode(filters, NULL, bytes, n, packed, n_packed, room);
@@ -35,18 +45,17 @@ enum status lzma2_pack(const uint8_t *bytes, size_t n, uint8_t *packed,
     return OK;
 }
 
-enum status lzma2_unpack(uint8_t *bytes, size_t n, const uint8_t *packed,
-                         size_t n_packed)
+enum status lzma2_unpack(enum lzma2_kind kind, uint8_t *bytes, size_t n,
+                         const uint8_t *packed, size_t n_packed, bool *is_whole)
 {
     lzma_options_lzma options;
     lzma_filter filters[2];
     size_t n_read = 0, n_made = 0;
-    TRY(setup(&options, filters, n));
+    TRY(setup(kind, &options, filters, n));
     lzma_ret ret = lzma_raw_buffer_decode(filters, NULL, packed, &n_read,
                                           n_packed, bytes, &n_made, n);
     if (ret == LZMA_MEM_ERROR)
         return fail_memory("liblzma");
-    if (ret != LZMA_OK || n_read != n_packed || n_made != n)
-        return fail(E_FORMAT, "a block is not what LZMA2 made");
+    *is_whole = ret == LZMA_OK && n_read == n_packed && n_made == n;
     return OK;
 }
