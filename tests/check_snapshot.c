@@ -51,14 +51,6 @@ static size_t read_bytes(uint8_t bytes[FILE_BYTES + 8], const char *path)
     return n;
 }
 
-static void write_bytes(const char *path, const uint8_t *bytes, size_t n)
-{
-    FILE *out = fopen(path, "wb");
-    ck_assert_ptr_nonnull(out);
-    ck_assert_uint_eq(fwrite(bytes, 1, n, out), n);
-    fclose(out);
-}
-
 static void assert_as_saved(const char *path)
 {
     struct snapshot snapshot;
@@ -191,7 +183,7 @@ START_TEST(every_truncation_is_refused)
     save("s");
     ck_assert_uint_eq(read_bytes(bytes, "s"), FILE_BYTES);
     for (size_t n = 0; n < FILE_BYTES; n++) {
-        write_bytes("t", bytes, n);
+        own_folder_put("t", bytes, n);
         ck_assert_int_eq(snapshot_load(&snapshot, "t", &model, N_FLOATS, 0),
                          E_FORMAT);
     }
@@ -264,7 +256,7 @@ START_TEST(links_and_modes_stay)
     struct stat info;
     ck_assert_int_eq(mkdir("there", 0700), 0);
     ck_assert_int_eq(symlink("there/s", "link"), 0);
-    write_bytes("there/s", model.bytes, 1);
+    own_folder_put("there/s", model.bytes, 1);
     ck_assert_int_eq(chmod("there/s", 0640), 0);
     save("link");
     assert_as_saved("there/s");
@@ -287,7 +279,7 @@ START_TEST(a_pipe_is_written_directly)
     close(ends[1]);
     ck_assert_int_eq(read(ends[0], bytes, sizeof bytes), FILE_BYTES);
     close(ends[0]);
-    write_bytes("s", bytes, FILE_BYTES);
+    own_folder_put("s", bytes, FILE_BYTES);
     assert_as_saved("s");
 }
 END_TEST

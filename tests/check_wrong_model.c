@@ -81,12 +81,19 @@ static const struct {
      "t: " L0 "mixer.A_log is F32 [48][8], expected 1 dimensions"},
 };
 
+static void assert_edit_refused(const struct tiny_spec *spec, const char *old,
+                                const char *new, const char *sentence)
+{
+    struct image image = image_make(spec);
+    image_edit_header(&image, old, new);
+    image_assert_refused(image, sentence);
+    free(image.bytes);
+}
+
 START_TEST(a_wrong_header_is_refused)
 {
-    struct image image = image_make(&small_mamba1);
-    image_edit_header(&image, wrong_headers[_i].old, wrong_headers[_i].new);
-    image_assert_refused(image, wrong_headers[_i].sentence);
-    free(image.bytes);
+    assert_edit_refused(&small_mamba1, wrong_headers[_i].old,
+                        wrong_headers[_i].new, wrong_headers[_i].sentence);
 }
 END_TEST
 
@@ -95,13 +102,11 @@ static const char *const wrong_begin_bytes[] = {"256", "-1", "",    "1 ",
 
 START_TEST(a_wrong_begin_byte_is_refused)
 {
-    struct image image = image_make(&small_mamba1);
     char new[64];
     snprintf(new, sizeof new, "\"begin_byte\":\"%s\"", wrong_begin_bytes[_i]);
-    image_edit_header(&image, "\"begin_byte\":\"0\"", new);
-    image_assert_refused(image, "t: begin_byte of the metadata is not a number "
-                                "from 0 to 255");
-    free(image.bytes);
+    assert_edit_refused(&small_mamba1, "\"begin_byte\":\"0\"", new,
+                        "t: begin_byte of the metadata is not a number from 0 "
+                        "to 255");
 }
 END_TEST
 
@@ -110,11 +115,9 @@ static const char *const wrong_epsilons[] = {
 
 START_TEST(a_wrong_epsilon_is_refused)
 {
-    struct image image = image_make(&small_mamba1);
-    image_edit_header(&image, "1e-05", wrong_epsilons[_i]);
-    image_assert_refused(
-        image, "t: norm_epsilon of the metadata is not a number above 0");
-    free(image.bytes);
+    assert_edit_refused(
+        &small_mamba1, "1e-05", wrong_epsilons[_i],
+        "t: norm_epsilon of the metadata is not a number above 0");
 }
 END_TEST
 
@@ -273,10 +276,8 @@ static const struct {
 
 START_TEST(a_wrong_header_of_mamba2_is_refused)
 {
-    struct image image = image_make(&small_mamba2);
-    image_edit_header(&image, wrong_headers2[_i].old, wrong_headers2[_i].new);
-    image_assert_refused(image, wrong_headers2[_i].sentence);
-    free(image.bytes);
+    assert_edit_refused(&small_mamba2, wrong_headers2[_i].old,
+                        wrong_headers2[_i].new, wrong_headers2[_i].sentence);
 }
 END_TEST
 

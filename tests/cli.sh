@@ -47,6 +47,12 @@ run()
 	"$@" >out 2>err || status=$?
 }
 
+# value KEY -- of what was printed
+value()
+{
+	sed -n "s/^$1  *//p" out
+}
+
 # refuses_as PROGRAM STATUS SENTENCE COMMAND... -- the first line on stderr is
 # the sentence, and nothing is written.
 refuses_as()

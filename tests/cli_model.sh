@@ -10,10 +10,6 @@ printf 'text\n' >text
 
 run "$MAMBYTE" --info -m "$real"
 same "status" 0 "$status"
-value()
-{
-	sed -n "s/^$1  *//p" out
-}
 same "model" "$real" "$(value model)"
 same "parameters" 27386368 "$(value parameters)"
 same "layers" 16 "$(value layers)"

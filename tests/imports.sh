@@ -16,7 +16,8 @@ imports()
 	test -s model || bad "no model after $*"
 }
 
-# imports_not STATUS SENTENCE ARGUMENT... -- and model is not there.
+# imports_not STATUS SENTENCE ARGUMENT... -- and model is not there; stdout may
+# describe the checkpoint.
 imports_not()
 {
 	expected=$1 sentence=$2
@@ -26,10 +27,4 @@ imports_not()
 	same "status of $*" "$expected" "$status"
 	same "sentence of $*" "mambyte-import: $sentence" "$(head -n 1 err)"
 	test ! -e model || bad "a model after $*"
-}
-
-# value KEY -- of what was printed
-value()
-{
-	sed -n "s/^$1  *//p" out
 }

@@ -32,8 +32,7 @@ cxx = $(CXX) -std=c++17 -ffp-contract=off -fno-strict-aliasing \
   $(OPTIMISATION) -MMD -MP
 cc = $(CC) -std=c11 -ffp-contract=off -D_GNU_SOURCE= -DHAVE_CONFIG_H \
   -DHAVE_CUDA=1 $(CPPFLAGS) -O1 -MMD -MP
-run = env srcdir=$(top_srcdir)/tests CK_FORK=no CK_RUN_CASE=few \
-  MAMBYTE_REQUIRE_GPU=1
+run = env CK_FORK=no CK_RUN_CASE=few MAMBYTE_REQUIRE_GPU=1
 
 check: emulated/check_cuda
 	for seed in $(SEEDS); do \
