@@ -202,9 +202,8 @@ START_TEST(the_temperature_undoes_a_factor)
     fit(w, 0.0001, 1, false);
     for (int i = 0; i < WEIGHTS; i++)
         floats[i] = (float)w[i];
-    regression_logits(logits, &x[0][0], floats, N, INPUTS, CLASSES);
-    for (int i = 0; i < N * CLASSES; i++)
-        logits[i] += (float)ease * (&offset[0][0])[i];
+    regression_logits(logits, &x[0][0], floats, &offset[0][0], (float)ease, N,
+                      INPUTS, CLASSES);
     double bits = regression_bits(logits, labels, N, CLASSES, 1);
     ck_assert_double_eq_tol(bits, define(w, 0, false) / log(2), 1e-5);
     double fitted = regression_temperature(logits, labels, N, CLASSES);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/exact.h"
+#include "base/text.h"
 #include "classify/examples.h"
 #include "classify/linear_classifier_file.h"
 #include "classify/regression.h"
@@ -30,8 +31,8 @@ static int count_states(const char *choice)
 
 static bool is_state(const char *path)
 {
-    size_t n = strlen(path), n_suffix = strlen(SUFFIX);
-    return n > n_suffix && strcmp(path + n - n_suffix, SUFFIX) == 0;
+    const char *tail = text_find_tail(path, SUFFIX);
+    return tail && tail > path;
 }
 
 /* "spam" from "folder/spam.state". */
@@ -135,11 +136,11 @@ static enum status open_linear(struct classifier *c, const char *choice)
     TRY(status);
     c->labels = (const char *const *)c->linear.labels;
     c->n_labels = c->linear.n_labels;
+    if (c->linear.n_features == 0)
+        return OK;
     c->starts = (struct state **)calloc(1, sizeof(struct state *));
     if (!c->starts)
         return fail_memory("a head");
-    if (c->linear.n_features == 0)
-        return OK;
     TRY(engine_state_new(c->engine, &c->starts[0]));
     c->n_starts = 1;
     return OK;

@@ -79,11 +79,11 @@ static enum status weigh(const struct example *item, struct grams *grams,
 }
 
 enum status feature_table_weigh_grams(struct feature_table *table,
-                                      const struct examples *examples,
+                                      const struct examples *examples, size_t n,
                                       struct grams *grams, size_t n_counted)
 {
     struct gram_bag bag = {0};
-    size_t n = examples->n, n_labels = (size_t)grams->n_labels;
+    size_t n_labels = (size_t)grams->n_labels;
     float *evidence = realloc(table->evidence, n * n_labels * sizeof *evidence);
     if (!evidence)
         return fail_memory("the grams");

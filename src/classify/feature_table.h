@@ -14,7 +14,7 @@
 
 struct feature_table {
     float *x;        /* [n][n_features] */
-    float *evidence; /* [n][n_labels], of feature_table_weigh_grams */
+    float *evidence; /* [][n_labels], of feature_table_weigh_grams */
     int *labels;     /* [n] */
     float *weights;  /* [n] */
     size_t n, n_features;
@@ -26,11 +26,12 @@ enum status feature_table_read(struct feature_table *table,
                                const struct examples *examples,
                                struct record_reader *reader, const char *path);
 
-/* Finds the evidence of their grams, in place of what the table had.  The first
- * n_counted examples are counted in grams: each is left out of the counts that
- * its own evidence comes from, so that it looks like a new record. */
+/* Finds the evidence of the grams of the first n examples, in place of what the
+ * table had.  The first n_counted examples, or those they were cut from, are
+ * counted in grams: each is left out of the counts that its own evidence comes
+ * from, so that it looks like a new record. */
 enum status feature_table_weigh_grams(struct feature_table *table,
-                                      const struct examples *examples,
+                                      const struct examples *examples, size_t n,
                                       struct grams *grams, size_t n_counted);
 void feature_table_free(struct feature_table *table);
 

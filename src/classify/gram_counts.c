@@ -11,11 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/exact.h"
 #include "base/signals.h"
-
-#define LN2       0x1.62e42fefa39efp-1
-#define SMOOTHING 0.01 /* as in grams.c */
 
 enum {
     TIMES_MIN = 2,
@@ -24,8 +20,9 @@ enum {
     PART_BYTES = 1 << 21, /* of the examples for each part */
     DIGIT_BITS = 11,
     DIGITS = 1 << DIGIT_BITS,
-    NUMBER_BITS = 28 + LABEL_BITS
+    NUMBER_BITS = GRAM_KEY_BITS + LABEL_BITS
 };
+_Static_assert(LABELS_MAX <= 1 << LABEL_BITS, "labels fit");
 
 /* A gram and a label, and how often they came together. */
 struct gram_pair {
@@ -223,14 +220,14 @@ static void fill(const struct counting *c, struct grams *grams)
 static void find_shifts(const struct counting *c, struct grams *grams)
 {
     int n_labels = grams->n_labels;
-    double all = 0, smoothing = SMOOTHING * (double)grams->n;
+    double all = 0, smoothing = GRAM_SMOOTHING * (double)grams->n;
     for (size_t i = 0; i < c->n_pairs; i++)
         c->n_of_label[c->pairs[i].label] += c->pairs[i].times;
     for (int k = 0; k < n_labels; k++)
         all += c->n_of_label[k] + smoothing;
     for (int k = 0; k < n_labels && all > 0; k++) {
         double share = (c->n_of_label[k] + smoothing) * n_labels / all;
-        grams->shifts[k] = (float)(-LN2 * (double)exact_log2((float)share));
+        grams->shifts[k] = (float)-gram_log(share);
     }
 }
 

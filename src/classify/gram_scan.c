@@ -37,7 +37,7 @@ static uint32_t key_of(uint64_t hash, int kind)
     hash = (hash ^ hash >> 30) * FINISH;
     hash ^= hash >> 27;
     hash *= KIND;
-    uint32_t half = (uint32_t)(hash >> 37);
+    uint32_t half = (uint32_t)(hash >> (64 - (GRAM_KEY_BITS - 1)));
     return kind >= WORD ? half + GRAM_FIRST_WORD : half;
 }
 

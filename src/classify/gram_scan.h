@@ -34,7 +34,8 @@ enum {
     GRAM_CHARACTERS = 5, /* of the longest sequences */
     GRAM_ACROSS = 4,     /* of the longest with a space inside */
     GRAM_TOKENS_MIN = 3, /* of a shape, up to GRAM_CHARACTERS */
-    GRAM_KEYS = 1 << 28,
+    GRAM_KEY_BITS = 28,
+    GRAM_KEYS = 1 << GRAM_KEY_BITS,
     GRAM_FIRST_WORD = GRAM_KEYS / 2 /* the first key of words */
 };
 

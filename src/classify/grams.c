@@ -11,12 +11,11 @@
 #include "base/exact.h"
 
 #define LN2        0x1.62e42fefa39efp-1
-#define SMOOTHING  0.01 /* added to each count */
-#define WORD_VALUE 3.0  /* of a word or shape, where a sequence has 1 */
+#define WORD_VALUE 3.0 /* of a word or shape, where a sequence has 1 */
 
 enum { BUCKET_SHIFT = 8, BUCKETS = GRAM_KEYS >> BUCKET_SHIFT };
 
-static double natural_log(double x)
+double gram_log(double x)
 {
     return LN2 * (double)exact_log2((float)x);
 }
@@ -67,7 +66,7 @@ void grams_index(struct grams *grams)
     }
     for (int level = 0; level < GRAM_LEVELS; level++)
         grams->weights[level] =
-            (float)natural_log(1 + (double)(1 << level) / SMOOTHING);
+            (float)gram_log(1 + (double)(1 << level) / GRAM_SMOOTHING);
 }
 
 uint8_t gram_level(uint32_t times)
@@ -205,7 +204,7 @@ void grams_evidence(const struct grams *grams, const struct gram_bag *bag,
     memset(evidence, 0, (size_t)grams->n_labels * sizeof *evidence);
     for (size_t i = 0; i < bag->n; i++) {
         bool is_word = grams->keys[bag->columns[i]] >= GRAM_FIRST_WORD;
-        double strength = 1 + natural_log(bag->counts[i]);
+        double strength = 1 + gram_log(bag->counts[i]);
         double value = is_word ? WORD_VALUE * strength : strength;
         strengths += strength;
         values += value;

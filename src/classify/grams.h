@@ -28,6 +28,8 @@
 #include "base/status.h"
 #include "classify/gram_scan.h"
 
+#define GRAM_SMOOTHING 0.01 /* added to each count */
+
 enum { GRAM_LEVELS = 16, GRAMS_MAX = 1 << 23, GRAM_PAIRS_MAX = 1 << 25 };
 
 /* Pairs of a gram and a label; those of gram i are starts[i] up to
@@ -65,6 +67,9 @@ void grams_index(struct grams *grams);
 
 /* The level of a number of times, above 0. */
 uint8_t gram_level(uint32_t times);
+
+/* The natural logarithm; bit for bit the same everywhere. */
+double gram_log(double x);
 
 void gram_bag_begin(struct gram_bag *bag);
 void gram_bag_free(struct gram_bag *bag);

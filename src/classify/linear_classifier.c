@@ -86,8 +86,7 @@ void linear_classifier_compute(const struct linear_classifier *c, float *logits,
     size_t n_labels = (size_t)c->n_labels, n_features = (size_t)c->n_features;
     float *x = n_features > 0 ? features + begin * n_features : NULL;
     linear_classifier_standardise(c, x, end - begin);
-    regression_logits(logits + begin * n_labels, x, c->w, end - begin,
+    regression_logits(logits + begin * n_labels, x, c->w,
+                      evidence + begin * n_labels, c->ease, end - begin,
                       c->n_features, c->n_labels);
-    for (size_t i = begin * n_labels; i < end * n_labels; i++)
-        logits[i] += c->ease * evidence[i];
 }

@@ -98,11 +98,9 @@ static void measure_held_out(struct linear_fit *f)
     const struct linear_classifier *c = f->classifier;
     const struct feature_table *table = f->table;
     take_weights(f);
-    const float *evidence = table->evidence + f->n_fit * n_labels(f);
     regression_logits(f->logits, table->x + f->n_fit * n_features(f), c->w,
+                      table->evidence + f->n_fit * n_labels(f), c->ease,
                       f->n_held, c->n_features, c->n_labels);
-    for (size_t i = 0; i < f->n_held * n_labels(f); i++)
-        f->logits[i] += c->ease * evidence[i];
     f->bits = regression_bits(f->logits, table->labels + f->n_fit, f->n_held,
                               c->n_labels, 1);
 }
@@ -123,33 +121,29 @@ static enum status try_fit(struct linear_fit *f, bool *is_better)
     return OK;
 }
 
-/* Changes the best penalty by a factor for as long as that is better. */
-static enum status move_penalty(struct linear_fit *f, double factor)
+/* Changes the best *choice by a factor for as long as that is better. */
+static enum status move(struct linear_fit *f, double *choice, double factor,
+                        int n_steps)
 {
     bool is_better = true;
-    double best = f->penalty;
-    for (int i = 0; i < PENALTY_STEPS && is_better; i++) {
-        f->penalty = best * factor;
+    double best = *choice;
+    for (int i = 0; i < n_steps && is_better; i++) {
+        *choice = best * factor;
         TRY(try_fit(f, &is_better));
-        best = is_better ? f->penalty : best;
+        best = is_better ? *choice : best;
     }
-    f->penalty = best;
+    *choice = best;
     memcpy(f->w, f->best_w, n_weights(f) * sizeof *f->w);
     return OK;
 }
 
-static enum status move_ease(struct linear_fit *f, double factor)
+/* Raises it, or else lowers it. */
+static enum status tune(struct linear_fit *f, double *choice, double factor,
+                        int n_steps)
 {
-    bool is_better = true;
-    double best = f->ease;
-    for (int i = 0; i < EASE_STEPS && is_better; i++) {
-        f->ease = best * factor;
-        TRY(try_fit(f, &is_better));
-        best = is_better ? f->ease : best;
-    }
-    f->ease = best;
-    memcpy(f->w, f->best_w, n_weights(f) * sizeof *f->w);
-    return OK;
+    double first = *choice;
+    TRY(move(f, choice, factor, n_steps));
+    return *choice == first ? move(f, choice, 1 / factor, n_steps) : OK;
 }
 
 static void choose_temperature(struct linear_fit *f)
@@ -163,17 +157,12 @@ static void choose_temperature(struct linear_fit *f)
 
 static enum status search(struct linear_fit *f)
 {
-    double penalty = f->penalty, ease = f->ease;
     bool is_better;
     f->best_bits = INFINITY;
     TRY(try_fit(f, &is_better));
     if (n_features(f) > 0)
-        TRY(move_penalty(f, PENALTY_STEP));
-    if (n_features(f) > 0 && f->penalty == penalty)
-        TRY(move_penalty(f, 1 / PENALTY_STEP));
-    TRY(move_ease(f, EASE_STEP));
-    if (f->ease == ease)
-        TRY(move_ease(f, 1 / EASE_STEP));
+        TRY(tune(f, &f->penalty, PENALTY_STEP, PENALTY_STEPS));
+    TRY(tune(f, &f->ease, EASE_STEP, EASE_STEPS));
     choose_temperature(f);
     return OK;
 }

@@ -117,8 +117,9 @@ static void add_biases(float *logits, const float *biases, size_t n, int k)
     }
 }
 
-void regression_logits(float *logits, const float *x, const float *w, size_t n,
-                       int n_inputs, int n_classes)
+void regression_logits(float *logits, const float *x, const float *w,
+                       const float *offset, float ease, size_t n, int n_inputs,
+                       int n_classes)
 {
     struct product job = {
         .c = logits,
@@ -135,6 +136,8 @@ void regression_logits(float *logits, const float *x, const float *w, size_t n,
         memset(logits, 0, n * (size_t)n_classes * sizeof *logits);
     train_kernels_find()->product(&job, 0, (int)n);
     add_biases(logits, w + (size_t)n_inputs * (size_t)n_classes, n, n_classes);
+    for (size_t i = 0; offset && i < n * (size_t)n_classes; i++)
+        logits[i] += ease * offset[i];
 }
 
 /* Weighs what an example adds to the bits and to the gradient. */
@@ -155,10 +158,9 @@ static void find_residuals(struct fit *fit, size_t begin, size_t end)
     const struct regression *r = fit->problem;
     size_t k = (size_t)r->n_classes;
     const float *x = r->x ? r->x + begin * (size_t)r->n_inputs : NULL;
-    regression_logits(fit->residual + begin * k, x, fit->floats, end - begin,
-                      r->n_inputs, r->n_classes);
-    for (size_t i = begin * k; r->offset && i < end * k; i++)
-        fit->residual[i] += (float)r->ease * r->offset[i];
+    const float *offset = r->offset ? r->offset + begin * k : NULL;
+    regression_logits(fit->residual + begin * k, x, fit->floats, offset,
+                      (float)r->ease, end - begin, r->n_inputs, r->n_classes);
     for (size_t i = begin; i < end; i++) {
         float *row = fit->residual + i * k;
         float most = largest(row, r->n_classes);

@@ -19,7 +19,7 @@
 #include "base/threads.h"
 
 struct regression {
-    const float *x;    /* [n][n_inputs]; NULL when n_inputs is 0 */
+    const float *x;    /* [n][n_inputs]; may be NULL when n_inputs is 0 */
     const int *labels; /* [n], below n_classes */
     size_t n;
     int n_inputs, n_classes;
@@ -35,10 +35,11 @@ struct regression {
 enum status regression_fit(const struct regression *regression, double *w,
                            int *n_steps);
 
-/* logits[i][k] of n rows of x, by the floats w, whose last row has the biases.
- */
-void regression_logits(float *logits, const float *x, const float *w, size_t n,
-                       int n_inputs, int n_classes);
+/* logits[i][k] of n rows of x, by the floats w, whose last row has the biases;
+ * plus ease times the offset, [n][n_classes], or NULL. */
+void regression_logits(float *logits, const float *x, const float *w,
+                       const float *offset, float ease, size_t n, int n_inputs,
+                       int n_classes);
 
 /* The mean of -log2 P of the labels, for logits divided by a temperature. */
 double regression_bits(const float *logits, const int *labels, size_t n,

@@ -131,7 +131,7 @@ static enum status report_test(struct training *t,
         status = feature_table_read(&table, examples, find_reader(t),
                                     t->options->test);
     if (status == OK)
-        status = feature_table_weigh_grams(&table, examples,
+        status = feature_table_weigh_grams(&table, examples, examples->n,
                                            &t->classifier.grams, 0);
     if (status == OK) {
         linear_classifier_compute(&t->classifier, logits, table.x,
@@ -145,15 +145,19 @@ static enum status report_test(struct training *t,
 
 /* ---- all of it ---------------------------------------------------------- */
 
-/* Counts those of the first n examples, and weighs them for all. */
-static enum status count_grams(struct training *t, size_t n, size_t n_counted)
+/* Counts those of the first n examples, and weighs them for the first
+ * n_weighed; n_counted: see feature_table_weigh_grams(). */
+static enum status count_grams(struct training *t, size_t n, size_t n_weighed,
+                               size_t n_counted)
 {
     struct grams *grams = &t->classifier.grams;
     message_status("%s: counting words", t->options->examples);
     grams_close(grams);
     TRY(gram_counts_make(grams, &t->examples, n, GRAM_PAIRS));
-    message_note("%zu grams, %zu with their labels", grams->n, grams->n_pairs);
-    return feature_table_weigh_grams(&t->table, &t->examples, grams, n_counted);
+    message_note("%zu grams, %zu pairs of a gram and a label", grams->n,
+                 grams->n_pairs);
+    return feature_table_weigh_grams(&t->table, &t->examples, n_weighed, grams,
+                                     n_counted);
 }
 
 /* Room for its weights. */
@@ -192,10 +196,11 @@ static enum status make_table(struct training *t)
 }
 
 /* The classifier that is written is fitted to all examples, with the grams of
- * all; the cut copies have no others. */
+ * all; a cut copy is treated as part of its original. */
 static enum status fit_all(struct training *t)
 {
-    TRY(count_grams(t, t->fit.n_fit + t->fit.n_held, t->examples.n));
+    size_t n_whole = t->fit.n_fit + t->fit.n_held, n = t->examples.n;
+    TRY(count_grams(t, n_whole, n, n));
     return linear_fit_all(&t->fit);
 }
 
@@ -210,7 +215,7 @@ static enum status make_classifier(struct training *t,
     f->team = t->team;
     f->path = t->options->examples;
     TRY(make_table(t));
-    TRY(count_grams(t, f->n_fit, f->n_fit));
+    TRY(count_grams(t, f->n_fit, f->n_fit + f->n_held, f->n_fit));
     TRY(linear_fit_choose(f));
     if (f->n_held > 0 && !test)
         TRY(report(t, f->logits, t->table.labels + f->n_fit, f->n_held,

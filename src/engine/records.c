@@ -21,12 +21,12 @@ static int count_items(const struct records *r)
     const struct model_config *c = &engine_model(r->engine)->config;
     size_t state = model_state_size(c);
     int n = STREAMS;
+    if (r->n_starts == 0)
+        return n;
     if (engine_busy_bytes(r->engine) > 0)
         n = engine_busy_bytes(r->engine) / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
         n = (int)(STREAMS_BYTES / state);
-    if (r->n_starts == 0)
-        return STREAMS;
     return n > r->n_starts ? n / r->n_starts : 1;
 }
 
