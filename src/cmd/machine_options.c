@@ -8,6 +8,7 @@
 
 #include "base/memlimit.h"
 #include "base/number.h"
+#include "base/text.h"
 
 enum { CUDA_INDEX_MAX = 1023 };
 
@@ -21,7 +22,7 @@ enum status machine_take_device(void *options, const struct option_row *row,
     else if (strcmp(value, "cpu") == 0)
         engine->device = DEVICE_CPU;
     else if (strcmp(value, "cuda") == 0 ||
-             (strncmp(value, "cuda:", 5) == 0 &&
+             (text_starts_with(value, "cuda:") &&
               number_parse(value + 5, &index) && index <= CUDA_INDEX_MAX))
         engine->device = DEVICE_CUDA;
     else

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/file_pair.h"
 #include "base/message.h"
+#include "base/text.h"
 #include "cmd/task_io.h"
 #include "compress/compressor.h"
 
@@ -110,9 +111,8 @@ static enum status convert_to_output(struct task *task,
 
 static bool has_suffix(const char *path)
 {
-    size_t n = strlen(path);
-    return n > SUFFIX_BYTES && path[n - SUFFIX_BYTES - 1] != '/' &&
-           strcmp(path + n - SUFFIX_BYTES, SUFFIX) == 0;
+    const char *tail = text_find_tail(path, SUFFIX);
+    return tail && tail > path && tail[-1] != '/';
 }
 
 /* The name of the file that path becomes, for the caller to free. */

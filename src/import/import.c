@@ -18,6 +18,7 @@
 #include "import/foreign.h"
 #include "import/publish.h"
 #include "model/describe.h"
+#include "model/metadata_list.h"
 #include "model/safetensors_write.h"
 #include "train/export.h"
 #include "train/parameters.h"
@@ -93,23 +94,21 @@ struct quantiser {
     char mean[40]; /* "of 3 models"; "" when there is one */
 };
 
-enum { METADATA = 3 };
-
+/* list: all zero. */
 static struct provenance origin_of(const struct quantiser *q,
-                                   struct metadata metadata[METADATA])
+                                   struct metadata_list *list)
 {
-    metadata[0] =
-        (struct metadata){"imported_by", "mambyte-import " PACKAGE_VERSION};
-    metadata[1] = (struct metadata){"quantization", q->remedy};
-    metadata[2] = (struct metadata){"mean", q->mean};
-    return (struct provenance){metadata, *q->mean ? METADATA : METADATA - 1};
+    metadata_list_add(list, "imported_by", "mambyte-import " PACKAGE_VERSION);
+    metadata_list_add(list, "quantization", q->remedy);
+    metadata_list_add(list, "mean", *q->mean ? q->mean : NULL);
+    return (struct provenance){list->items, list->n};
 }
 
 static enum status measure_int8(const struct quantiser *q, struct tally *tally)
 {
     const struct import_job *job = q->job;
-    struct metadata metadata[METADATA];
-    struct provenance origin = origin_of(q, metadata);
+    struct metadata_list list = {.n = 0};
+    struct provenance origin = origin_of(q, &list);
     struct model *model;
     uint8_t *bytes;
     size_t n;
@@ -167,7 +166,7 @@ static enum status choose_remedy(struct quantiser *q)
 static enum status quantise(struct quantiser *q)
 {
     const struct import_job *job = q->job;
-    struct metadata metadata[METADATA];
+    struct metadata_list list = {.n = 0};
     if (job->adopted.model->config.has_norm_before_gate)
         return fail(
             E_MODEL,
@@ -176,7 +175,7 @@ static enum status quantise(struct quantiser *q)
             job->foreign.path);
     if (job->sample.n > 0)
         TRY(choose_remedy(q));
-    struct provenance origin = origin_of(q, metadata);
+    struct provenance origin = origin_of(q, &list);
     TRY(export_file(job->options->output, &q->parameters, q->weights, &origin));
     TRY(describe_key(job->out, "written"));
     return describe_text(job->out, q->remedy);

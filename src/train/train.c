@@ -17,6 +17,7 @@
 #include "base/message.h"
 #include "base/signals.h"
 #include "config.h"
+#include "model/metadata_list.h"
 #include "train/autosave.h"
 #include "train/export.h"
 #include "train/held_out.h"
@@ -403,16 +404,12 @@ static enum status run_steps(struct run *run)
 
 static enum status write_model(struct run *run)
 {
-    char steps[32], bytes[32];
-    snprintf(steps, sizeof steps, "%" PRIu64, run->progress.step);
-    snprintf(bytes, sizeof bytes, "%" PRIu64, run->progress.n_bytes);
-    const struct metadata metadata[] = {
-        {"trained_by", "mambyte-train " PACKAGE_VERSION},
-        {"trained_steps", steps},
-        {"trained_bytes", bytes},
-    };
-    struct provenance provenance = {metadata,
-                                    sizeof metadata / sizeof metadata[0]};
+    struct metadata_list list = {.n = 0};
+    metadata_list_add(&list, "trained_by", "mambyte-train " PACKAGE_VERSION);
+    metadata_list_print(&list, "trained_steps", "%" PRIu64, run->progress.step);
+    metadata_list_print(&list, "trained_bytes", "%" PRIu64,
+                        run->progress.n_bytes);
+    struct provenance provenance = {list.items, list.n};
     TRY(trainer_get(run->trainer, PART_WEIGHTS, run->weights));
     return export_file(run->options->output, &run->parameters, run->weights,
                        &provenance);
