@@ -104,21 +104,16 @@ static size_t assemble(uint8_t *packed, size_t room,
     return n_before + packing->n_code;
 }
 
-/* *kind is BLOCK_LZMA when nothing was coded. */
 static enum status code_literals(struct block_coder *coder,
                                  struct packing *packing,
                                  const struct block_part *part,
-                                 enum block_kind *kind)
+                                 enum block_kind kind)
 {
-    if (samples_look_random(packing->literals, packing->n_literals)) {
-        *kind = BLOCK_COPIES;
+    if (kind == BLOCK_COPIES) {
         packing->n_code = packing->n_literals;
         memcpy(packing->code, packing->literals, packing->n_literals);
         return OK;
     }
-    *kind = part->is_for_model ? BLOCK_MODEL : BLOCK_LZMA;
-    if (*kind == BLOCK_LZMA)
-        return OK;
     coder->n_literals = packing->n_literals;
     coder->n_done = 0;
     return slices_encode(coder->slices, packing->literals, packing->n_literals,
@@ -126,6 +121,7 @@ static enum status code_literals(struct block_coder *coder,
                          &packing->n_code);
 }
 
+/* *kind is BLOCK_LZMA when nothing was coded. */
 static enum status pack_parts(struct block_coder *coder,
                               struct packing *packing, const uint8_t *bytes,
                               const struct block_part *part,
@@ -138,8 +134,14 @@ static enum status pack_parts(struct block_coder *coder,
     if (!packing->literals || !packing->code)
         return fail_memory("a block");
     dedupe_take(&packing->copies, packing->literals, bytes, n);
+    if (samples_look_random(packing->literals, packing->n_literals))
+        *kind = BLOCK_COPIES;
+    else
+        *kind = part->is_for_model ? BLOCK_MODEL : BLOCK_LZMA;
+    if (*kind == BLOCK_LZMA)
+        return OK;
     TRY(dedupe_code(&packing->copies, &packing->side, n));
-    TRY(code_literals(coder, packing, part, kind));
+    TRY(code_literals(coder, packing, part, *kind));
     return range_finish(&packing->side);
 }
 

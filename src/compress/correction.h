@@ -1,4 +1,4 @@
-/* correction.h -- what came of predictions.
+/* correction.h -- how often predictions came true.
  *
  * A correction has counters for log-odds that are CORRECTION_STEP apart;
  * between two of them it is interpolated.
@@ -14,7 +14,8 @@
 #include "compress/logistic.h"
 
 enum {
-    CORRECTION_STEP = 1024,
+    CORRECTION_BITS = 10,
+    CORRECTION_STEP = 1 << CORRECTION_BITS,
     CORRECTION_MAX = 12 * CORRECTION_STEP, /* log-odds beyond count as these */
     CORRECTION_POINTS = 2 * CORRECTION_MAX / CORRECTION_STEP + 1
 };
@@ -38,7 +39,7 @@ static inline struct corrected correct(correction points, int log_odds)
 /* The probability of a one, of PROBABILITY_BITS. */
 static inline uint32_t corrected_one(struct corrected c)
 {
-    enum { SHIFT = 10 + COUNTER_BITS - PROBABILITY_BITS };
+    enum { SHIFT = CORRECTION_BITS + COUNTER_BITS - PROBABILITY_BITS };
     uint32_t low = c.points[0] >> SEEN_BITS, high = c.points[1] >> SEEN_BITS;
     return (low * (uint32_t)(CORRECTION_STEP - c.part) +
             high * (uint32_t)c.part) >>
