@@ -240,7 +240,7 @@ START_TEST(grams_that_are_none_are_refused)
         linear.grams.keys[21] = kept;
         ck_assert_int_eq(linear_classifier_load(&bad, path), E_MODEL);
         ck_assert_ptr_nonnull(
-            strstr(status_message(), "grams is no table of grams"));
+            strstr(status_message(), "grams is not a table of grams"));
     }
 }
 END_TEST

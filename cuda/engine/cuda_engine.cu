@@ -130,8 +130,8 @@ static enum status need_batch_decoder(struct cuda_engine *e)
     return OK;
 }
 
-/* Kernels of Mamba-2 do not overlap: under load, with other programs on the
- * GPU, three of its checks have found other bits, and why is not known. */
+/* Kernels of Mamba-2 must not overlap: beside other programs on the GPU their
+ * results can differ, for an unknown reason. */
 static enum status need_prefill(struct cuda_engine *e)
 {
     bool overlaps =

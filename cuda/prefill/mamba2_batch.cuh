@@ -52,8 +52,9 @@ static __device__ __forceinline__ int starts_of(int n)
     return chunks_of(n) - 1;
 }
 
-/* The span that row or chunk i of a microbatch is of, of n; first: the span's
- * own first one.  Where all spans have as many, the first look finds it. */
+/* The span that row or chunk i belongs to, of the n of a microbatch; first: the
+ * member of a span that holds its first one.  Where all spans have equally
+ * many, the first look finds it. */
 template <int span::*first>
 static __device__ __forceinline__ int find_span(const struct microbatch *mb,
                                                 int i, int n)

@@ -6,7 +6,8 @@
  *
  *   the mode and, where we may, the owner of what it replaces (or of another
  *   file: atomic_file_like), without setuid, setgid and sticky bit; where we
- *   may not give it the group, group and others may do what both could;
+ *   may not give it the group, the group and others get only the rights that
+ *   both had;
  *
  *   its name, by link(2) or rename(2): what was there is never truncated, and
  *   whoever has it open keeps it.

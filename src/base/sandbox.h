@@ -26,7 +26,7 @@
 
 enum sandbox_kind {
     SANDBOX_READS, /* a file has to be allowed to be read or written        */
-    SANDBOX_WRITES /* any file may be read, those allowed be written        */
+    SANDBOX_WRITES /* any file may be read, only allowed ones be written     */
 };
 
 struct sandbox {

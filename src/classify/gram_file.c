@@ -80,7 +80,7 @@ enum status grams_pack(const struct grams *grams, uint8_t **bytes, size_t *n)
 
 static enum status is_no_table(void)
 {
-    return fail(E_MODEL, "grams is no table of grams");
+    return fail(E_MODEL, "grams is not a table of grams");
 }
 
 /* Text that is being read. */

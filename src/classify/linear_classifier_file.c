@@ -211,7 +211,7 @@ static enum status read_features(struct linear_classifier *c,
         return allocate(c);
     if (weight->n_dims != 2 || weight->shape[1] == 0 ||
         weight->shape[1] > POOLED_LAYERS * D_INNER_MAX)
-        return fail(E_MODEL, "the tensor weight has not two dimensions");
+        return fail(E_MODEL, "the tensor weight has a wrong shape");
     c->n_features = (int)weight->shape[1];
     TRY(find_tensor(file, "weight", DTYPE_I8, (uint64_t)c->n_labels,
                     weight->shape[1], &weight));

@@ -125,8 +125,8 @@ static const struct option_row rows[] = {
      .help = "the model of the head; also MAMBYTE_MODEL"},
     {.name = "no-features",
      INTO_BOOL(AT(classifier.has_no_features)),
-     .help = "a head for words alone: it needs no model, and is\n"
-             "far faster"},
+     .help = "a head without the model's features: it needs no\n"
+             "model, and is far faster"},
 
     {.help = "Length of the run (by default as many bytes as there are)"},
     {.name = "steps",

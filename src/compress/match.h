@@ -1,7 +1,7 @@
 /* match.h -- where the last bytes of a slice have occurred before.
  *
  * A match predicts the byte that followed them then, and goes on.  After a
- * wrong prediction a long match goes on as well, some times: lines of a log
+ * wrong prediction a long match still goes on, a few times: lines of a log
  * differ in a number, and are the same again after it.
  *
  * SPDX-License-Identifier: MIT

@@ -11,8 +11,8 @@
  *     the bytes that followed the last occurrences of the last bytes, as
  *     likely as matches of their length have proved (match.h),
  *
- * by weights that learn from each error, and corrects the result by what came
- * of such predictions (context mixing: Mahoney, The PAQ data compression
+ * by weights that learn from each error, and corrects the result by how often
+ * such predictions came true (context mixing: Mahoney, The PAQ data compression
  * programs, 2005).  Integers only.
  *
  * SPDX-License-Identifier: MIT

@@ -3,8 +3,8 @@
  * The model takes a hundred times as long as liblzma.  So a few excerpts of the
  * bytes are coded by both first.  Where the model does not save a thirty-second
  * of what liblzma makes of them, the bytes are left to liblzma.  Where some
- * megabytes are for another of the two than the bytes before them, a block
- * ends.
+ * megabytes suit the other of the two better than those before them, a new
+ * block starts.
  *
  * SPDX-License-Identifier: MIT
  */

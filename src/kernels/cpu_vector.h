@@ -308,7 +308,8 @@ static inline void fetch_ahead(const struct tile *tile, int p, int g)
 /* The sums of the rows of a panel. */
 enum { PANEL_VECTORS = PANEL_ROWS / V_LANES };
 
-/* Fetches what lies ahead bytes after n groups of a panel. */
+/* Fetches what lies ahead bytes after groups [g, g + n) of a panel; nothing
+ * when ahead is 0. */
 static inline void fetch_row(const uint8_t *panel, int g, int n, size_t ahead)
 {
     for (int k = g; k < g + n && ahead > 0; k++)
