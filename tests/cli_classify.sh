@@ -81,6 +81,11 @@ same "without features" "digits - letters digits" "$(cut -f 1 out | xargs)"
 	cmp - out || bad "another model than none"
 dd bs=1 <text 2>dd.err | "$MAMBYTE" --classify=plain.head --no-text |
 	cmp - out || bad "without features, byte by byte"
+"$MAMBYTE" -m ./missing.safetensors --classify=plain.head --no-text text |
+	cmp - out || bad "a model is opened, although none is needed"
+run "$MAMBYTE" -v --classify=plain.head --eval labels
+same "a note" "no model is needed" "$(sed -n 's/^mambyte: no/no/p' err)"
+same "--eval without a model" "accuracy${TAB}1.0000" "$(sed -n 2p out)"
 
 tr '\n' '\000' <text >nul
 "$MAMBYTE" --classify=small.head -0 nul | tr '\000' '\n' >out

@@ -124,14 +124,23 @@ static enum status open_states(struct classifier *c, const char *choice,
 
 /* ---- a linear classifier ------------------------------------------------ */
 
+static enum status check_model(const struct classifier *c, const char *path)
+{
+    if (c->linear.n_features == 0)
+        return OK;
+    if (!c->engine)
+        return fail(E_MODEL, "%s: has changed while it was read", path);
+    return linear_classifier_check_model(&c->linear, path,
+                                         engine_model(c->engine));
+}
+
 static enum status open_linear(struct classifier *c, const char *choice)
 {
     char *path;
     TRY(catalog_find_head(&path, choice));
     enum status status = linear_classifier_load(&c->linear, path);
     if (status == OK)
-        status = linear_classifier_check_model(&c->linear, path,
-                                               engine_model(c->engine));
+        status = check_model(c, path);
     free(path);
     TRY(status);
     c->labels = (const char *const *)c->linear.labels;
@@ -147,6 +156,23 @@ static enum status open_linear(struct classifier *c, const char *choice)
 }
 
 /* ---- both --------------------------------------------------------------- */
+
+static bool are_states(const char *choice)
+{
+    return strchr(choice, ',') || is_state(choice);
+}
+
+enum status classifier_needs_engine(const char *choice, bool *needs)
+{
+    char *path;
+    *needs = true;
+    if (are_states(choice))
+        return OK;
+    TRY(catalog_find_head(&path, choice));
+    enum status status = linear_classifier_has_features(path, needs);
+    free(path);
+    return status;
+}
 
 static enum status open_records(struct classifier *c, int n_threads)
 {

@@ -12,13 +12,15 @@
 #ifndef MAMBYTE_CLASSIFIER_H
 #define MAMBYTE_CLASSIFIER_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "classify/linear_classifier.h"
 #include "classify/record_reader.h"
 #include "engine/engine.h"
 
 struct classifier {
-    struct engine *engine;
+    struct engine *engine;     /* or NULL */
     const char *const *labels; /* [n_labels] */
     int n_labels;
     struct record_reader reader;
@@ -35,9 +37,14 @@ struct classifier {
     float *logits;   /* [records.n][n_labels] */
 };
 
+/* Whether that choice needs an engine: states do, and a linear classifier with
+ * features.  Only the start of its file is read. */
+enum status classifier_needs_engine(const char *choice, bool *needs);
+
 /* choice: the file of a linear classifier, its name in the catalog, or the
  * files of states with commas between.  priors: "P,P,..", in the order of the
- * states, or NULL: all alike.  n_threads: as in threads_open. */
+ * states, or NULL: all alike.  n_threads: as in threads_open.  engine: NULL
+ * where none is needed. */
 enum status classifier_open(struct classifier *classifier,
                             struct engine *engine, const char *choice,
                             const char *priors, int n_threads);

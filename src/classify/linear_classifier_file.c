@@ -12,6 +12,7 @@
 
 #include "base/exact.h"
 #include "base/little_endian.h"
+#include "base/signals.h"
 #include "classify/examples.h"
 #include "classify/gram_file.h"
 #include "engine/engine.h"
@@ -276,6 +277,18 @@ enum status linear_classifier_load_memory(struct linear_classifier *c,
     *c = (struct linear_classifier){0};
     TRY(safetensors_open_memory(&file, name, bytes, n));
     return load(c, file, name);
+}
+
+enum status linear_classifier_has_features(const char *path, bool *has)
+{
+    struct safetensors *file;
+    struct linear_classifier unused = {0};
+    signals_guard_mapping(path);
+    TRY(safetensors_open(&file, path));
+    enum status status = read_kind(&unused, file);
+    *has = safetensors_find(file, "weight") != NULL;
+    safetensors_close(file);
+    return status == OK ? OK : status_prefix(status, path);
 }
 
 /* ---- writing ------------------------------------------------------------ */

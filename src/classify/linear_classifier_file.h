@@ -32,6 +32,9 @@
 /* By its metadata. */
 bool is_linear_classifier(const struct safetensors *file);
 
+/* Whether the one in path has features.  Reads the metadata and no tensor. */
+enum status linear_classifier_has_features(const char *path, bool *has);
+
 /* Reads and validates; on failure *classifier is all zero, and the sentence
  * names path. */
 enum status linear_classifier_load(struct linear_classifier *classifier,

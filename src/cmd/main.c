@@ -16,6 +16,7 @@
 #include "base/sandbox.h"
 #include "base/signals.h"
 #include "base/threads.h"
+#include "classify/classifier.h"
 #include "cmd/options.h"
 #include "cmd/own_file.h"
 #include "cmd/outputs.h"
@@ -202,6 +203,29 @@ static enum status with_model(const struct options *options, const char *path)
     return status == OK ? verdict(&task) : status;
 }
 
+/* No model is opened, whichever is named. */
+static enum status without_model(const struct options *options)
+{
+    struct task task = {.options = options, .out = &output};
+    TRY(check_outputs(options, NULL));
+    message_note("no model is needed");
+    double started = clock_now();
+    TRY(run_task(&task));
+    note_speed(&task, clock_now() - started);
+    return verdict(&task);
+}
+
+static enum status with_model_file(const struct options *options)
+{
+    char *path;
+    TRY(catalog_find(&path, options->model));
+    enum status status = check_outputs(options, path);
+    if (status == OK)
+        status = with_model(options, path);
+    free(path);
+    return status;
+}
+
 static enum status list(const struct options *options)
 {
     struct task task = {.options = options, .out = &output};
@@ -229,13 +253,10 @@ static enum status run(int argc, char **argv)
     default:
         break;
     }
-    char *path;
-    TRY(catalog_find(&path, options.model));
-    enum status status = check_outputs(&options, path);
-    if (status == OK)
-        status = with_model(&options, path);
-    free(path);
-    return status;
+    bool needs_model = true;
+    if (options.mode == MODE_CLASSIFY)
+        TRY(classifier_needs_engine(options.classify, &needs_model));
+    return needs_model ? with_model_file(&options) : without_model(&options);
 }
 
 int main(int argc, char **argv)

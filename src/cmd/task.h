@@ -21,8 +21,8 @@
 
 struct task {
     const struct options *options;
-    const struct model *model;
-    struct engine *engine; /* NULL for task_info */
+    const struct model *model; /* NULL where none is needed */
+    struct engine *engine;     /* likewise, and for task_info */
     struct sink *out;
     uint64_t n_read, n_written; /* by the model, for the note at the end */
     int n_files;                /* compressed, decompressed or tested */

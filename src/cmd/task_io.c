@@ -103,6 +103,8 @@ static enum status load(struct stream *stream, struct task *task)
 enum status stream_open(struct stream *stream, struct task *task)
 {
     *stream = (struct stream){0};
+    if (!task->engine)
+        return OK;
     enum status status = engine_state_new(task->engine, &stream->state);
     if (status == OK && task->options->load_state)
         status = load(stream, task);
@@ -121,6 +123,8 @@ enum status stream_copy(struct stream *to, const struct stream *from,
                         struct task *task)
 {
     to->position = from->position;
+    if (!task->engine)
+        return OK;
     return engine_state_copy(task->engine, to->state, from->state);
 }
 

@@ -50,8 +50,8 @@ void record_text_add(struct record_text *text, const uint8_t *bytes, size_t n);
 
 /* A sequence of bytes that the engine reads: its state, and how far it is. */
 struct stream {
-    struct state *state;
-    uint64_t position; /* bytes read, those of a loaded state included */
+    struct state *state; /* NULL where no engine is needed */
+    uint64_t position;   /* bytes read, those of a loaded state included */
 };
 
 /* A stream at its start, or where --load-state says. */

@@ -73,7 +73,7 @@ int engine_busy_bytes(const struct engine *engine)
 
 bool engine_is_asynchronous(const struct engine *engine)
 {
-    return engine->is_asynchronous;
+    return engine && engine->is_asynchronous;
 }
 
 enum status engine_state_new(struct engine *engine, struct state **state)
@@ -147,6 +147,8 @@ enum status engine_state_set(struct engine *engine, struct state *state,
 enum status engine_feed(struct engine *engine, const struct segment *segments,
                         size_t n_segments)
 {
+    if (!engine)
+        return OK;
     TRY(engine_feed_finish(engine));
     return engine->ops->feed(engine, segments, n_segments);
 }
@@ -154,6 +156,8 @@ enum status engine_feed(struct engine *engine, const struct segment *segments,
 enum status engine_feed_start(struct engine *engine,
                               const struct segment *segments, size_t n_segments)
 {
+    if (!engine)
+        return OK;
     if (engine->ops->feed_start)
         return engine->ops->feed_start(engine, segments, n_segments);
     return engine->ops->feed(engine, segments, n_segments);
@@ -161,7 +165,9 @@ enum status engine_feed_start(struct engine *engine,
 
 enum status engine_feed_finish(struct engine *engine)
 {
-    return engine->ops->feed_finish ? engine->ops->feed_finish(engine) : OK;
+    if (!engine || !engine->ops->feed_finish)
+        return OK;
+    return engine->ops->feed_finish(engine);
 }
 
 enum status engine_generate(struct engine *engine, struct state *state,

@@ -9,6 +9,9 @@
  * decompresses.  check_engine.c checks this.  Models of floats
  * (model_needs_int8) are left out of the promise: a GPU adds in another order.
  *
+ * Where nothing is to be read there need not be an engine: NULL feeds no
+ * segments, and has nothing under way.
+ *
  * An engine is used by one thread at a time.  engine_ops.h has the functions of
  * a backend, state_image.h the parts of a state.
  *

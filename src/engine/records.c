@@ -18,11 +18,10 @@ enum { STREAMS = 64 };
 
 static int count_items(const struct records *r)
 {
-    const struct model_config *c = &engine_model(r->engine)->config;
-    size_t state = model_state_size(c);
     int n = STREAMS;
     if (r->n_starts == 0)
         return n;
+    size_t state = model_state_size(&engine_model(r->engine)->config);
     if (engine_busy_bytes(r->engine) > 0)
         n = engine_busy_bytes(r->engine) / 2; /* others are read meanwhile */
     else if (STREAMS_BYTES / state < STREAMS)
@@ -87,8 +86,7 @@ enum status records_open(struct records *records, struct engine *engine,
 
 void records_close(struct records *records)
 {
-    if (records->engine)
-        engine_feed_finish(records->engine);
+    engine_feed_finish(records->engine);
     for (int i = 0; i < RECORD_SETS; i++)
         close_set(records, &records->sets[i]);
     *records = (struct records){0};
@@ -99,11 +97,11 @@ void records_close(struct records *records)
 /* Makes room for the features of n items; those of item 0 are kept. */
 static enum status need_pooled(struct records *r, struct record_set *set, int n)
 {
-    size_t each = pooled_each(r);
     int room = 1;
     float *pooled;
     if (!r->has_pooled || n <= set->n_pooled)
         return OK;
+    size_t each = pooled_each(r);
     while (room < n)
         room *= 2;
     room = room < r->n ? room : r->n;

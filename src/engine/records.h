@@ -61,7 +61,8 @@ struct records {
 };
 
 /* wants_pooled: else the bits.  The starts stay the caller's.  With n_starts 0
- * the bytes of records are counted, and the engine reads nothing. */
+ * the bytes of records are counted; the engine reads nothing, and may be NULL.
+ */
 enum status records_open(struct records *records, struct engine *engine,
                          struct state *const *starts, int n_starts,
                          bool wants_pooled);
