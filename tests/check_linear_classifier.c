@@ -168,16 +168,28 @@ static struct file read_file(void)
     return file;
 }
 
-/* Refuses the file, with the sentence, when text is replaced by other. */
+static uint8_t *find(struct file *file, const char *text)
+{
+    uint8_t *at = memmem(file->bytes, file->n, text, strlen(text));
+    ck_assert_ptr_nonnull(at);
+    return at;
+}
+
+static void replace(struct file *file, const char *text, const char *other)
+{
+    ck_assert_uint_eq(strlen(text), strlen(other));
+    memcpy(find(file, text), other, strlen(other));
+}
+
+/* Refuses the file, with the sentence, when text is replaced by other.  Without
+ * its checksum, which would be wrong. */
 static void refuses(const char *text, const char *other, const char *sentence)
 {
     struct linear_classifier bad;
     ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
     struct file file = read_file();
-    ck_assert_uint_eq(strlen(text), strlen(other));
-    uint8_t *at = memmem(file.bytes, file.n, text, strlen(text));
-    ck_assert_ptr_nonnull(at);
-    memcpy(at, other, strlen(other));
+    replace(&file, "\"checksum\"", "\"unknown!\"");
+    replace(&file, text, other);
     ck_assert_int_eq(
         linear_classifier_load_memory(&bad, "bad", file.bytes, file.n),
         E_MODEL);
@@ -208,6 +220,48 @@ START_TEST(other_files_are_refused)
         E_MODEL);
     ck_assert_ptr_nonnull(strstr(status_message(), "tiny: is no head"));
     ck_assert_int_eq(linear_classifier_load(&bad, "/no/such.head"), E_IO);
+}
+END_TEST
+
+/* Heads that have no checksum are as good as ever. */
+START_TEST(a_checksum_may_be_missing)
+{
+    struct linear_classifier found;
+    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
+    struct file file = read_file();
+    replace(&file, "\"checksum\"", "\"unknown!\"");
+    ck_assert_int_eq(
+        linear_classifier_load_memory(&found, "old", file.bytes, file.n), OK);
+    linear_classifier_free(&found);
+}
+END_TEST
+
+/* Whether a bit of that byte may change: it is of the name of the checksum's
+ * key, or of the spaces behind the header. */
+static bool may_change(struct file *file, size_t i)
+{
+    size_t key = (size_t)(find(file, "checksum") - file->bytes);
+    return (i >= key && i < key + strlen("checksum")) || file->bytes[i] == ' ';
+}
+
+START_TEST(a_flipped_bit_is_refused)
+{
+    struct linear_classifier bad;
+    ck_assert_int_eq(linear_classifier_save(&linear, path), OK);
+    struct file file = read_file();
+    for (size_t i = 0; i < file.n; i++) {
+        bool is_free = may_change(&file, i);
+        file.bytes[i] ^= (uint8_t)(1 << i % 8);
+        enum status status =
+            linear_classifier_load_memory(&bad, "bad", file.bytes, file.n);
+        ck_assert_msg(status != OK || is_free, "byte %zu", i);
+        file.bytes[i] ^= (uint8_t)(1 << i % 8);
+        linear_classifier_free(&bad);
+    }
+    file.bytes[file.n - 1] ^= 1;
+    linear_classifier_load_memory(&bad, "bad", file.bytes, file.n);
+    ck_assert_str_eq(status_message(),
+                     "bad: the file is damaged: its checksum differs");
 }
 END_TEST
 
@@ -355,6 +409,8 @@ int main(void)
     tcase_add_test(tests, records_do_not_disturb_each_other);
     tcase_add_test(tests, that_of_another_model_is_refused);
     tcase_add_test(tests, other_files_are_refused);
+    tcase_add_test(tests, a_checksum_may_be_missing);
+    tcase_add_test(tests, a_flipped_bit_is_refused);
     tcase_add_test(tests, what_is_no_number_is_refused);
     tcase_add_test(tests, grams_that_are_none_are_refused);
     tcase_add_test(tests, examples_have_two_forms);

@@ -5,7 +5,6 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "model/safetensors_checksum.h"
 #include "model/safetensors_write.h"
 #include "train/checkpoint.h"
 
@@ -83,7 +83,7 @@ static void load_repaired(const struct safetensors *file)
 {
     static struct metadata metadata[ENTRIES_MAX];
     static struct tensor list[ENTRIES_MAX];
-    char text[32] = "";
+    char text[CHECKSUM_CHARS] = "";
     const char *run = safetensors_metadata(file, "run");
     size_t n = safetensors_count(file), n_bytes;
     uint8_t *bytes;
@@ -93,7 +93,7 @@ static void load_repaired(const struct safetensors *file)
         list[i] = *safetensors_at(file, i);
     struct safetensors_content content = {
         metadata, list_metadata(metadata, text, file), list, n};
-    snprintf(text, sizeof text, "%016" PRIx64, safetensors_checksum(&content));
+    safetensors_checksum(text, &content);
     require(safetensors_write_memory(&bytes, &n_bytes, &content) == OK);
     load(bytes, n_bytes, run ? run : "");
     free(bytes);

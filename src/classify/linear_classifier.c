@@ -13,6 +13,15 @@
 #include "engine/pooled.h"
 #include "model/safetensors.h"
 
+enum status linear_classifier_make_room(struct linear_classifier *c)
+{
+    size_t n = (size_t)c->n_features, k = (size_t)c->n_labels;
+    c->mean = calloc(n + 1, sizeof *c->mean);
+    c->inverse = calloc(n + 1, sizeof *c->inverse);
+    c->w = calloc((n + 1) * k, sizeof *c->w);
+    return c->mean && c->inverse && c->w ? OK : fail_memory("a head");
+}
+
 void linear_classifier_free(struct linear_classifier *c)
 {
     for (int i = 0; c->labels && i < c->n_labels; i++)

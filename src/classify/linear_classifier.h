@@ -33,6 +33,8 @@ struct linear_classifier {
     double temperature;  /* the weights are divided by it already */
 };
 
+/* Room for n_features and n_labels, which are set; all zero. */
+enum status linear_classifier_make_room(struct linear_classifier *classifier);
 void linear_classifier_free(struct linear_classifier *classifier);
 
 /* Takes the fingerprint and the name of a model: "mambyte-27m". */

@@ -18,8 +18,9 @@
 #include "engine/engine.h"
 #include "engine/pooled.h"
 #include "model/quantise.h"
-#include "model/safetensors.h"
 #include "model/json_text.h"
+#include "model/safetensors.h"
+#include "model/safetensors_checksum.h"
 #include "model/safetensors_write.h"
 
 #define FORMAT "mambyte-head"
@@ -31,7 +32,7 @@ enum {
     FEATURE_TENSORS = 4,
     OTHER_TENSORS = 4,
     FEATURE_METADATA = 2,
-    OTHER_METADATA = 4
+    OTHER_METADATA = 5
 };
 
 /* ---- text --------------------------------------------------------------- */
@@ -174,15 +175,6 @@ static enum status read_floats(const struct safetensors *file, const char *name,
     return OK;
 }
 
-static enum status allocate(struct linear_classifier *c)
-{
-    size_t n = (size_t)c->n_features, k = (size_t)c->n_labels;
-    c->mean = calloc(n + 1, sizeof(float));
-    c->inverse = calloc(n + 1, sizeof(float));
-    c->w = calloc((n + 1) * k, sizeof(float));
-    return c->mean && c->inverse && c->w ? OK : fail_memory("a head");
-}
-
 /* w: [n][n_labels], from a tensor [n_labels][n] and the scales of its rows. */
 static enum status read_matrix(const struct linear_classifier *c,
                                const struct safetensors *file,
@@ -209,14 +201,14 @@ static enum status read_features(struct linear_classifier *c,
 {
     const struct tensor *weight = safetensors_find(file, "weight");
     if (!weight)
-        return allocate(c);
+        return linear_classifier_make_room(c);
     if (weight->n_dims != 2 || weight->shape[1] == 0 ||
         weight->shape[1] > POOLED_LAYERS * D_INNER_MAX)
         return fail(E_MODEL, "the tensor weight has a wrong shape");
     c->n_features = (int)weight->shape[1];
     TRY(find_tensor(file, "weight", DTYPE_I8, (uint64_t)c->n_labels,
                     weight->shape[1], &weight));
-    TRY(allocate(c));
+    TRY(linear_classifier_make_room(c));
     TRY(read_model(c, file));
     TRY(read_floats(file, "mean", c->n_features, c->mean));
     TRY(read_floats(file, "inverse", c->n_features, c->inverse));
@@ -239,6 +231,7 @@ static enum status read_classifier(struct linear_classifier *c,
                                    const struct safetensors *file)
 {
     TRY(read_kind(c, file));
+    TRY(safetensors_check_checksum(file, true));
     TRY(read_labels(c, file));
     TRY(read_features(c, file));
     TRY(read_floats(file, "bias", c->n_labels,
@@ -354,15 +347,19 @@ static enum status write_tensors(const struct linear_classifier *c,
                                  const struct quantised_weights *weights,
                                  const uint8_t *grams, size_t n_grams)
 {
-    char fingerprint[HEX_CHARS], temperature[32];
+    char fingerprint[HEX_CHARS], temperature[32], checksum[CHECKSUM_CHARS] = "";
     int n = c->n_features, k = c->n_labels;
     bool has_features = n > 0;
     print_fingerprint(fingerprint, &c->model);
     snprintf(temperature, sizeof temperature, "%.6g", c->temperature);
     const struct metadata metadata[OTHER_METADATA + FEATURE_METADATA] = {
-        {"format", FORMAT},           {"version", HEAD_VERSION},
-        {"temperature", temperature}, {"labels", labels},
-        {"model", c->model_name},     {"fingerprint", fingerprint},
+        {"format", FORMAT},
+        {"version", HEAD_VERSION},
+        {"temperature", temperature},
+        {"labels", labels},
+        {SAFETENSORS_CHECKSUM, checksum},
+        {"model", c->model_name},
+        {"fingerprint", fingerprint},
     };
     const struct tensor tensors[OTHER_TENSORS + FEATURE_TENSORS] = {
         describe("bias", DTYPE_F32, c->w + (size_t)n * (size_t)k, k, 0),
@@ -377,6 +374,7 @@ static enum status write_tensors(const struct linear_classifier *c,
     const struct safetensors_content content = {
         metadata, OTHER_METADATA + (has_features ? FEATURE_METADATA : 0),
         tensors, OTHER_TENSORS + (has_features ? FEATURE_TENSORS : 0)};
+    safetensors_checksum(checksum, &content);
     return safetensors_write(path, &content);
 }
 

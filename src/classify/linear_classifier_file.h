@@ -14,8 +14,8 @@
  *
  * __metadata__ has the format and its version; the labels as a JSON array; the
  * name and the fingerprint of the model, if there are features, as those mean
- * nothing without it; and the temperature, by which the weights are divided
- * already.
+ * nothing without it; the temperature, by which the weights are divided
+ * already; and a checksum, which may be missing.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -160,26 +160,28 @@ static enum status count_grams(struct training *t, size_t n, size_t n_weighed,
                                      n_counted);
 }
 
-/* Room for its weights. */
+static enum status copy_labels(struct linear_classifier *c,
+                               const struct examples *examples)
+{
+    c->labels = (char **)calloc((size_t)examples->n_labels, sizeof(char *));
+    for (int i = 0; c->labels && i < examples->n_labels; i++) {
+        c->labels[i] = strdup(examples->labels[i]);
+        if (!c->labels[i])
+            break;
+        c->n_labels++;
+    }
+    return c->n_labels == examples->n_labels ? OK : fail_memory("the labels");
+}
+
+/* With labels, and room for weights. */
 static enum status open_classifier(struct training *t)
 {
     struct linear_classifier *c = &t->classifier;
-    size_t n = t->table.n_features, k = (size_t)t->examples.n_labels;
-    c->labels = (char **)calloc(k, sizeof(char *));
-    c->mean = calloc(n + 1, sizeof(float));
-    c->inverse = calloc(n + 1, sizeof(float));
-    c->w = calloc((n + 1) * k, sizeof(float));
-    if (!c->labels || !c->mean || !c->inverse || !c->w)
-        return fail_memory("a head");
-    for (; c->n_labels < t->examples.n_labels; c->n_labels++) {
-        c->labels[c->n_labels] = strdup(t->examples.labels[c->n_labels]);
-        if (!c->labels[c->n_labels])
-            return fail_memory("the labels");
-    }
-    c->n_features = (int)n;
+    TRY(copy_labels(c, &t->examples));
+    c->n_features = (int)t->table.n_features;
     if (t->model)
         linear_classifier_name_model(c, t->model);
-    return OK;
+    return linear_classifier_make_room(c);
 }
 
 /* Reads the examples, and standardises their features. */

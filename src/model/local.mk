@@ -24,6 +24,8 @@ libmambyte_a_SOURCES += \
   src/model/quantise.h \
   src/model/safetensors.c \
   src/model/safetensors.h \
+  src/model/safetensors_checksum.c \
+  src/model/safetensors_checksum.h \
   src/model/safetensors_entry.c \
   src/model/safetensors_entry.h \
   src/model/safetensors_write.c \

@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define XXH_INLINE_ALL /* so that its state may live on our stack */
-#include <xxhash.h>
-
 #include "base/atomic_file.h"
 #include "base/little_endian.h"
 #include "base/memory_stream.h"
@@ -178,34 +175,4 @@ enum status safetensors_write(const char *path,
         return atomic_file_commit(&file);
     atomic_file_abandon(&file);
     return status_prefix(status, path);
-}
-
-/* ---- the checksum ------------------------------------------------------- */
-
-static void hash_text(XXH3_state_t *hash, const char *text)
-{
-    XXH3_64bits_update(hash, text, strlen(text) + 1);
-}
-
-uint64_t safetensors_checksum(const struct safetensors_content *content)
-{
-    XXH3_state_t hash;
-    XXH3_64bits_reset(&hash);
-    for (size_t i = 0; i < content->n_metadata; i++) {
-        if (strcmp(content->metadata[i].key, "checksum") == 0)
-            continue;
-        hash_text(&hash, content->metadata[i].key);
-        hash_text(&hash, content->metadata[i].value);
-    }
-    for (size_t i = 0; i < content->n_tensors; i++) {
-        const struct tensor *t = &content->tensors[i];
-        uint8_t size[8];
-        hash_text(&hash, t->name);
-        for (int d = 0; d < t->n_dims; d++) {
-            store_le(size, t->shape[d], 8);
-            XXH3_64bits_update(&hash, size, sizeof size);
-        }
-        XXH3_64bits_update(&hash, t->data, bytes_of(t));
-    }
-    return XXH3_64bits_digest(&hash);
 }

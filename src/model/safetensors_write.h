@@ -28,8 +28,4 @@ enum status safetensors_write_stream(FILE *out,
 enum status safetensors_write_memory(uint8_t **bytes, size_t *n,
                                      const struct safetensors_content *content);
 
-/* XXH3-64 over the names, shapes and data of all tensors, and over the metadata
- * except "checksum".  It tells when a bit was flipped. */
-uint64_t safetensors_checksum(const struct safetensors_content *content);
-
 #endif

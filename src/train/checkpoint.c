@@ -12,12 +12,13 @@
 
 #include "base/text.h"
 #include "model/metadata_list.h"
+#include "model/safetensors_checksum.h"
 #include "model/safetensors_write.h"
 
 #define FORMAT      "mambyte-checkpoint-1"
 #define STATES_NAME "states"
 
-enum { CHECKSUM_CHARS = 17, NAME_CHARS = 96 };
+enum { NAME_CHARS = 96 };
 
 /* Indexed by enum trainer_part. */
 static const char *const prefixes[] = {"", "moment_1.", "moment_2."};
@@ -130,7 +131,7 @@ static void describe(struct metadata_list *list,
                         progress->bits_per_byte);
     metadata_list_print(list, "norm_epsilon", "%.9g",
                         (double)config->norm_epsilon);
-    metadata_list_add(list, "checksum", checksum);
+    metadata_list_add(list, SAFETENSORS_CHECKSUM, checksum);
     if (config->begin_byte >= 0)
         metadata_list_print(list, "begin_byte", "%d", config->begin_byte);
     if (config->mixer == MIXER_MAMBA2)
@@ -146,8 +147,7 @@ static enum status write_file(const char *path, const struct tensor_list *list,
     describe(&metadata, config, progress, run, checksum);
     struct safetensors_content content = {metadata.items, metadata.n,
                                           list->tensors, list->n};
-    snprintf(checksum, sizeof checksum, "%016" PRIx64,
-             safetensors_checksum(&content));
+    safetensors_checksum(checksum, &content);
     return safetensors_write(path, &content);
 }
 
@@ -176,33 +176,6 @@ enum status checkpoint_save(const char *path, struct trainer *trainer,
 
 /* ---- loading ------------------------------------------------------------ */
 
-/* The checksum of a file as it was read. */
-static enum status file_checksum(uint64_t *checksum,
-                                 const struct safetensors *file)
-{
-    size_t n = safetensors_count(file), n_metadata = 0;
-    while (safetensors_metadata_key(file, n_metadata))
-        n_metadata++;
-    struct tensor *tensors = calloc(n + 1, sizeof *tensors);
-    struct metadata *metadata = calloc(n_metadata + 1, sizeof *metadata);
-    if (!tensors || !metadata) {
-        free(tensors);
-        free(metadata);
-        return fail_memory("a checkpoint");
-    }
-    for (size_t i = 0; i < n; i++)
-        tensors[i] = *safetensors_at(file, i);
-    for (size_t i = 0; i < n_metadata; i++) {
-        metadata[i].key = safetensors_metadata_key(file, i);
-        metadata[i].value = safetensors_metadata(file, metadata[i].key);
-    }
-    struct safetensors_content content = {metadata, n_metadata, tensors, n};
-    *checksum = safetensors_checksum(&content);
-    free(tensors);
-    free(metadata);
-    return OK;
-}
-
 bool is_checkpoint(const struct safetensors *file)
 {
     const char *format = safetensors_metadata(file, "format");
@@ -220,16 +193,10 @@ bool is_checkpoint_weight(const char *name)
 
 static enum status check_file(const struct safetensors *file, const char *run)
 {
-    char expected[CHECKSUM_CHARS];
-    uint64_t checksum = 0;
-    const char *text = safetensors_metadata(file, "checksum");
     const char *saved_run = safetensors_metadata(file, "run");
     if (!is_checkpoint(file))
         return fail(E_FORMAT, "not a checkpoint of this program");
-    TRY(file_checksum(&checksum, file));
-    snprintf(expected, sizeof expected, "%016" PRIx64, checksum);
-    if (!text || strcmp(text, expected) != 0)
-        return fail(E_FORMAT, "the checkpoint is damaged: checksum differs");
+    TRY(safetensors_check_checksum(file, false));
     if (!saved_run || strcmp(saved_run, run) != 0)
         return fail(E_FORMAT,
                     "the checkpoint is of another run: of '%s', not '%s'",
