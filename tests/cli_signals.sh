@@ -27,6 +27,38 @@ ends_by()
 ends_by TERM 143 "$MAMBYTE" -n 1G text
 ends_by HUP 129 "$MAMBYTE" -n 1G text
 
+# ends_soon COMMAND... -- although what it does takes minutes; SIGTERM comes
+# when it has done so for a second.
+ends_soon()
+{
+	"$@" >out 2>err &
+	pid=$!
+	sleep 1
+	kill -s TERM $pid || bad "$* has ended already: $(cat err)"
+	(
+		sleep 8
+		kill -s KILL $pid
+	) 2>watch &
+	watch=$!
+	status=0
+	wait $pid || status=$?
+	kill $watch
+	same "status of $* after SIGTERM" 143 "$status"
+	same "silence of $* after SIGTERM" "" "$(cat err)"
+}
+
+# While it reads a record of 10 MB, or packs a block of random bytes.
+large=$dir/large.safetensors
+"$MAKE_MODEL" --d-model=512 --n-layer=8 "$large" || exit 99
+write_labels >labels
+head -c 10000000 /dev/zero | tr '\000' x >record
+printf 'letters\t%s\n' "$(cat record)" >>labels
+mkdir kept
+ends_soon "${MAMBYTE_TRAIN:?}" -m "$large" --head=labels -o kept/new.head
+head -c 16000000 /dev/urandom >kept/random
+ends_soon "$MAMBYTE" -z -B 16M kept/random
+same "what is left" "random" "$(ls -A kept)"
+
 # While it waits for input that does not come.
 mkfifo pipe
 sleep 60 >pipe &

@@ -6,6 +6,10 @@
 
 #include <lzma.h>
 
+#include "base/signals.h"
+
+enum { PIECE_BYTES = 1 << 18 };
+
 /* n: bytes before they are packed. */
 static enum status setup(enum lzma2_kind kind, lzma_options_lzma *options,
                          lzma_filter filters[2], size_t n)
@@ -29,20 +33,37 @@ size_t lzma2_room(size_t n)
     return lzma_stream_buffer_bound(n);
 }
 
+/* Takes the bytes piece by piece, as a large block takes a minute. */
+static enum status encode(lzma_stream *stream, const uint8_t *bytes, size_t n,
+                          lzma_ret *ret)
+{
+    const uint8_t *end = bytes + n;
+    stream->next_in = bytes;
+    do {
+        TRY(signals_check());
+        size_t left = (size_t)(end - stream->next_in);
+        stream->avail_in = left < PIECE_BYTES ? left : PIECE_BYTES;
+        *ret = lzma_code(stream, left > PIECE_BYTES ? LZMA_RUN : LZMA_FINISH);
+    } while (*ret == LZMA_OK && stream->avail_out > 0);
+    return OK;
+}
+
 enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
                        uint8_t *packed, size_t room, size_t *n_packed)
 {
     lzma_options_lzma options;
     lzma_filter filters[2];
     TRY(setup(kind, &options, filters, n));
-    *n_packed = 0;
-    lzma_ret ret =
-        lzma_raw_buffer_encode(filters, NULL, bytes, n, packed, n_packed, room);
-    if (ret == LZMA_MEM_ERROR)
-        return fail_memory("liblzma");
-    if (ret != LZMA_OK)
-        *n_packed = SIZE_MAX;
-    return OK;
+    lzma_stream stream = LZMA_STREAM_INIT;
+    stream.next_out = packed;
+    stream.avail_out = room;
+    enum status status = OK;
+    lzma_ret ret = lzma_raw_encoder(&stream, filters);
+    if (ret == LZMA_OK)
+        status = encode(&stream, bytes, n, &ret);
+    *n_packed = ret == LZMA_STREAM_END ? (size_t)stream.total_out : SIZE_MAX;
+    lzma_end(&stream);
+    return ret == LZMA_MEM_ERROR ? fail_memory("liblzma") : status;
 }
 
 enum status lzma2_unpack(enum lzma2_kind kind, uint8_t *bytes, size_t n,

@@ -23,7 +23,8 @@ enum lzma2_kind {
 /* Room that always suffices for n bytes. */
 size_t lzma2_room(size_t n);
 
-/* *n_packed is SIZE_MAX when it would be more than room. */
+/* *n_packed is SIZE_MAX when it would be more than room.  E_INTERRUPTED when a
+ * signal came. */
 enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
                        uint8_t *packed, size_t room, size_t *n_packed);
 

@@ -19,6 +19,7 @@
 #include <float.h>
 #include <string.h>
 
+#include "base/signals.h"
 #include "engine/cpu_engine.h"
 #include "engine/pooled.h"
 #include "engine/probe.h"
@@ -286,6 +287,8 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
         if (e->mixer->finish)
             e->mixer->finish(e);
         TRY(check_finite(e));
+        if (i < n_segments)
+            TRY(signals_check()); /* what is left may take minutes */
     }
     return OK;
 }
