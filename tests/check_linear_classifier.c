@@ -337,10 +337,10 @@ START_TEST(a_mark_and_blank_lines_are_left_out)
     struct examples e;
     ck_assert_int_eq(read_examples(&e, "\xef\xbb\xbf"
                                        "a\tone\n\n \r\nb\ttwo\n"
-                                       "\n"),
+                                       "\t\t\r\na\t \r\nb\t\t\n\n"),
                      OK);
     ck_assert_uint_eq(e.n, 2);
-    ck_assert_uint_eq(e.n_empty, 3);
+    ck_assert_uint_eq(e.n_empty, 6);
     ck_assert_str_eq(e.labels[0], "a");
     ck_assert_str_eq(e.labels[1], "b");
     examples_free(&e);

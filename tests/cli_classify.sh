@@ -183,6 +183,22 @@ same "columns" 256 "$(head -n 1 out | awk -F '\t' '{ print NF }')"
 same "--binary" 4096 "$("$MAMBYTE" --embed --binary text | wc -c | xargs)"
 same "--embed --whole" 1 "$("$MAMBYTE" --embed --whole text | wc -l | xargs)"
 
+# ---- blank records: with CRLF too, and in pieces
+
+printf '\r\n \t\r\n12 34\r\n\r' >crlf
+for head in small.head plain.head; do
+	"$MAMBYTE" --classify=$head --no-text crlf >out
+	same "blank records by $head" "- 0.000000 - 0.000000 digits - 0.000000" \
+		"$(sed 's/\(digits\).*/\1/' out | xargs)"
+	dd bs=1 <crlf 2>dd.err | "$MAMBYTE" --classify=$head --no-text |
+		cmp - out || bad "blank records by $head, byte by byte"
+done
+same "probabilities of a blank record" '"bytes":1,"label":"-","probability":0.000000,"probabilities":{}' \
+	"$("$MAMBYTE" --classify=plain.head --json --top=2 crlf |
+		head -n 1 | grep -o '"bytes.*{}')"
+same "blank records whose features are zeros" "1 2 4" \
+	"$("$MAMBYTE" --embed crlf | grep -n -v '[1-9]' | cut -d : -f 1 | xargs)"
+
 # ---- several files, and records without a byte
 
 printf 'a text\n' >a

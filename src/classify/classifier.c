@@ -276,7 +276,7 @@ void classifier_probabilities(const struct classifier *classifier, int i,
 {
     const struct records *r = &classifier->reader.records;
     int n = classifier->n_labels;
-    if (r->sets[r->aside].items[i].n_bytes > 0)
+    if (r->sets[r->aside].items[i].has_text)
         softmax(probabilities, classifier->logits + (size_t)i * (size_t)n, n,
                 1);
     else

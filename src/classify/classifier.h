@@ -54,7 +54,7 @@ void classifier_close(struct classifier *classifier);
 enum status classifier_compute(struct classifier *classifier);
 
 /* The probabilities of record i of those, [n_labels].  They sum to 1; for a
- * record without a byte, of which nothing is known, all are 0. */
+ * blank record, of which nothing is known, all are 0. */
 void classifier_probabilities(const struct classifier *classifier, int i,
                               double *probabilities);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/byteio.h"
+#include "base/text.h"
 #include "base/utf8.h"
 
 #define PREFIX "__label__"
@@ -110,14 +111,6 @@ static enum status split(uint8_t *line, size_t n, const char **label,
     return OK;
 }
 
-static bool is_blank(const uint8_t *line, size_t n)
-{
-    size_t i = 0;
-    while (i < n && (line[i] == ' ' || line[i] == '\r'))
-        i++;
-    return i == n;
-}
-
 /* lines: [n_lines], the label of each item. */
 static enum status split_all(struct examples *e, size_t n_bytes,
                              const char **lines)
@@ -128,7 +121,7 @@ static enum status split_all(struct examples *e, size_t n_bytes,
         const uint8_t *end = memchr(e->bytes + i, '\n', n_bytes - i);
         n = (size_t)(end - (e->bytes + i));
         struct example *item = &e->items[e->n];
-        if (is_blank(e->bytes + i, n)) {
+        if (text_is_blank(e->bytes + i, n)) {
             e->n_empty++;
             continue;
         }
@@ -137,10 +130,10 @@ static enum status split_all(struct examples *e, size_t n_bytes,
             snprintf(place, sizeof place, "line %zu", line);
             return status_prefix(E_FORMAT, place);
         }
-        if (item->n > 0)
-            e->n++;
-        else
+        if (text_is_blank(item->text, item->n))
             e->n_empty++;
+        else
+            e->n++;
     }
     return OK;
 }

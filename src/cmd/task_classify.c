@@ -71,11 +71,11 @@ static enum status print_columns(const struct labels *l,
     return task_end_record(l->task);
 }
 
-/* A record without a byte has none. */
+/* A blank record has none. */
 static enum status print_probabilities(const struct labels *l,
                                        const struct ended_record *ended)
 {
-    int n_shown = ended->record->n_bytes > 0 ? l->n_shown : 0;
+    int n_shown = ended->record->has_text ? l->n_shown : 0;
     struct sink *out = l->task->out;
     TRY(json_open(out, "probabilities"));
     for (int i = 0; i < n_shown; i++)

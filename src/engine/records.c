@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "engine/pooled.h"
 
 /* How many streams are read together, and how much memory their states may
@@ -123,6 +124,7 @@ static enum status begin_item(struct records *r, struct record_set *set, int i)
     struct record *item = &set->items[i];
     struct state **streams = set->streams + (size_t)i * (size_t)r->n_starts;
     item->n_bytes = 0;
+    item->has_text = false;
     if (item->pooled)
         memset(item->pooled, 0, pooled_each(r) * sizeof(float));
     for (int j = 0; j < r->n_starts; j++) {
@@ -182,8 +184,11 @@ static enum status prepare(struct records *r, const struct record_part *parts,
     TRY(need_costs(r, set, parts, n));
     set->n = n;
     make_segments(r, set, parts);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         set->items[i].n_bytes += parts[i].n;
+        if (!set->items[i].has_text)
+            set->items[i].has_text = !text_is_blank(parts[i].bytes, parts[i].n);
+    }
     return OK;
 }
 
@@ -258,6 +263,7 @@ static enum status keep(struct records *r, int n)
     size_t n_starts = (size_t)r->n_starts;
     TRY(need_pooled(r, to, 1));
     to->items[0].n_bytes = item->n_bytes;
+    to->items[0].has_text = item->has_text;
     if (r->has_pooled)
         memcpy(to->pooled, item->pooled, pooled_each(r) * sizeof(float));
     else
@@ -315,6 +321,8 @@ void records_average(struct records *records, int begin, int end)
     size_t n = pooled_each(records);
     for (int i = begin; i < end; i++) {
         struct record *record = &records->sets[records->aside].items[i];
+        if (!record->has_text)
+            memset(record->pooled, 0, n * sizeof *record->pooled);
         float n_bytes = record->n_bytes > 0 ? (float)record->n_bytes : 1.0f;
         for (size_t j = 0; j < n; j++)
             record->pooled[j] /= n_bytes;

@@ -31,6 +31,7 @@ struct record_part {
 /* A record that is being read, or has been. */
 struct record {
     uint64_t n_bytes;
+    bool has_text; /* it is not blank: text_is_blank() */
     float *pooled; /* [pooled_floats()], or NULL; the next record's follow */
     double *bits;  /* [n_starts], or NULL */
 };
@@ -93,7 +94,7 @@ enum status records_turn(struct records *records);
 enum status records_finish(struct records *records);
 
 /* Divides the pooled features of records [begin, end) of those aside by the
- * numbers of their bytes. */
+ * numbers of their bytes; those of blank records become 0. */
 void records_average(struct records *records, int begin, int end);
 
 #endif
