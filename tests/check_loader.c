@@ -255,7 +255,7 @@ START_TEST(data_shorter_than_a_window_are_refused)
     open_one(&d, "short");
     ck_assert_int_eq(loader_open(&l, &d, &options), E_IO);
     ck_assert_str_eq(status_message(),
-                     "short: 9 bytes to learn from are less than a window of "
+                     "short: has 9 bytes to learn from, less than a window of "
                      "512");
     dataset_close(&d);
 }

@@ -35,7 +35,7 @@ done
 # An index counts too; zeros are no file of ours, and none is looked for.
 run "$MAMBYTE" -l -M 1 text.mbz
 same "an index" "1 mambyte: text.mbz: the index needs 1 MiB of memory, the \
-limit is 0 MiB: --memlimit=1M allows it" "$status $(cat err)"
+limit is 1 byte: --memlimit=1M allows it" "$status $(cat err)"
 head -c 8M /dev/zero >index
 run "$MAMBYTE" -l index
 same "-l of zeros" 1 "$status"
@@ -99,8 +99,10 @@ if test "$(nproc)" -le 100; then
 fi
 
 # A model has to fit the limit that a user sets, header and all.
-refuses 1 "$tiny: its header needs 1 MiB of memory, the limit is 0 MiB: \
+refuses 1 "$tiny: its header needs 1 MiB of memory, the limit is 1 KiB: \
 --memlimit=1M allows it" "$MAMBYTE" -M 1K --info
+refuses 1 "zeros.mbz: a block needs 129 MiB of memory, the limit is 100 KiB: \
+--memlimit=129M allows it" "$MAMBYTE" -t -M 100K zeros.mbz
 "$MAMBYTE" -M 10M --info >out || bad "-M 10M --info"
 floats="$srcdir/tests/data/import/authors"
 "$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||

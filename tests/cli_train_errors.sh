@@ -97,7 +97,7 @@ mkdir none
 	trains_not 1 "missing: No such file or directory" $small missing
 	trains_not 1 "empty: there are no bytes to learn from" $small empty
 	trains_not 1 "none: there are no bytes to learn from" $small none
-	trains_not 1 "text: 3688 bytes to learn from are less than a window of 5000" \
+	trains_not 1 "text: has 3688 bytes to learn from, less than a window of 5000" \
 		$small --length=5000 text
 	trains_not 2 "'text=x': the weight is not a number above 0" $small text=x
 	trains_not 1 "missing: No such file or directory" $small --valid=missing \

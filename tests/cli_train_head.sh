@@ -68,10 +68,10 @@ rm -f new.head again.head
 ) >odd
 run "$MAMBYTE_TRAIN" --head odd -o again.head
 same "status" 0 "$status"
-same "warnings" "warning: odd: 1 records without text are left out
-warning: odd: 3 records are there twice: left out
-warning: odd: 1 texts have more than one label
-warning: odd: 1 labels have fewer than 5 records: none is held out" \
+same "warnings" "warning: odd: left out 1 record without text
+warning: odd: left out 3 repeated records
+warning: odd: kept 1 text with more than one label
+warning: odd: nothing is held out of 1 label with fewer than 5 records" \
 	"$(sed 's/^mambyte-train: //' err)"
 run "$MAMBYTE_TRAIN" -q --head odd -o again.head
 same "quiet" "" "$(cat err)"

@@ -5,15 +5,17 @@
 #include "base/memlimit.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/number.h"
+#include "base/text.h"
 
 #define DEFAULT_LIMIT ((uint64_t)1 << 30)
 
-enum { MIB = 1 << 20, PERCENT = 100 };
+enum { KIB = 1 << 10, MIB = 1 << 20, PERCENT = 100 };
 
 /* What jansson allocates, at most, for each of these characters: an object, an
  * array, a value, a key. */
@@ -53,13 +55,26 @@ bool memlimit_parse(const char *text, uint64_t *n_bytes)
     return true;
 }
 
+/* In the largest unit of which there are some: the user may have said 100K. */
+static void describe_limit(char text[32], uint64_t n_bytes)
+{
+    if (n_bytes >= MIB)
+        snprintf(text, 32, "%" PRIu64 " MiB", n_bytes / MIB);
+    else if (n_bytes >= KIB)
+        snprintf(text, 32, "%" PRIu64 " KiB", n_bytes / KIB);
+    else
+        snprintf(text, 32, "%" PRIu64 " byte%s", n_bytes, text_plural(n_bytes));
+}
+
 static enum status refuse(uint64_t n_bytes, uint64_t most, const char *what)
 {
+    char shown[32];
     uint64_t needed = n_bytes / MIB + 1;
+    describe_limit(shown, most);
     return fail(E_LIMIT,
-                "%s needs %" PRIu64 " MiB of memory, the limit is %" PRIu64
-                " MiB: --memlimit=%" PRIu64 "M allows it",
-                what, needed, most / MIB, needed);
+                "%s needs %" PRIu64 " MiB of memory, the limit is %s: "
+                "--memlimit=%" PRIu64 "M allows it",
+                what, needed, shown, needed);
 }
 
 enum status memlimit_check(uint64_t n_bytes, const char *what)

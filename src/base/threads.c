@@ -36,6 +36,7 @@
 #include "base/cpu_relax.h"
 #include "base/clock.h"
 #include "base/message.h"
+#include "base/text.h"
 
 /* How many turns a waiter spins when each member has a core: some 40 us for the
  * next run, which may be far off; a millisecond for the others in a run, since
@@ -214,7 +215,7 @@ int threads_cut(int n)
     if (n <= most)
         return n;
     message_warning("%d threads are too many for %d core%s: starting %d", n,
-                    n_cores, n_cores == 1 ? "" : "s", most);
+                    n_cores, text_plural((uint64_t)n_cores), most);
     return most;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/message.h"
+#include "base/text.h"
 #include "classify/regression.h"
 
 /* The first penalty.  The search lowers it by this factor for as long as that
@@ -79,7 +80,8 @@ static enum status improve(struct linear_fit *f, size_t n)
     };
     message_status("%s: fitting, penalty %g", f->path, f->penalty);
     TRY(regression_fit(&regression, f->w, &n_steps));
-    message_note("penalty %g, ease %g: %d steps", f->penalty, f->ease, n_steps);
+    message_note("penalty %g, ease %g: %d step%s", f->penalty, f->ease, n_steps,
+                 text_plural((uint64_t)n_steps));
     return OK;
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/message.h"
 #include "base/signals.h"
+#include "base/text.h"
 #include "classify/confusion.h"
 #include "classify/example_sets.h"
 #include "classify/examples.h"
@@ -45,10 +46,13 @@ struct training {
 
 /* ---- examples ----------------------------------------------------------- */
 
-static void warn(const struct training *t, size_t n, const char *text)
+/* About n of these: "left out", n, "record", " without text". */
+static void warn(const struct training *t, const char *before, size_t n,
+                 const char *noun, const char *after)
 {
     if (n > 0)
-        message_warning("%s: %zu %s", t->options->examples, n, text);
+        message_warning("%s: %s %zu %s%s%s", t->options->examples, before, n,
+                        noun, text_plural(n), after);
 }
 
 static void warn_rare(const struct training *t)
@@ -60,7 +64,8 @@ static void warn_rare(const struct training *t)
             n += t->examples.items[i].label == k;
         n_rare += n < HELD_FIRST;
     }
-    warn(t, n_rare, "labels have fewer than 5 records: none is held out");
+    warn(t, "nothing is held out of", n_rare, "label",
+         " with fewer than 5 records");
 }
 
 static enum status read_examples(struct training *t)
@@ -73,9 +78,9 @@ static enum status read_examples(struct training *t)
                     "%s: all records have the label '%s': there is "
                     "nothing to tell apart",
                     t->options->examples, e->labels[0]);
-    warn(t, e->n_empty, "records without text are left out");
-    warn(t, e->n_duplicates, "records are there twice: left out");
-    warn(t, e->n_conflicts, "texts have more than one label");
+    warn(t, "left out", e->n_empty, "record", " without text");
+    warn(t, "left out", e->n_duplicates, "repeated record", "");
+    warn(t, "kept", e->n_conflicts, "text", " with more than one label");
     warn_rare(t);
     TRY(sets_hold_out(e, &t->fit.n_fit));
     t->fit.n_held = e->n - t->fit.n_fit;

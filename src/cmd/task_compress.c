@@ -58,9 +58,9 @@ static void note_total(const struct task *task, double seconds)
     char plain[16], packed[16], speed[16];
     double n_plain = (double)task->n_plain, n_packed = (double)task->n_packed;
     message_size(speed, seconds > 0 ? n_plain / seconds : 0);
-    message_note("%d files, %s plain, %s packed, ratio %.3f, %.2f s, %s/s",
-                 task->n_files, message_size(plain, n_plain),
-                 message_size(packed, n_packed),
+    message_note("%d file%s, %s plain, %s packed, ratio %.3f, %.2f s, %s/s",
+                 task->n_files, text_plural((uint64_t)task->n_files),
+                 message_size(plain, n_plain), message_size(packed, n_packed),
                  n_plain > 0 ? n_packed / n_plain : 0, seconds, speed);
 }
 

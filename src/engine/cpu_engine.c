@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/text.h"
+
 /* Large pages, where the system has them, are read a third faster. */
 enum { LARGE_PAGE = 2 << 20 };
 
@@ -115,7 +117,7 @@ static void cpu_describe(const struct engine *engine, char text[160])
     const struct cpu_engine *e = (const struct cpu_engine *)engine;
     int n = threads_count(e->team);
     snprintf(text, 160, "cpu %s, %d thread%s", e->kernels->name, n,
-             n == 1 ? "" : "s");
+             text_plural((uint64_t)n));
 }
 
 static void cpu_close(struct engine *engine)

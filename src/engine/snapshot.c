@@ -30,6 +30,7 @@
 #include "base/atomic_file.h"
 #include "base/exact.h"
 #include "base/little_endian.h"
+#include "base/text.h"
 
 enum {
     VERSION = 2, /* the newest */
@@ -84,7 +85,8 @@ static enum status check_header(const uint8_t *bytes, size_t n)
     if (version == 2)
         header = extent_of(0, 1).header;
     if (n < header)
-        return fail(E_FORMAT, "state snapshot is truncated: %zu bytes", n);
+        return fail(E_FORMAT, "state snapshot is truncated: %zu byte%s", n,
+                    text_plural(n));
     if (version > VERSION)
         return fail(E_FORMAT,
                     "state snapshot has version %" PRIu64

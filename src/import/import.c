@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/signals.h"
+#include "base/text.h"
 #include "config.h"
 #include "engine/measure.h"
 #include "import/adopt.h"
@@ -156,8 +157,9 @@ static enum status choose_remedy(struct quantiser *q)
     if (done.n_channels == 0)
         return OK;
     snprintf(q->remedy, sizeof q->remedy,
-             "int8, %d channels of %d projections equalised", done.n_channels,
-             done.n_projections);
+             "int8, %d channel%s of %d projection%s equalised", done.n_channels,
+             text_plural((uint64_t)done.n_channels), done.n_projections,
+             text_plural((uint64_t)done.n_projections));
     TRY(measure_int8(q, &equal));
     TRY(print_bits(job, "int8, equalised", &equal));
     return equal.bits < plain.bits ? OK : load_weights(q);

@@ -23,6 +23,7 @@
 #include "base/little_endian.h"
 #include "base/memlimit.h"
 #include "base/printable.h"
+#include "base/text.h"
 #include "model/json_text.h"
 #include "model/file_kind.h"
 #include "model/safetensors_entry.h"
@@ -57,15 +58,15 @@ static enum status parse_header(struct safetensors *file)
     TRY(file_kind_check(file->bytes, file->n_bytes));
     if (file->n_bytes < LENGTH_BYTES)
         return fail(E_MODEL,
-                    "not a safetensors file: %zu bytes long, a "
+                    "not a safetensors file: %zu byte%s long, a "
                     "header needs %d",
-                    file->n_bytes, LENGTH_BYTES);
+                    file->n_bytes, text_plural(file->n_bytes), LENGTH_BYTES);
     uint64_t n_header = load_le(file->bytes, LENGTH_BYTES);
     if (n_header > file->n_bytes - LENGTH_BYTES)
         return fail(E_MODEL,
-                    "header claims %" PRIu64 " bytes, the file has "
+                    "header claims %" PRIu64 " byte%s, the file has "
                     "%zu",
-                    n_header, file->n_bytes);
+                    n_header, text_plural(n_header), file->n_bytes);
     if (n_header > HEADER_MAX)
         return fail(E_MODEL,
                     "header claims %" PRIu64 " bytes, at most %d "

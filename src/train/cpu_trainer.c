@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "kernels/train_kernels.h"
+#include "base/text.h"
 #include "train/adamw.h"
 #include "train/backward.h"
 #include "train/muon.h"
@@ -98,7 +99,8 @@ static void cpu_describe(const struct trainer *trainer, char text[160])
     size_t arrays = 4 * trainer->parameters->n_floats * sizeof(float);
     size_t n_bytes = arrays + backward_bytes(t->backward);
     snprintf(text, 160, "cpu %s, %d thread%s, %zu MB",
-             train_kernels_find()->name, n, n == 1 ? "" : "s", n_bytes >> 20);
+             train_kernels_find()->name, n, text_plural((uint64_t)n),
+             n_bytes >> 20);
 }
 
 static void cpu_close(struct trainer *trainer)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
+#include "base/text.h"
 
 enum { LEAST_HELD_OUT = 4096 };
 
@@ -31,9 +32,10 @@ static enum status set_sizes(struct loader *l, uint64_t most_held_out)
         l->n_bytes[i] = s->n_bytes - held_out(s->n_bytes, most_held_out);
         if (l->n_bytes[i] < (uint64_t)l->n_t + 1)
             return fail(E_IO,
-                        "%s: %" PRIu64 " bytes to learn from are less than "
-                        "a window of %d",
-                        s->name, l->n_bytes[i], l->n_t);
+                        "%s: has %" PRIu64 " byte%s to learn from, less than a "
+                        "window of %d",
+                        s->name, l->n_bytes[i], text_plural(l->n_bytes[i]),
+                        l->n_t);
     }
     return OK;
 }

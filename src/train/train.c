@@ -16,6 +16,7 @@
 #include "base/exact.h"
 #include "base/message.h"
 #include "base/signals.h"
+#include "base/text.h"
 #include "config.h"
 #include "model/metadata_list.h"
 #include "train/autosave.h"
@@ -422,8 +423,8 @@ static void note_run(const struct run *run)
     message_note("%.2f M parameters, %s",
                  1e-6 * (double)run->parameters.n_floats, device);
     if (run->n_steps > 0)
-        message_note("%" PRIu64 " steps of %" PRIu64 " bytes", run->n_steps,
-                     step_bytes(run));
+        message_note("%" PRIu64 " step%s of %" PRIu64 " bytes", run->n_steps,
+                     text_plural(run->n_steps), step_bytes(run));
 }
 
 static enum status open_run(struct run *run)
