@@ -8,8 +8,9 @@
 # ------------
 # --with-cuda[=DIR]: yes = must be found, no = leave out, auto (default).
 # --with-cuda-arch=LIST: compute capabilities that must compile.
-# Sets NVCC, NVCCFLAGS, NVCC_GENCODE, NVCC_HARDENING, CUDA_CPPFLAGS,
-# CUDA_LDFLAGS, CUDA_LIBS, the conditional HAVE_CUDA and config.h's HAVE_CUDA.
+# Sets NVCC, NVCCFLAGS, NVCC_GENCODE, NVCC_CPPFLAGS, NVCC_HARDENING,
+# CUDA_CPPFLAGS, CUDA_LDFLAGS, CUDA_LIBS, the conditional HAVE_CUDA and config.h's
+# HAVE_CUDA.
 AC_DEFUN([MAMBYTE_CUDA], [
 AC_ARG_WITH([cuda],
   [AS_HELP_STRING([--with-cuda@<:@=DIR@:>@],
@@ -61,8 +62,23 @@ AS_IF([test "x$NVCC" = x],
      [AC_MSG_ERROR([nvcc does not compile for $with_cuda_arch; see
                     config.log])],
      [test "x$NVCC_GENCODE" = x], [mb_cuda_why="(nvcc does not compile)"],
-     [_MAMBYTE_CUDA_HARDENING
+     [_MAMBYTE_CUDA_CPPFLAGS
+      _MAMBYTE_CUDA_HARDENING
       _MAMBYTE_CUDA_RUNTIME])])
+])
+
+# _MAMBYTE_CUDA_CPPFLAGS
+# ----------------------
+# NVCC_CPPFLAGS: CPPFLAGS without what nvcc does not take, and without checked
+# calls of libc (see below).
+AC_DEFUN([_MAMBYTE_CUDA_CPPFLAGS], [
+NVCC_CPPFLAGS=
+for mb_flag in $CPPFLAGS; do
+  AS_CASE([$mb_flag],
+    [-[[DU]]_FORTIFY_SOURCE*|-W*|-f*|-m*], [],
+    [AS_VAR_APPEND([NVCC_CPPFLAGS], [" $mb_flag"])])
+done
+AC_SUBST([NVCC_CPPFLAGS])
 ])
 
 # _MAMBYTE_CUDA_HARDENING

@@ -52,7 +52,7 @@ load_states(float s[BATCH_STATES], const batch_block<T> &k, int layer, int r)
     const float *from = states_of(k, layer, min(r, k.n - 1));
 #pragma unroll
     for (int i = 0; i < BATCH_STATES; i++)
-        s[i] = __ldcs(from + (size_t)i * k.m.d_inner);
+        s[i] = load_streamed(from + (size_t)i * k.m.d_inner);
 }
 
 /* delta of the thread's channel in row r. */
@@ -110,7 +110,7 @@ scan_row(const batch_block<T> &k, int layer, int r, float s[BATCH_STATES],
     float *to = states_of(k, layer, r);
 #pragma unroll
     for (int i = 0; i < BATCH_STATES; i++)
-        __stcs(to + (size_t)i * k.m.d_inner, s[i]);
+        store_streamed(to + (size_t)i * k.m.d_inner, s[i]);
     silu_all<1>(&z);
     y = fmaf(k.resident(k.m.share.d)[c], u, y) * z;
     uz[c] = y;

@@ -203,8 +203,8 @@ send_warp_maximum(const struct decode_block *block, float y, uint32_t epoch)
 static __device__ __forceinline__ void
 send_warp_bc(const struct decode_block *block, float y, uint32_t epoch)
 {
-    const struct mamba2_block *m = &block->mamba2;
 #ifdef HAS_CLUSTER
+    const struct mamba2_block *m = &block->mamba2;
     const float own = __shfl_sync(WHOLE_WARP, y, max(m->send_from, 0));
     if (m->send_from >= 0)
         cluster_store_relaxed(m->send_to, word_make(own, epoch));

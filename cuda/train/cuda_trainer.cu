@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 extern "C" {
+#include "base/text.h"
 #include "base/threads.h"
 }
 
@@ -242,7 +243,7 @@ static void cuda_describe(const struct trainer *trainer, char text[160])
     const struct cuda_trainer *t = (const struct cuda_trainer *)trainer;
     const struct replica *r = &t->replicas[0];
     snprintf(text, 160, "cuda %s, %d GPU%s, %zu MB each%s", t->name, t->n,
-             t->n == 1 ? "" : "s", r->n_bytes >> 20,
+             text_plural((uint64_t)t->n), r->n_bytes >> 20,
              r->recomputes ? ", layers computed twice" : "");
 }
 
@@ -275,7 +276,8 @@ static enum status find_devices(const struct trainer_options *options, int n)
         TRY(cuda_find_device(options->cuda_index + i));
     if (options->n_windows < n)
         return fail(E_USAGE, "%d GPUs cannot divide %d window%s", n,
-                    options->n_windows, options->n_windows == 1 ? "" : "s");
+                    options->n_windows,
+                    text_plural((uint64_t)options->n_windows));
     return OK;
 }
 
