@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/message.h"
+#include "base/signals.h"
 #include "engine/pooled.h"
 
 #define SMALLEST_SPREAD 1e-6 /* of a feature that tells anything apart */
@@ -71,6 +72,7 @@ enum status feature_table_read(struct feature_table *table,
 static enum status weigh(const struct example *item, struct grams *grams,
                          struct gram_bag *bag, int own, float *evidence)
 {
+    TRY(signals_check());
     gram_bag_begin(bag);
     TRY(grams_feed(grams, bag, item->text, item->n));
     TRY(grams_end(grams, bag));

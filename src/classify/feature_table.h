@@ -29,7 +29,8 @@ enum status feature_table_read(struct feature_table *table,
 /* Finds the evidence of the grams of the first n examples, in place of what the
  * table had.  The first n_counted examples, or those they were cut from, are
  * counted in grams: each is left out of the counts that its own evidence comes
- * from, so that it looks like a new record. */
+ * from, so that it looks like a new record.  E_INTERRUPTED when a signal came.
+ */
 enum status feature_table_weigh_grams(struct feature_table *table,
                                       const struct examples *examples, size_t n,
                                       struct grams *grams, size_t n_counted);

@@ -199,13 +199,16 @@ static void take_step(struct search *s, double value)
     s->value = value;
 }
 
-/* Steps along the direction; false when no step there gains. */
+/* Steps along the direction; false when no step there gains, or when a signal
+ * came. */
 static bool try_direction(struct search *s)
 {
     const struct lbfgs *problem = s->problem;
     double slope = dot(s, s->direction, s->gradient);
     double length = 1;
     for (int i = 0; i < HALVINGS_MAX && slope < 0; i++, length /= 2) {
+        if (signals_check() != OK)
+            return false;
         combine(s, s->next, s->x, length, s->direction);
         double value =
             problem->value(problem->context, s->next, s->next_gradient);
@@ -224,9 +227,9 @@ static enum status search_least(struct search *s, int *n_steps)
     while (*n_steps < problem->max_steps) {
         if (sqrt(dot(s, s->gradient, s->gradient)) <= problem->tolerance)
             return OK;
-        TRY(signals_check());
         find_direction(s);
         if (!try_direction(s)) {
+            TRY(signals_check());
             if (s->n_pairs == 0)
                 return OK;
             s->n_pairs = 0; /* try again, down the gradient */
