@@ -162,7 +162,8 @@ rm "$long"
 
 # A limit on the size of files is a full disk: the source stays, nothing else.
 run sh -c 'trap "" XFSZ; ulimit -f 1; exec "$0" -z random' "$MAMBYTE"
-same "status on a full disk" 1 "$status"
+same "a full disk" "1 mambyte: random.mbz: write error: File too large" \
+	"$status $(cat err)"
 same "files on a full disk" "random" "$(ls -d random*)"
 
 # Killed at any time, the source or a whole result is there.

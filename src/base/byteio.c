@@ -138,33 +138,35 @@ void source_close(struct source *source)
 
 void sink_init(struct sink *sink, int fd)
 {
+    sink->name = NULL;
     sink->fd = fd;
     sink->is_sparse = sink->ends_in_hole = false;
     sink->n = 0;
 }
 
-static enum status write_failed(void)
+static enum status write_failed(const struct sink *sink)
 {
-    if (errno == EPIPE)
-        return fail(E_CLOSED, "write error: %s", strerror(errno));
-    return fail(E_IO, "write error: %s", strerror(errno));
+    return fail(errno == EPIPE ? E_CLOSED : E_IO, "%s%swrite error: %s",
+                sink->name ? sink->name : "", sink->name ? ": " : "",
+                strerror(errno));
 }
 
 /* A signal does not stop a write that can proceed: what follows an
  * interruption (a reset of colours) still reaches the terminal. */
-static enum status write_all(int fd, const uint8_t *bytes, size_t n)
+static enum status write_all(const struct sink *sink, const uint8_t *bytes,
+                             size_t n)
 {
     while (n > 0) {
-        ssize_t w = write(fd, bytes, n);
+        ssize_t w = write(sink->fd, bytes, n);
         if (w >= 0) {
             bytes += w;
             n -= (size_t)w;
         } else if (errno == EINTR) {
             TRY(signals_check());
         } else if (errno == EAGAIN) {
-            TRY(wait_ready(fd, POLLOUT));
+            TRY(wait_ready(sink->fd, POLLOUT));
         } else {
-            return write_failed();
+            return write_failed(sink);
         }
     }
     return OK;
@@ -186,7 +188,7 @@ enum status sink_flush(struct sink *sink)
     }
     if (n > 0)
         sink->ends_in_hole = false;
-    return write_all(sink->fd, sink->bytes, n);
+    return write_all(sink, sink->bytes, n);
 }
 
 enum status sink_finish(struct sink *sink)
@@ -195,7 +197,7 @@ enum status sink_finish(struct sink *sink)
     if (!sink->ends_in_hole)
         return OK;
     off_t end = lseek(sink->fd, 0, SEEK_CUR);
-    return end >= 0 && ftruncate(sink->fd, end) == 0 ? OK : write_failed();
+    return end >= 0 && ftruncate(sink->fd, end) == 0 ? OK : write_failed(sink);
 }
 
 enum status sink_write(struct sink *sink, const void *bytes, size_t n)
@@ -238,7 +240,7 @@ enum status sink_close(struct sink *sink)
 {
     enum status status = sink_flush(sink);
     if (close(sink->fd) < 0 && status == OK)
-        status = write_failed();
+        status = write_failed(sink);
     sink->fd = -1;
     return status;
 }

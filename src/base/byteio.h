@@ -56,6 +56,7 @@ void source_close(struct source *source);
 enum { SINK_BYTES = 65536 };
 
 struct sink {
+    const char *name; /* for messages; NULL: standard output needs none */
     int fd;
     bool is_sparse; /* zeros become holes: of a file that was empty */
     bool ends_in_hole;

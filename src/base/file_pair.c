@@ -60,6 +60,7 @@ enum status file_pair_open(struct file_pair *pair, const char *path,
     atomic_file_like(&pair->target, &pair->old);
     pair->sink = sink;
     sink_init(sink, pair->target.fd);
+    sink->name = target;
     sink->is_sparse = true;
     return OK;
 }

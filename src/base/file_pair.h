@@ -28,8 +28,8 @@ struct file_pair {
     struct sink *sink; /* the caller's, on the new file                     */
 };
 
-/* Opens path to be read, and sink on what is to become target.  On failure
- * there is nothing to close. */
+/* Opens path to be read, and sink on what is to become target, whose name has
+ * to stay.  On failure there is nothing to close. */
 enum status file_pair_open(struct file_pair *pair, const char *path,
                            const char *target, bool force, struct sink *sink);
 
