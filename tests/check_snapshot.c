@@ -166,10 +166,14 @@ START_TEST(another_model_is_refused)
     ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, N_FLOATS, 0),
                      E_FORMAT);
     ck_assert_str_eq(status_message(),
-                     "s: state snapshot was made by another model");
+                     "s: state snapshot was made by another model, of "
+                     "fingerprint 000102030405060708090a0b0c0d0e0f (see "
+                     "--info)");
     ck_assert_int_eq(snapshot_load(&snapshot, "s", &other, 2, 0), E_FORMAT);
     ck_assert_str_eq(status_message(),
-                     "s: state snapshot was made by another model");
+                     "s: state snapshot was made by another model, of "
+                     "fingerprint 000102030405060708090a0b0c0d0e0f (see "
+                     "--info)");
     ck_assert_int_eq(snapshot_load(&snapshot, "s", &model, 4, 0), E_FORMAT);
     ck_assert_str_eq(status_message(), "s: state snapshot holds 5 numbers, "
                                        "the model's state has 4");

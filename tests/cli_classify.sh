@@ -226,8 +226,9 @@ head -c 500 small.head >short.head
 run "$MAMBYTE" --classify=short.head text
 same "a truncated head" 1 "$status"
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --seed=2 other.safetensors
-refuses 1 "small.head: a head for the model tiny, whose fingerprint is not \
-that of other" "$MAMBYTE" -m ./other.safetensors --classify=small.head text
+run "$MAMBYTE" --info
+refuses 1 "small.head: a head for another model, 'tiny' of fingerprint \
+$(value fingerprint) (see --info): give it with --model" "$MAMBYTE" -m ./other.safetensors --classify=small.head text
 refuses 1 "text: line 1: there is no label: a line is LABEL, a tab and TEXT, \
 or __label__LABEL TEXT" "$MAMBYTE" --classify=small.head --eval text
 refuses 2 "--classify needs a HEAD that is not empty" "$MAMBYTE" --classify=

@@ -130,8 +130,9 @@ run "$MAMBYTE" -dk short.mbz file.mbz
 same "status, one of two files being bad" 1 "$status"
 same_files "the other file" text file
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --seed=9 other.safetensors
-refuses 1 "file.mbz: compressed with another model, by name 'tiny': give it \
-with --model" "$MAMBYTE" -m ./other.safetensors -dc file.mbz
+run "$MAMBYTE" --info
+refuses 1 "file.mbz: compressed with another model, 'tiny' of fingerprint \
+$(value fingerprint) (see --info): give it with --model" "$MAMBYTE" -m ./other.safetensors -dc file.mbz
 if test -c /dev/full; then
 	run sh -c '"$0" -z <text >/dev/full' "$MAMBYTE"
 	same "status of /dev/full" 1 "$status"

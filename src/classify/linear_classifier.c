@@ -59,16 +59,16 @@ enum status linear_classifier_check_model(const struct linear_classifier *c,
                                           const struct model *model)
 {
     struct fingerprint own;
-    char name[64];
     if (c->n_features == 0)
         return OK;
     model_fingerprint(model, &own);
     if (memcmp(&own, &c->model, sizeof own) != 0) {
-        name_model(name, model);
+        char fingerprint[FINGERPRINT_CHARS];
+        fingerprint_text(fingerprint, &c->model);
         return fail(E_MODEL,
-                    "%s: a head for the model %s, whose fingerprint is not "
-                    "that of %s",
-                    path, c->model_name, name);
+                    "%s: a head for another model, '%s' of fingerprint %s (see "
+                    "--info): give it with --model",
+                    path, c->model_name, fingerprint);
     }
     if ((size_t)c->n_features != pooled_floats(&model->config))
         return fail(E_MODEL, "%s: has %d features, the model gives %zu", path,

@@ -42,7 +42,7 @@ void linear_classifier_name_model(struct linear_classifier *classifier,
                                   const struct model *model);
 
 /* E_MODEL when the classifier, from path, is for another model; the sentence
- * names both.  One without features is for every model. */
+ * names that model.  One without features is for every model. */
 enum status
 linear_classifier_check_model(const struct linear_classifier *classifier,
                               const char *path, const struct model *model);

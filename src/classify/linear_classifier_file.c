@@ -28,21 +28,11 @@
 #define HEAD_VERSION "2"
 
 enum {
-    HEX_CHARS = 2 * sizeof(struct fingerprint) + 1,
     FEATURE_TENSORS = 4,
     OTHER_TENSORS = 4,
     FEATURE_METADATA = 2,
     OTHER_METADATA = 5
 };
-
-/* ---- text --------------------------------------------------------------- */
-
-static void print_fingerprint(char hex[HEX_CHARS],
-                              const struct fingerprint *fingerprint)
-{
-    for (size_t i = 0; i < sizeof fingerprint->bytes; i++)
-        snprintf(hex + 2 * i, 3, "%02x", fingerprint->bytes[i]);
-}
 
 /* ---- reading ------------------------------------------------------------ */
 
@@ -63,10 +53,10 @@ static enum status read_model(struct linear_classifier *c,
     TRY(read_metadata(file, "model", &name));
     for (size_t i = 0; i < sizeof c->model.bytes; i++) {
         unsigned byte;
-        if (strspn(hex, "0123456789abcdef") != HEX_CHARS - 1 ||
+        if (strspn(hex, "0123456789abcdef") != FINGERPRINT_CHARS - 1 ||
             sscanf(hex + 2 * i, "%2x", &byte) != 1)
             return fail(E_MODEL, "the fingerprint is not %d hexadecimal digits",
-                        (int)HEX_CHARS - 1);
+                        (int)FINGERPRINT_CHARS - 1);
         c->model.bytes[i] = (uint8_t)byte;
     }
     size_t n = 0;
@@ -347,10 +337,11 @@ static enum status write_tensors(const struct linear_classifier *c,
                                  const struct quantised_weights *weights,
                                  const uint8_t *grams, size_t n_grams)
 {
-    char fingerprint[HEX_CHARS], temperature[32], checksum[CHECKSUM_CHARS] = "";
+    char fingerprint[FINGERPRINT_CHARS], temperature[32],
+        checksum[CHECKSUM_CHARS] = "";
     int n = c->n_features, k = c->n_labels;
     bool has_features = n > 0;
-    print_fingerprint(fingerprint, &c->model);
+    fingerprint_text(fingerprint, &c->model);
     snprintf(temperature, sizeof temperature, "%.6g", c->temperature);
     const struct metadata metadata[OTHER_METADATA + FEATURE_METADATA] = {
         {"format", FORMAT},

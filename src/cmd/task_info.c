@@ -13,14 +13,12 @@
 #include "model/catalog.h"
 #include "model/describe.h"
 
-enum { HEX_CHARS = 2 * sizeof(struct fingerprint) + 1 };
-
-static void print_hex(char hex[HEX_CHARS], const struct model *model)
+static void print_fingerprint(char text[FINGERPRINT_CHARS],
+                              const struct model *model)
 {
     struct fingerprint fingerprint;
     model_fingerprint(model, &fingerprint);
-    for (size_t i = 0; i < sizeof fingerprint.bytes; i++)
-        snprintf(hex + 2 * i, 3, "%02x", fingerprint.bytes[i]);
+    fingerprint_text(text, &fingerprint);
 }
 
 /* ---- lines -------------------------------------------------------------- */
@@ -53,12 +51,12 @@ static enum status print_metadata(struct sink *out,
 
 static enum status print_model(struct sink *out, const struct model *model)
 {
-    char hex[HEX_CHARS];
+    char fingerprint[FINGERPRINT_CHARS];
     TRY(print_file(out, "model", model->file));
     TRY(describe_model(out, model));
-    print_hex(hex, model);
+    print_fingerprint(fingerprint, model);
     TRY(describe_key(out, "fingerprint"));
-    TRY(describe_text(out, hex));
+    TRY(describe_text(out, fingerprint));
     return print_metadata(out, model->file);
 }
 
@@ -111,11 +109,11 @@ static enum status put_metadata(struct sink *out,
 
 static enum status put_model(struct sink *out, const struct model *model)
 {
-    char hex[HEX_CHARS];
+    char fingerprint[FINGERPRINT_CHARS];
     TRY(put_file(out, "model", model->file));
     TRY(put_shape(out, model));
-    print_hex(hex, model);
-    TRY(put_text(out, "fingerprint", hex));
+    print_fingerprint(fingerprint, model);
+    TRY(put_text(out, "fingerprint", fingerprint));
     return put_metadata(out, model->file);
 }
 

@@ -225,10 +225,12 @@ static enum status check_model(const struct compressor *c,
 {
     if (memcmp(&header->model, &c->header.model, sizeof header->model) == 0)
         return OK;
+    char fingerprint[FINGERPRINT_CHARS];
+    fingerprint_text(fingerprint, &header->model);
     return fail(E_MODEL,
-                "compressed with another model, by name '%s': give it with "
-                "--model",
-                header->model_name);
+                "compressed with another model, '%s' of fingerprint %s (see "
+                "--info): give it with --model",
+                header->model_name, fingerprint);
 }
 
 /* Reads the block after a header, and checks it, into c->plain. */

@@ -105,8 +105,16 @@ static enum status check_owner(const uint8_t *bytes,
                                const struct fingerprint *model,
                                const struct extent *x)
 {
-    if (memcmp(bytes + AT_MODEL, model->bytes, sizeof model->bytes) != 0)
-        return fail(E_FORMAT, "state snapshot was made by another model");
+    struct fingerprint owner;
+    memcpy(owner.bytes, bytes + AT_MODEL, sizeof owner.bytes);
+    if (memcmp(owner.bytes, model->bytes, sizeof owner.bytes) != 0) {
+        char fingerprint[FINGERPRINT_CHARS];
+        fingerprint_text(fingerprint, &owner);
+        return fail(E_FORMAT,
+                    "state snapshot was made by another model, of fingerprint "
+                    "%s (see --info)",
+                    fingerprint);
+    }
     uint64_t version = load_le(bytes + AT_VERSION, 4);
     uint64_t n = load_le(bytes + AT_N_FLOATS, 8);
     uint64_t m = version == 2 ? load_le(bytes + AT_N_INT8S, 8) : 0;

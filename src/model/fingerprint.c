@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <stdio.h>
 #include <string.h>
 
 #define XXH_INLINE_ALL /* so that its state may live on our stack */
@@ -132,4 +133,11 @@ void model_fingerprint(const struct model *model,
     XXH128_canonical_t digest;
     XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(&hash));
     memcpy(fingerprint->bytes, digest.digest, sizeof fingerprint->bytes);
+}
+
+void fingerprint_text(char text[FINGERPRINT_CHARS],
+                      const struct fingerprint *fingerprint)
+{
+    for (size_t i = 0; i < sizeof fingerprint->bytes; i++)
+        snprintf(text + 2 * i, 3, "%02x", fingerprint->bytes[i]);
 }

@@ -166,6 +166,11 @@ struct fingerprint {
 void model_fingerprint(const struct model *model,
                        struct fingerprint *fingerprint);
 
+/* As hexadecimal digits, and a NUL. */
+enum { FINGERPRINT_CHARS = 2 * sizeof(struct fingerprint) + 1 };
+void fingerprint_text(char text[FINGERPRINT_CHARS],
+                      const struct fingerprint *fingerprint);
+
 /* Floats of the state of one stream, and its int8 numbers, of which Mamba-1 has
  * none: state_image.h. */
 size_t model_state_floats(const struct model_config *config);
