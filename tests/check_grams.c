@@ -4,12 +4,14 @@
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "classify/examples.h"
 #include "classify/gram_counts.h"
 #include "classify/gram_file.h"
+#include "classify/gram_refine.h"
 #include "classify/grams.h"
 #include "classify/lower_case.h"
 
@@ -23,11 +25,12 @@ struct list {
     size_t n;
 };
 
-static void put(void *context, uint32_t key)
+static void put(void *context, uint32_t key, int kind)
 {
     struct list *list = context;
     ck_assert_uint_lt(list->n, FOUND_MAX);
     ck_assert_uint_lt(key, GRAM_KEYS);
+    ck_assert_int_eq(key >= GRAM_FIRST_WORD, kind >= GRAM_WORD);
     list->keys[list->n++] = key;
 }
 
@@ -189,10 +192,12 @@ static struct grams open_some(void)
             grams.labels[n_pairs] = (uint16_t)(j + i % 2);
             grams.times[n_pairs] = (uint32_t)(1 + i * i % 40000);
             grams.levels[n_pairs] = gram_level(grams.times[n_pairs]);
+            grams.corrections[n_pairs] = (int8_t)(n_pairs % 256 - 128);
         }
     }
     grams.starts[n_kept] = (uint32_t)n_pairs;
     grams.n_pairs = n_pairs;
+    grams.least = 3;
     for (int k = 0; k < N_LABELS; k++)
         grams.shifts[k] = 0.25f * (float)k;
     grams_index(&grams);
@@ -251,9 +256,30 @@ END_TEST
 
 /* ---- evidence ----------------------------------------------------------- */
 
-static double weigh(uint32_t times)
+static double weigh(const struct grams *g, size_t pair, uint32_t times)
 {
-    return times == 0 ? 0 : log(1 + exp2(round(log2(times))) / 0.01);
+    return times == 0 ? 0
+                      : log(1 + exp2(round(log2(times))) / 0.01) +
+                            0.5 * g->corrections[pair];
+}
+
+/* How often a label has a gram, without n times of the label own. */
+static uint32_t times_without(const struct grams *g, size_t pair, int own,
+                              uint32_t n)
+{
+    uint32_t times = g->times[pair], less = times > n ? times - n : 0;
+    return g->labels[pair] == own ? less : times;
+}
+
+/* Whether a gram would be in the table without them. */
+static bool is_there(const struct grams *g, uint32_t gram, int own, uint32_t n)
+{
+    uint32_t most = 0;
+    for (size_t j = g->starts[gram]; j < g->starts[gram + 1]; j++) {
+        uint32_t times = times_without(g, j, own, n);
+        most = times > most ? times : most;
+    }
+    return own < 0 || most >= 3;
 }
 
 /* The definition in grams.h. */
@@ -264,16 +290,16 @@ static void define(const struct grams *g, const struct gram_bag *bag, int own,
     for (size_t i = 0; i < bag->n; i++) {
         uint32_t gram = bag->columns[i], n = bag->counts[i];
         double value = 1 + log(n);
+        if (!is_there(g, gram, own, n))
+            continue;
         strengths += value;
         if (g->keys[gram] >= GRAM_FIRST_WORD)
             value *= 3;
         for (int k = 0; k < N_LABELS; k++)
             evidence[k] += value * (double)g->shifts[k];
-        for (size_t j = g->starts[gram]; j < g->starts[gram + 1]; j++) {
-            uint32_t times = g->times[j], less = times > n ? times - n : 0;
+        for (size_t j = g->starts[gram]; j < g->starts[gram + 1]; j++)
             evidence[g->labels[j]] +=
-                value * weigh(g->labels[j] == own ? less : times);
-        }
+                value * weigh(g, j, times_without(g, j, own, n));
     }
     for (int k = 0; k < N_LABELS; k++)
         evidence[k] /= sqrt(strengths);
@@ -290,7 +316,7 @@ START_TEST(evidence_is_that_of_the_definition)
         grams_evidence(&grams, &bag, own, evidence);
         define(&grams, &bag, own, expected);
         for (int k = 0; k < N_LABELS; k++)
-            ck_assert_double_eq_tol(evidence[k], expected[k], 1e-3);
+            ck_assert_double_eq_tol(evidence[k], expected[k], 1e-2);
     }
     gram_bag_begin(&bag);
     float none[N_LABELS] = {1, 1, 1};
@@ -337,10 +363,16 @@ START_TEST(what_examples_have_often_is_counted)
         ck_assert_uint_gt(grams.keys[i], grams.keys[i - 1]);
     ck_assert_uint_eq(grams.starts[grams.n], grams.n_pairs);
 
-    /* Fewer: those that some label has more often. */
+    /* Fewer: those that say more than a part of them; and still fewer: those
+     * that some label has more often. */
     ck_assert_int_eq(gram_counts_make(&few, &examples, 6, grams.n_pairs - 1),
                      OK);
     ck_assert_uint_lt(few.n_pairs, grams.n_pairs);
+    ck_assert_uint_eq(find_times(&few, alpha.keys[alpha.n - 1], 0), 0);
+    ck_assert_uint_eq(find_times(&few, the.keys[the.n - 1], 0), 2);
+    grams_close(&few);
+    ck_assert_int_eq(gram_counts_make(&few, &examples, 6, 30), OK);
+    ck_assert_uint_le(few.n_pairs, 30);
     ck_assert_uint_eq(find_times(&few, alpha.keys[1], 0), 4);
     ck_assert_uint_eq(find_times(&few, the.keys[the.n - 1], 0), 0);
 
@@ -349,6 +381,67 @@ START_TEST(what_examples_have_often_is_counted)
     grams_close(&grams);
     grams_close(&few);
     grams_close(&one);
+}
+END_TEST
+
+/* ---- corrections -------------------------------------------------------- */
+
+enum { N_LEARNT = 120 };
+
+/* Examples of two labels: the last word tells them apart, the others are more
+ * frequent under the wrong one. */
+static struct examples make_examples(void)
+{
+    static char texts[N_LEARNT][64];
+    static struct example items[N_LEARNT];
+    for (int i = 0; i < N_LEARNT; i++) {
+        bool is_odd = i % 6 == 0;
+        int label = i / 6 % 2;
+        snprintf(texts[i], sizeof texts[i], "%s %s",
+                 label == (int)is_odd ? "red green blue" : "one two three",
+                 label ? "yes" : "no");
+        items[i] = (struct example){(const uint8_t *)texts[i], strlen(texts[i]),
+                                    label, 1};
+    }
+    return (struct examples){.items = items, .n = N_LEARNT, .n_labels = 2};
+}
+
+/* How many examples are told right, each left out of the counts. */
+static int count_right(struct grams *grams, const struct examples *examples)
+{
+    struct gram_bag bag = {0};
+    int n = 0;
+    for (size_t i = 0; i < examples->n; i++) {
+        const struct example *item = &examples->items[i];
+        float evidence[2];
+        gram_bag_begin(&bag);
+        ck_assert_int_eq(grams_feed(grams, &bag, item->text, item->n), OK);
+        ck_assert_int_eq(grams_end(grams, &bag), OK);
+        grams_evidence(grams, &bag, item->label, evidence);
+        n += (evidence[1] > evidence[0]) == (item->label == 1);
+    }
+    gram_bag_free(&bag);
+    return n;
+}
+
+START_TEST(corrections_are_learnt)
+{
+    struct examples examples = make_examples();
+    struct grams grams, again;
+    ck_assert_int_eq(gram_counts_make(&grams, &examples, N_LEARNT, 1000), OK);
+    ck_assert_int_eq(gram_counts_make(&again, &examples, N_LEARNT, 1000), OK);
+    int n_right = count_right(&grams, &examples);
+    ck_assert_int_eq(gram_refine(&grams, &examples, N_LEARNT), OK);
+    ck_assert_int_gt(count_right(&grams, &examples), n_right);
+    ck_assert_int_eq(count_right(&grams, &examples), N_LEARNT);
+
+    /* They are as a file holds them, and the same each time. */
+    ck_assert_int_eq(gram_refine(&again, &examples, N_LEARNT), OK);
+    ck_assert_mem_eq(again.corrections, grams.corrections, grams.n_pairs);
+    grams_index(&again);
+    ck_assert_mem_eq(again.weights, grams.weights, grams.n_pairs * 4);
+    grams_close(&grams);
+    grams_close(&again);
 }
 END_TEST
 
@@ -367,6 +460,8 @@ START_TEST(a_table_comes_back)
     ck_assert_mem_eq(back.starts, grams.starts, grams.n * 4 + 4);
     ck_assert_mem_eq(back.labels, grams.labels, grams.n_pairs * 2);
     ck_assert_mem_eq(back.levels, grams.levels, grams.n_pairs);
+    ck_assert_mem_eq(back.corrections, grams.corrections, grams.n_pairs);
+    ck_assert_mem_eq(back.weights, grams.weights, grams.n_pairs * 4);
     grams_close(&back);
 
     /* A label too few; and damage, which may be noticed or not. */
@@ -414,6 +509,7 @@ int main(void)
     tcase_add_test(tests, parts_and_company_change_nothing);
     tcase_add_test(tests, evidence_is_that_of_the_definition);
     tcase_add_test(tests, what_examples_have_often_is_counted);
+    tcase_add_test(tests, corrections_are_learnt);
     tcase_add_test(tests, a_table_comes_back);
     tcase_add_test(tests, a_table_may_be_empty);
     suite_add_tcase(suite, tests);

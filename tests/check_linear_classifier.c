@@ -203,7 +203,7 @@ START_TEST(other_files_are_refused)
     struct linear_classifier bad;
     refuses("mambyte-head", "mambyte-heap", "bad: is no head");
     refuses("\"format\"", "\"formal\"", "no \"format\"");
-    refuses("\"version\":\"2\"", "\"version\":\"1\"", "another version than 2");
+    refuses("\"version\":\"3\"", "\"version\":\"2\"", "another version than 3");
     refuses("1.25", "-1.2", "temperature");
     refuses("1.25", "1.2x", "temperature");
     refuses("\\\"a b\\\"", "\\\"z b\\\"", "not sorted");

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/signals.h"
+#include "classify/gram_prune.h"
 
 enum {
     TIMES_MIN = 2,
@@ -46,8 +47,9 @@ struct counting {
 
 /* ---- one part ----------------------------------------------------------- */
 
-static void put(void *context, uint32_t key)
+static void put(void *context, uint32_t key, int kind)
 {
+    (void)kind;
     struct counting *c = context;
     if (key < c->first || key > c->last || c->is_short_of_memory)
         return;
@@ -184,12 +186,6 @@ static enum status count_all(struct counting *c)
     return OK;
 }
 
-static void drop_to(struct counting *c, size_t n_most)
-{
-    for (uint32_t least = TIMES_MIN; c->n_pairs > n_most; least++)
-        c->n_pairs = drop(c->pairs, 0, c->n_pairs, least);
-}
-
 static size_t count_grams(const struct counting *c)
 {
     size_t n = 0;
@@ -212,6 +208,7 @@ static void fill(const struct counting *c, struct grams *grams)
         grams->levels[i] = gram_level(pair->times);
     }
     grams->starts[n] = (uint32_t)c->n_pairs;
+    grams->least = TIMES_MIN;
     grams_index(grams);
 }
 
@@ -221,8 +218,8 @@ static void find_shifts(const struct counting *c, struct grams *grams)
 {
     int n_labels = grams->n_labels;
     double all = 0, smoothing = GRAM_SMOOTHING * (double)grams->n;
-    for (size_t i = 0; i < c->n_pairs; i++)
-        c->n_of_label[c->pairs[i].label] += c->pairs[i].times;
+    for (size_t i = 0; i < grams->n_pairs; i++)
+        c->n_of_label[grams->labels[i]] += grams->times[i];
     for (int k = 0; k < n_labels; k++)
         all += c->n_of_label[k] + smoothing;
     for (int k = 0; k < n_labels && all > 0; k++) {
@@ -238,9 +235,9 @@ static enum status make(struct counting *c, struct grams *grams, size_t n_most)
     if (!c->n_of_label)
         return fail_memory("the grams");
     TRY(count_all(c));
-    drop_to(c, n_most);
     TRY(grams_open(grams, count_grams(c), c->n_pairs, n_labels, true));
     fill(c, grams);
+    TRY(gram_prune(grams, c->examples, c->n, n_most));
     find_shifts(c, grams);
     return OK;
 }

@@ -1,8 +1,8 @@
 /* gram_counts.h -- counts the grams of examples.
  *
- * The table keeps the grams that the examples of some label have at least m
- * times together, where m is 2, or the least number above it for which the
- * pairs of grams and labels are at most n_most.
+ * The table keeps the grams that the examples of some label have at least twice
+ * together.  Where that makes more than n_most pairs of a gram and a label,
+ * gram_prune.h leaves some out.
  *
  * SPDX-License-Identifier: MIT
  */

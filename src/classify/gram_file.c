@@ -5,6 +5,7 @@
 #include "classify/gram_file.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/little_endian.h"
 #include "base/lzma2.h"
@@ -19,7 +20,7 @@ enum {
 /* The longest text of a table. */
 static uint64_t most_text(uint64_t n, uint64_t n_pairs)
 {
-    return n * (NUMBER_BYTES + LABEL_BYTES) + n_pairs * (LABEL_BYTES + 1);
+    return n * (NUMBER_BYTES + LABEL_BYTES) + n_pairs * (LABEL_BYTES + 2);
 }
 
 /* ---- packing ------------------------------------------------------------ */
@@ -49,6 +50,8 @@ static size_t print_text(const struct grams *g, uint8_t *text)
     }
     for (size_t j = 0; j < g->n_pairs; j++)
         *to++ = g->levels[j];
+    for (size_t j = 0; j < g->n_pairs; j++)
+        *to++ = (uint8_t)g->corrections[j];
     return (size_t)(to - text);
 }
 
@@ -146,15 +149,17 @@ static enum status take_labels(struct grams *g, struct gram_text *text)
     return OK;
 }
 
+/* And the corrections. */
 static enum status take_levels(struct grams *g, struct gram_text *text)
 {
-    if ((size_t)(text->end - text->next) != g->n_pairs)
+    if ((size_t)(text->end - text->next) != 2 * g->n_pairs)
         return is_no_table();
     for (size_t j = 0; j < g->n_pairs; j++) {
         g->levels[j] = *text->next++;
         if (g->levels[j] >= GRAM_LEVELS)
             return is_no_table();
     }
+    memcpy(g->corrections, text->next, g->n_pairs);
     return OK;
 }
 
@@ -185,7 +190,7 @@ enum status grams_unpack(struct grams *grams, const uint8_t *bytes, size_t n,
     if (n_grams > GRAMS_MAX || n_pairs > GRAM_PAIRS_MAX ||
         n_text > most_text(n_grams, n_pairs))
         return is_no_table();
-    TRY(memlimit_check(n_text + 12 * n_grams + 3 * n_pairs, "a head"));
+    TRY(memlimit_check(n_text + 12 * n_grams + 8 * n_pairs, "a head"));
     TRY(grams_open(grams, n_grams, n_pairs, n_labels, false));
     uint8_t *text = malloc(n_text + 1);
     enum status status =

@@ -18,8 +18,6 @@
 
 #define NO_CHARACTER 0x110000u /* plus a byte that is not of UTF-8 */
 
-enum { WORD = GRAM_CHARACTERS + 1, PAIR, SHAPE }; /* kinds, after lengths */
-
 /* Tokens, after the bytes that are one. */
 enum { NUMBER = 0x100, SNAKE, SNAKE_CAPITALS, SMALL, CAPITALS, TITLE, CAMEL };
 
@@ -38,12 +36,18 @@ static uint32_t key_of(uint64_t hash, int kind)
     hash ^= hash >> 27;
     hash *= KIND;
     uint32_t half = (uint32_t)(hash >> (64 - (GRAM_KEY_BITS - 1)));
-    return kind >= WORD ? half + GRAM_FIRST_WORD : half;
+    return kind >= GRAM_WORD ? half + GRAM_FIRST_WORD : half;
 }
 
 static bool is_space(uint32_t c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Tells of a gram. */
+static void tell(gram_found *found, void *context, uint64_t hash, int kind)
+{
+    found(context, key_of(hash, kind), kind);
 }
 
 static void extend_run(struct gram_run *run, uint32_t x, bool is_marked)
@@ -84,7 +88,7 @@ static void read_character(struct gram_scan *s, uint32_t c, gram_found *found,
     extend_run(run, c, c == ' ');
     for (int k = run->n; k > 0; k--) {
         if (is_gram(run, k))
-            found(context, key_of(run->ends[k], k));
+            tell(found, context, run->ends[k], k);
     }
 }
 
@@ -150,16 +154,16 @@ static void add_token(struct gram_scan *s, uint32_t token, gram_found *found,
     extend_run(run, token, token != ' ' && token < NUMBER);
     for (int k = run->n; k >= GRAM_TOKENS_MIN; k--) {
         if (run->marks & ((1u << k) - 1))
-            found(context, key_of(run->ends[k], SHAPE));
+            tell(found, context, run->ends[k], GRAM_SHAPE);
     }
 }
 
 static void add_word(struct gram_scan *s, uint64_t word, uint32_t token,
                      gram_found *found, void *context)
 {
-    found(context, key_of(word, WORD));
+    tell(found, context, word, GRAM_WORD);
     if (s->before)
-        found(context, key_of(s->before * FINISH + word, PAIR));
+        tell(found, context, s->before * FINISH + word, GRAM_PAIR);
     s->before = word;
     add_token(s, token, found, context);
 }

@@ -32,7 +32,10 @@
 
 enum {
     GRAM_CHARACTERS = 5, /* of the longest sequences */
-    GRAM_ACROSS = 4,     /* of the longest with a space inside */
+    GRAM_WORD,           /* kinds, after the lengths of sequences */
+    GRAM_PAIR,
+    GRAM_SHAPE,
+    GRAM_ACROSS = 4,     /* of the longest sequences with a space inside */
     GRAM_TOKENS_MIN = 3, /* of a shape, up to GRAM_CHARACTERS */
     GRAM_KEY_BITS = 28,
     GRAM_KEYS = 1 << GRAM_KEY_BITS,
@@ -58,7 +61,9 @@ struct gram_scan {
     uint64_t word, before; /* hashes: of this word, of the one before, or 0 */
 };
 
-typedef void gram_found(void *context, uint32_t key);
+/* kind: how many characters a sequence has; GRAM_WORD, GRAM_PAIR or
+ * GRAM_SHAPE. */
+typedef void gram_found(void *context, uint32_t key, int kind);
 
 void gram_scan_begin(struct gram_scan *scan);
 void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,

@@ -11,7 +11,7 @@
 #include "base/exact.h"
 
 #define LN2        0x1.62e42fefa39efp-1
-#define WORD_VALUE 3.0 /* of a word or shape, where a sequence has 1 */
+#define WORD_VALUE 3.0f /* of a word or shape, where a sequence has 1 */
 
 enum { BUCKET_SHIFT = 8, BUCKETS = GRAM_KEYS >> BUCKET_SHIFT };
 
@@ -31,13 +31,16 @@ enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
     g->starts = calloc(n + 1, sizeof *g->starts);
     g->labels = calloc(n_pairs + 1, sizeof *g->labels);
     g->levels = calloc(n_pairs + 1, sizeof *g->levels);
+    g->corrections = calloc(n_pairs + 1, sizeof *g->corrections);
+    g->weights = calloc(n_pairs + 1, sizeof *g->weights);
     g->shifts = calloc((size_t)n_labels, sizeof *g->shifts);
     g->buckets = calloc(BUCKETS + 1, sizeof *g->buckets);
     g->places = calloc(n + 1, sizeof *g->places);
     if (has_times)
         g->times = calloc(n_pairs + 1, sizeof *g->times);
-    if (g->keys && g->starts && g->labels && g->levels && g->shifts &&
-        g->buckets && g->places && (g->times || !has_times))
+    if (g->keys && g->starts && g->labels && g->levels && g->corrections &&
+        g->weights && g->shifts && g->buckets && g->places &&
+        (g->times || !has_times))
         return OK;
     grams_close(g);
     return fail_memory("the grams");
@@ -49,6 +52,8 @@ void grams_close(struct grams *grams)
     free(grams->starts);
     free(grams->labels);
     free(grams->levels);
+    free(grams->corrections);
+    free(grams->weights);
     free(grams->times);
     free(grams->shifts);
     free(grams->buckets);
@@ -65,8 +70,11 @@ void grams_index(struct grams *grams)
         grams->buckets[bucket] = i;
     }
     for (int level = 0; level < GRAM_LEVELS; level++)
-        grams->weights[level] =
+        grams->level_weights[level] =
             (float)gram_log(1 + (double)(1 << level) / GRAM_SMOOTHING);
+    for (size_t j = 0; j < grams->n_pairs; j++)
+        grams->weights[j] = grams->level_weights[grams->levels[j]] +
+                            GRAM_CORRECTION * (float)grams->corrections[j];
 }
 
 uint8_t gram_level(uint32_t times)
@@ -75,8 +83,7 @@ uint8_t gram_level(uint32_t times)
     return (uint8_t)(level < GRAM_LEVELS ? level : GRAM_LEVELS - 1);
 }
 
-/* The index of a key; -1 when the table does not have it. */
-static int64_t find(const struct grams *grams, uint32_t key)
+int64_t grams_find(const struct grams *grams, uint32_t key)
 {
     const uint32_t *begin = grams->buckets + (key >> BUCKET_SHIFT);
     for (uint32_t i = begin[0]; i < begin[1]; i++) {
@@ -126,11 +133,12 @@ struct filling {
     struct gram_bag *bag;
 };
 
-static void put(void *context, uint32_t key)
+static void put(void *context, uint32_t key, int kind)
 {
+    (void)kind;
     const struct filling *filling = context;
     struct gram_bag *bag = filling->bag;
-    int64_t column = find(filling->grams, key);
+    int64_t column = grams_find(filling->grams, key);
     if (column < 0)
         return;
     uint32_t *place = &filling->grams->places[column];
@@ -177,12 +185,45 @@ enum status grams_end(struct grams *grams, struct gram_bag *bag)
 
 /* ---- evidence ----------------------------------------------------------- */
 
-/* The weight of a pair, without n times. */
-static float weight_without(const struct grams *grams, uint32_t pair,
-                            uint32_t n)
+/* How many times a pair has its gram, without the n of a record of own. */
+static uint32_t times_without(const struct grams *grams, uint32_t pair, int own,
+                              uint32_t n)
 {
     uint32_t times = grams->times[pair];
-    return times > n ? grams->weights[gram_level(times - n)] : 0;
+    if (grams->labels[pair] != own)
+        return times;
+    return times > n ? times - n : 0;
+}
+
+bool grams_has_without(const struct grams *grams, uint32_t i, int own,
+                       uint32_t n)
+{
+    for (uint32_t j = grams->starts[i]; j < grams->starts[i + 1]; j++) {
+        if (times_without(grams, j, own, n) >= grams->least)
+            return true;
+    }
+    return false;
+}
+
+/* The weight of a pair of own, without n times. */
+static float weight_without(const struct grams *grams, uint32_t pair, int own,
+                            uint32_t n)
+{
+    uint32_t times = times_without(grams, pair, own, n);
+    return times == 0 ? 0
+                      : grams->weights[pair] -
+                            grams->level_weights[grams->levels[pair]] +
+                            grams->level_weights[gram_level(times)];
+}
+
+double gram_strength(uint32_t n)
+{
+    return 1 + gram_log(n);
+}
+
+float gram_value(const struct grams *grams, uint32_t i)
+{
+    return grams->keys[i] >= GRAM_FIRST_WORD ? WORD_VALUE : 1;
 }
 
 /* Adds a gram of the bag. */
@@ -191,28 +232,31 @@ static void add_gram(const struct grams *grams, uint32_t gram, uint32_t count,
 {
     for (uint32_t i = grams->starts[gram]; i < grams->starts[gram + 1]; i++) {
         int label = grams->labels[i];
-        float weight = label == own ? weight_without(grams, i, count)
-                                    : grams->weights[grams->levels[i]];
+        float weight = label == own ? weight_without(grams, i, own, count)
+                                    : grams->weights[i];
         evidence[label] += value * weight;
     }
 }
 
-void grams_evidence(const struct grams *grams, const struct gram_bag *bag,
-                    int own, float *evidence)
+double grams_evidence(const struct grams *grams, const struct gram_bag *bag,
+                      int own, float *evidence)
 {
     double strengths = 0, values = 0;
     memset(evidence, 0, (size_t)grams->n_labels * sizeof *evidence);
     for (size_t i = 0; i < bag->n; i++) {
-        bool is_word = grams->keys[bag->columns[i]] >= GRAM_FIRST_WORD;
-        double strength = 1 + gram_log(bag->counts[i]);
-        double value = is_word ? WORD_VALUE * strength : strength;
+        uint32_t gram = bag->columns[i], count = bag->counts[i];
+        if (own >= 0 && !grams_has_without(grams, gram, own, count))
+            continue;
+        double strength = gram_strength(count);
+        double value = (double)gram_value(grams, gram) * strength;
         strengths += strength;
         values += value;
-        add_gram(grams, bag->columns[i], bag->counts[i], (float)value, own,
-                 evidence);
+        add_gram(grams, gram, count, (float)value, own, evidence);
     }
+    double root = sqrt(strengths);
     for (int k = 0; k < grams->n_labels && strengths > 0; k++)
         evidence[k] =
             (float)(((double)evidence[k] + values * (double)grams->shifts[k]) /
-                    sqrt(strengths));
+                    root);
+    return root;
 }

@@ -2,10 +2,11 @@
  *
  * A table has, for each gram (gram_scan.h), the labels whose examples had it,
  * and how many times.  The weight of a gram for a label is
- * ln(1 + 2^level / 0.01), where level is the logarithm of base 2 of the times,
- * rounded; it is 0 for a label that never had the gram.  That is naive Bayes,
- * with 0.01 added to each count.  The shift of a label makes up for the length
- * of all its examples together.
+ * ln(1 + 2^level / 0.01) + correction / 2, where level is the logarithm of base
+ * 2 of the times, rounded; it is 0 for a label that never had the gram.  The
+ * first part is naive Bayes, with 0.01 added to each count; the corrections are
+ * learnt (gram_refine.h).  The shift of a label makes up for the length of all
+ * its examples together.
  *
  * The evidence of a record for a label is the sum, over the grams of the record
  * that the table has, of value times (weight + shift), divided by the root of
@@ -28,26 +29,31 @@
 #include "base/status.h"
 #include "classify/gram_scan.h"
 
-#define GRAM_SMOOTHING 0.01 /* added to each count */
+#define GRAM_SMOOTHING  0.01 /* added to each count */
+#define GRAM_CORRECTION 0.5f /* what a correction of 1 adds to a weight */
 
 enum { GRAM_LEVELS = 16, GRAMS_MAX = 1 << 23, GRAM_PAIRS_MAX = 1 << 25 };
 
 /* Pairs of a gram and a label; those of gram i are starts[i] up to
  * starts[i + 1]. */
 struct grams {
-    uint32_t *keys;   /* [n], rising */
-    uint32_t *starts; /* [n + 1] */
-    uint16_t *labels; /* [n_pairs], rising within a gram */
-    uint8_t *levels;  /* [n_pairs], below GRAM_LEVELS */
-    uint32_t *times;  /* [n_pairs]: exact; NULL in a table from a file */
-    float *shifts;    /* [n_labels] */
+    uint32_t *keys;      /* [n], rising */
+    uint32_t *starts;    /* [n + 1] */
+    uint16_t *labels;    /* [n_pairs], rising within a gram */
+    uint8_t *levels;     /* [n_pairs], below GRAM_LEVELS */
+    int8_t *corrections; /* [n_pairs] */
+    float *weights;      /* [n_pairs], of level and correction */
+    uint32_t *times;     /* [n_pairs]: exact; NULL in a table from a file */
+    float *shifts;       /* [n_labels] */
     size_t n, n_pairs;
     int n_labels;
+    uint32_t least; /* times that some label has each gram; 0 in a table from a
+                     * file */
 
     uint32_t *buckets; /* where keys start, by their upper bits */
     uint32_t *places;  /* [n]: 1 + the place in the bag that is being filled,
                         * or 0 */
-    float weights[GRAM_LEVELS];
+    float level_weights[GRAM_LEVELS];
 };
 
 /* The grams of one record: [n], in the order in which they first came. */
@@ -59,11 +65,16 @@ struct gram_bag {
 };
 
 /* Room for n grams and n_pairs, which the caller fills in before grams_index;
- * it fills in times only where it has asked for them. */
+ * it fills in times and least only where it has asked for times. */
 enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
                        int n_labels, bool has_times);
 void grams_close(struct grams *grams);
+
+/* Makes what follows from keys, levels and corrections. */
 void grams_index(struct grams *grams);
+
+/* The index of a key; -1 when the table does not have it. */
+int64_t grams_find(const struct grams *grams, uint32_t key);
 
 /* The level of a number of times, above 0. */
 uint8_t gram_level(uint32_t times);
@@ -80,10 +91,21 @@ enum status grams_feed(struct grams *grams, struct gram_bag *bag,
                        const uint8_t *bytes, size_t n);
 enum status grams_end(struct grams *grams, struct gram_bag *bag);
 
+/* Whether the table would have gram [i] without the n times of a record of the
+ * label own; if not, the record must not see it, as a new one would not. */
+bool grams_has_without(const struct grams *grams, uint32_t i, int own,
+                       uint32_t n);
+
+/* The strength of a gram that a record has n times; and how many times that is
+ * its value. */
+double gram_strength(uint32_t n);
+float gram_value(const struct grams *grams, uint32_t i);
+
 /* The evidence of a bag for each label, [n_labels].  own: the label of a record
  * that is counted in the table, or -1; such a record is left out, as if it had
- * not been counted. */
-void grams_evidence(const struct grams *grams, const struct gram_bag *bag,
-                    int own, float *evidence);
+ * not been counted.  Returns what the sums were divided by, or 0 where the
+ * table has no gram of the bag. */
+double grams_evidence(const struct grams *grams, const struct gram_bag *bag,
+                      int own, float *evidence);
 
 #endif

@@ -25,7 +25,7 @@
 
 #define FORMAT "mambyte-head"
 
-#define HEAD_VERSION "2"
+#define HEAD_VERSION "3"
 
 enum {
     FEATURE_TENSORS = 4,

@@ -17,6 +17,10 @@ libmambyte_a_SOURCES += \
   src/classify/gram_counts.h \
   src/classify/gram_file.c \
   src/classify/gram_file.h \
+  src/classify/gram_prune.c \
+  src/classify/gram_prune.h \
+  src/classify/gram_refine.c \
+  src/classify/gram_refine.h \
   src/classify/gram_scan.c \
   src/classify/gram_scan.h \
   src/classify/grams.c \

@@ -22,6 +22,7 @@
 #include "classify/examples.h"
 #include "classify/feature_table.h"
 #include "classify/gram_counts.h"
+#include "classify/gram_refine.h"
 #include "classify/linear_classifier_file.h"
 #include "classify/linear_fit.h"
 #include "classify/record_reader.h"
@@ -29,7 +30,7 @@
 #include "model/catalog.h"
 
 /* So many pairs of a gram and a label: in a file they take 6 MB at most. */
-enum { GRAM_PAIRS = 4500000 };
+enum { GRAM_PAIRS = 4800000 };
 
 struct training {
     const struct classifier_options *options;
@@ -150,6 +151,14 @@ static enum status report_test(struct training *t,
 
 /* ---- all of it ---------------------------------------------------------- */
 
+/* Only of a classifier without features: these would be fitted to examples
+ * that the corrections know already. */
+static enum status refine(struct training *t, size_t n)
+{
+    message_status("%s: weighing words", t->options->examples);
+    return gram_refine(&t->classifier.grams, &t->examples, n);
+}
+
 /* Counts those of the first n examples, and weighs them for the first
  * n_weighed; n_counted: see feature_table_weigh_grams(). */
 static enum status count_grams(struct training *t, size_t n, size_t n_weighed,
@@ -161,6 +170,8 @@ static enum status count_grams(struct training *t, size_t n, size_t n_weighed,
     TRY(gram_counts_make(grams, &t->examples, n, GRAM_PAIRS));
     message_note("%zu grams, %zu pairs of a gram and a label", grams->n,
                  grams->n_pairs);
+    if (t->options->has_no_features)
+        TRY(refine(t, n));
     return feature_table_weigh_grams(&t->table, &t->examples, n_weighed, grams,
                                      n_counted);
 }
