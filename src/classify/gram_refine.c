@@ -73,7 +73,8 @@ static void correct(struct refining *r, uint32_t gram, uint32_t count, int own,
     }
 }
 
-/* Learns from the bag of an example of the label own. */
+/* Learns from the bag of an example of the label own.  Gradients are without
+ * the ease and the value of words, by which AdaGrad would divide again. */
 static void learn(struct refining *r, int own)
 {
     const struct grams *g = r->grams;

@@ -221,7 +221,8 @@ double gram_strength(uint32_t n)
     return 1 + gram_log(n);
 }
 
-float gram_value(const struct grams *grams, uint32_t i)
+/* How many times the strength is the value of gram [i]. */
+static float value_of(const struct grams *grams, uint32_t i)
 {
     return grams->keys[i] >= GRAM_FIRST_WORD ? WORD_VALUE : 1;
 }
@@ -248,7 +249,7 @@ double grams_evidence(const struct grams *grams, const struct gram_bag *bag,
         if (own >= 0 && !grams_has_without(grams, gram, own, count))
             continue;
         double strength = gram_strength(count);
-        double value = (double)gram_value(grams, gram) * strength;
+        double value = (double)value_of(grams, gram) * strength;
         strengths += strength;
         values += value;
         add_gram(grams, gram, count, (float)value, own, evidence);

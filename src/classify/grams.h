@@ -96,10 +96,8 @@ enum status grams_end(struct grams *grams, struct gram_bag *bag);
 bool grams_has_without(const struct grams *grams, uint32_t i, int own,
                        uint32_t n);
 
-/* The strength of a gram that a record has n times; and how many times that is
- * its value. */
+/* The strength of a gram that a record has n times. */
 double gram_strength(uint32_t n);
-float gram_value(const struct grams *grams, uint32_t i);
 
 /* The evidence of a bag for each label, [n_labels].  own: the label of a record
  * that is counted in the table, or -1; such a record is left out, as if it had
