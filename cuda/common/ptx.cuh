@@ -38,6 +38,28 @@ static __device__ __forceinline__ float fast_exp2(float x)
     return y;
 }
 
+/* ---- subnormal numbers and NaN ------------------------------------------- */
+
+/* a b; 0 where a, b or the product is subnormal. */
+static __device__ __forceinline__ float flushed_product(float a, float b)
+{
+    float y;
+    asm("mul.ftz.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+
+/* The larger, or a NaN where one is. */
+static __device__ __forceinline__ float max_nan(float a, float b)
+{
+#if __CUDA_ARCH__ >= 800
+    float y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+#else
+    return a != a || a > b ? a : b;
+#endif
+}
+
 /* ---- barriers and single words ------------------------------------------- */
 
 /* Waits at barrier number `id` of the block for n_threads, whole warps.  Number

@@ -67,6 +67,28 @@ product_16x8x32(int32_t c[4], const uint32_t a[4], const uint32_t b[2])
 #endif
 }
 
+/* c = start + a b. */
+static __device__ __forceinline__ void product_16x8x32(int32_t c[4], int4 start,
+                                                       const uint32_t a[4],
+                                                       const uint32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+                 "{%10, %11, %12, %13};"
+                 : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
+                   "r"(b[1]), "r"(start.x), "r"(start.y), "r"(start.z),
+                   "r"(start.w));
+#else
+    c[0] = start.x;
+    c[1] = start.y;
+    c[2] = start.z;
+    c[3] = start.w;
+    product_16x8x32(c, a, b);
+#endif
+}
+
 /* c += a b, 16 x 8 and 16 deep, of bf16 with float sums.  Numbers lie as above,
  * two of bf16 in place of four bytes.  From compute capability 8.0 on. */
 static __device__ __forceinline__ void

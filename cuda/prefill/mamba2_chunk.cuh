@@ -148,13 +148,15 @@ static __device__ __forceinline__ float byte_of(uint32_t four, int i)
            (0x1p23f + 128.0f);
 }
 
+enum { SUM_START = 0x4b400000 };
+
 /* Sums that start at the bits of EXACT_ROUND are floats: those of products of
  * int8, over at most 256 terms, are below 2^22. */
 static __device__ __forceinline__ void start_sums(int32_t sum[4])
 {
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        sum[i] = 0x4b400000;
+        sum[i] = SUM_START;
 }
 
 static __device__ __forceinline__ float value_of(int32_t sum)

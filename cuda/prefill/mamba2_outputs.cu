@@ -31,11 +31,7 @@ multiply(struct output_sums &sums, const struct outputs_job &job, int i,
     const int8_t *c =
         job.shared + job.at.c + (t0 + lane % 16) * stride + lane / 16 * 16;
     __syncwarp(); /* matrices are loaded, and multiplied, by a whole warp */
-#pragma unroll
-    for (int odd = 0; odd < 2; odd++) {
-        start_sums(sums.mixed[odd]);
-        start_sums(sums.read[odd]);
-    }
+    const int4 start = job.scalars->start;
 #pragma unroll
     for (int k = 0; k < BYTE_STEPS; k++) {
         if (k * DEPTH > t0)
@@ -43,6 +39,11 @@ multiply(struct output_sums &sums, const struct outputs_job &job, int i,
         uint32_t r[4], right[2][2];
         load_turned(r, job.x(i), job.at.x_stride, k * DEPTH, first);
         split_turned(right[0], right[1], r);
+        if (k == 0) {
+            product_16x8x32(sums.mixed[0], start, left[k], right[0]);
+            product_16x8x32(sums.mixed[1], start, left[k], right[1]);
+            continue;
+        }
         product_16x8x32(sums.mixed[0], left[k], right[0]);
         product_16x8x32(sums.mixed[1], left[k], right[1]);
     }
@@ -57,6 +58,11 @@ multiply(struct output_sums &sums, const struct outputs_job &job, int i,
                 break;
             uint32_t a[4];
             load_matrices(a, c + n + k * DEPTH);
+            if (n + k == 0) {
+                product_16x8x32(sums.read[0], start, a, right[k][0]);
+                product_16x8x32(sums.read[1], start, a, right[k][1]);
+                continue;
+            }
             product_16x8x32(sums.read[0], a, right[k][0]);
             product_16x8x32(sums.read[1], a, right[k][1]);
         }
@@ -71,8 +77,8 @@ struct output_byte {
     const float *gate; /* of the lane's first channel, as the next two      */
     float *v;
     const int8_t *x;
-    ptrdiff_t at; /* [row][n_heads]                                         */
-    uint32_t largest;
+    ptrdiff_t at;  /* [row][n_heads]                                         */
+    float largest; /* or a NaN */
 };
 
 static __device__ __forceinline__ struct output_byte
@@ -92,7 +98,7 @@ output_byte_of(const struct outputs_job &job, int i, int t, int headdim,
     byte.v = job.b.u + row * job.b.d_inner + h * headdim + first;
     byte.x = job.x(i) + t * job.at.x_stride + first;
     byte.at = row * job.m.n_heads + h;
-    byte.largest = 0;
+    byte.largest = 0.0f;
     return byte;
 }
 
@@ -147,21 +153,46 @@ static __device__ __forceinline__ float total_of(const square_sums<BLOCKS> &s)
     return total_of(half);
 }
 
+/* The largest magnitude of four, or a NaN. */
+static __device__ __forceinline__ float largest_of(float4 x)
+{
+    return max_nan(max_nan(fabsf(x.x), fabsf(x.y)),
+                   max_nan(fabsf(x.z), fabsf(x.w)));
+}
+
+/* silu(z) of four channels of both bytes of a lane. */
+struct gates {
+    float4 at[2];
+};
+
+/* Of the lane's channels of 16, `first` on. */
+template <class S>
+static __device__ __forceinline__ struct gates
+gates_of(const struct outputs_job &job, const struct output_byte bytes[2],
+         int first)
+{
+    struct gates gates;
+    int own = (int)threadIdx.x % 4 * 4;
+    bool has_channels = !S::is_any || first + own < job.m.headdim;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        gates.at[half] =
+            *(const float4 *)(bytes[half].gate + (has_channels ? first : -own));
+    return gates;
+}
+
 /* v of 16 channels of head i, `first` on; k: number of the 16 in their 64. */
 template <class S>
 static __device__ __forceinline__ void
 run_channels(const struct outputs_job &job, int i, int first, int k, int t0,
-             const struct mixed &mixed, struct output_byte bytes[2],
+             const struct mixed &mixed, const struct gates &gates,
+             struct output_byte bytes[2],
              square_sums<S::square_slots> squares[2])
 {
     int headdim = S::headdim(job.m), own = (int)threadIdx.x % 4 * 4;
     bool has_channels = !S::is_any || first + own < headdim;
     int at = has_channels ? first : -own; /* of the lane's first in the head */
     int channel = (job.first + i) * headdim + at + own;
-    float4 gate[2];
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-        gate[half] = *(const float4 *)(bytes[half].gate + at);
     float4 d = __ldg((const float4 *)(job.d + channel));
     float4 norm = __ldg((const float4 *)(job.norm + channel));
     float4 s_scale =
@@ -173,16 +204,23 @@ run_channels(const struct outputs_job &job, int i, int first, int k, int t0,
     for (int half = 0; half < 2; half++) {
         struct output_byte &byte = bytes[half];
         uint32_t x = *(const uint32_t *)(byte.x + at);
-        float4 v = value(sums, half, byte, x, gate[half], d, s_scale);
+        float4 v = value(sums, half, byte, x, gates.at[half], d, s_scale);
         if (byte.is_there && has_channels)
             *(float4 *)(byte.v + at) = v;
         v = has_channels ? v : zero4();
         squares[half].add(k, v);
-        byte.largest = max(byte.largest, magnitude4(product(v, norm)));
+        byte.largest = max_nan(byte.largest, largest_of(product(v, norm)));
     }
 }
 
-/* v of 16 bytes of head i, with what the norm needs of it. */
+/* 0, 2, 1, 3 */
+static __device__ __forceinline__ constexpr int turn_of(int order)
+{
+    return order % 2 * 2 + order / 2;
+}
+
+/* v of 16 bytes of head i, with what the norm needs of it.  silu(z) of the next
+ * channels is on its way while those before are computed. */
 template <class S>
 static __device__ __forceinline__ void run_head(const struct outputs_job &job,
                                                 int i, int t0,
@@ -195,21 +233,26 @@ static __device__ __forceinline__ void run_head(const struct outputs_job &job,
         bytes[half] = output_byte_of(job, i, t0 + lane / 4 + 8 * half, headdim,
                                      mixed.scales[half]);
     square_sums<S::square_slots> squares[2] = {};
+    struct gates gates = gates_of<S>(job, bytes, 0);
     for (int from = 0; from < (S::is_any ? headdim : 1);
          from += BLOCKS * SIDE) {
 #pragma unroll
         for (int order = 0; order < BLOCKS; order++) {
-            int k = order % 2 * 2 + order / 2; /* 0, 2, 1, 3 */
+            int k = turn_of(order), next = turn_of((order + 1) % BLOCKS);
+            next = from + next * SIDE + (order + 1) / BLOCKS * BLOCKS * SIDE;
+            struct gates now = gates;
+            if (S::is_any ? next < headdim : order + 1 < BLOCKS)
+                gates = gates_of<S>(job, bytes, next);
             if (!S::is_any || from + k * SIDE < headdim)
-                run_channels<S>(job, i, from + k * SIDE, k, t0, mixed, bytes,
-                                squares);
+                run_channels<S>(job, i, from + k * SIDE, k, t0, mixed, now,
+                                bytes, squares);
         }
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const struct output_byte &byte = bytes[half];
         float sum = total_of(squares[half]);
-        uint32_t largest = lanes_max<4>(byte.largest);
+        uint32_t largest = lanes_max<4>(magnitude_bits(byte.largest));
         if (lane % 4 == 0 && byte.is_there) {
             job.m.squares[byte.at] = sum;
             job.m.largest[byte.at] = largest;
@@ -259,6 +302,8 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
     struct walk walk = {};
     if (is_walker)
         walk = start_walk(job, i, s);
+    if (threadIdx.x == 0)
+        scalars.start = make_int4(SUM_START, SUM_START, SUM_START, SUM_START);
     __syncthreads();
     if (is_walker)
         walk_chunk(job, walk, i, s);
@@ -269,7 +314,7 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
         return;
     float g[CHUNK / 8][4];
     struct mixed mixed[HEADS];
-    multiply_bc(job, t0, g);
+    multiply_bc(job, t0, S::d_state(job.b), g);
 #pragma unroll
     for (int k = 0; k < HEADS; k++) {
         if (k < job.n_heads)

@@ -65,6 +65,7 @@ struct chunk_scalars {
     float alpha[HEADS][CHUNK], x_scale[HEADS][CHUNK];
     float read_scale[HEADS][CHUNK]; /* sC E */
     float c_scale[CHUNK];
+    int4 start; /* of sums: in registers of their own, as nobody knows them */
 };
 
 /* What a block works on. */

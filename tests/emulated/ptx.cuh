@@ -42,6 +42,16 @@ static inline float fast_exp2(float x)
     return emulated_flushed(exp2f(emulated_flushed(x)));
 }
 
+static inline float flushed_product(float a, float b)
+{
+    return emulated_flushed(emulated_flushed(a) * emulated_flushed(b));
+}
+
+static inline float max_nan(float a, float b)
+{
+    return a != a || a > b ? a : b;
+}
+
 /* ---- barriers and single words ------------------------------------------- */
 
 static inline void barrier_sync(int id, int n_threads)

@@ -76,6 +76,16 @@ static inline void product_16x8x32(int32_t c[4], const uint32_t a[4],
     }
 }
 
+static inline void product_16x8x32(int32_t c[4], int4 start,
+                                   const uint32_t a[4], const uint32_t b[2])
+{
+    c[0] = start.x;
+    c[1] = start.y;
+    c[2] = start.z;
+    c[3] = start.w;
+    product_16x8x32(c, a, b);
+}
+
 /* ---- products of a warpgroup --------------------------------------------- */
 
 /* The descriptor of rows: the number of their address, in units of 16 bytes. */
