@@ -193,6 +193,29 @@ cluster_pair_wait(const uint64_t *words, uint32_t epoch)
     return make_float2(word_value(pair.x), word_value(pair.y));
 }
 
+/* Waits for n pairs at once; for all lanes of a warp. */
+template <int n>
+static __device__ __forceinline__ void
+cluster_pairs_wait(float2 values[n], const uint64_t *const words[n],
+                   uint32_t epoch)
+{
+    ulonglong2 pair[n];
+    bool are_there;
+    do {
+        are_there = true;
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            pair[i] = cluster_load_relaxed_pair(words[i]);
+#pragma unroll
+        for (int i = 0; i < n; i++)
+            are_there &=
+                word_is_of(pair[i].x, epoch) && word_is_of(pair[i].y, epoch);
+    } while (!__all_sync(WHOLE_WARP, are_there));
+#pragma unroll
+    for (int i = 0; i < n; i++)
+        values[i] = make_float2(word_value(pair[i].x), word_value(pair[i].y));
+}
+
 #else
 
 /* These let kernels compile that no such device runs. */
@@ -211,6 +234,15 @@ static __device__ __forceinline__ float2
 cluster_pair_wait(const uint64_t *words, uint32_t epoch)
 {
     return make_float2(0.0f, 0.0f);
+}
+
+template <int n>
+static __device__ __forceinline__ void
+cluster_pairs_wait(float2 values[n], const uint64_t *const words[n],
+                   uint32_t epoch)
+{
+    for (int i = 0; i < n; i++)
+        values[i] = make_float2(0.0f, 0.0f);
 }
 
 #endif

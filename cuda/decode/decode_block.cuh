@@ -35,8 +35,9 @@ struct mamba2_block {
     int row;                 /* -1: none */
     int send_from;           /* the lane of whose B or C it sends a word; -1 */
     uint32_t send_to;        /* where to */
-    uint32_t bc_lanes, dt_lanes;   /* those that have B or C, dt */
-    struct mamba2_senders senders; /* of the largest |x| of the warp's head */
+    struct mamba2_senders ranks[2]; /* that have channels of its heads */
+    uint32_t bc_lanes, dt_lanes;    /* those that have B or C, dt */
+    struct mamba2_senders senders;  /* of the largest |x| of the warp's head */
     int slot;      /* of the layer's state, where it does not stay */
     uint8_t *kept; /* the states of the block's layers in that case */
 };

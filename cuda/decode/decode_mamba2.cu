@@ -185,10 +185,10 @@ static __device__ __forceinline__ float layer_in(struct decode_block *block,
         h = block->h[row];
         if (S::has_strips && block->thread < p->n_rows)
             out_sums<S>(block)[block->thread] = 0;
-        fetch_next(block, layer);
         /* wait for the cluster in this: a head needs all of B, C, x */
         warp_finish<S::unit_channels>(block, in, sum, scale, block->weights.at,
                                       layer, epoch);
+        fetch_next(block, layer);
     } else {
         const float scale = in_product<S>(block, layer, ahead, epoch);
         h = block->h[row];

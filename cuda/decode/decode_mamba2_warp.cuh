@@ -64,6 +64,8 @@ mamba2_warp_make(struct decode_block *block)
     m->send_to = bc_address(block, m->send_from, block->lane % 16);
     if (block->lane % 16 >= p->cluster)
         m->send_from = -1;
+    for (int i = 0; i < 2; i++)
+        m->ranks[i] = senders_of(p, &m->share, m->share.first_head + i);
     m->senders = senders_of(p, &m->share, m->unit.head);
 }
 
@@ -179,8 +181,9 @@ multiply_warp(struct decode_block *block, const int4 q[n_strips], int ahead)
 
 /* ---- what goes to the cluster -------------------------------------------- */
 
-/* The largest |x| of the warp's channels.  A block that has channels of two
- * heads sends 0 for the one of which this warp has none. */
+/* The largest |x| of the warp's channels, to the blocks that have channels of
+ * its head.  A block that has channels of two heads sends 0 for the one of
+ * which this warp has none. */
 static __device__ __forceinline__ void
 send_warp_maximum(const struct decode_block *block, float y, uint32_t epoch)
 {
@@ -189,14 +192,16 @@ send_warp_maximum(const struct decode_block *block, float y, uint32_t epoch)
     const int size = block->plan->cluster;
     const bool is_x = block->lane < mamba2_unit_channels(&m->unit);
     const float most = exact_float(warp_max(is_x ? magnitude_bits(y) : 0));
-    if (block->lane >= size)
-        return;
     uint64_t *words =
         memory_words(block, block->plan->memory.mamba2.maxima) + block->warp;
-    for (int h = s->first_head; h < s->end_head; h++)
-        cluster_word_publish(words + ((h - s->h0) * size + s->rank) * N_WARPS,
-                             h == m->unit.head ? most : 0.0f, epoch,
-                             block->lane);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int h = s->first_head + i, rank = m->ranks[i].first + block->lane;
+        if (h < s->end_head && rank <= m->ranks[i].last)
+            cluster_word_publish(words +
+                                     ((h - s->h0) * size + s->rank) * N_WARPS,
+                                 h == m->unit.head ? most : 0.0f, epoch, rank);
+    }
 }
 
 /* B and C of the warp's rows. */
@@ -220,16 +225,19 @@ send_warp_bc(const struct decode_block *block, float y, uint32_t epoch)
 #endif
 }
 
-/* delta and alpha of the warp's rows of dt. */
+/* delta and alpha of the warp's rows of dt.  dt: with its bias; w: exp(-|dt|),
+ * of which exact_softplus_of() makes the rest. */
 static __device__ __forceinline__ void
-send_warp_steps(const struct decode_block *block, float dt, float a_log2e,
-                uint32_t epoch)
+send_warp_steps(const struct decode_block *block, float dt, float w,
+                float a_log2e, uint32_t epoch)
 {
     const struct mamba2_block *m = &block->mamba2;
     const struct model_config *c = &block->plan->config;
-    softplus_all<1>(&dt);
-    const float delta = exact_min(exact_max(dt, c->delta_min), c->delta_max);
+    const float softplus = exact_softplus_of(dt, w);
+    const float delta =
+        exact_min(exact_max(softplus, c->delta_min), c->delta_max);
     const float alpha = exact_alpha(delta, a_log2e);
+#pragma unroll 1
     for (uint32_t lanes = m->dt_lanes; lanes != 0; lanes &= lanes - 1) {
         const int from = __ffs(lanes) - 1;
         const int row = __shfl_sync(WHOLE_WARP, m->row, from);
@@ -268,14 +276,13 @@ warp_receive(const struct decode_block *block, uint32_t epoch)
                          (head * block->plan->cluster + rank) * N_WARPS +
                          block->lane % 4 * 2
                    : step;
-    struct warp_words w;
-    w.b = cluster_pair_wait(b, epoch);
-    w.c = cluster_pair_wait(b + N_STATES, epoch);
-    w.step = cluster_pair_wait(step, epoch);
-    w.maxima = cluster_pair_wait(maxima, epoch);
+    const uint64_t *words[4] = {b, b + N_STATES, step, maxima};
+    float2 x[4];
+    /* All at once: each wait of its own would take as long. */
+    cluster_pairs_wait<4>(x, words, epoch);
     if (!has_maxima)
-        w.maxima = make_float2(0.0f, 0.0f);
-    return w;
+        x[3] = make_float2(0.0f, 0.0f);
+    return {x[0], x[1], x[3], x[2]};
 }
 
 /* ---- the state ----------------------------------------------------------- */
@@ -460,18 +467,22 @@ warp_finish(const struct decode_block *block, const struct warp_in *f,
     const struct decode_plan *p = block->plan;
     const struct mamba2_block *m = &block->mamba2;
     const float x = exact_dequantise(sum, scale, f->scale);
-    const float y =
-        exact_silu(m->row < p->config.d_inner ? x : fmaf(f->tap, x, f->sum));
+    const float conv = fmaf(f->tap, x, f->sum), dt = x + f->sum;
+    const bool is_dt = m->row >= 2 * p->config.d_inner + 2 * N_STATES;
+    float y = m->row < p->config.d_inner ? x : conv;
+    /* One exponential for exact_silu(y) and exact_softplus(dt). */
+    const float e = exact_exp(is_dt ? -fabsf(dt) : -y);
+    if (m->dt_lanes != 0)
+        send_warp_steps(block, dt, e, f->tap, epoch);
+    y = y / (1.0f + e);
     send_warp_bc(block, y, epoch);
     send_warp_maximum(block, y, epoch);
-    if (m->dt_lanes != 0)
-        send_warp_steps(block, x + f->sum, f->tap, epoch);
     const float gate =
         __shfl_sync(WHOLE_WARP, y, block->lane % n + p->deal.warp_channels);
     const struct warp_state<n> state = warp_load<n>(block, d, layer);
-    warp_keep_past(block, layer, x);
     /* wait for the cluster: a head needs all of B, C, x */
     warp_recur<n>(block, &state, y, gate, layer, epoch);
+    warp_keep_past(block, layer, x);
 }
 
 #endif

@@ -134,11 +134,10 @@ EXACT_FN float exact_silu(float x)
 #define EXACT_LOG1P_C7 (-0x1.ec9926p-6f)
 #define EXACT_LOG1P_C8 0x1.5f96e6p-8f
 
-/* softplus(x) = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */
-EXACT_FN float exact_softplus(float x)
+/* softplus(x) = log(1 + e^x) = max(x, 0) + log(1 + e^-|x|); w is
+ * exact_exp(-|x|). */
+EXACT_FN float exact_softplus_of(float x, float w)
 {
-    float a = exact_float(exact_bits(x) | 0x80000000u);
-    float w = exact_exp(a);
     float p = EXACT_LOG1P_C8;
     p = fmaf(p, w, EXACT_LOG1P_C7);
     p = fmaf(p, w, EXACT_LOG1P_C6);
@@ -149,6 +148,12 @@ EXACT_FN float exact_softplus(float x)
     p = fmaf(p, w, EXACT_LOG1P_C1);
     p = fmaf(p, w, 1.0f);
     return fmaf(p, w, exact_max(x, 0.0f));
+}
+
+EXACT_FN float exact_softplus(float x)
+{
+    float a = exact_float(exact_bits(x) | 0x80000000u);
+    return exact_softplus_of(x, exact_exp(a));
 }
 
 /* log2(x) for finite x >= 2^-126.  x = 2^e m with m in [0.6875, 1.375), so

@@ -87,6 +87,11 @@ static inline bool __any_sync(uint32_t mask, bool x)
     return __ballot_sync(mask, x) != 0;
 }
 
+static inline bool __all_sync(uint32_t mask, bool x)
+{
+    return __ballot_sync(mask, x) == ~0u;
+}
+
 static inline void __syncwarp()
 {
     emulated::exchange("syncwarp", ~0u, '\0');
