@@ -108,9 +108,9 @@ template <class S>
 static __device__ __forceinline__ int32_t *
 out_sums(const struct decode_block *block)
 {
-    return S::has_strips ? (int32_t *)(block->memory +
-                                       block->plan->memory.mamba2.out_sums)
-                         : block->sums;
+    return S::has_out_strips ? (int32_t *)(block->memory +
+                                           block->plan->memory.mamba2.out_sums)
+                             : block->sums;
 }
 
 /* out_proj of the norm of v; returns its scale, and that of the thread's row.
@@ -128,7 +128,7 @@ out_product(struct decode_block *block, int ahead, int row, float *row_scale,
     float scale;
     int4 q;
     /* wait for the grid: the norm needs all of v */
-    if constexpr (S::has_strips) {
+    if constexpr (S::has_out_strips) {
         float w[STRIP_EACH];
         head_weights<S::inner_each * WARP>(w, block, norm);
         weights_advance(&block->weights, p->x.bytes);
@@ -145,7 +145,7 @@ out_product(struct decode_block *block, int ahead, int row, float *row_scale,
     }
     *row_scale = share_float(block, block->weights.at, row);
     weights_advance(&block->weights, p->out.float_bytes);
-    if constexpr (S::has_strips)
+    if constexpr (S::has_out_strips)
         multiply_strip<S, S::inner_each / STRIP_EACH>(block, &p->out, q, ahead,
                                                       out_sums<S>(block));
     else
@@ -183,7 +183,7 @@ static __device__ __forceinline__ float layer_in(struct decode_block *block,
         const float scale = in_vector<S>(q, block, layer, ahead, epoch);
         const int32_t sum = multiply_warp<S::model_strips>(block, q, ahead);
         h = block->h[row];
-        if (S::has_strips && block->thread < p->n_rows)
+        if (S::has_out_strips && block->thread < p->n_rows)
             out_sums<S>(block)[block->thread] = 0;
         /* wait for the cluster in this: a head needs all of B, C, x */
         warp_finish<S::unit_channels>(block, in, sum, scale, block->weights.at,

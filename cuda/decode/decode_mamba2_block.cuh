@@ -29,6 +29,7 @@ struct mamba2_shape
     /* decode_mamba2_strip.cuh: and of h, and of v, a lane has so many elements.
      */
     static constexpr bool has_strips = D_MODEL == 512 || D_MODEL == 1024;
+    static constexpr bool has_out_strips = D_MODEL > 0;
     static constexpr int model_each = D_MODEL / WARP;
     static constexpr int inner_each = N_HEADS * HEADDIM / WARP;
     /* A lane has so many pairs of states, 64 apart, at most. */

@@ -69,10 +69,10 @@ static __global__ void pack_own_kernel(struct decode_plan p, uint8_t *own,
     pack_rows(out + p.out.float_bytes, &l->out_proj, r0, r1, p.n_rows,
               p.out.stride);
     __syncthreads();
-    if (p.deal.has_strips) {
+    if (p.deal.has_strips)
         turn_columns(rows, p.in.rows, p.in.stride);
+    if (p.deal.has_out_strips)
         turn_columns(out + p.out.float_bytes, p.n_rows, p.out.stride);
-    }
 }
 
 /* Block l of the grid: the norm before out_proj of layer l. */

@@ -191,6 +191,7 @@ static void mamba2_size(struct decode_plan *p)
     p->layout = mamba2_layout_of(c);
     p->deal.conv_channels = conv_channels(c);
     p->deal.has_strips = mamba2_has_strips(c);
+    p->deal.has_out_strips = mamba2_has_kernel(c);
     size_state(p);
 }
 

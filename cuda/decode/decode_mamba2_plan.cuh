@@ -129,7 +129,8 @@ static inline bool mamba2_has_kernel(const struct model_config *c)
            mamba2_is_shape(c, 1792);
 }
 
-/* Whether that kernel multiplies by strips: decode_mamba2_strip.cuh. */
+/* Whether that kernel multiplies by strips of h as well as of v:
+ * decode_mamba2_strip.cuh. */
 static inline bool mamba2_has_strips(const struct model_config *c)
 {
     return mamba2_is_shape(c, 512) || mamba2_is_shape(c, 1024);

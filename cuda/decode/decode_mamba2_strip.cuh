@@ -66,6 +66,8 @@ multiply_strip(struct decode_block *block, const struct matrix_share *m, int4 q,
             q, strip * STRIP_BYTES + block->lane * COPY_ALIGN, stride, n,
             n_groups};
         int row = block->warp / n_strips;
+        if (row >= n_groups)
+            row = n; /* a warp that is left over */
 #pragma unroll 1
         for (; S::has_many_rows && row + 4 * n_groups < n; row += 8 * n_groups)
             multiply_some<8>(block, &p, row, sums + m->rows - left);
@@ -170,26 +172,37 @@ template <int s> static __device__ __forceinline__ void add_tree(float *x)
         add_tree<s / 2>(x);
 }
 
-/* The sum of squares [n] of heads, n >= 2 a power of two, in the order of
- * exact.h; and their largest |u|. */
+/* The sum of squares [n] of heads, n >= 2, in the order of exact.h; and their
+ * largest |u|.  A power of two up to 32 is added by each thread, others by
+ * each warp. */
 template <int n>
-static __device__ __forceinline__ float
-add_heads(const float *squares, const uint32_t *largest, uint32_t *amax)
+static __device__ __forceinline__ float add_heads(const float *squares,
+                                                  const uint32_t *largest,
+                                                  int lane, uint32_t *amax)
 {
-    float sum[n];
-    *amax = 0;
+    if constexpr (n > WARP || (n & (n - 1)) != 0) {
+        static_assert(n <= 2 * WARP, "a lane has two at most");
+        const int high = lane + WARP;
+        *amax = warp_max(
+            max(lane < n ? largest[lane] : 0, high < n ? largest[high] : 0));
+        return strided_sum(lane < n ? squares[lane] : 0.0f,
+                           high < n ? squares[high] : 0.0f);
+    } else {
+        float sum[n];
+        *amax = 0;
 #pragma unroll
-    for (int i = 0; i < n; i += 4) {
-        const float4 four = *(const float4 *)(squares + i);
-        const uint4 most = *(const uint4 *)(largest + i);
-        sum[i] = four.x;
-        sum[i + 1] = four.y;
-        sum[i + 2] = four.z;
-        sum[i + 3] = four.w;
-        *amax = max(max(*amax, max(most.x, most.y)), max(most.z, most.w));
+        for (int i = 0; i < n; i += 4) {
+            const float4 four = *(const float4 *)(squares + i);
+            const uint4 most = *(const uint4 *)(largest + i);
+            sum[i] = four.x;
+            sum[i + 1] = four.y;
+            sum[i + 2] = four.z;
+            sum[i + 3] = four.w;
+            *amax = max(max(*amax, max(most.x, most.y)), max(most.z, most.w));
+        }
+        add_tree<n / 2>(sum);
+        return sum[0];
     }
-    add_tree<n / 2>(sum);
-    return sum[0];
 }
 
 /* Words [4] moved up by so many places, of which each word is one; those at the
@@ -202,7 +215,9 @@ static __device__ __forceinline__ int4 rotated(int4 w, int places)
 
 /* The norm of v [n], with weights w: q is the warp's strip of it.  Returns the
  * scale.  The warps of a strip measure its heads together; a warp has its
- * elements in an order that begins with those of its own heads. */
+ * elements in an order that begins with those of its own heads.  Of an odd
+ * number of strips a warp is left over: it does as others do, but for what it
+ * stores. */
 template <int n>
 static __device__ __forceinline__ float
 normalise_heads(int4 *q, const struct decode_block *block,
@@ -236,7 +251,7 @@ normalise_heads(int4 *q, const struct decode_block *block,
         sum[i] = warp_sum(sum[i]);
         const uint32_t most = warp_max(
             max(magnitude_bits(u[2 * i]), magnitude_bits(u[2 * i + 1])));
-        if (block->lane == 0) {
+        if (block->lane == 0 && turn < SHARERS) {
             const int h = strip * STRIP_HEADS + OWN_HEADS * turn + i;
             squares[h] = sum[i];
             largest[h] = most;
@@ -245,7 +260,8 @@ normalise_heads(int4 *q, const struct decode_block *block,
     compute_barrier(); /* every warp reads what all measured; the state of the
                         * next layer has come */
     uint32_t amax;
-    const float mean = add_heads<N_HEADS>(squares, largest, &amax) / (float)n;
+    const float mean =
+        add_heads<N_HEADS>(squares, largest, block->lane, &amax) / (float)n;
     const float r = 1.0f / sqrtf(mean + block->plan->config.norm_epsilon);
     const struct exact_scale scale =
         scale_of(magnitude_bits(exact_float(amax) * r));

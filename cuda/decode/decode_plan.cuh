@@ -85,7 +85,8 @@ struct mamba2_deal {
     int warp_rows;         /* of in_proj of a warp; 0: rows are the block's */
     int warp_channels;     /* of a warp, at most */
     int conv_channels;
-    bool has_strips; /* columns are packed in the order of strips */
+    bool has_strips, has_out_strips; /* columns of in_proj, of out_proj are
+                                      * packed in the order of strips */
     const int *rows; /* [n_blocks][rows]: the rows of in_proj in the order in
                       * which they are packed; -1: none */
 
