@@ -97,6 +97,7 @@ cuda_headers = \
   cuda/common/float4.cuh \
   cuda/common/launch.cuh \
   cuda/common/mamba2_state.cuh \
+  cuda/common/overflow.cuh \
   cuda/common/ptx.cuh \
   cuda/common/reduce.cuh \
   cuda/common/tensor.cuh \

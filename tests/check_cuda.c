@@ -35,6 +35,7 @@ enum {
     N_STREAM_SPECS = 12,
     N_LITTLE_SPECS = 4,
     N_PLACE_SPECS = 3,
+    N_OVERFLOW_SPECS = 9,
     TIMEOUT_S = 1800
 };
 
@@ -927,6 +928,97 @@ START_TEST(a_device_that_is_not_there_is_refused)
 }
 END_TEST
 
+/* ---- models that overflow ------------------------------------------------
+ */
+
+/* The streams of a call: a byte each, or n bytes of the first alone. */
+enum { OVERFLOW_STREAMS = 20 };
+
+static enum status feed_overflow(struct engine *engine, size_t n_streams,
+                                 size_t n)
+{
+    struct segment segments[OVERFLOW_STREAMS];
+    for (size_t i = 0; i < n_streams; i++)
+        segments[i] =
+            (struct segment){new_state(engine), text, n, NULL, NULL, NULL};
+    enum status status = engine_feed(engine, segments, n_streams);
+    for (size_t i = 0; i < n_streams; i++)
+        engine_state_free(engine, segments[i].state);
+    return status;
+}
+
+/* Reads nothing: the first prediction is of zeros, and the second overflows. */
+static enum status generate_overflow(struct engine *engine)
+{
+    struct sampler sampler = sampler_make(0.0f, 256, 1.0f, 0.0f, 2);
+    uint8_t bytes[8];
+    struct state *state = new_state(engine);
+    enum status status = engine_generate(engine, state, &sampler, 0, bytes, 8);
+    engine_state_free(engine, state);
+    return status;
+}
+
+/* The error comes with the call, or with the end of what was started. */
+static enum status start_overflow(struct engine *engine)
+{
+    struct segment s = {new_state(engine), text, LENGTH, NULL, NULL, NULL};
+    enum status status = engine_feed_start(engine, &s, 1);
+    if (status == OK)
+        status = engine_feed_finish(engine);
+    engine_state_free(engine, s.state);
+    return status;
+}
+
+static void assert_overflow(const char *what, enum status status)
+{
+    char said[256];
+    ck_assert_msg(status == E_MODEL, "%s: %d", what, (int)status);
+    snprintf(said, sizeof said, "%s", status_message());
+    model_overflows(tiny.model);
+    ck_assert_msg(strcmp(said, status_message()) == 0, "%s: %s", what, said);
+}
+
+/* Twice, as the first error must not spoil what comes after. */
+static void assert_overflows(struct engine *engine)
+{
+    for (int times = 0; times < 2; times++) {
+        assert_overflow("prefill", feed_overflow(engine, 1, LENGTH));
+        assert_overflow("a few bytes", feed_overflow(engine, 1, 3));
+        assert_overflow("batch decode",
+                        feed_overflow(engine, OVERFLOW_STREAMS, 1));
+        assert_overflow("streams", feed_overflow(engine, OVERFLOW_STREAMS, 70));
+        assert_overflow("generation", generate_overflow(engine));
+        assert_overflow("a started call", start_overflow(engine));
+    }
+}
+
+/* Shapes of all paths, of int8 and floats. */
+START_TEST(a_model_that_overflows_is_refused)
+{
+    static const struct {
+        int spec;
+        enum dtype weights;
+    } models[N_OVERFLOW_SPECS] = {
+        {0, DTYPE_I8},  {1, DTYPE_I8},  {6, DTYPE_I8},
+        {12, DTYPE_I8}, {14, DTYPE_I8}, {17, DTYPE_I8},
+        {20, DTYPE_I8}, {24, DTYPE_I8}, {0, DTYPE_BF16}};
+    struct engine_options on_cpu = {.device = DEVICE_CPU};
+    struct engine_options on_gpu = {.device = DEVICE_CUDA};
+    struct tiny_spec spec = spec_at(models[_i].spec);
+    spec.begin_byte = -1;
+    spec.weights = models[_i].weights;
+    spec.overflow = LOGITS_OVERFLOW;
+    assert_ok(tiny_model_open(&tiny, &spec));
+    assert_ok(engine_open(&cpu, tiny.model, &on_cpu));
+    assert_overflows(cpu);
+    assert_ok(engine_open(&gpu, tiny.model, &on_gpu));
+    assert_overflows(gpu);
+    engine_close(gpu);
+    engine_close(cpu);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 /* A megabyte in random pieces equals the megabyte at once, on both. */
 START_TEST(a_megabyte_agrees)
 {
@@ -1023,6 +1115,12 @@ static Suite *cuda_suite(void)
     add_copies(mamba2, 1);
     tcase_set_timeout(mamba2, TIMEOUT_S);
     suite_add_tcase(suite, mamba2);
+
+    TCase *overflow = tcase_create("overflow");
+    tcase_add_loop_test(overflow, a_model_that_overflows_is_refused, 0,
+                        N_OVERFLOW_SPECS);
+    tcase_set_timeout(overflow, TIMEOUT_S);
+    suite_add_tcase(suite, overflow);
 
     TCase *places = tcase_create("places");
     tcase_add_loop_test(places, streams_agree_at_all_places, 0, N_PLACE_SPECS);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "cuda/batch/batch_method.cuh"
+#include "cuda/common/overflow.cuh"
 
 enum {
     LAUNCH_ROWS = 4096, /* at most                                         */
@@ -29,6 +30,8 @@ struct batch_decoder {
     float *host_bits;   /* owned, pinned                        */
     float *host_logits; /* the same; NULL until wanted          */
     float *logits;      /* owned                                */
+    uint32_t *overflow; /* owned, pinned: see overflow.cuh      */
+    const struct model *model;
     const struct segment *segments[LAUNCH_ROWS]; /* of the rows             */
 };
 
@@ -66,8 +69,8 @@ static enum status launch_rows(struct batch_decoder *d, int n,
 {
     float **images = (float **)d->sent;
     uint8_t *bytes = (uint8_t *)(images + 2 * n);
-    struct batch_job job = {n,         0,          images,      bytes,
-                            d->logits, images + n, d->host_bits};
+    struct batch_job job = {n,         0,          images,       bytes,
+                            d->logits, images + n, d->host_bits, d->overflow};
     for (int i = 0; i < n; i++) {
         images[i] = d->segments[i]->state->image;
         bytes[i] = d->segments[i]->bytes[0];
@@ -149,6 +152,7 @@ enum status batch_decoder_feed(struct batch_decoder *d,
         double start = now_us();
         TRY(launch_rows(d, rows, floats));
         TRY(await_launch(d, d->method->form(d->self, rows), start));
+        TRY(overflow_take(d->overflow, d->model));
         take_results(d, rows);
     }
 }
@@ -164,6 +168,7 @@ static enum status allocate(struct batch_decoder *d)
     CUDA_TRY(cudaMallocHost(&d->sent, sent), "memory for bytes");
     CUDA_TRY(cudaMallocHost(&d->host_bits, LAUNCH_ROWS * sizeof(float)),
              "memory for results");
+    TRY(overflow_open(&d->overflow));
     return cuda_status(
         cudaMalloc(&d->logits, LOGITS_FLOATS * sizeof *d->logits),
         "memory for results");
@@ -172,6 +177,7 @@ static enum status allocate(struct batch_decoder *d)
 static enum status set_up(struct batch_decoder *d,
                           const struct cuda_model *model)
 {
+    d->model = model->source;
     d->method =
         model->config.mixer == MIXER_MAMBA2 ? &batch_chain : &batch_team;
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
@@ -206,6 +212,7 @@ void batch_decoder_close(struct batch_decoder *d)
     cudaFreeHost(d->sent);
     cudaFreeHost(d->host_bits);
     cudaFreeHost(d->host_logits);
+    cudaFreeHost(d->overflow);
     cudaFree(d->logits);
     if (d->method)
         d->method->close(d->self);

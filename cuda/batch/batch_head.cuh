@@ -7,6 +7,7 @@
 
 #include "cuda/batch/batch_deliver.cuh"
 #include "cuda/batch/batch_weights.cuh"
+#include "cuda/common/overflow.cuh"
 
 #ifdef HAS_CLUSTER
 
@@ -40,6 +41,7 @@ batch_head_product(const batch_block<T> &k, const struct batch_job &job)
                 continue;
             float2 v = make_float2(exact_dequantise(c[0], scale[row], w.x),
                                    exact_dequantise(c[1], scale[row], w.y));
+            check_finite(job.overflow, v);
             *(float2 *)(job.logits + (size_t)(k.row + row) * N_BYTES_VOCAB +
                         first * 8 + pair) =
                 make_float2(exact_logit(v.x), exact_logit(v.y));

@@ -53,7 +53,7 @@ static __device__ __forceinline__ void batch_layer(batch_block<T> &k, int layer)
     start_in(in, k, layer);
     if (!is_last)
         prefetch_weights(k, layer + 1);
-    batch_norm(k, layer == 0, m.share.norm, m.share.norm_bias);
+    batch_norm(k, layer == 0, m.share.norm, m.share.norm_bias, NULL);
     batch_await(k, X_COMES, k.n * (m.d_model + (int)sizeof(float)));
     batch_in(in, k);
     __syncthreads(); /* u and z are written */
@@ -100,7 +100,7 @@ batch_predict(batch_block<T> &k, const struct batch_job &job)
 {
     copy_wait<0>();
     __syncthreads(); /* the resident part is there */
-    batch_norm(k, false, k.m.head.norm, k.m.head.norm_bias);
+    batch_norm(k, false, k.m.head.norm, k.m.head.norm_bias, job.overflow);
     batch_await(k, X_COMES, k.n * (k.m.d_model + (int)sizeof(float)));
     batch_head_product(k, job);
     __syncwarp();

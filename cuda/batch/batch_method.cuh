@@ -17,7 +17,8 @@ struct batch_job {
     float *logits;        /* [n_rows][256], of this GPU                    */
     float *const *host_logits; /* [n_rows], where the host wants them, NULL
                                   where not                                */
-    float *host_bits; /* [n_rows]                                      */
+    float *host_bits;   /* [n_rows]                                      */
+    uint32_t *overflow; /* the host's: see overflow.cuh                  */
 };
 
 /* self is private to the method. */

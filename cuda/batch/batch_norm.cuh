@@ -8,6 +8,7 @@
 
 #include "cuda/batch/batch_block.cuh"
 #include "cuda/common/exact_vector.cuh"
+#include "cuda/common/overflow.cuh"
 
 #ifdef HAS_CLUSTER
 
@@ -111,10 +112,12 @@ static __device__ __forceinline__ uint4 gather_words(uint32_t word)
 }
 
 /* Sends q = norm(h) of own rows, quantised, and its scale to all blocks.
- * norm, norm_bias: places in the resident part. */
+ * norm, norm_bias: places in the resident part.  overflow: NULL but for the
+ * final norm. */
 template <class T>
 static __device__ __forceinline__ void
-batch_norm(const batch_block<T> &k, bool is_first, int norm, int norm_bias)
+batch_norm(const batch_block<T> &k, bool is_first, int norm, int norm_bias,
+           uint32_t *overflow)
 {
     const int d = k.m.d_model, n = k.n_own();
     const float *weight = k.resident(norm), *bias = k.resident(norm_bias);
@@ -126,6 +129,8 @@ batch_norm(const batch_block<T> &k, bool is_first, int norm, int norm_bias)
             mean = sum_own<false>(k, h, 0.0f) / (float)d;
         float variance = sum_own<true>(k, h, mean) / (float)d;
         float by = 1.0f / sqrtf(variance + k.m.epsilon);
+        if (overflow)
+            check_finite(overflow, variance);
         auto norm_at = [&](float x, int i) {
             return k.m.has_norm_bias ? fmaf((x - mean) * by, weight[i], bias[i])
                                      : x * by * weight[i];

@@ -63,6 +63,7 @@ static enum status run_head(const struct part *p, struct queue q,
     struct prefill_batch b = p->batch;
     struct tick tick = chain_tick(&b, b.n_layer, job->n_rows);
     b.logits = job->logits;
+    b.overflow = job->overflow;
     TRY(launch_norm(q, &b, tick));
     TRY(launch_product(q, &b, tick, PRODUCT_HEAD));
     return launch_chain_deliver(q, &b, &p->rows, job);

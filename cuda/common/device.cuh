@@ -22,6 +22,7 @@ extern "C" {
 #include "engine/engine_ops.h"
 #include "engine/pooled.h"
 #include "engine/state_image.h"
+#include "model/model.h"
 #include "model/odds.h"
 }
 
@@ -86,6 +87,7 @@ struct image_layout {
 };
 
 struct cuda_model {
+    const struct model *source; /* which it is a copy of               */
     struct model_config config;
     struct image_layout image;
     const float *embedding;   /* [256][d_model]                     */

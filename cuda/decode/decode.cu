@@ -4,6 +4,7 @@
  */
 #include "cuda/decode/decode.cuh"
 
+#include "cuda/common/overflow.cuh"
 #include "cuda/decode/decode_kernel.cuh"
 
 enum { CLUSTER_MAX = 16 }; /* blocks */
@@ -22,6 +23,7 @@ struct decoder {
     cudaEvent_t done;
     void *memory; /* the arrays of the plan */
     struct mailbox *mailbox;
+    const struct model *model;
     uint32_t epoch;
 };
 
@@ -139,6 +141,7 @@ static enum status allocate(struct decoder *d, const struct cuda_model *model)
                            cudaHostAllocMapped),
              what);
     const size_t n_bytes = decode_plan_place(&d->plan, NULL);
+    TRY(overflow_open(&d->plan.overflow));
     CUDA_TRY(cudaMalloc(&d->memory, n_bytes), what);
     decode_plan_place(&d->plan, (uint8_t *)d->memory);
     /* words of epoch 0, which no exchange has */
@@ -162,6 +165,7 @@ enum status decoder_open(struct decoder **decoder,
     d->plan = plan;
     d->stream = stream;
     d->kernel = kernel;
+    d->model = model->source;
     enum status status = allocate(d, model);
     if (status != OK)
         decoder_close(d);
@@ -176,6 +180,7 @@ void decoder_close(struct decoder *d)
         return;
     cudaFree(d->memory);
     cudaFreeHost(d->mailbox);
+    cudaFreeHost(d->plan.overflow);
     if (d->done != NULL)
         cudaEventDestroy(d->done);
     free(d);
@@ -193,7 +198,7 @@ static enum status run(struct decoder *d, struct decode_job *job)
     CUDA_TRY(cudaLaunchKernelEx(&config, d->kernel, d->plan, *job), what);
     CUDA_TRY(cudaEventRecord(d->done, d->stream), what);
     CUDA_TRY(cudaEventSynchronize(d->done), what);
-    return OK;
+    return overflow_take(d->plan.overflow, d->model);
 }
 
 static size_t launch_bytes(size_t n)

@@ -55,7 +55,8 @@ struct decode_block {
     int x0, n_x_rows;               /* of x_proj */
     int l0, n_logits;               /* of lm_head */
     float *h, *x, *v, *u, *gate, *logits;
-    float *state; /* see state_past() */
+    float squares; /* of h, less its mean: the sum that normalise() found */
+    float *state;  /* see state_past() */
     int8_t *q, *dt;
     int32_t *sums;
     uint64_t *x_words;

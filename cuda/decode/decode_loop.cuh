@@ -12,6 +12,7 @@
 #ifndef MAMBYTE_DECODE_LOOP_CUH
 #define MAMBYTE_DECODE_LOOP_CUH
 
+#include "cuda/common/overflow.cuh"
 #include "cuda/decode/decode_kernel.cuh"
 #include "cuda/decode/decode_product.cuh"
 #include "cuda/decode/decode_vector.cuh"
@@ -34,6 +35,7 @@ static __device__ __forceinline__ void predict(struct decode_block *block,
             epoch - 1);
     const float scale =
         quantise(block, block->x, n, normalise(block, n), p->head.rows);
+    check_finite(p->overflow, block->squares);
     weights_open(&block->weights,
                  packed_in(&block->packed, n_layer) + p->head.float_bytes);
     multiply<M>(block, &p->head, n, 0);
@@ -41,6 +43,7 @@ static __device__ __forceinline__ void predict(struct decode_block *block,
     if (block->thread < block->n_logits) {
         const float logit =
             exact_dequantise(block->sums[block->thread], scale, row_scale);
+        check_finite(p->overflow, logit);
         word_publish(p->logit_words + block->l0 + block->thread,
                      exact_logit(logit), epoch);
     }

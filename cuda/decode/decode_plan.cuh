@@ -106,6 +106,7 @@ struct decode_plan {
     struct model_config config;
     struct image_layout image;
     const float *embedding; /* [256][d_model] */
+    uint32_t *overflow;     /* see overflow.cuh */
 
     int n_blocks;
     int cluster, cluster_bits; /* blocks in one; 0: no clusters */

@@ -134,6 +134,7 @@ static __device__ __forceinline__ uint32_t normalise(struct decode_block *block,
     /* Where there is no mean, h - 0 is h. */
     const float mean = has_bias ? norm_mean(block, n) : 0.0f;
     const float sum = norm_sum(block, n, mean);
+    block->squares = sum;
     const float r = 1.0f / sqrtf(sum / (float)n + p->config.norm_epsilon);
     uint32_t amax = 0;
 #pragma unroll 4

@@ -66,6 +66,7 @@ static void upload_model(struct upload *up, struct cuda_model *m,
 
 enum status cuda_model_open(struct cuda_model *m, const struct model *from)
 {
+    m->source = from;
     m->config = from->config;
     m->image.layer = state_layer_floats(&m->config);
     m->image.s = (size_t)(m->config.d_conv - 1) * conv_channels(&m->config);

@@ -37,6 +37,7 @@ struct float_engine {
     int n_rows, n_spans;
     float *host_logits; /* [FLOAT_BATCH][256], owned */
     float *host_y;      /* [FLOAT_BATCH][d_inner], owned */
+    uint32_t *overflow; /* owned, pinned: see overflow.cuh */
 };
 
 static struct float_engine *float_engine_of(struct engine *engine)
@@ -72,12 +73,12 @@ static enum status copy(const struct float_engine *e, void *to,
 /* ---- one batch ---------------------------------------------------------- */
 
 static enum status norm(struct float_engine *e, const float *weight,
-                        const float *bias)
+                        const float *bias, uint32_t *overflow)
 {
     const struct model_config *c = config_of(e);
     return launch("a norm", e->queue, dim3(e->n_rows), NORM_THREADS, 0,
                   norm_kernel, e->x, (const float *)e->h, weight, bias,
-                  c->norm_epsilon, c->d_model);
+                  c->norm_epsilon, c->d_model, overflow);
 }
 
 template <typename T>
@@ -168,7 +169,7 @@ static enum status run_layer(struct float_engine *e, int l)
         c->d_conv, c->dt_rank};
     dim3 channels(ceil_div(d_inner, CHANNEL_THREADS), e->n_spans);
 
-    TRY(norm(e, w->norm, w->norm_bias));
+    TRY(norm(e, w->norm, w->norm_bias, NULL));
     TRY(project(e, e->uz, 2 * d_inner, &w->in_proj, e->x, c->d_model, false));
     TRY(launch("a convolution", e->queue, channels, CHANNEL_THREADS, 0,
                conv_kernel, job));
@@ -201,6 +202,7 @@ static enum status deliver_all(struct float_engine *e,
     TRY(copy(e, e->host_logits, e->logits,
              (size_t)e->n_rows * N_BYTES_VOCAB * sizeof(float),
              cudaMemcpyDeviceToHost));
+    TRY(overflow_take(e->overflow, e->base.model));
     for (int i = 0; i < e->n_spans; i++)
         deliver(e, i, before[i]);
     return OK;
@@ -232,12 +234,12 @@ static enum status compute_batch(struct float_engine *e)
                (const uint8_t *)e->bytes, c->d_model));
     for (int l = 0; l < c->n_layer; l++)
         TRY(run_layer(e, l));
-    TRY(norm(e, e->model.norm_f, e->model.norm_f_bias));
+    TRY(norm(e, e->model.norm_f, e->model.norm_f_bias, e->overflow));
     TRY(project(e, e->logits, N_BYTES_VOCAB, &e->model.lm_head, e->x,
                 c->d_model, false));
     return launch("logits", e->queue, dim3(e->n_spans), N_BYTES_VOCAB, 0,
                   logits_kernel, e->logits, (const struct float_span *)e->spans,
-                  (size_t)c->n_layer * state_layer_floats(c));
+                  (size_t)c->n_layer * state_layer_floats(c), e->overflow);
 }
 
 static enum status run_batch(struct float_engine *e)
@@ -393,6 +395,7 @@ static void float_close(struct engine *engine)
     cudaFree(e->arena);
     if (e->queue.stream)
         cudaStreamDestroy(e->queue.stream);
+    cudaFreeHost(e->overflow);
     free(e->host_logits);
     free(e->host_y);
     free(e);
@@ -460,6 +463,7 @@ static enum status set_up(struct float_engine *e)
     CUDA_TRY(cudaStreamCreateWithFlags(&e->queue.stream, cudaStreamNonBlocking),
              "a stream");
     TRY(make_host(e));
+    TRY(overflow_open(&e->overflow));
     TRY(float_model_open(&e->model, e->base.model));
     return make_batch(e);
 }

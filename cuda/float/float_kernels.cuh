@@ -12,7 +12,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "cuda/common/device.cuh"
+#include "cuda/common/overflow.cuh"
 #include "cuda/common/reduce.cuh"
 
 enum {
@@ -50,10 +50,10 @@ static __global__ void embed_kernel(float *h, const float *embedding,
         h[(size_t)blockIdx.x * d + i] = from[i];
 }
 
-/* x[t] <- norm(h[t]); a block a row. */
+/* x[t] <- norm(h[t]); a block a row.  overflow: NULL but for the final norm. */
 static __global__ void norm_kernel(float *x, const float *h,
                                    const float *weight, const float *bias,
-                                   float epsilon, int d)
+                                   float epsilon, int d, uint32_t *overflow)
 {
     size_t row = (size_t)blockIdx.x * d;
     float sum = 0, squares = 0;
@@ -64,8 +64,10 @@ static __global__ void norm_kernel(float *x, const float *h,
         float c = h[row + i] - mean;
         squares = fmaf(c, c, squares);
     }
-    float r =
-        1.0f / sqrtf(block_sum_in_turn<NORM_THREADS>(squares) / d + epsilon);
+    squares = block_sum_in_turn<NORM_THREADS>(squares);
+    if (overflow)
+        check_finite(overflow, squares);
+    float r = 1.0f / sqrtf(squares / d + epsilon);
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
         float c = (h[row + i] - mean) * r * weight[i];
         x[row + i] = bias ? c + bias[i] : c;
@@ -234,12 +236,14 @@ static __global__ void scan_kernel(struct float_layer_job j)
 /* A logit that is not finite becomes 0.  The last prediction of a span goes to
  * its image.  A block a span, a thread a byte of the vocabulary. */
 static __global__ void logits_kernel(float *logits,
-                                     const struct float_span *spans, size_t at)
+                                     const struct float_span *spans, size_t at,
+                                     uint32_t *overflow)
 {
     struct float_span p = spans[blockIdx.x];
     float x = 0;
     for (int t = p.row; t < p.row + p.n; t++) {
         float *logit = logits + (size_t)t * N_BYTES_VOCAB + threadIdx.x;
+        check_finite(overflow, *logit);
         *logit = x = exact_logit(*logit);
     }
     p.image[at + threadIdx.x] = x;

@@ -121,6 +121,8 @@ static __global__ void __launch_bounds__(THREADS)
     if (has_bias)
         n.mean = sum_row<false>(h, 0.0f, d, lane) / (float)d;
     float variance = sum_row<true>(h, n.mean, d, lane) / (float)d;
+    if (b.overflow)
+        check_finite(b.overflow, variance);
     n.r = 1.0f / sqrtf(variance + b.epsilon);
 
     size_t row = (size_t)layer * b.rows + t;

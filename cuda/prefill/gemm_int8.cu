@@ -41,6 +41,7 @@ store_pair(const struct prefill_batch &b, float *row, uint32_t *amax, int r,
     } else if (kind == PRODUCT_OUT) {
         *to = make_float2(old.x + v.x, old.y + v.y);
     } else if (kind == PRODUCT_HEAD) {
+        check_finite(b.overflow, v);
         *to = make_float2(exact_logit(v.x), exact_logit(v.y));
     } else {
         float x[2] = {v.x, v.y};

@@ -89,11 +89,14 @@ static enum status send_microbatch(struct prefill *p, int number,
 
 /* ---- results ------------------------------------------------------------- */
 
-/* Waits for the results of microbatch number m, and hands them out. */
+/* Waits for the results of microbatch number m, and hands them out.  Where a
+ * later one has overflown, its error comes early. */
 static enum status take_result(struct prefill *p, int number)
 {
     struct delivery *d = &p->deliveries[number % RESULTS];
     CUDA_TRY(cudaEventSynchronize(d->done), "reading bytes");
+    if (*p->overflow)
+        return model_overflows(p->model);
     for (int i = 0; i < d->n_shares; i++) {
         const struct segment_share *share = &d->shares[i];
         const struct segment *s = share->segment;
@@ -205,14 +208,16 @@ static enum status run_layers(struct queue q, const struct prefill *p,
 
 /* lm_head counts as one more layer, and follows the last one at the same
  * tick. */
-static enum status run_head(struct queue q, const struct prefill_batch *b,
+static enum status run_head(struct queue q, const struct prefill *p,
                             struct tick tick)
 {
-    tick.first = b->n_layer;
+    struct prefill_batch b = p->batch;
+    b.overflow = p->overflow;
+    tick.first = b.n_layer;
     tick.count = 1;
-    TRY(launch_norm(q, b, tick));
-    TRY(launch_product(q, b, tick, PRODUCT_HEAD));
-    return launch_deliver(q, b, tick);
+    TRY(launch_norm(q, &b, tick));
+    TRY(launch_product(q, &b, tick, PRODUCT_HEAD));
+    return launch_deliver(q, &b, tick);
 }
 
 static enum status wait_for(cudaStream_t stream,
@@ -239,7 +244,7 @@ static enum status run_group(struct prefill *p, int g, int k)
 
     q.stream = p->head;
     TRY(wait_for(q.stream, group));
-    TRY(run_head(q, &p->batch, tick));
+    TRY(run_head(q, p, tick));
     return send_result(p, q.stream, k - (p->batch.n_layer - 1));
 }
 
@@ -296,7 +301,7 @@ static enum status run_all_layers(struct prefill *p, cudaStream_t stream)
     for (; tick.first < p->batch.n_layer; tick.first++, tick.number++)
         TRY(run_layers(q, p, tick));
     tick.number--;
-    return run_head(q, &p->batch, tick);
+    return run_head(q, p, tick);
 }
 
 static void record(struct prefill *p, cudaStream_t stream)
@@ -424,6 +429,7 @@ void prefill_abandon(struct prefill *p)
     p->n_calls = 0;
     restart_numbers(p);
     cudaDeviceSynchronize();
+    *p->overflow = 0;
 }
 
 enum status prefill_start(struct prefill *p, const struct segment *segments,

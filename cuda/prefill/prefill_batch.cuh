@@ -13,6 +13,7 @@
 #define MAMBYTE_PREFILL_BATCH_CUH
 
 #include "cuda/common/launch.cuh"
+#include "cuda/common/overflow.cuh"
 extern "C" {
 #include "engine/pooled.h"
 }
@@ -84,6 +85,8 @@ struct prefill_batch {
 
     float *logits; /* [rows][256], of one microbatch                       */
     float *bits;   /* [rows], of one microbatch                            */
+
+    uint32_t *overflow; /* see overflow.cuh; NULL but for lm_head          */
 };
 
 /* Layers [first, first + count) at tick `number`. */

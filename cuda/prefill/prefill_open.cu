@@ -164,6 +164,7 @@ static enum status allocate_host(struct prefill *p)
              "memory for results");
     CUDA_TRY(cudaMallocHost(&p->slots, b->n_slots * sizeof *p->slots),
              "memory for microbatches");
+    TRY(overflow_open(&p->overflow));
     char *next = (char *)p->pinned;
     for (int i = 0; i < RESULTS; i++) {
         p->deliveries[i].logits = (float *)next;
@@ -292,6 +293,7 @@ enum status prefill_open(struct prefill **prefill,
     if (!p)
         return fail_memory("the GPU engine");
     p->overlaps = overlaps;
+    p->model = model->source;
     enum status status = set_up(p, model);
     if (status != OK)
         prefill_close(p);
@@ -313,6 +315,7 @@ void prefill_close(struct prefill *p)
         call_free(&p->calls[i]);
     cudaFreeHost(p->pinned);
     cudaFreeHost(p->slots);
+    cudaFreeHost(p->overflow);
     free(p->shares);
     free(p);
 }

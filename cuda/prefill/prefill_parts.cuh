@@ -41,6 +41,8 @@ struct prefill {
     void *memory;             /* owned, device: the arrays of batch       */
     void *pinned;             /* owned, host: bits and logits             */
     struct microbatch *slots; /* owned, pinned [n_slots]                  */
+    uint32_t *overflow;       /* owned, pinned: see overflow.cuh          */
+    const struct model *model;
     struct layer_group groups[GROUPS];
     int n_groups; /* of the calls under way                                */
     cudaStream_t head;
