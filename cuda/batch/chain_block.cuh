@@ -1,8 +1,9 @@
 /* chain_block.cuh -- a block that takes a byte of a stream through the mixer of
  * a layer: its arrays, and which rows a lane has.
  *
- * Rows are channels of a head, or bytes of the chunk: 64 of them.  With g =
- * lane / 4 and t = lane % 4 a lane has rows 16 t + g and that + 8.
+ * Rows are channels of a head, or bytes of the chunk: 64 of them.  A lane has
+ * rows 2 lane and 2 lane + 1.  With g = lane / 4 and t = lane % 4, as tensor
+ * cores count, these are 8 g + 2 t and the next.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -16,13 +17,7 @@
 enum {
     HEADDIM = CHAIN_HEADDIM,
     TAPS = CHAIN_TAPS,
-    LOADS = 8 /* of a warp: eight rows of 64 bytes each                     */
-};
-
-/* What a warp hands from lane to lane. */
-struct warp_room {
-    int sums[2][HEADDIM]; /* of m^ x^, of half of the bytes each           */
-    int8_t mix[CHUNK];    /* m^                                            */
+    LOADS = 8 /* of a warp: 64 bytes of eight rows each                     */
 };
 
 /* Offsets of the arrays of a block in its shared memory. */
@@ -32,7 +27,7 @@ struct heads_memory {
     int b_scale, c_scale; /* f32 [n_groups]                                */
     int delta, alpha, e;  /* f32 [n_heads]                                 */
     int squares, largest; /* f32, u32 [n_heads]                            */
-    int rooms;            /* struct warp_room [warps]                      */
+    int mix;              /* i8 [warps][CHUNK]: m^                         */
 };
 
 static __host__ __device__ __forceinline__ struct heads_memory
@@ -50,7 +45,7 @@ memory_of(const struct mamba2_batch &m, int d_inner, int d_state)
     at.e = at.alpha + m.n_heads * f;
     at.squares = at.e + m.n_heads * f;
     at.largest = at.squares + m.n_heads * f;
-    at.rooms = round_up(at.largest + m.n_heads * f, 16);
+    at.mix = round_up(at.largest + m.n_heads * f, 16);
     return at;
 }
 
@@ -61,11 +56,11 @@ struct byte_block {
     struct mamba2_layer_state state;
     struct heads_memory at;
     char *shared;
+    size_t out_row;  /* of u_q                                             */
     const float *zx; /* z | x | B | C | dt of the row                      */
     int place;       /* of the byte in its chunk                           */
     int warp, n_warps;
     int lane, g, t;
-    int first;      /* of the lane's rows                                  */
     int heads_each; /* of a group                                          */
 
     /* Divisions take long. */
@@ -82,9 +77,9 @@ struct byte_block {
     {
         return (int8_t *)(shared + offset);
     }
-    __device__ __forceinline__ struct warp_room *room(void) const
+    __device__ __forceinline__ int8_t *mix(void) const
     {
-        return (struct warp_room *)(shared + at.rooms) + warp;
+        return bytes(at.mix) + warp * CHUNK;
     }
 };
 
@@ -93,9 +88,9 @@ struct row_sums {
     int32_t sum[4][4];
 };
 
-/* Adds those of 64 numbers a row.  A lane has numbers 16 t on of row 8 j + g in
- * rows[j], and of the vector.  The tensor cores get that as eight equal
- * columns, so that all lanes of a row have its sum. */
+/* Adds those of 64 numbers a row.  Lanes of a g have numbers 16 t on of a row
+ * in rows[j], and of the vector.  The tensor cores get that as eight equal
+ * columns, so that all these lanes have the sum. */
 static __device__ __forceinline__ void
 add_rows(struct row_sums &s, const uint4 rows[LOADS], uint4 vector)
 {
@@ -111,7 +106,8 @@ add_rows(struct row_sums &s, const uint4 rows[LOADS], uint4 vector)
     }
 }
 
-/* The sums of the lane's rows. */
+/* The sums of rows[2 t] and rows[2 t + 1].  Where rows[j] is row 8 g + j, these
+ * are the lane's. */
 static __device__ __forceinline__ int2 own_sums(const struct row_sums &s, int t)
 {
     int2 low = t & 1 ? make_int2(s.sum[1][0], s.sum[1][2])
@@ -121,9 +117,39 @@ static __device__ __forceinline__ int2 own_sums(const struct row_sums &s, int t)
     return t & 2 ? high : low;
 }
 
-static __device__ __forceinline__ int quantised(float x, struct exact_scale s)
+/* The sums of the lane's rows where rows[j] is row 8 j + g: then a load touches
+ * all of eight rows that follow each other, but the sums of the lane's rows are
+ * with lanes 8 t + g / 2 and that + 4. */
+static __device__ __forceinline__ int2 sums_from(const struct row_sums &s,
+                                                 int lane)
 {
-    return s.scale == 0.0f ? 0 : exact_quantise(x, s.inverse);
+    const int2 own = own_sums(s, lane % 4);
+    const int from = 8 * (lane % 4) + lane / 8;
+    int2 low, high;
+    low.x = __shfl_sync(WHOLE_WARP, own.x, from);
+    low.y = __shfl_sync(WHOLE_WARP, own.x, from + 4);
+    high.x = __shfl_sync(WHOLE_WARP, own.y, from);
+    high.y = __shfl_sync(WHOLE_WARP, own.y, from + 4);
+    return lane & 4 ? high : low;
+}
+
+/* int8 of two numbers: -127 to 127. */
+static __device__ __forceinline__ int2 quantised(float2 x, struct exact_scale s)
+{
+    if (s.scale == 0.0f)
+        return make_int2(0, 0);
+    return make_int2(exact_quantise(x.x, s.inverse),
+                     exact_quantise(x.y, s.inverse));
+}
+
+static __device__ __forceinline__ void store_pair(int8_t *to, int2 q)
+{
+    *(uint16_t *)to = (uint16_t)((q.x & 0xff) | (q.y & 0xff) << 8);
+}
+
+static __device__ __forceinline__ uint32_t magnitude2(float2 x)
+{
+    return max(magnitude_bits(x.x), magnitude_bits(x.y));
 }
 
 #endif

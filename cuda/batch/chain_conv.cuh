@@ -7,53 +7,57 @@
 
 #include "cuda/batch/chain_block.cuh"
 
-/* What the convolution of some channels needs besides their new inputs. */
-template <int each> struct conv_input {
-    float past[each][TAPS - 1], weight[each][TAPS], bias[each];
+/* What the convolution of two channels needs besides their new inputs. */
+struct conv_input {
+    float2 past[TAPS - 1], weight[TAPS], bias;
 };
 
-/* Of channels c, c + apart, .. of x | B | C. */
-template <int each>
-static __device__ __forceinline__ void load_conv(struct conv_input<each> &in,
-                                                 const struct byte_block &k,
-                                                 int c, int apart)
-{
-    const int n = k.m.conv_channels;
-#pragma unroll
-    for (int i = 0; i < each; i++, c += apart) {
-#pragma unroll
-        for (int j = 0; j < TAPS; j++) {
-            if (j < TAPS - 1)
-                in.past[i][j] = k.state.past[j * n + c];
-            in.weight[i][j] = k.layer.conv[j * n + c];
-        }
-        in.bias[i] = k.layer.conv_bias[c];
-    }
-}
-
-/* conv of inputs a, in their place; the past moves on. */
-template <int each>
+/* Of channels c and c + 1 of x | B | C. */
 static __device__ __forceinline__ void
-convolve(float a[each], const struct conv_input<each> &in,
-         const struct byte_block &k, int c, int apart)
+load_conv(struct conv_input &in, const struct byte_block &k, int c)
 {
     const int n = k.m.conv_channels;
 #pragma unroll
-    for (int i = 0; i < each; i++, c += apart) {
-        float sum = in.bias[i];
-#pragma unroll
-        for (int j = 0; j < TAPS; j++) {
-            float x = j < TAPS - 1 ? in.past[i][j] : a[i];
-            sum = fmaf(in.weight[i][j], x, sum);
-            if (j > 0)
-                k.state.past[(j - 1) * n + c] = x;
-        }
-        a[i] = sum;
+    for (int j = 0; j < TAPS; j++) {
+        if (j < TAPS - 1)
+            in.past[j] = *(const float2 *)(k.state.past + j * n + c);
+        in.weight[j] = *(const float2 *)(k.layer.conv + j * n + c);
     }
+    in.bias = *(const float2 *)(k.layer.conv_bias + c);
 }
 
-/* B or C of a group, by a warp: lane + 32 i of its states. */
-template <int n_states> using vector_input = conv_input<n_states / WARP>;
+/* conv; the past moves on. */
+static __device__ __forceinline__ float2 convolve(const struct byte_block &k,
+                                                  const struct conv_input &in,
+                                                  float2 now, int c)
+{
+    const int n = k.m.conv_channels;
+    float2 sum = in.bias;
+#pragma unroll
+    for (int j = 0; j < TAPS; j++) {
+        float2 x = j < TAPS - 1 ? in.past[j] : now;
+        sum.x = fmaf(in.weight[j].x, x.x, sum.x);
+        sum.y = fmaf(in.weight[j].y, x.y, sum.y);
+        if (j > 0)
+            *(float2 *)(k.state.past + (j - 1) * n + c) = x;
+    }
+    return sum;
+}
+
+/* B or C of a group, by a warp: 2 lane and the next of each 64 of its states.
+ */
+template <int n_states> struct vector_input {
+    struct conv_input pair[n_states / 64];
+};
+
+template <int n_states>
+static __device__ __forceinline__ void
+load_vector(vector_input<n_states> &in, const struct byte_block &k, int c)
+{
+#pragma unroll
+    for (int i = 0; i < n_states / 64; i++)
+        load_conv(in.pair[i], k, c + i * 64 + 2 * k.lane);
+}
 
 /* Its int8: to q, and to kept where that is wanted.  Returns the scale. */
 template <int n_states>
@@ -61,24 +65,28 @@ static __device__ __forceinline__ float
 convolve_vector(const struct byte_block &k, const vector_input<n_states> &in,
                 int c, int8_t *q, int8_t *kept)
 {
-    constexpr int each = n_states / WARP;
-    float a[each];
+    constexpr int pairs = n_states / 64;
+    const float *zx = k.zx + k.b.d_inner;
+    float2 a[pairs];
     uint32_t amax = 0;
+    c += 2 * k.lane;
 #pragma unroll
-    for (int i = 0; i < each; i++)
-        a[i] = k.zx[k.b.d_inner + c + k.lane + i * WARP];
-    convolve<each>(a, in, k, c + k.lane, WARP);
-    silu_all<each>(a);
+    for (int i = 0; i < pairs; i++)
+        a[i] = *(const float2 *)(zx + c + i * 64);
 #pragma unroll
-    for (int i = 0; i < each; i++)
-        amax = max(amax, magnitude_bits(a[i]));
+    for (int i = 0; i < pairs; i++)
+        a[i] = convolve(k, in.pair[i], a[i], c + i * 64);
+    silu_all<2 * pairs>(&a[0].x);
+#pragma unroll
+    for (int i = 0; i < pairs; i++)
+        amax = max(amax, magnitude2(a[i]));
     struct exact_scale s = scale_of(warp_max(amax));
 #pragma unroll
-    for (int i = 0; i < each; i++) {
-        int8_t x = (int8_t)quantised(a[i], s);
-        q[k.lane + i * WARP] = x;
+    for (int i = 0; i < pairs; i++) {
+        int2 x = quantised(a[i], s);
+        store_pair(q + i * 64 + 2 * k.lane, x);
         if (kept)
-            kept[k.lane + i * WARP] = x;
+            store_pair(kept + i * 64 + 2 * k.lane, x);
     }
     return s.scale;
 }
@@ -102,7 +110,7 @@ convolve_vectors(const struct byte_block &k, vector_input<n_states> &in)
         int here = k.place * n * n_states + at;
         int8_t *q = k.bytes(i < n ? k.at.b + here : k.at.c + at);
         if (i != k.warp)
-            load_conv(in, k, vector_at(k, i) + k.lane, WARP);
+            load_vector(in, k, vector_at(k, i));
         float scale = convolve_vector<n_states>(
             k, in, vector_at(k, i), q, i < n ? k.state.b + here : NULL);
         if (k.lane == 0)

@@ -8,89 +8,126 @@
 
 #include "cuda/batch/chain_conv.cuh"
 
-/* Of channels and of bytes, those of the lane's rows. */
-struct head_input {
-    uint4 s[LOADS]; /* S^: states 16 t on of channel 8 j + g               */
-    uint4 x[LOADS]; /* x^: channels 16 (g / 2) on of byte 16 t + 8 (g % 2) + j;
-                     * 0 from the place on */
-    struct conv_input<2> conv;
-    float s_scale[2], d[2], norm[2], w[2];
+/* What is large of a head's state. */
+struct head_rows {
+    uint4 s[LOADS]; /* S^: states 16 t on of channel 8 j + g; the first 64 */
+    uint2 x[2 * LOADS]; /* x^: channels 8 g on of byte 16 t + j            */
 };
 
-/* n_states: of the model.  s has those of the first 64. */
-template <int n_states>
+/* Numbers of the lane's two channels or bytes. */
+struct head_output {
+    float2 s_scale, d, norm;
+};
+struct head_input {
+    struct conv_input conv;
+    float2 w; /* 0 from the place on */
+    struct head_output out;
+};
+
 static __device__ __forceinline__ void
 load_head(struct head_input &in, const struct byte_block &k, int h)
 {
-    const int8_t *s =
-        k.state.s_q + (size_t)(h * HEADDIM + k.g) * n_states + k.t * 16;
-    const int at0 = 16 * k.t + k.g % 2 * 8;
-    const int8_t *x =
-        k.state.x + (size_t)at0 * k.b.d_inner + h * HEADDIM + k.g / 2 * 16;
+    const int c = h * HEADDIM + 2 * k.lane;
+    load_conv(in.conv, k, c);
+    in.w = make_float2(0.0f, 0.0f);
+    if (2 * k.lane < k.place)
+        in.w = *(const float2 *)(k.state.w + c);
+    in.out.s_scale = *(const float2 *)(k.state.s_scale + c);
+    in.out.d = *(const float2 *)(k.layer.d + c);
+    in.out.norm = *(const float2 *)(k.layer.gate_norm + c);
+}
+
+/* Where the lane's part of S^ lies. */
+template <int n_states>
+static __device__ __forceinline__ int states_at(const struct byte_block &k,
+                                                int h)
+{
+    return (h * HEADDIM + k.g) * n_states + k.t * 16;
+}
+
+template <int n_states>
+static __device__ __forceinline__ void
+load_states(struct head_rows &rows, const struct byte_block &k, int h, int part)
+{
+    const int8_t *s = k.state.s_q + states_at<n_states>(k, h) + part * 64;
 #pragma unroll
     for (int j = 0; j < LOADS; j++)
-        in.s[j] = load_streamed((const uint4 *)(s + j * 8 * n_states));
+        rows.s[j] = load_streamed((const uint4 *)(s + 8 * j * n_states));
+}
+
+/* 0 from the place on. */
+static __device__ __forceinline__ void
+load_bytes(struct head_rows &rows, const struct byte_block &k, int h)
+{
+    const int8_t *x =
+        k.state.x + (size_t)(16 * k.t) * k.b.d_inner + h * HEADDIM + 8 * k.g;
 #pragma unroll
-    for (int j = 0; j < LOADS; j++, x += k.b.d_inner) {
-        in.x[j] = make_uint4(0, 0, 0, 0);
-        if (at0 + j < k.place)
-            in.x[j] = load_streamed((const uint4 *)x);
-    }
-    load_conv(in.conv, k, h * HEADDIM + k.first, 8);
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        int at = k.first + 8 * i, c = h * HEADDIM + at;
-        in.w[i] = at < k.place ? k.state.w[h * CHUNK + at] : 0.0f;
-        in.s_scale[i] = k.state.s_scale[c];
-        in.d[i] = k.layer.d[c];
-        in.norm[i] = k.layer.gate_norm[c];
+    for (int j = 0; j < 2 * LOADS; j++, x += k.b.d_inner) {
+        rows.x[j] = make_uint2(0, 0);
+        if (16 * k.t + j < k.place)
+            rows.x[j] = load_streamed((const uint2 *)x);
     }
 }
 
-/* Asks the L2 cache for most of what load_head will want. */
+/* Asks the L2 cache for x^ of the chunk so far. */
+static __device__ __forceinline__ void
+prefetch_bytes(const struct byte_block &k, int h)
+{
+    const int8_t *x = k.state.x + (size_t)k.lane * k.b.d_inner + h * HEADDIM;
+    if (k.lane < k.place)
+        prefetch_line(x);
+    if (k.lane + WARP < k.place)
+        prefetch_line(x + (size_t)WARP * k.b.d_inner);
+}
+
+/* For all of load_head and S^, too. */
 static __device__ __forceinline__ void prefetch_head(const struct byte_block &k,
                                                      int h)
 {
-    enum { LINE = 128 };
-    const int bytes = HEADDIM * k.b.d_state;
+    enum { LINE = 128, FLOATS = LINE / 4 }; /* a head's are two lines */
+    const int bytes = HEADDIM * k.b.d_state, i = k.lane / 2;
     const int8_t *s = k.state.s_q + (size_t)h * bytes;
+    const float *from = i < TAPS - 1 ? k.state.past + i * k.m.conv_channels
+                        : i < TAPS   ? k.state.w
+                                     : k.state.s_scale;
 #pragma unroll 1
-    for (int i = k.lane * LINE; i < bytes; i += WARP * LINE)
-        prefetch_line(s + i);
-#pragma unroll 1
-    for (int i = k.lane; i < k.place; i += WARP)
-        prefetch_line(k.state.x + (size_t)i * k.b.d_inner + h * HEADDIM);
+    for (int at = k.lane * LINE; at < bytes; at += WARP * LINE)
+        prefetch_line(s + at);
+    if (i <= TAPS)
+        prefetch_line(from + h * HEADDIM + k.lane % 2 * FLOATS);
+    prefetch_bytes(k, h);
 }
 
 /* What in_proj has made for the head, of the lane's channels. */
 struct head_byte {
-    float gate[2]; /* silu(z) */
-    int x[2];      /* x^ */
+    float2 gate; /* silu(z) */
+    int2 x;      /* x^ */
     float x_scale;
 };
 
+/* x and z of in_proj. */
+struct head_zx {
+    float2 x, z;
+};
+
+static __device__ __forceinline__ struct head_zx
+load_zx(const struct byte_block &k, int h)
+{
+    const int c = h * HEADDIM + 2 * k.lane;
+    return {*(const float2 *)(k.zx + k.b.d_inner + c),
+            *(const float2 *)(k.zx + c)};
+}
+
 static __device__ __forceinline__ struct head_byte
-convolve_head(const struct byte_block &k, const struct head_input &in, int h)
+convolve_head(const struct byte_block &k, const struct head_input &in,
+              const struct head_zx &zx, int h)
 {
     struct head_byte byte;
-    const int c = h * HEADDIM + k.first;
-    int8_t *to = k.state.x + (size_t)k.place * k.b.d_inner + c;
-    float a[4]; /* x, then z */
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        a[i] = k.zx[k.b.d_inner + c + 8 * i];
-        a[2 + i] = k.zx[c + 8 * i];
-    }
-    convolve<2>(a, in.conv, k, c, 8);
-    silu_all<4>(a);
-    struct exact_scale s =
-        scale_of(warp_max(max(magnitude_bits(a[0]), magnitude_bits(a[1]))));
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        byte.gate[i] = a[2 + i];
-        byte.x[i] = quantised(a[i], s);
-        to[8 * i] = (int8_t)byte.x[i];
-    }
+    float2 a[2] = {convolve(k, in.conv, zx.x, h * HEADDIM + 2 * k.lane), zx.z};
+    silu_all<4>(&a[0].x);
+    struct exact_scale s = scale_of(warp_max(magnitude2(a[0])));
+    byte.gate = a[1];
+    byte.x = quantised(a[0], s);
     byte.x_scale = s.scale;
     return byte;
 }

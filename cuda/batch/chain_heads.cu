@@ -12,59 +12,70 @@
 
 enum { WARPS_MAX = 16 };
 
-/* ---- v ------------------------------------------------------------------- */
-
-/* The sum of squares of the head in the order of exact.h: channels 32 apart
- * first, then 16, and so on. */
-static __device__ __forceinline__ float sum_squares(const float v[2])
+/* Before the byte is known: loads S^ of a head, and asks the L2 cache for x^,
+ * which would take registers that spill. */
+template <int n_states>
+static __device__ __forceinline__ void
+start_rows(struct head_rows &rows, const struct byte_block &k, int h)
 {
-    float a = v[0] * v[0], b = v[1] * v[1];
-#pragma unroll
-    for (int s = 2; s >= 1; s /= 2) {
-        a += __shfl_xor_sync(WHOLE_WARP, a, s);
-        b += __shfl_xor_sync(WHOLE_WARP, b, s);
-    }
-    a += b;
-#pragma unroll
-    for (int s = 16; s >= 4; s /= 2)
-        a += __shfl_xor_sync(WHOLE_WARP, a, s);
-    return a;
+    load_states<n_states>(rows, k, h, 0);
+    prefetch_bytes(k, h);
 }
 
-/* v of the head, and what the norm has to know of it. */
+/* ---- v ------------------------------------------------------------------- */
+
+/* v of a channel. */
+static __device__ __forceinline__ float value_of(int mixed, float m_scale,
+                                                 int read, float s_scale,
+                                                 float d, float x, float gate)
+{
+    float y = (float)mixed * m_scale;
+    y = fmaf((float)read, s_scale, y);
+    y = fmaf(d, x, y);
+    return y * gate;
+}
+
+/* v of the head, and what the norm has to know of it.  The squares are added in
+ * the order of exact.h: channels 32 apart first, .., neighbours last. */
 static __device__ __forceinline__ void read_out(const struct byte_block &k,
-                                                const struct head_input &in,
+                                                const struct head_output &out,
                                                 const struct head_byte &byte,
                                                 float m_scale, int2 mixed,
                                                 int2 read, int h, int group)
 {
     const float c_scale = k.floats(k.at.c_scale)[group];
-    const float e = k.floats(k.at.e)[h];
-    const int sums[2] = {mixed.x, mixed.y}, reads[2] = {read.x, read.y};
-    float v[2];
-    uint32_t largest = 0;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float y = (float)sums[i] * (m_scale * c_scale);
-        y = fmaf((float)reads[i], in.s_scale[i] * (c_scale * e), y);
-        y = fmaf(in.d[i], (float)byte.x[i] * byte.x_scale, y);
-        v[i] = y * byte.gate[i];
-        k.floats(k.at.v)[h * HEADDIM + k.first + 8 * i] = v[i];
-        largest = max(largest, magnitude_bits(v[i] * in.norm[i]));
-    }
-    float squares = sum_squares(v);
-    largest = warp_max(largest);
+    const float e = c_scale * k.floats(k.at.e)[h];
+    float2 v;
+    m_scale *= c_scale;
+    v.x = value_of(mixed.x, m_scale, read.x, out.s_scale.x * e, out.d.x,
+                   (float)byte.x.x * byte.x_scale, byte.gate.x);
+    v.y = value_of(mixed.y, m_scale, read.y, out.s_scale.y * e, out.d.y,
+                   (float)byte.x.y * byte.x_scale, byte.gate.y);
+    ((float2 *)k.floats(k.at.v))[h * HEADDIM / 2 + k.lane] = v;
+    float squares = warp_sum(v.x * v.x) + warp_sum(v.y * v.y);
+    uint32_t largest =
+        warp_max(magnitude2(make_float2(v.x * out.norm.x, v.y * out.norm.y)));
     if (k.lane == 0) {
         k.floats(k.at.squares)[h] = squares;
         ((uint32_t *)k.floats(k.at.largest))[h] = largest;
     }
 }
 
-/* Heads `warp`, warp + n_warps, ..; of the first one x^ is made. */
+/* x^ of the byte, to the state. */
+static __device__ __forceinline__ void
+keep_byte(const struct byte_block &k, const struct head_byte &byte, int h)
+{
+    store_pair(k.state.x + (size_t)k.place * k.b.d_inner + h * HEADDIM +
+                   2 * k.lane,
+               byte.x);
+}
+
+/* Heads `warp`, warp + n_warps, ..; of the first one x^ is made.  What the next
+ * one needs is on its way while a head ends. */
 template <int n_states>
-static __device__ __forceinline__ void take_heads(const struct byte_block &k,
-                                                  struct head_input &in,
-                                                  struct head_byte byte)
+static __device__ __forceinline__ void
+take_heads(const struct byte_block &k, struct head_input &in,
+           struct head_rows &rows, struct head_byte byte)
 {
     int2 scores = {};
     int scored = -1, h = k.warp;
@@ -74,15 +85,24 @@ static __device__ __forceinline__ void take_heads(const struct byte_block &k,
         if (group != scored)
             scores = score<n_states>(k, group);
         scored = group;
-        int2 read = read_states<n_states>(k, in, h, group);
+        int2 read = read_states<n_states>(k, rows, h, group);
+        load_bytes(rows, k, h);
         float m_scale = mix(k, in, byte, scores, h, group);
-        int2 mixed = mix_bytes(k, in, byte);
-        read_out(k, in, byte, m_scale, mixed, read, h, group);
+        int2 mixed = mix_bytes(k, rows, byte);
+        const struct head_output out = in.out;
+        struct head_zx zx;
+        __syncwarp(); /* m^ is read */
+        if (next < k.m.n_heads) {
+            start_rows<n_states>(rows, k, next);
+            load_head(in, k, next);
+            zx = load_zx(k, next);
+        }
+        read_out(k, out, byte, m_scale, mixed, read, h, group);
         if (next >= k.m.n_heads)
             return;
         h = next;
-        load_head<n_states>(in, k, h);
-        byte = convolve_head(k, in, h);
+        byte = convolve_head(k, in, zx, h);
+        keep_byte(k, byte, h);
     }
 }
 
@@ -135,15 +155,14 @@ static __device__ __forceinline__ float norm_groups(const struct byte_block &k,
 }
 
 /* u_q of the row, four channels a thread. */
-static __device__ __forceinline__ void norm_quantise(const struct byte_block &k,
-                                                     size_t row)
+static __device__ __forceinline__ void norm_quantise(const struct byte_block &k)
 {
     struct exact_scale scale;
     float r = norm_groups(k, &scale);
     const int n = k.b.d_inner / 4;
     const float4 *v = (const float4 *)k.floats(k.at.v);
     const float4 *weight = (const float4 *)k.layer.gate_norm;
-    uint32_t *q = (uint32_t *)(k.b.u_q + row * k.b.u_stride);
+    uint32_t *q = (uint32_t *)(k.b.u_q + k.out_row * k.b.u_stride);
 #pragma unroll 1
     for (int i0 = threadIdx.x - k.lane; i0 < n; i0 += blockDim.x) {
         int i = min(i0 + k.lane, n - 1);
@@ -157,7 +176,7 @@ static __device__ __forceinline__ void norm_quantise(const struct byte_block &k,
             q[i] = scale.scale == 0.0f ? 0 : word;
     }
     if (threadIdx.x == 0)
-        k.b.u_scale[row] = scale.scale;
+        k.b.u_scale[k.out_row] = scale.scale;
 }
 
 /* ---- the kernel ---------------------------------------------------------- */
@@ -173,57 +192,67 @@ static __device__ __forceinline__ void fetch_b(const struct byte_block &k,
     copy_commit();
 }
 
-/* Reads nothing that a kernel of this launch wrote before await_previous, but
- * the rows, which a kernel wrote that the first norm has waited for. */
+static __device__ __forceinline__ struct byte_block
+block_of(const struct prefill_batch &b, const struct mamba2_batch &m,
+         const struct cuda_layer &layer, const struct chain_rows &rows,
+         const struct tick &tick, char *shared)
+{
+    const int t = blockIdx.x, lane = threadIdx.x % WARP;
+    const size_t row = (size_t)tick.first * b.rows + t;
+    return {b,
+            m,
+            layer,
+            mamba2_layer_state(b.slots->spans[t].image, m.state, tick.number),
+            memory_of(m, b.d_inner, b.d_state),
+            shared,
+            row,
+            b.uz + row * m.zx_stride,
+            rows.places[t],
+            (int)threadIdx.x / WARP,
+            (int)blockDim.x / WARP,
+            lane,
+            lane / 4,
+            lane % 4,
+            m.n_groups == 1 ? m.n_heads : m.n_heads / m.n_groups};
+}
+
+/* Before await_previous it reads nothing that a kernel of this launch wrote,
+ * but the rows: the first norm has waited for the kernel that wrote them. */
 template <int n_states>
 static __global__ void __launch_bounds__(WARPS_MAX *WARP)
     take_byte(struct prefill_batch b, struct mamba2_batch m,
               struct chain_rows rows, struct cuda_layer layer, struct tick tick)
 {
     extern __shared__ __align__(128) char shared[];
-    const int t = blockIdx.x, warp = threadIdx.x / WARP;
-    const int lane = threadIdx.x % WARP;
-    const size_t row = (size_t)tick.first * b.rows + t;
-    const struct byte_block k = {
-        b,
-        m,
-        layer,
-        mamba2_layer_state(b.slots->spans[t].image, m.state, tick.number),
-        memory_of(m, b.d_inner, n_states),
-        shared,
-        b.uz + row * m.zx_stride,
-        rows.places[t],
-        warp,
-        (int)blockDim.x / WARP,
-        lane,
-        lane / 4,
-        lane % 4,
-        lane % 4 * 16 + lane / 4,
-        m.n_groups == 1 ? m.n_heads : m.n_heads / m.n_groups};
-    const bool has_vector = warp < 2 * m.n_groups;
+    const struct byte_block k = block_of(b, m, layer, rows, tick, shared);
+    const bool has_vector = k.warp < 2 * m.n_groups;
+    const bool has_decays = k.warp == k.n_warps - 1;
     vector_input<n_states> vector;
     struct head_input in;
+    struct head_rows head;
     fetch_b(k, n_states);
-    load_head<n_states>(in, k, warp);
+    start_rows<n_states>(head, k, k.warp);
+    load_head(in, k, k.warp);
     if (has_vector)
-        load_conv(vector, k, vector_at(k, warp) + lane, WARP);
-    if (warp == k.n_warps - 1)
-        prefetch_line(k.state.e + min(lane, m.n_heads - 1));
+        load_vector(vector, k, vector_at(k, k.warp));
+    if (has_decays)
+        prefetch_line(k.state.e + min(k.lane, m.n_heads - 1));
 #pragma unroll 1
-    for (int h = warp + k.n_warps; h < m.n_heads; h += k.n_warps)
+    for (int h = k.warp + k.n_warps; h < m.n_heads; h += k.n_warps)
         prefetch_head(k, h);
     await_previous();
 
     if (has_vector)
         convolve_vectors<n_states>(k, vector);
-    if (warp == k.n_warps - 1)
+    if (has_decays)
         find_decays(k);
-    struct head_byte byte = convolve_head(k, in, warp);
+    struct head_byte byte = convolve_head(k, in, load_zx(k, k.warp), k.warp);
+    keep_byte(k, byte, k.warp);
     copy_wait<0>();
-    __syncthreads(); /* B^, C^ and the decays are there */
-    take_heads<n_states>(k, in, byte);
+    __syncthreads(); /* all of the state, B^, C^ and the decays are there */
+    take_heads<n_states>(k, in, head, byte);
     __syncthreads(); /* v is there, with its squares and maxima */
-    norm_quantise(k, row);
+    norm_quantise(k);
     if (threadIdx.x == 0)
         *k.state.place = (k.place + 1) % CHUNK;
 }
@@ -250,8 +279,7 @@ static int warps_of(const struct prefill_batch *b, const struct mamba2_batch *m,
 static size_t shared_of(const struct prefill_batch *b,
                         const struct mamba2_batch *m, int warps)
 {
-    return memory_of(*m, b->d_inner, b->d_state).rooms +
-           warps * sizeof(struct warp_room);
+    return memory_of(*m, b->d_inner, b->d_state).mix + warps * CHUNK;
 }
 
 enum status launch_chain_heads(struct queue q, const struct prefill_batch *b,

@@ -24,14 +24,14 @@ static __device__ __forceinline__ int2 score(const struct byte_block &k,
 {
     const int stride = k.m.n_groups * n_states;
     const int8_t *b =
-        k.bytes(k.at.b) + k.g * stride + group * n_states + k.t * 16;
+        k.bytes(k.at.b) + 8 * k.g * stride + group * n_states + k.t * 16;
     struct row_sums sums = {};
 #pragma unroll
     for (int part = 0; part < n_states / 64; part++) {
         uint4 rows[LOADS];
 #pragma unroll
         for (int j = 0; j < LOADS; j++)
-            rows[j] = *(const uint4 *)(b + j * 8 * stride + part * 64);
+            rows[j] = *(const uint4 *)(b + j * stride + part * 64);
         add_rows(sums, rows, c_quarter<n_states>(k, group, part));
     }
     return own_sums(sums, k.t);
@@ -40,50 +40,45 @@ static __device__ __forceinline__ int2 score(const struct byte_block &k,
 /* The sum of S^ C^ for the lane's channels. */
 template <int n_states>
 static __device__ __forceinline__ int2 read_states(const struct byte_block &k,
-                                                   const struct head_input &in,
+                                                   struct head_rows &rows,
                                                    int h, int group)
 {
-    const int8_t *from =
-        k.state.s_q + (size_t)(h * HEADDIM + k.g) * n_states + k.t * 16;
     struct row_sums sums = {};
-    add_rows(sums, in.s, c_quarter<n_states>(k, group, 0));
+    add_rows(sums, rows.s, c_quarter<n_states>(k, group, 0));
 #pragma unroll
     for (int part = 1; part < n_states / 64; part++) {
-        uint4 s[LOADS];
-#pragma unroll
-        for (int j = 0; j < LOADS; j++)
-            s[j] = load_streamed(
-                (const uint4 *)(from + j * 8 * n_states + part * 64));
-        add_rows(sums, s, c_quarter<n_states>(k, group, part));
+        load_states<n_states>(rows, k, h, part);
+        add_rows(sums, rows.s, c_quarter<n_states>(k, group, part));
     }
-    return own_sums(sums, k.t);
+    return sums_from(sums, k.lane);
 }
 
-/* m^ of the lane's bytes, to the warp's room; returns its scale.  What the
- * bytes weigh goes to the state. */
+/* What a byte weighs now; w: before it; now: if it is this one. */
+static __device__ __forceinline__ float weigh(float w, float alpha, float now,
+                                              int at, int place)
+{
+    w = at == place ? now : exact_or_zero(w * alpha, EXACT_WEIGHT_MIN);
+    return at <= place ? w : 0.0f;
+}
+
+/* m^, for all lanes; returns its scale.  What the bytes weigh goes to the
+ * state. */
 static __device__ __forceinline__ float mix(const struct byte_block &k,
                                             const struct head_input &in,
                                             const struct head_byte &byte,
                                             int2 scores, int h, int group)
 {
+    const int at = 2 * k.lane;
     const float alpha = k.floats(k.at.alpha)[h];
     const float now = exact_weight(k.floats(k.at.delta)[h], byte.x_scale,
                                    k.floats(k.at.b_scale)[group]);
-    float m[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        int at = k.first + 8 * i;
-        float w = exact_or_zero(in.w[i] * alpha, EXACT_WEIGHT_MIN);
-        w = at == k.place ? now : w;
-        m[i] = at <= k.place ? (float)(i ? scores.y : scores.x) * w : 0.0f;
-        if (at <= k.place)
-            k.state.w[h * CHUNK + at] = w;
-    }
-    struct exact_scale s = scale_of_products(
-        warp_max(max(magnitude_bits(m[0]), magnitude_bits(m[1]))));
-    int8_t *to = k.room()->mix + k.first;
-    to[0] = (int8_t)quantised(m[0], s);
-    to[8] = (int8_t)quantised(m[1], s);
+    const float2 w = {weigh(in.w.x, alpha, now, at, k.place),
+                      weigh(in.w.y, alpha, now, at + 1, k.place)};
+    const float2 m = {(float)scores.x * w.x, (float)scores.y * w.y};
+    if (at <= k.place)
+        *(float2 *)(k.state.w + h * CHUNK + at) = w;
+    struct exact_scale s = scale_of_products(warp_max(magnitude2(m)));
+    store_pair(k.mix() + at, quantised(m, s));
     __syncwarp(); /* m^ is written */
     return s.scale;
 }
@@ -93,44 +88,31 @@ static __device__ __forceinline__ float mix(const struct byte_block &k,
  * A sum over bytes wants the bytes of a channel side by side, and x^ has
  * channels side by side.  So a word of x^, four channels of a byte, is
  * multiplied by four columns: column c has m^ at place c, and zeros.  Rows of
- * the product are words.  Lanes of even and of odd g have other bytes, so their
- * columns are others: 0 to 3, and 4 to 7; the rest of the product is not used.
- */
+ * the product are words: row g is word 2 g, row g + 8 is word 2 g + 1.  Columns
+ * 4 to 7 are 0 to 3 again, which gives each lane its channels in half of what
+ * it has. */
 static __device__ __forceinline__ int2 mix_bytes(const struct byte_block &k,
-                                                 const struct head_input &in,
+                                                 const struct head_rows &rows,
                                                  const struct head_byte &byte)
 {
-    struct warp_room *room = k.room();
-    const uint2 m = *(const uint2 *)(room->mix + 16 * k.t + k.g / 4 * 8);
-    const int now = room->mix[k.place];
-    const int shift = k.g % 4 * 4;
+    const uint4 m = *(const uint4 *)(k.mix() + 16 * k.t);
+    const uint32_t words[4] = {m.x, m.y, m.z, m.w};
+    const int now = k.mix()[k.place], shift = k.g % 4 * 4;
     int32_t sum[2][4] = {};
 #pragma unroll
-    for (int j = 0; j < LOADS; j += 2) {
-        const uint32_t word = j < 4 ? m.x : m.y;
+    for (int j = 0; j < 2 * LOADS; j += 2) {
         /* Byte j % 4 of the word to place g % 4, zeros elsewhere. */
         const uint32_t b[2] = {
-            __byte_perm(word, 0, 0x4444 ^ (4 ^ j % 4) << shift),
-            __byte_perm(word, 0, 0x4444 ^ (4 ^ (j + 1) % 4) << shift)};
-        const uint4 p = in.x[j], q = in.x[j + 1];
-        const uint32_t low[4] = {p.x, p.y, q.x, q.y};
-        const uint32_t high[4] = {p.z, p.w, q.z, q.w};
-        product_16x8x32(sum[0], low, b);
-        product_16x8x32(sum[1], high, b);
+            __byte_perm(words[j / 4], 0, 0x4444 ^ (4 ^ j % 4) << shift),
+            __byte_perm(words[j / 4], 0, 0x4444 ^ (4 ^ (j + 1) % 4) << shift)};
+        const uint32_t a[4] = {rows.x[j].x, rows.x[j].y, rows.x[j + 1].x,
+                               rows.x[j + 1].y};
+        product_16x8x32(sum[j / 2 % 2], a, b);
     }
-    if (k.t / 2 == k.g % 2) {
-        int *to = room->sums[k.g % 2] + k.g / 2 * 16 + k.t % 2 * 2;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            *(int2 *)(to + 4 * i) =
-                make_int2(sum[i / 2][i % 2 * 2], sum[i / 2][i % 2 * 2 + 1]);
-    }
-    __syncwarp(); /* the sums are written */
-    int2 all =
-        make_int2(room->sums[0][k.first] + room->sums[1][k.first],
-                  room->sums[0][k.first + 8] + room->sums[1][k.first + 8]);
-    __syncwarp(); /* the warp's room is read */
-    return make_int2(all.x + now * byte.x[0], all.y + now * byte.x[1]);
+    const bool is_low = k.t < 2;
+    int x = is_low ? sum[0][0] + sum[1][0] : sum[0][2] + sum[1][2];
+    int y = is_low ? sum[0][1] + sum[1][1] : sum[0][3] + sum[1][3];
+    return make_int2(x + now * byte.x.x, y + now * byte.x.y);
 }
 
 #endif
