@@ -39,8 +39,8 @@ enum {
     TIMEOUT_S = 1800
 };
 
-/* Nothing a multiple of a tile first; every d_state, both norms. Shapes 0, 6,
- * 8, 10 and 11 take batch decode where a cluster holds them: 1, 8, 14, 2 and 16
+/* Nothing a multiple of a tile first; every d_state, both norms. Shapes 6, 8,
+ * 10 and 11 take batch decode where a cluster holds them: 8, 14, 2 and 16
  * blocks. */
 static struct tiny_spec mamba1_at(int i)
 {

@@ -14,6 +14,7 @@ enum {
     BATCH_WARPS = BATCH_THREADS / WARP,
     BATCH_STATES = 16,
     BATCH_TAPS = 4,
+    TEAM_SIZE_MIN = 2,  /* st.async is for other blocks: memcheck says so  */
     TEAM_SIZE_MAX = 16, /* blocks of a cluster, as the hardware has it     */
     ROW_TILE = 16,      /* rows of a product                               */
     UNIT_DEPTH = 64,    /* of a unit of weights: 8 rows, 512 bytes         */

@@ -103,8 +103,8 @@ int batch_choose_channels(const struct model_config *c)
         return 0;
     for (int i = 0; i < 2; i++) {
         int size = c->d_inner / choice[i];
-        if (c->d_inner % choice[i] == 0 && size <= TEAM_SIZE_MAX &&
-            c->d_model % (8 * size) == 0 &&
+        if (c->d_inner % choice[i] == 0 && size >= TEAM_SIZE_MIN &&
+            size <= TEAM_SIZE_MAX && c->d_model % (8 * size) == 0 &&
             c->d_model / 8 / size <= BATCH_WARPS)
             return choice[i];
     }
