@@ -242,11 +242,12 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
         prefetch_head(k, h);
     await_previous();
 
+    const struct head_zx zx = load_zx(k, k.warp);
     if (has_vector)
         convolve_vectors<n_states>(k, vector);
     if (has_decays)
         find_decays(k);
-    struct head_byte byte = convolve_head(k, in, load_zx(k, k.warp), k.warp);
+    struct head_byte byte = convolve_head(k, in, zx, k.warp);
     keep_byte(k, byte, k.warp);
     copy_wait<0>();
     __syncthreads(); /* all of the state, B^, C^ and the decays are there */

@@ -24,17 +24,17 @@ static __device__ __forceinline__ int2 score(const struct byte_block &k,
 {
     const int stride = k.m.n_groups * n_states;
     const int8_t *b =
-        k.bytes(k.at.b) + 8 * k.g * stride + group * n_states + k.t * 16;
+        k.bytes(k.at.b) + k.g * stride + group * n_states + k.t * 16;
     struct row_sums sums = {};
 #pragma unroll
     for (int part = 0; part < n_states / 64; part++) {
         uint4 rows[LOADS];
 #pragma unroll
         for (int j = 0; j < LOADS; j++)
-            rows[j] = *(const uint4 *)(b + j * stride + part * 64);
+            rows[j] = *(const uint4 *)(b + 8 * j * stride + part * 64);
         add_rows(sums, rows, c_quarter<n_states>(k, group, part));
     }
-    return own_sums(sums, k.t);
+    return sums_from(sums, k.lane);
 }
 
 /* The sum of S^ C^ for the lane's channels. */
