@@ -204,8 +204,12 @@ static enum status describe(struct chain *c, const struct cuda_model *model)
         b->rows = CHAIN_ROWS / PARTS;
         TRY(prefill_ask_device(b));
     }
+    bool can_stage;
     TRY(products_prepare(&c->parts[0].batch));
-    return chain_heads_prepare(&c->parts[0].batch, &c->mamba2);
+    TRY(chain_heads_prepare(&c->parts[0].batch, &c->mamba2, &can_stage));
+    for (int i = 0; i < PARTS; i++)
+        c->parts[i].rows.can_stage = can_stage;
+    return OK;
 }
 
 static enum status create_streams(struct chain *c)

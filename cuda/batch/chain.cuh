@@ -31,6 +31,7 @@ struct chain_rows {
     int *places;    /* [rows]: of the stream's byte in its chunk           */
     int *ended;     /* [1 + rows]: how many streams end a chunk, and which */
     float **wanted; /* [rows]: where the host wants the logits, or NULL    */
+    bool can_stage; /* few rows: shared memory has room for a state        */
 };
 
 /* Layer `layer`, or lm_head as the layer after the last.  `number` is the
@@ -42,9 +43,9 @@ static inline struct tick chain_tick(struct prefill_batch *b, int layer,
     return {layer, layer > 0, 1, rows, rows, rows, 0};
 }
 
-/* Once for each device. */
+/* Once for each device.  can_stage: for chain_rows. */
 enum status chain_heads_prepare(const struct prefill_batch *b,
-                                const struct mamba2_batch *m);
+                                const struct mamba2_batch *m, bool *can_stage);
 
 /* The microbatch and the rest of *rows, from the host. */
 enum status launch_chain_enter(struct queue q, const struct prefill_batch *b,

@@ -17,7 +17,13 @@
 enum {
     HEADDIM = CHAIN_HEADDIM,
     TAPS = CHAIN_TAPS,
-    LOADS = 8 /* of a warp: 64 bytes of eight rows each                     */
+    LOADS = 8, /* of a warp: 64 bytes of eight rows each                    */
+    WARPS_MAX = 16,
+    STAGED_BOUND = 640, /* threads, of which there are at most 512: so a
+                         * thread gets 96 registers, and as many as two
+                         * blocks of in_proj need are left                  */
+    X_GAP = 32 /* bytes between rows of x^ in shared memory: then lanes load
+                * from different banks                                      */
 };
 
 /* Offsets of the arrays of a block in its shared memory. */
@@ -28,6 +34,11 @@ struct heads_memory {
     int delta, alpha, e;  /* f32 [n_heads]                                 */
     int squares, largest; /* f32, u32 [n_heads]                            */
     int mix;              /* i8 [warps][CHUNK]: m^                         */
+    /* Where the state is staged: */
+    int s;    /* i8 [d_inner][d_state]: S^                                 */
+    int x;    /* i8 [CHUNK][d_inner + X_GAP]: x^                           */
+    int come; /* the mbarrier that counts their bytes                      */
+    int end;
 };
 
 static __host__ __device__ __forceinline__ struct heads_memory
@@ -46,6 +57,10 @@ memory_of(const struct mamba2_batch &m, int d_inner, int d_state)
     at.squares = at.e + m.n_heads * f;
     at.largest = at.squares + m.n_heads * f;
     at.mix = round_up(at.largest + m.n_heads * f, 16);
+    at.s = round_up(at.mix + WARPS_MAX * CHUNK, 128);
+    at.x = at.s + d_inner * d_state;
+    at.come = at.x + CHUNK * (d_inner + X_GAP);
+    at.end = at.come + (int)sizeof(uint64_t);
     return at;
 }
 

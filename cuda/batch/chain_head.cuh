@@ -69,6 +69,28 @@ load_bytes(struct head_rows &rows, const struct byte_block &k, int h)
     }
 }
 
+/* The lane's part of S^ and x^ in shared memory.  Of x^ it has bytes 4 j + t,
+ * j < 16, and those past the byte are anything. */
+template <int n_states>
+static __device__ __forceinline__ void
+take_states(struct head_rows &rows, const struct byte_block &k, int h, int part)
+{
+    const int8_t *s = k.bytes(k.at.s) + states_at<n_states>(k, h) + part * 64;
+#pragma unroll
+    for (int j = 0; j < LOADS; j++)
+        rows.s[j] = *(const uint4 *)(s + 8 * j * n_states);
+}
+
+static __device__ __forceinline__ void
+take_bytes(struct head_rows &rows, const struct byte_block &k, int h)
+{
+    const int stride = k.b.d_inner + X_GAP;
+    const int8_t *x = k.bytes(k.at.x) + k.t * stride + h * HEADDIM + 8 * k.g;
+#pragma unroll
+    for (int j = 0; j < 2 * LOADS; j++)
+        rows.x[j] = *(const uint2 *)(x + 4 * j * stride);
+}
+
 /* Asks the L2 cache for x^ of the chunk so far. */
 static __device__ __forceinline__ void
 prefetch_bytes(const struct byte_block &k, int h)
@@ -80,7 +102,8 @@ prefetch_bytes(const struct byte_block &k, int h)
         prefetch_line(x + (size_t)WARP * k.b.d_inner);
 }
 
-/* For all of load_head and S^, too. */
+/* The same for load_head and, where they are not staged, S^ and x^. */
+template <bool is_staged>
 static __device__ __forceinline__ void prefetch_head(const struct byte_block &k,
                                                      int h)
 {
@@ -91,11 +114,12 @@ static __device__ __forceinline__ void prefetch_head(const struct byte_block &k,
                         : i < TAPS   ? k.state.w
                                      : k.state.s_scale;
 #pragma unroll 1
-    for (int at = k.lane * LINE; at < bytes; at += WARP * LINE)
+    for (int at = k.lane * LINE; !is_staged && at < bytes; at += WARP * LINE)
         prefetch_line(s + at);
     if (i <= TAPS)
         prefetch_line(from + h * HEADDIM + k.lane % 2 * FLOATS);
-    prefetch_bytes(k, h);
+    if (!is_staged)
+        prefetch_bytes(k, h);
 }
 
 /* What in_proj has made for the head, of the lane's channels. */

@@ -2,15 +2,16 @@
  * Mamba-2: a block a stream, a warp a head at a time.
  *
  * What is read of a state does not depend on the byte, so that it is on its
- * way to registers before the product before has ended.  Some warps make B^ and
- * C^ for all.  Then a warp needs nothing of other heads until v is complete,
- * and each warp finds the norm for itself.
+ * way before in_proj has ended.  Of few streams it is staged, where that fits:
+ * bulk copies bring S^, x^ and B^ to shared memory, which leaves registers for
+ * blocks of in_proj and out_proj on the same multiprocessor.  Else S^ goes to
+ * registers and x^ to the L2 cache.  Some warps make B^ and C^ for all.  Then a
+ * warp needs nothing of other heads until v is complete, and each warp finds
+ * the norm for itself.
  *
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/batch/chain_sums.cuh"
-
-enum { WARPS_MAX = 16 };
 
 /* Before the byte is known: loads S^ of a head, and asks the L2 cache for x^,
  * which would take registers that spill. */
@@ -61,18 +62,23 @@ static __device__ __forceinline__ void read_out(const struct byte_block &k,
     }
 }
 
-/* x^ of the byte, to the state. */
+/* x^ of the byte, to the state, and where the state is staged. */
+template <bool is_staged>
 static __device__ __forceinline__ void
 keep_byte(const struct byte_block &k, const struct head_byte &byte, int h)
 {
     store_pair(k.state.x + (size_t)k.place * k.b.d_inner + h * HEADDIM +
                    2 * k.lane,
                byte.x);
+    if (is_staged)
+        store_pair(k.bytes(k.at.x) + k.place * (k.b.d_inner + X_GAP) +
+                       h * HEADDIM + 2 * k.lane,
+                   byte.x);
 }
 
 /* Heads `warp`, warp + n_warps, ..; of the first one x^ is made.  What the next
  * one needs is on its way while a head ends. */
-template <int n_states>
+template <bool is_staged, int n_states>
 static __device__ __forceinline__ void
 take_heads(const struct byte_block &k, struct head_input &in,
            struct head_rows &rows, struct head_byte byte)
@@ -85,15 +91,19 @@ take_heads(const struct byte_block &k, struct head_input &in,
         if (group != scored)
             scores = score<n_states>(k, group);
         scored = group;
-        int2 read = read_states<n_states>(k, rows, h, group);
-        load_bytes(rows, k, h);
-        float m_scale = mix(k, in, byte, scores, h, group);
-        int2 mixed = mix_bytes(k, rows, byte);
+        int2 read = read_states<is_staged, n_states>(k, rows, h, group);
+        if (!is_staged)
+            load_bytes(rows, k, h);
+        float m_scale = mix<is_staged>(k, in, byte, scores, h, group);
+        if (is_staged)
+            take_bytes(rows, k, h);
+        int2 mixed = mix_bytes<is_staged>(k, rows, byte);
         const struct head_output out = in.out;
         struct head_zx zx;
         __syncwarp(); /* m^ is read */
         if (next < k.m.n_heads) {
-            start_rows<n_states>(rows, k, next);
+            if (!is_staged)
+                start_rows<n_states>(rows, k, next);
             load_head(in, k, next);
             zx = load_zx(k, next);
         }
@@ -102,7 +112,7 @@ take_heads(const struct byte_block &k, struct head_input &in,
             return;
         h = next;
         byte = convolve_head(k, in, zx, h);
-        keep_byte(k, byte, h);
+        keep_byte<is_staged>(k, byte, h);
     }
 }
 
@@ -192,6 +202,38 @@ static __device__ __forceinline__ void fetch_b(const struct byte_block &k,
     copy_commit();
 }
 
+/* Starts to copy S^, and x^ and B^ of the chunk so far, to shared memory: by
+ * one warp. */
+static __device__ __forceinline__ void fetch_state(const struct byte_block &k,
+                                                   int d_state)
+{
+#ifdef HAS_CLUSTER
+    uint64_t *come = (uint64_t *)(k.shared + k.at.come);
+    const int s = k.b.d_inner * d_state, x = k.b.d_inner;
+    const int b = k.place * k.m.n_groups * d_state;
+    if (k.lane == 0) {
+        mbarrier_init(come);
+        mbarrier_publish();
+        mbarrier_expect(come, s + k.place * x + b);
+        bulk_copy(k.bytes(k.at.s), k.state.s_q, s, come);
+        if (b > 0)
+            bulk_copy(k.bytes(k.at.b), k.state.b, b, come);
+    }
+    __syncwarp(); /* the mbarrier is made */
+#pragma unroll 1
+    for (int i = k.lane; i < k.place; i += WARP)
+        bulk_copy(k.bytes(k.at.x) + i * (x + X_GAP), k.state.x + (size_t)i * x,
+                  x, come);
+#endif
+}
+
+static __device__ __forceinline__ void await_state(const struct byte_block &k)
+{
+#ifdef HAS_CLUSTER
+    mbarrier_wait((uint64_t *)(k.shared + k.at.come), 0);
+#endif
+}
+
 static __device__ __forceinline__ struct byte_block
 block_of(const struct prefill_batch &b, const struct mamba2_batch &m,
          const struct cuda_layer &layer, const struct chain_rows &rows,
@@ -218,8 +260,9 @@ block_of(const struct prefill_batch &b, const struct mamba2_batch &m,
 
 /* Before await_previous it reads nothing that a kernel of this launch wrote,
  * but the rows: the first norm has waited for the kernel that wrote them. */
-template <int n_states>
-static __global__ void __launch_bounds__(WARPS_MAX *WARP)
+template <bool is_staged, int n_states>
+static __global__ void __launch_bounds__(is_staged ? STAGED_BOUND
+                                                   : WARPS_MAX *WARP)
     take_byte(struct prefill_batch b, struct mamba2_batch m,
               struct chain_rows rows, struct cuda_layer layer, struct tick tick)
 {
@@ -230,8 +273,12 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
     vector_input<n_states> vector;
     struct head_input in;
     struct head_rows head;
-    fetch_b(k, n_states);
-    start_rows<n_states>(head, k, k.warp);
+    if (!is_staged) {
+        fetch_b(k, n_states);
+        start_rows<n_states>(head, k, k.warp);
+    } else if (k.warp == k.n_warps / 2) {
+        fetch_state(k, n_states);
+    }
     load_head(in, k, k.warp);
     if (has_vector)
         load_vector(vector, k, vector_at(k, k.warp));
@@ -239,7 +286,7 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
         prefetch_line(k.state.e + min(k.lane, m.n_heads - 1));
 #pragma unroll 1
     for (int h = k.warp + k.n_warps; h < m.n_heads; h += k.n_warps)
-        prefetch_head(k, h);
+        prefetch_head<is_staged>(k, h);
     await_previous();
 
     const struct head_zx zx = load_zx(k, k.warp);
@@ -248,10 +295,13 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
     if (has_decays)
         find_decays(k);
     struct head_byte byte = convolve_head(k, in, zx, k.warp);
-    keep_byte(k, byte, k.warp);
-    copy_wait<0>();
-    __syncthreads(); /* all of the state, B^, C^ and the decays are there */
-    take_heads<n_states>(k, in, head, byte);
+    keep_byte<is_staged>(k, byte, k.warp);
+    if (!is_staged)
+        copy_wait<0>();
+    __syncthreads(); /* B^, C^ and the decays are there, and the mbarrier */
+    if (is_staged)
+        await_state(k);
+    take_heads<is_staged, n_states>(k, in, head, byte);
     __syncthreads(); /* v is there, with its squares and maxima */
     norm_quantise(k);
     if (threadIdx.x == 0)
@@ -261,9 +311,11 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
 typedef void heads_kernel(struct prefill_batch, struct mamba2_batch,
                           struct chain_rows, struct cuda_layer, struct tick);
 
-static heads_kernel *kernel_of(const struct prefill_batch *b)
+static heads_kernel *kernel_of(const struct prefill_batch *b, bool staged)
 {
-    return b->d_state == 64 ? take_byte<64> : take_byte<128>;
+    if (staged)
+        return b->d_state == 64 ? take_byte<true, 64> : take_byte<true, 128>;
+    return b->d_state == 64 ? take_byte<false, 64> : take_byte<false, 128>;
 }
 
 /* Few streams take as many warps as there are heads; of many, two blocks are
@@ -278,9 +330,10 @@ static int warps_of(const struct prefill_batch *b, const struct mamba2_batch *m,
 }
 
 static size_t shared_of(const struct prefill_batch *b,
-                        const struct mamba2_batch *m, int warps)
+                        const struct mamba2_batch *m, int warps, bool staged)
 {
-    return memory_of(*m, b->d_inner, b->d_state).mix + warps * CHUNK;
+    struct heads_memory at = memory_of(*m, b->d_inner, b->d_state);
+    return staged ? at.end : at.mix + warps * CHUNK;
 }
 
 enum status launch_chain_heads(struct queue q, const struct prefill_batch *b,
@@ -289,17 +342,31 @@ enum status launch_chain_heads(struct queue q, const struct prefill_batch *b,
                                const struct cuda_layer *layer, struct tick tick)
 {
     int warps = warps_of(b, m, tick.rows);
+    bool staged = rows->can_stage && tick.rows <= b->n_processors;
     return launch("the heads", q, dim3(tick.rows), warps * WARP,
-                  shared_of(b, m, warps), kernel_of(b), *b, *m, *rows, *layer,
-                  tick);
+                  shared_of(b, m, warps, staged), kernel_of(b, staged), *b, *m,
+                  *rows, *layer, tick);
+}
+
+static enum status prepare(const struct prefill_batch *b,
+                           const struct mamba2_batch *m, bool staged)
+{
+    return cuda_status(
+        cudaFuncSetAttribute((const void *)kernel_of(b, staged),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             (int)shared_of(b, m, WARPS_MAX, staged)),
+        "the heads");
 }
 
 enum status chain_heads_prepare(const struct prefill_batch *b,
-                                const struct mamba2_batch *m)
+                                const struct mamba2_batch *m, bool *can_stage)
 {
-    return cuda_status(
-        cudaFuncSetAttribute((const void *)kernel_of(b),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             (int)shared_of(b, m, WARPS_MAX)),
-        "the heads");
+    struct cudaFuncAttributes attributes;
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel_of(b, true)),
+             "the heads");
+    *can_stage = attributes.ptxVersion >= 90 /* it has bulk copies */ &&
+                 memory_of(*m, b->d_inner, b->d_state).end <= b->max_shared;
+    if (*can_stage)
+        TRY(prepare(b, m, true));
+    return prepare(b, m, false);
 }

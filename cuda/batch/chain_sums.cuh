@@ -38,16 +38,18 @@ static __device__ __forceinline__ int2 score(const struct byte_block &k,
 }
 
 /* The sum of S^ C^ for the lane's channels. */
-template <int n_states>
+template <bool is_staged, int n_states>
 static __device__ __forceinline__ int2 read_states(const struct byte_block &k,
                                                    struct head_rows &rows,
                                                    int h, int group)
 {
     struct row_sums sums = {};
-    add_rows(sums, rows.s, c_quarter<n_states>(k, group, 0));
 #pragma unroll
-    for (int part = 1; part < n_states / 64; part++) {
-        load_states<n_states>(rows, k, h, part);
+    for (int part = 0; part < n_states / 64; part++) {
+        if (is_staged)
+            take_states<n_states>(rows, k, h, part);
+        else if (part > 0)
+            load_states<n_states>(rows, k, h, part);
         add_rows(sums, rows.s, c_quarter<n_states>(k, group, part));
     }
     return sums_from(sums, k.lane);
@@ -63,10 +65,10 @@ static __device__ __forceinline__ float weigh(float w, float alpha, float now,
 
 /* m^, for all lanes; returns its scale.  What the bytes weigh goes to the
  * state. */
-static __device__ __forceinline__ float mix(const struct byte_block &k,
-                                            const struct head_input &in,
-                                            const struct head_byte &byte,
-                                            int2 scores, int h, int group)
+template <bool is_staged>
+static __device__ __forceinline__ float
+mix(const struct byte_block &k, const struct head_input &in,
+    const struct head_byte &byte, int2 scores, int h, int group)
 {
     const int at = 2 * k.lane;
     const float alpha = k.floats(k.at.alpha)[h];
@@ -78,7 +80,14 @@ static __device__ __forceinline__ float mix(const struct byte_block &k,
     if (at <= k.place)
         *(float2 *)(k.state.w + h * CHUNK + at) = w;
     struct exact_scale s = scale_of_products(warp_max(magnitude2(m)));
-    store_pair(k.mix() + at, quantised(m, s));
+    const int2 q = quantised(m, s);
+    if (is_staged) { /* number 4 j + t is at 16 t + j: see take_bytes() */
+        int8_t *to = k.mix() + at % 4 * 16 + at / 4;
+        to[0] = (int8_t)q.x;
+        to[16] = (int8_t)q.y;
+    } else {
+        store_pair(k.mix() + at, q);
+    }
     __syncwarp(); /* m^ is written */
     return s.scale;
 }
@@ -91,13 +100,14 @@ static __device__ __forceinline__ float mix(const struct byte_block &k,
  * the product are words: row g is word 2 g, row g + 8 is word 2 g + 1.  Columns
  * 4 to 7 are 0 to 3 again, which gives each lane its channels in half of what
  * it has. */
+template <bool is_staged>
 static __device__ __forceinline__ int2 mix_bytes(const struct byte_block &k,
                                                  const struct head_rows &rows,
                                                  const struct head_byte &byte)
 {
     const uint4 m = *(const uint4 *)(k.mix() + 16 * k.t);
     const uint32_t words[4] = {m.x, m.y, m.z, m.w};
-    const int now = k.mix()[k.place], shift = k.g % 4 * 4;
+    const int now = is_staged ? 0 : k.mix()[k.place], shift = k.g % 4 * 4;
     int32_t sum[2][4] = {};
 #pragma unroll
     for (int j = 0; j < 2 * LOADS; j += 2) {

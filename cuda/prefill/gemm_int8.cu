@@ -286,9 +286,13 @@ static enum status launch_tile(struct queue q, const struct prefill_batch *b,
                                struct tick tick, struct int8_product p,
                                int n_cols)
 {
+    /* no more shared memory than is used: other blocks fit beside it */
+    bool is_inner = kind == PRODUCT_X || kind == PRODUCT_OUT;
+    int sections = ceil_div(is_inner ? b->u_stride : b->x_stride, DEPTH);
+    int stages = sections < T::stages ? sections : T::stages;
     dim3 grid(ceil_div(tick.rows, T::rows), ceil_div(n_cols, T::cols),
               tick.count);
-    return launch("an int8 product", q, grid, T::threads, T::shared,
+    return launch("an int8 product", q, grid, T::threads, stages * T::stage,
                   multiply<T, kind>, *b, tick, p);
 }
 
