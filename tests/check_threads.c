@@ -123,6 +123,47 @@ START_TEST(a_team_opens_and_closes_without_work)
 }
 END_TEST
 
+static void pass_time(long milliseconds)
+{
+    nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
+}
+
+/* As if the member had no core. */
+static void wait_for_a_core(void *context, int index)
+{
+    (void)context;
+    (void)index;
+    pass_time(50);
+}
+
+static void lack_cores(struct work *work)
+{
+    threads_run(work->team, wait_for_a_core, work);
+    ck_assert_int_eq(threads_count(work->team), 2);
+    threads_adapt(work->team);
+    ck_assert_int_eq(threads_count(work->team), 1);
+}
+
+START_TEST(who_has_no_cores_works_alone)
+{
+    struct work work;
+    open_team(&work, 2);
+    lack_cores(&work);
+    threads_adapt(work.team);
+    ck_assert_int_eq(threads_count(work.team), 1);
+    pass_time(300);
+    threads_adapt(work.team);
+    ck_assert_int_eq(threads_count(work.team), 2);
+
+    lack_cores(&work);
+    threads_run(work.team, march, &work);
+    ck_assert_int_eq(work.turn[0], N_ROUNDS);
+    ck_assert_int_eq(work.turn[1], 0);
+    ck_assert_int_eq(work.n_behind, 0);
+    threads_close(work.team);
+}
+END_TEST
+
 START_TEST(none_means_one_a_core)
 {
     struct threads *team;
@@ -164,6 +205,7 @@ int main(void)
     tcase_add_loop_test(team, all_come_after_any_pause, 1, TEAM_MAX + 1);
     tcase_add_loop_test(team, a_team_opens_and_closes_without_work, 1,
                         TEAM_MAX + 1);
+    tcase_add_test(team, who_has_no_cores_works_alone);
     tcase_add_test(team, none_means_one_a_core);
     tcase_add_test(team, shares_are_even_and_whole);
     suite_add_tcase(suite, team);

@@ -8,4 +8,7 @@
 /* Seconds of a clock that only goes forward. */
 double clock_now(void);
 
+/* Seconds of a core that this process has had. */
+double clock_cores(void);
+
 #endif

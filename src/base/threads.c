@@ -1,4 +1,4 @@
-/* threads.c -- a fixed team that computes together.
+/* threads.c -- a team that computes together.
  *
  * One barrier does everything.  The team meets at it twice a run: at the
  * start, when the work is set, and at the end.  Between runs the members wait
@@ -14,6 +14,11 @@
  * Waking a team can take longer than a run (200 us for 16 members).  In a team
  * that keeps pace, members wake by themselves shortly before the next run is
  * due, and spin.
+ *
+ * On a busy machine a member that wakes waits for a core, 10 ms or more each
+ * time, and at the next barrier the others wait for it: a team of two can take
+ * a hundred times as long as one thread.  So threads_adapt() lets the caller
+ * work alone while that is so.  The others stay at the barrier before a run.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -57,6 +62,15 @@ enum {
 #define EARLY     0.0002
 enum { N_SPINS_DUE = 10 * N_SPINS };
 
+/* Seconds.  A team is judged by runs that took JUDGED in all.  If the process
+ * had less than ENOUGH of a core in that time, the caller works alone for
+ * ALONE_MIN; if it is so again, for twice as long, and so on up to ALONE_MAX.
+ * It goes on alone as long as it has less than that itself. */
+#define JUDGED    0.02
+#define ENOUGH    0.75
+#define ALONE_MIN 0.25
+#define ALONE_MAX 16.0
+
 /* What a member knows. */
 struct member {
     struct threads *threads;
@@ -65,14 +79,20 @@ struct member {
 };
 
 struct threads {
-    int n;
-    bool spins; /* each member has a core */
+    int n, n_active; /* members; of whom work, 1 or n */
+    bool spins;      /* each member has a core */
     bool keeps_pace;
     struct member *members; /* [n]; the first is the caller */
     int n_started;          /* members that exist, the caller included */
     threads_work *work;     /* of the current run; NULL: the end */
     void *context;
     double run_end, pause; /* of the last run; before the current one */
+
+    /* See threads_adapt. */
+    double run_seconds; /* of the runs that are judged   */
+    double cores;       /* clock_cores() before them     */
+    double alone_until; /* when the team may work again  */
+    double alone_seconds;
 
     /* Each on a cache line of its own. */
     _Alignas(CACHE_LINE) atomic_int n_arrived;
@@ -147,19 +167,78 @@ static void barrier(struct threads *threads, int n_spins, double due)
 
 void threads_barrier(struct threads *threads)
 {
-    barrier(threads, N_SPINS_IN_RUN, 0.0);
+    if (threads->n_active > 1)
+        barrier(threads, N_SPINS_IN_RUN, 0.0);
 }
 
-void threads_run(struct threads *threads, threads_work *work, void *context)
+static void run_team(struct threads *threads, threads_work *work, void *context)
 {
-    const double pause = clock_now() - threads->run_end;
-    threads->pause = threads->keeps_pace && pause <= PAUSE_MAX ? pause : 0.0;
     threads->work = work;
     threads->context = context;
     barrier(threads, N_SPINS, 0.0);
     work(context, 0);
     barrier(threads, N_SPINS_IN_RUN, 0.0);
+}
+
+void threads_run(struct threads *threads, threads_work *work, void *context)
+{
+    const double start = clock_now(), pause = start - threads->run_end;
+    threads->pause = threads->keeps_pace && pause <= PAUSE_MAX ? pause : 0.0;
+    if (threads->n_active > 1)
+        run_team(threads, work, context);
+    else
+        work(context, 0);
     threads->run_end = clock_now();
+    threads->run_seconds += threads->run_end - start;
+}
+
+static void judge_anew(struct threads *threads)
+{
+    threads->run_seconds = 0.0;
+    threads->cores = clock_cores();
+}
+
+/* Whether the runs that are judged had enough of a core. */
+static bool had_enough(const struct threads *threads)
+{
+    return clock_cores() - threads->cores >= ENOUGH * threads->run_seconds;
+}
+
+static void judge_team(struct threads *threads)
+{
+    double longer = 2.0 * threads->alone_seconds;
+    if (had_enough(threads)) {
+        threads->alone_seconds = 0.0;
+        return;
+    }
+    threads->alone_seconds = longer < ALONE_MIN   ? ALONE_MIN
+                             : longer > ALONE_MAX ? ALONE_MAX
+                                                  : longer;
+    threads->alone_until = clock_now() + threads->alone_seconds;
+    threads->n_active = 1;
+}
+
+static void judge_caller(struct threads *threads)
+{
+    if (had_enough(threads))
+        threads->n_active = threads->n;
+    else
+        threads->alone_until = clock_now() + threads->alone_seconds;
+}
+
+void threads_adapt(struct threads *threads)
+{
+    if (threads->n == 1)
+        return;
+    bool is_alone = threads->n_active == 1;
+    if (is_alone ? clock_now() < threads->alone_until
+                 : threads->run_seconds < JUDGED)
+        return;
+    if (is_alone)
+        judge_caller(threads);
+    else
+        judge_team(threads);
+    judge_anew(threads);
 }
 
 void threads_keep_pace(struct threads *threads)
@@ -232,9 +311,10 @@ enum status threads_open(struct threads **out, int n)
     if (!threads)
         return fail_memory("the threads");
     memset(threads, 0, sizeof *threads);
-    threads->n = n;
+    threads->n = threads->n_active = n;
     threads->spins = n <= n_cores;
     threads->n_started = 1;
+    judge_anew(threads);
     threads->members = calloc((size_t)n, sizeof *threads->members);
     enum status status = threads->members ? members_start_silent(threads)
                                           : fail_memory("the threads");
@@ -262,5 +342,5 @@ void threads_close(struct threads *threads)
 
 int threads_count(const struct threads *threads)
 {
-    return threads->n;
+    return threads->n_active;
 }

@@ -1,4 +1,4 @@
-/* threads.h -- a fixed team that computes together.
+/* threads.h -- a team that computes together.
  *
  * The caller is member 0.  Work is split by index, statically, so that no
  * result depends on the size of the team.  A member that waits, for a barrier
@@ -30,7 +30,13 @@ enum status threads_open(struct threads **threads, int n);
 /* Ends and joins the team.  NULL is accepted. */
 void threads_close(struct threads *threads);
 
+/* Changes in threads_adapt alone. */
 int threads_count(const struct threads *threads);
+
+/* Between runs: lets the caller work alone for a while, as a team of one, where
+ * other programs leave the team so few cores that its members wait for each
+ * other; or lets the team work again. */
+void threads_adapt(struct threads *threads);
 
 /* Calls work(context, index) once for every index below threads_count, all
  * at the same time, and returns when all have returned. */
