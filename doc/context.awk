@@ -4,6 +4,7 @@
 #     key    DISTANCE RIGHT    of ten keys, so many bytes back
 #     place  END BITS          a byte, from half of END up to END
 #     size   BYTES SECONDS MEMORY    a file, the memory in KiB
+#     gpu    BYTES SECONDS           a file on a GPU, in the panel of size
 #
 # All axes but that of bits are logarithmic.
 #
@@ -32,15 +33,17 @@ BEGIN {
 	most["size"] = log(100)
 }
 
-$1 in title {
+$1 in title || $1 == "gpu" {
 	n = ++n_points[$1]
 	x[$1, n] = log($2) / log(2)
-	y[$1, n] = $1 == "size" ? log($3) : $3
+	y[$1, n] = $1 == "size" || $1 == "gpu" ? log($3) : $3
 	if ($1 == "size")
 		memory[n] = log($4 / 1024 / 1024)
-	if (n == 1)
-		first[$1] = x[$1, n]
-	last[$1] = x[$1, n]
+	panel_of = $1 == "gpu" ? "size" : $1
+	if (!(panel_of in first))
+		first[panel_of] = x[$1, n]
+	if (x[$1, n] > last[panel_of])
+		last[panel_of] = x[$1, n]
 }
 
 function length_of(array,    key, n)
@@ -79,14 +82,23 @@ function draw_axes(panel, kind,    value)
 	name_panel(panel, label[kind], title[kind])
 }
 
-function draw_line(panel, kind, what, color,    i, value)
+# The points of a series, in the panel of a kind.
+function draw_line(panel, kind, series, what, color,    i, value)
 {
 	start_line(color)
-	for (i = 1; i <= n_points[kind]; i++) {
-		value = what == "memory" ? memory[i] : y[kind, i]
-		line_to(place_x(panel, kind, x[kind, i]), place_y(kind, value))
+	for (i = 1; i <= n_points[series]; i++) {
+		value = what == "memory" ? memory[i] : y[series, i]
+		line_to(place_x(panel, kind, x[series, i]), place_y(kind, value))
 	}
 	end_line()
+}
+
+# What a line of the panel of size is, above its end.
+function name_line(panel, series, value, text,    n)
+{
+	n = n_points[series]
+	text_at(place_x(panel, "size", x[series, n]), place_y("size", value) - 6,
+		"end", text)
 }
 
 END {
@@ -97,12 +109,15 @@ END {
 			continue
 		panel++
 		draw_axes(panel, kind)
-		draw_line(panel, kind, "", "#1f6fb4")
+		draw_line(panel, kind, kind, "", "#1f6fb4")
 		if (kind == "size") {
-			draw_line(panel, kind, "memory", "#c2571a")
-			text_at(place_x(panel, kind, last[kind]),
-				place_y(kind, memory[n_points[kind]]) - 6,
-				"end", "memory")
+			draw_line(panel, kind, "size", "memory", "#c2571a")
+			name_line(panel, "size", memory[n_points["size"]], "memory")
+		}
+		if (kind == "size" && "gpu" in n_points) {
+			draw_line(panel, kind, "gpu", "", "#3a8f3a")
+			name_line(panel, "gpu", y["gpu", n_points["gpu"]], "H200")
+			name_line(panel, "size", y["size", n_points["size"]], "a core")
 		}
 	}
 	end_picture()
