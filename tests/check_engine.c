@@ -14,6 +14,7 @@
 #include <xxhash.h>
 
 #include "base/random.h"
+#include "engine/cpu_engine.h"
 #include "engine/engine.h"
 #include "engine/pooled.h"
 #include "engine/state_image.h"
@@ -106,6 +107,7 @@ static struct engine *open_engine(const char *cpu, int n_threads)
         .device = DEVICE_CPU, .n_threads = n_threads, .cpu = cpu};
     enum status status = engine_open(&engine, tiny.model, &options);
     ck_assert_msg(status == OK, "%s", status_message());
+    ((struct cpu_engine *)engine)->splits_all = n_threads != 3;
     return engine;
 }
 

@@ -29,6 +29,11 @@
 /* A batch with at least so many rows for each thread is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
 
+/* A batch with fewer products in a layer is for one thread.  It takes 4 us a
+ * layer, and to meet at the barriers of a layer costs several threads as much;
+ * far more where other programs keep them from their cores. */
+enum { MIN_PRODUCTS_TO_SHARE = 1 << 18 };
+
 struct range cpu_split(const struct cpu_engine *e, int n, int unit, int thread)
 {
     struct range r;
@@ -240,6 +245,14 @@ static void run_batch(void *arg, int thread)
         deliver(e, &e->spans[i]);
 }
 
+static bool is_for_one(const struct cpu_engine *e)
+{
+    uint64_t in_layer =
+        e->base.model->n_parameters / (uint64_t)config_of(e)->n_layer;
+    return !e->splits_all &&
+           (uint64_t)e->n_rows * in_layer < MIN_PRODUCTS_TO_SHARE;
+}
+
 /* Fills a batch from segment *i, byte *offset on; both move on. */
 static void gather(struct cpu_engine *e, const struct segment *segments,
                    size_t n_segments, size_t *i, size_t *offset)
@@ -260,6 +273,7 @@ static void gather(struct cpu_engine *e, const struct segment *segments,
             *offset = 0;
         }
     }
+    e->team = is_for_one(e) ? e->alone : e->all;
     e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads_count(e->team);
 }
 

@@ -89,9 +89,11 @@ struct cpu_engine {
     struct engine base;
     const struct cpu_kernels *kernels;
     const struct cpu_mixer *mixer;
-    const struct probe *probe; /* or NULL */
-    struct threads *team;
-    struct cpu_layer *layers; /* [n_layer] */
+    const struct probe *probe;   /* or NULL */
+    struct threads *all, *alone; /* the second is the caller's thread */
+    struct threads *team;        /* that does the batch: one of these */
+    bool splits_all;             /* for tests: no batch is for one thread */
+    struct cpu_layer *layers;    /* [n_layer] */
     struct projection lm_head;
     void *panels; /* owned: everything repacked */
 
