@@ -292,7 +292,7 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
     struct cpu_engine *e = (struct cpu_engine *)engine;
     size_t i = 0, offset = 0;
     while (i < n_segments) {
-        threads_adapt(e->team);
+        threads_adapt(e->all);
         gather(e, segments, n_segments, &i, &offset);
         if (e->n_rows == 0)
             continue;
