@@ -1,13 +1,19 @@
-"""key.py train BYTES SEED | key.py ask DISTANCE SEED -- texts with a key far back.
+"""key.py -- texts with a key far back.
+
+    key.py train BYTES SEED FARTHEST
+    key.py give SEED
+    key.py talk SEED FROM TO
 
 A text gives a key of five digits, talks of something else, and asks for the key.
-"train" writes texts that answer, NUL between them, with up to 8 KiB of talk
-before an answer.  "ask" writes one text up to where the key should come, with
-DISTANCE bytes of talk, and the key itself to standard error.
+"train" writes BYTES or more of texts that answer, NUL between them, with up to
+FARTHEST bytes of talk before an answer, each power of two as often as another.
+"give" writes the start of one text, and its key to standard error; "talk" writes
+the bytes of its talk from FROM up to TO.
 
 SPDX-License-Identifier: MIT
 """
 
+import math
 import random
 import sys
 
@@ -15,45 +21,63 @@ TALK = (b"The grass is green. The sky is blue. The sun is yellow. "
         b"Here we go. There and back again. ")
 
 
-def give(key):
-    return b"The pass key is %s. Remember it. %s is the pass key. " % (key, key)
+def draw(rng):
+    """A key, and where the talk after it starts."""
+    return "".join(rng.choices("0123456789", k=5)).encode(), start(rng)
 
 
-def talk(out, n, start):
-    """Writes n bytes of talk, from some place of it on."""
+def start(rng):
+    return rng.randrange(len(TALK))
+
+
+def give(out, key):
+    text = b"The pass key is %s. Remember it. %s is the pass key. " % (key, key)
+    out.write(text)
+    return len(text)
+
+
+def talk(out, n, at):
     page = TALK * 1000
+    at %= len(TALK)
     while n > 0:
-        part = page[start:start + n]
+        part = page[at:at + n]
         out.write(part)
         n -= len(part)
-        start = 0
+        at = 0
+
+
+def train(out, n, seed, farthest):
+    rng = random.Random(seed)
+    while n > 0:
+        key, at = draw(rng)
+        n -= give(out, key)
+        for _ in range(rng.randint(1, 4)):
+            gap = int(2 ** rng.uniform(3, math.log2(farthest)))
+            talk(out, gap, at)
+            out.write(b"\nThe pass key is %s.\n" % key)
+            n -= gap + 23
+            at = start(rng)
+        out.write(b"\0")
 
 
 def main():
-    if len(sys.argv) != 4 or sys.argv[1] not in ("train", "ask"):
-        sys.exit("usage: key.py train BYTES SEED | key.py ask DISTANCE SEED")
-    mode, n, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    rng = random.Random(seed)
+    mode, *numbers = sys.argv[1:2] + [int(word) for word in sys.argv[2:]]
     out = sys.stdout.buffer
-    n_written = 0
-    while True:
-        key = "".join(rng.choices("0123456789", k=5)).encode()
-        out.write(give(key))
-        n_written += len(give(key)) + 1
-        if mode == "ask":
-            talk(out, n, rng.randrange(len(TALK)))
-            out.write(b"\nThe pass key is ")
-            sys.stderr.write(key.decode())
-            return
-        for _ in range(rng.randint(1, 4)):
-            gap = int(2 ** rng.uniform(3, 13))
-            talk(out, gap, rng.randrange(len(TALK)))
-            out.write(b"\nThe pass key is %s.\n" % key)
-            n_written += gap + 23
-        out.write(b"\0")
-        if n_written >= n:
-            return
+    if mode == "train":
+        train(out, *numbers)
+        return
+    key, at = draw(random.Random(numbers[0]))
+    if mode == "give":
+        give(out, key)
+        sys.stderr.write(key.decode())
+    else:
+        first, end = numbers[1:]
+        talk(out, end - first, at + first)
 
 
 if __name__ == "__main__":
+    if [len(sys.argv), *sys.argv[1:2]] not in ([5, "train"], [3, "give"],
+                                               [5, "talk"]):
+        sys.exit("usage: key.py train BYTES SEED FARTHEST | give SEED | "
+                 "talk SEED FROM TO")
     main()

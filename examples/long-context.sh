@@ -1,12 +1,14 @@
 #!/bin/sh
 # long-context.sh FOLDER [OPTION OF mambyte-train]... -- a million bytes back.
 #
-# Trains a small model to remember a key over up to 8 KiB, unless FOLDER has it,
-# and asks it for keys that are much farther back; reads a long book, and writes
-# how many bits a byte costs by its place; reads more and more of it, and writes
-# time and memory.  Lines go to FOLDER/context.tsv, from which doc/context.awk
-# draws.  The book is that of Debian's package bible-kjv, or a file that BOOK
-# names; MOST is the largest input and the farthest key, 1 MiB by default.
+# Trains a small model to remember a key, over up to 8 KiB, then 64 and 256 KiB,
+# unless FOLDER has it (some minutes on an H200), and asks it for keys that far
+# back and farther; reads a long book, and writes how many bits a byte costs by
+# its place; reads more and more of it, and writes time and memory.  Lines go to
+# FOLDER/context.tsv, from which doc/context.awk draws.  The book is that of
+# Debian's package bible-kjv, or a file that BOOK names; MOST is the largest input
+# and the farthest key, 1 MiB by default; SHAPE has options for the shape of the
+# model.
 #
 # SPDX-License-Identifier: MIT
 set -eu
@@ -26,23 +28,49 @@ cd "$folder"
 
 # ---- the key: how many of ten are right, by distance
 
+# teach FARTHEST WINDOWS STEPS OPTION... -- a stream is longer than the farthest
+# key is back.
+teach()
+{
+	farthest=$1 windows=$2 steps=$3
+	shift 3
+	test "$farthest" -le "$most" || test "$farthest" -eq 8192 || return 0
+	taught=key.$farthest
+	test -e "$taught" && return
+	python3 "$here/key.py" train $((64000000 + 400 * farthest)) 1 \
+		"$farthest" >key.train
+	python3 "$here/key.py" train 200000 2 "$farthest" >key.test
+	mambyte-train -f --windows="$windows" --length=1024 \
+		--carry=$((farthest / 256)) --steps="$steps" \
+		"$@" --valid=key.test -o "$taught" key.train >/dev/null
+}
+
 if ! test -e key.safetensors; then
-	python3 "$here/key.py" train 60000000 1 >key.train
-	python3 "$here/key.py" train 200000 2 >key.test
-	mambyte-train --d-model=128 --n-layer=4 --windows=64 --length=1024 \
-		--carry=16 --steps=4000 "$@" --valid=key.test \
-		-o key.safetensors key.train >/dev/null
+	# shellcheck disable=SC2086 # SHAPE is several words
+	teach 8192 64 700 ${SHAPE:---d-model=128 --n-layer=4} "$@"
+	teach 65536 128 1130 --init=key.8192 "$@"
+	teach 262144 128 1550 --init=key.65536 "$@"
+	mv "$taught" key.safetensors
 fi
-distance=1024
+
+# A state for each seed goes on reading; what it answers is not kept.
+for seed in 1 2 3 4 5 6 7 8 9 10; do
+	python3 "$here/key.py" give $seed 2>$seed.key |
+		mambyte -m ./key.safetensors -n 0 --save-state=$seed.state
+done
+from=0 distance=1024
 while [ $distance -le "$most" ]; do
 	right=0
 	for seed in 1 2 3 4 5 6 7 8 9 10; do
-		answer=$(python3 "$here/key.py" ask $distance $seed 2>key |
-			mambyte -m ./key.safetensors -n 5 --temp=0)
-		test "$answer" = "$(cat key)" && right=$((right + 1))
+		python3 "$here/key.py" talk $seed $from $distance |
+			mambyte -m ./key.safetensors -n 0 \
+				--load-state=$seed.state --save-state=$seed.state
+		answer=$(printf '\nThe pass key is ' | mambyte -n 5 --temp=0 \
+			-m ./key.safetensors --load-state=$seed.state)
+		test "$answer" = "$(cat $seed.key)" && right=$((right + 1))
 	done
 	printf 'key\t%s\t%s\n' $distance $right
-	distance=$((distance * 4))
+	from=$distance distance=$((distance * 4))
 done | tee -a context.tsv
 
 # ---- the book: bits a byte, from each power of two to the next

@@ -13,7 +13,9 @@ ln -s "$MAMBYTE" "$MAMBYTE_TRAIN" bin
 PATH=$dir/bin:$PATH
 export MAMBYTE_MODEL="$tiny"
 examples=$srcdir/examples
-few="--device=cpu --d-model=16 --n-layer=2 --windows=2 --length=64 --steps=3 -q"
+shape="--d-model=16 --n-layer=2"
+steps="--device=cpu --windows=2 --length=64 --steps=3 -q"
+few="$shape $steps"
 
 # ---- DNA: a table of five lines
 
@@ -65,18 +67,24 @@ fi
 # ---- a key far back
 
 if command -v python3 >/dev/null && test -x /usr/bin/time; then
-	BOOK=$srcdir/tests/text/books MOST=4096 \
-		run sh "$examples/long-context.sh" context $few
+	BOOK=$srcdir/tests/text/books MOST=65536 SHAPE=$shape \
+		run sh "$examples/long-context.sh" context $steps
 	same "long-context.sh" 0 "$status" || cat err >&2
-	same "lines" "key 1024 key 4096 place 1024 place 2048 size 1024 size 4096" \
-		"$(cut -f 1,2 context/context.tsv | grep -v 'place.4096' | xargs)"
+	for kind in key size; do
+		same "lines of $kind" "1024 4096 16384 65536" \
+			"$(sed -n "s/^$kind	\([0-9]*\).*/\1/p" \
+				context/context.tsv | xargs)"
+	done
+	grep -q '^place	1024	' context/context.tsv || bad "no bits by place"
 	awk -f "$srcdir/doc/panel.awk" -f "$srcdir/doc/context.awk" \
 		context/context.tsv >picture.svg
 	grep -q '^</svg>' picture.svg || bad "no picture"
-	# A text that asks has the key so far back.
-	python3 "$examples/key.py" ask 1000 7 >text 2>key
-	same "the distance" 1000 "$(sed 's/^.*is the pass key. //;/^The pass/d' \
-		text | head -c 1000 | wc -c | xargs)"
+	# Talk is the same, whatever it is cut into.
+	python3 "$examples/key.py" talk 7 0 500 >whole
+	python3 "$examples/key.py" talk 7 0 333 >parts
+	python3 "$examples/key.py" talk 7 333 500 >>parts
+	same_files "talk" whole parts
+	same "its length" 500 "$(wc -c <whole)"
 fi
 
 finish
