@@ -171,18 +171,23 @@ static __device__ __forceinline__ void send_out(const batch_block<T> &k,
 }
 
 /* Warps with the second half of the depth hand their sums to those with the
- * first half, through the place of u and z, which is free. */
+ * first half, through the place of u and z, which is free.  The sums of 16 rows
+ * of all warps come first, then those of the next 16: for few rows there is
+ * room for no more. */
 template <class T>
 static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
                                                 const batch_block<T> &k)
 {
+    enum { EACH = BATCH_WARPS / 2 * WARP }; /* of 16 rows */
+    static_assert(EACH * sizeof(int4) <= 8 * T::uz_pitch * sizeof(float),
+                  "they have room where a tile has 8 rows");
     const bool is_second = k.warp >= BATCH_WARPS / 2;
     int4 *at = k.template place<int4>(k.m.at.uz) +
-               k.warp % (BATCH_WARPS / 2) * T::deep * WARP + k.lane;
+               k.warp % (BATCH_WARPS / 2) * WARP + k.lane;
 #pragma unroll
     for (int i = 0; i < T::deep; i++) {
         if (is_second && i * ROW_TILE < k.n)
-            at[i * WARP] = make_int4(sum[i][0][0], sum[i][0][1], sum[i][0][2],
+            at[i * EACH] = make_int4(sum[i][0][0], sum[i][0][1], sum[i][0][2],
                                      sum[i][0][3]);
     }
     __syncthreads(); /* the sums of the second halves are written */
@@ -190,7 +195,7 @@ static __device__ __forceinline__ void join_out(int32_t sum[T::deep][1][4],
     for (int i = 0; i < T::deep; i++) {
         if (is_second || i * ROW_TILE >= k.n)
             continue;
-        int4 v = at[i * WARP];
+        int4 v = at[i * EACH];
         sum[i][0][0] += v.x;
         sum[i][0][1] += v.y;
         sum[i][0][2] += v.z;
