@@ -118,16 +118,15 @@ static enum status count_teams(struct team *t, int channels)
 
 static enum status choose_grid(struct team *t, int channels)
 {
-    int device, major;
+    int device;
+    bool has_clusters;
     CUDA_TRY(cudaGetDevice(&device), "asking for the device");
     CUDA_TRY(cudaDeviceGetAttribute(&t->max_shared,
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin,
                                     device),
              "asking for the device's properties");
-    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
-                                    device),
-             "asking for the device's properties");
-    return major < 9 ? OK /* no clusters */ : count_teams(t, channels);
+    TRY(cuda_has_clusters(&has_clusters));
+    return has_clusters ? count_teams(t, channels) : OK;
 }
 
 static enum status team_set_up(struct team *t, const struct cuda_model *model,

@@ -24,6 +24,7 @@ struct chain {
     const struct cuda_model *model;
     struct mamba2_batch mamba2;
     struct part parts[PARTS];
+    bool fits;     /* a block has room for the heads                       */
     bool overlaps; /* see struct queue                                     */
     int priority;  /* of products over heads                               */
     void *memory;  /* owned: the arrays of the parts                       */
@@ -204,6 +205,12 @@ static enum status describe(struct chain *c, const struct cuda_model *model)
         b->rows = CHAIN_ROWS / PARTS;
         TRY(prefill_ask_device(b));
     }
+    c->fits = chain_heads_fit(&c->parts[0].batch, &c->mamba2);
+    return OK;
+}
+
+static enum status prepare(struct chain *c)
+{
     bool can_stage;
     TRY(products_prepare(&c->parts[0].batch));
     TRY(chain_heads_prepare(&c->parts[0].batch, &c->mamba2, &can_stage));
@@ -229,14 +236,12 @@ static enum status create_streams(struct chain *c)
 static enum status set_up(struct chain *c, const struct cuda_model *model,
                           cudaStream_t stream)
 {
-    int device, major;
-    CUDA_TRY(cudaGetDevice(&device), "asking for the device");
-    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
-                                    device),
-             "asking for the device's properties");
     c->model = model;
-    c->overlaps = major >= 9;
+    TRY(cuda_has_clusters(&c->overlaps));
     TRY(describe(c, model));
+    if (!c->fits)
+        return OK;
+    TRY(prepare(c));
     TRY(create_streams(c));
     return allocate(c, stream);
 }
@@ -269,7 +274,7 @@ static enum status chain_open(void **self, const struct cuda_model *model,
     if (!c)
         return fail_memory("the GPU engine");
     enum status status = set_up(c, model, stream);
-    if (status == OK)
+    if (status == OK && c->fits)
         *self = c;
     else
         chain_close(c);

@@ -43,6 +43,10 @@ static inline struct tick chain_tick(struct prefill_batch *b, int layer,
     return {layer, layer > 0, 1, rows, rows, rows, 0};
 }
 
+/* Whether a block has the shared memory. */
+bool chain_heads_fit(const struct prefill_batch *b,
+                     const struct mamba2_batch *m);
+
 /* Once for each device.  can_stage: for chain_rows. */
 enum status chain_heads_prepare(const struct prefill_batch *b,
                                 const struct mamba2_batch *m, bool *can_stage);

@@ -358,6 +358,12 @@ static enum status prepare(const struct prefill_batch *b,
         "the heads");
 }
 
+bool chain_heads_fit(const struct prefill_batch *b,
+                     const struct mamba2_batch *m)
+{
+    return shared_of(b, m, WARPS_MAX, false) <= (size_t)b->max_shared;
+}
+
 enum status chain_heads_prepare(const struct prefill_batch *b,
                                 const struct mamba2_batch *m, bool *can_stage)
 {

@@ -44,3 +44,21 @@ enum status cuda_find_device(int index)
                     n);
     return OK;
 }
+
+static __global__ void nothing(void)
+{
+}
+
+enum status cuda_has_clusters(bool *has_clusters)
+{
+    const char *what = "asking for the device's capability";
+    int device, major;
+    struct cudaFuncAttributes code;
+    CUDA_TRY(cudaGetDevice(&device), what);
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor,
+                                    device),
+             what);
+    CUDA_TRY(cudaFuncGetAttributes(&code, (const void *)nothing), what);
+    *has_clusters = major >= 9 && code.ptxVersion >= 90;
+    return OK;
+}

@@ -111,6 +111,11 @@ enum status cuda_status(cudaError_t error, const char *what);
 /* OK where there is a device of that index; else E_DEVICE with the reason. */
 enum status cuda_find_device(int index);
 
+/* Whether kernels can have clusters of blocks, and start while others end:
+ * where the current device has capability 9.0 or later, and so has the code
+ * that it runs, which may have been compiled for an earlier one. */
+enum status cuda_has_clusters(bool *has_clusters);
+
 #define CUDA_TRY(call, what) TRY(cuda_status(call, what))
 
 /* ---- small things ------------------------------------------------------- */

@@ -103,21 +103,18 @@ static enum status find_limits(struct decode_limits *limits,
                                decode_function *kernel)
 {
     const char *what = "preparing the decode kernel";
-    int n_sm, is_cooperative, shared, major;
+    int n_sm, is_cooperative, shared;
     struct cudaFuncAttributes attributes;
     memset(limits, 0, sizeof *limits);
     TRY(device_get(&n_sm, cudaDevAttrMultiProcessorCount));
     TRY(device_get(&is_cooperative, cudaDevAttrCooperativeLaunch));
     TRY(device_get(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin));
-    TRY(device_get(&major, cudaDevAttrComputeCapabilityMajor));
     CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel), what);
     if (!is_cooperative)
         return OK;
     limits->n_blocks = n_sm;
     limits->shared_bytes = shared - (int)attributes.sharedSizeBytes;
-    /* The kernel has a ring if it was compiled for a capability that has
-     * one. */
-    limits->has_ring = major >= 9 && attributes.ptxVersion >= 90;
+    TRY(cuda_has_clusters(&limits->has_ring));
     CUDA_TRY(cudaFuncSetAttribute(kernel,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   limits->shared_bytes),
