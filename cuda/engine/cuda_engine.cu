@@ -71,6 +71,19 @@ static enum status settle(struct cuda_engine *e)
     return cuda_states_settle(&e->states);
 }
 
+/* Gives the memory of the paths back that prefill can stand in for; false where
+ * they have none. */
+static bool make_room(struct cuda_engine *e)
+{
+    if (!e->decoder && !e->batch_decoder)
+        return false;
+    decoder_close(e->decoder);
+    batch_decoder_close(e->batch_decoder);
+    e->decoder = NULL;
+    e->batch_decoder = NULL;
+    return true;
+}
+
 /* ---- states ------------------------------------------------------------- */
 
 static enum status cuda_state_new(struct engine *engine, struct state **state)
@@ -78,7 +91,10 @@ static enum status cuda_state_new(struct engine *engine, struct state **state)
     struct cuda_engine *e = cuda_engine_of(engine);
     *state = NULL;
     TRY(enter(e));
-    return cuda_states_new(&e->states, state);
+    enum status status = cuda_states_new(&e->states, state);
+    if (status == E_MEMORY && make_room(e))
+        return cuda_states_new(&e->states, state);
+    return status;
 }
 
 static void cuda_state_free(struct engine *engine, struct state *state)
@@ -133,11 +149,15 @@ static enum status need_batch_decoder(struct cuda_engine *e)
 /* Kernels of Mamba-2 do not overlap: a long stream would be 7 % slower. */
 static enum status need_prefill(struct cuda_engine *e)
 {
-    bool overlaps =
-        e->device.major >= 9 && e->model.config.mixer == MIXER_MAMBA1;
+    bool overlaps;
     if (e->prefill)
         return OK;
-    return prefill_open(&e->prefill, &e->model, overlaps);
+    TRY(cuda_has_clusters(&overlaps));
+    overlaps = overlaps && e->model.config.mixer == MIXER_MAMBA1;
+    enum status status = prefill_open(&e->prefill, &e->model, overlaps);
+    if (status == E_MEMORY && make_room(e))
+        return prefill_open(&e->prefill, &e->model, overlaps);
+    return status;
 }
 
 /* The one segment that has bytes; NULL when there are several. */
@@ -166,12 +186,17 @@ static bool is_batch_decode(const struct segment *segments, size_t n)
     return true;
 }
 
-/* Copies of states are made, and prefill is open. */
-static enum status prepare_prefill(struct cuda_engine *e)
+/* Copies of states are made, and prefill has the memory for a call. */
+static enum status prepare_prefill(struct cuda_engine *e,
+                                   const struct segment *segments, size_t n)
 {
     TRY(settle(e));
     TRY(finish(e, "copying a state"));
-    return need_prefill(e);
+    TRY(need_prefill(e));
+    enum status status = prefill_reserve(e->prefill, segments, n);
+    if (status == E_MEMORY && make_room(e))
+        return prefill_reserve(e->prefill, segments, n);
+    return status;
 }
 
 static enum status cuda_feed_start(struct engine *engine,
@@ -179,7 +204,7 @@ static enum status cuda_feed_start(struct engine *engine,
                                    size_t n_segments)
 {
     struct cuda_engine *e = cuda_engine_of(engine);
-    enum status status = prepare_prefill(e);
+    enum status status = prepare_prefill(e, segments, n_segments);
     if (status == OK)
         return prefill_start(e->prefill, segments, n_segments, e->floats);
     if (e->prefill)

@@ -72,6 +72,12 @@ static enum status send_pooled(struct call *call)
     return OK;
 }
 
+enum status call_reserve(struct call *call, const struct segment *segments,
+                         size_t n, size_t each)
+{
+    return wants_pooled(segments, n) ? need_device(call, n * each) : OK;
+}
+
 enum status call_open(struct call *call, const struct segment *segments,
                       size_t n, size_t each, const struct host_floats *floats)
 {

@@ -22,6 +22,10 @@ struct call {
     size_t n_pooled, n_host_pooled;
 };
 
+/* Allocates what call_open would take of the device's memory. */
+enum status call_reserve(struct call *call, const struct segment *segments,
+                         size_t n, size_t each);
+
 /* Starts a call, in a struct of zeros or of a finished call; end is set later.
  * each: pooled features that a segment has, if it wants any. */
 enum status call_open(struct call *call, const struct segment *segments,

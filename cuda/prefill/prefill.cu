@@ -332,17 +332,21 @@ static enum status run_single(struct prefill *p)
 
 /* ---- calls --------------------------------------------------------------- */
 
+static size_t pooled_each(const struct prefill *p)
+{
+    return (size_t)p->batch.n_pooled * p->batch.d_inner;
+}
+
 /* Adds a call, after the one that may be under way: its microbatches are to
  * come. */
 static enum status add_call(struct prefill *p, const struct segment *segments,
                             size_t n, const struct host_floats *floats)
 {
     bool had_pooled = p->n_calls > 0 && p->calls[p->newest].has_pooled;
-    size_t each = (size_t)p->batch.n_pooled * p->batch.d_inner;
     p->newest = 1 - p->newest;
     p->n_calls++;
     struct call *call = &p->calls[p->newest];
-    TRY(call_open(call, segments, n, each, floats));
+    TRY(call_open(call, segments, n, pooled_each(p), floats));
     p->batch.has_pooled = call->has_pooled || had_pooled;
     return OK;
 }
@@ -430,6 +434,12 @@ void prefill_abandon(struct prefill *p)
     restart_numbers(p);
     cudaDeviceSynchronize();
     *p->overflow = 0;
+}
+
+enum status prefill_reserve(struct prefill *p, const struct segment *segments,
+                            size_t n)
+{
+    return call_reserve(&p->calls[1 - p->newest], segments, n, pooled_each(p));
 }
 
 enum status prefill_start(struct prefill *p, const struct segment *segments,

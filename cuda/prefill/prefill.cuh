@@ -18,6 +18,11 @@ enum status prefill_open(struct prefill **prefill,
                          const struct cuda_model *model, bool overlaps);
 void prefill_close(struct prefill *prefill); /* NULL is accepted */
 
+/* Allocates what the call needs beside that.  Where this fails, nothing has
+ * happened: once there is more memory, prefill_start can follow. */
+enum status prefill_reserve(struct prefill *prefill,
+                            const struct segment *segments, size_t n);
+
 /* engine_feed_start and engine_feed_finish; the states were settled before. */
 enum status prefill_start(struct prefill *prefill,
                           const struct segment *segments, size_t n,

@@ -123,13 +123,16 @@ static void halve_rows(struct prefill_batch *b)
     b->rows = round_up(b->rows / 2, ROWS_UNIT);
 }
 
-/* Many rows are faster by a tenth or two: not worth much of a small device. */
+/* Many rows are faster by a tenth or two: not worth much of a small device.
+ * Half of what is free is left for states. */
 static enum status limit_rows(struct prefill *p)
 {
     struct prefill_batch *b = &p->batch;
     size_t free_bytes, all_bytes;
     CUDA_TRY(cudaMemGetInfo(&free_bytes, &all_bytes), "asking for memory");
     while (b->rows > ENOUGH_ROWS && batch_bytes(p) > all_bytes / MEMORY_SHARE)
+        halve_rows(b);
+    while (b->rows > ROWS_UNIT && batch_bytes(p) > free_bytes / 2)
         halve_rows(b);
     return OK;
 }
