@@ -60,6 +60,7 @@ scan_tile(float s[dims<N>::STATES], const float a[dims<N>::STATES],
                            m.bc[t + i] + at.lane * dims<N>::STATES);
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(y);
         int mine = lanes_scattered<BATCH, SLOTS, WARP>();
+        __syncwarp(); /* du has been read */
         if (at.lane < BATCH)
             m.du[t + mine][at.slot] = y[0];
     }

@@ -266,6 +266,7 @@ scan_back(struct backward_room<T, N> &m, struct scan_flow<N> &f,
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(dxb);
         lanes_reduce_scatter<BATCH, SLOTS, WARP>(dd);
         int mine = start + first + lanes_scattered<BATCH, SLOTS, WARP>();
+        __syncwarp(); /* du has been read */
         if (at.lane < BATCH) {
             m.du[mine][at.slot] = y[0];
             m.dxb[mine][at.slot] = dxb[0];
