@@ -18,6 +18,7 @@
 #include "compress/dedupe.h"
 #include "engine/engine_ops.h"
 #include "late_engine.h"
+#include "scarce_engine.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -250,6 +251,33 @@ START_TEST(the_bytes_do_not_depend_on_who_makes_them)
 {
     struct blob plain = make_two_groups();
     check_every_engine_packs(&plain, BLOCK_MODEL);
+    free(plain.bytes);
+}
+END_TEST
+
+/* With room for the states of no slice but those of one group, of one and a
+ * half, and of two. */
+START_TEST(nor_on_how_much_memory_there_is)
+{
+    static const int states[] = {33, 34, 50, 65, 66};
+    const struct engine_ops *ops = engine->ops;
+    struct blob plain = make_two_groups();
+    struct blob first = compressed(&plain, BIG);
+    engine->busy_streams = 1000;
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        compressor_close(compressor);
+        scarce_engine_make(engine, states[i]);
+        ck_assert_int_eq(compressor_open(&compressor, engine, "tiny", 2), OK);
+        struct blob other = compressed(&plain, BIG);
+        check_same(&other, &first);
+        check_decompresses(&other, &plain);
+        free(other.bytes);
+    }
+    compressor_close(compressor);
+    engine->ops = ops;
+    engine->busy_streams = 0;
+    ck_assert_int_eq(compressor_open(&compressor, engine, "tiny", 2), OK);
+    free(first.bytes);
     free(plain.bytes);
 }
 END_TEST
@@ -676,6 +704,7 @@ int main(void)
     tcase_add_loop_test(streams, everything_comes_back, 0, N_KINDS);
     tcase_add_test(streams, what_repeats_costs_nothing);
     tcase_add_test(streams, the_bytes_do_not_depend_on_who_makes_them);
+    tcase_add_test(streams, nor_on_how_much_memory_there_is);
     tcase_add_test(streams, nor_does_giving_up);
     tcase_add_test(streams, streams_one_after_another_are_one);
     tcase_add_test(streams, a_range_is_that_part);

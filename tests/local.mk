@@ -125,6 +125,8 @@ tests_libtest_a_SOURCES = \
   tests/late_engine.c \
   tests/late_engine.h \
   tests/runner.h \
+  tests/scarce_engine.c \
+  tests/scarce_engine.h \
   tests/tiny_model.c \
   tests/tiny_model.h
 tests_libreplay_a_SOURCES = tests/fuzz_replay.c

@@ -243,6 +243,7 @@ static enum status do_round(struct file_ring *ring)
 
 /* ---- all of it ---------------------------------------------------------- */
 
+/* A smaller ring where the engine's memory ends. */
 static enum status make_files(struct file_ring *ring)
 {
     struct task *task = ring->task;
@@ -254,7 +255,11 @@ static enum status make_files(struct file_ring *ring)
     for (; ring->size < n; ring->size++) {
         struct scored_file *file = &ring->files[ring->size];
         file->source.fd = -1;
-        TRY(engine_state_new(task->engine, &file->stream.state));
+        enum status status =
+            engine_state_new(task->engine, &file->stream.state);
+        if (status == E_MEMORY && ring->size > 0)
+            break;
+        TRY(status);
     }
     return OK;
 }

@@ -82,22 +82,32 @@ void wave_close(struct wave *w)
 
 /* ---- starting a wave ---------------------------------------------------- */
 
-static enum status make_slices(struct wave *w, uint32_t n)
+static enum status need_room(struct wave *w, uint32_t n)
 {
-    if (n <= w->n_slices_made)
-        return OK;
     struct slice *slices = realloc(w->slices, n * sizeof *slices);
     if (slices)
         w->slices = slices;
     struct segment *segments = realloc(w->segments, n * sizeof *segments);
     if (segments)
         w->segments = segments;
-    if (!slices || !segments)
-        return fail_memory("the slices");
-    for (; w->n_slices_made < n; w->n_slices_made++) {
-        struct slice *slice = &slices[w->n_slices_made];
+    return slices && segments ? OK : fail_memory("the slices");
+}
+
+/* Makes *n slices; or, where the engine's memory ends, as many whole groups as
+ * it has room for, and one at least. */
+static enum status make_slices(struct wave *w, uint32_t *n, uint32_t group)
+{
+    if (*n > w->n_slices_made)
+        TRY(need_room(w, *n));
+    for (; w->n_slices_made < *n; w->n_slices_made++) {
+        struct slice *slice = &w->slices[w->n_slices_made];
         *slice = (struct slice){.state = NULL};
-        TRY(engine_state_new(w->engine, &slice->state));
+        enum status status = engine_state_new(w->engine, &slice->state);
+        if (status == E_MEMORY && w->n_slices_made >= group) {
+            *n = w->n_slices_made / group * group;
+            return OK;
+        }
+        TRY(status);
     }
     return OK;
 }
@@ -230,9 +240,9 @@ enum status wave_start(struct wave *w, const struct slicing *slicing,
     uint32_t n_slices =
         (uint32_t)least((size_t)n_groups * slicing->group_slices,
                         slicing->n_slices - first_slice);
+    TRY(make_slices(w, &n_slices, slicing->group_slices));
     n_groups = (uint32_t)ceil_div(n_slices, slicing->group_slices);
     w->portion = choose_portion(w, n_slices);
-    TRY(make_slices(w, n_slices));
     TRY(make_groups(w, n_groups));
     w->n_turns = choose_turns(w, n_groups);
     TRY(make_logits(w, n_slices));
