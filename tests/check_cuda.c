@@ -5,11 +5,12 @@
  * scalar definition: odd shapes, all lengths of calls, random splits, hundreds
  * of streams, calls that follow each other, states that change the engine in
  * the middle, and the shipped model ($MAMBYTE_MODEL).  With MAMBYTE_SLOW=1 also
- * a megabyte, and a soak of MAMBYTE_SOAK seconds.
+ * a megabyte.
  *
- * CK_RUN_CASE=few runs what compute-sanitizer can bear.
- * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  Tests do not
- * fork: a CUDA context does not survive it.
+ * CK_RUN_CASE=few runs what compute-sanitizer can bear.  MAMBYTE_SMALL_GPU
+ * makes the GPU smaller: small_gpu.cu. Skipped where there is no GPU, unless
+ * MAMBYTE_REQUIRE_GPU=1.  Tests do not fork: a CUDA context does not survive
+ * it.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/random.h"
 #include "engine/engine.h"
@@ -1052,20 +1052,6 @@ START_TEST(a_megabyte_agrees)
 }
 END_TEST
 
-START_TEST(a_soak_keeps_agreeing)
-{
-    time_t end = time(NULL) + atoi(getenv("MAMBYTE_SOAK"));
-    int rounds = 0;
-    open_spec(7);
-    for (; time(NULL) < end; rounds++) {
-        assert_splits();
-        assert_streams(40, 200);
-    }
-    close_spec();
-    printf("%d rounds\n", rounds);
-}
-END_TEST
-
 /* Shapes [first, end), one stream. */
 static void add_shapes(TCase *tests, int first, int end)
 {
@@ -1140,8 +1126,6 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 1);
     add_copies(tests, 0);
     tcase_add_test(tests, the_shipped_model_agrees);
-    if (getenv("MAMBYTE_SOAK"))
-        tcase_add_test(tests, a_soak_keeps_agreeing);
     tcase_set_timeout(tests, TIMEOUT_S);
     suite_add_tcase(suite, tests);
     return suite;

@@ -21,7 +21,7 @@
 
 #include "runner.h" /* last */
 
-enum { N_SHAPES = 7, TIMEOUT_S = 1800 };
+enum { N_SHAPES = 7, N_FEW_SHAPES = 3, TIMEOUT_S = 1800 };
 
 struct shape {
     int d_model, n_layer, d_inner, d_state, d_conv, dt_rank, n_windows, n_t;
@@ -249,6 +249,14 @@ static Suite *trainer_suite(void)
     tcase_add_test(tests, two_gpus_do_what_one_does);
     tcase_add_test(tests, what_does_not_fit_is_refused);
     suite_add_tcase(suite, tests);
+
+    /* For memory checkers. */
+    TCase *few = tcase_create("few");
+    tcase_set_timeout(few, TIMEOUT_S);
+    tcase_add_loop_test(few, imitated_gradients_agree, 0, N_FEW_SHAPES);
+    tcase_add_loop_test(few, gradients_in_bf16_are_near, 0, N_FEW_SHAPES);
+    tcase_add_test(few, every_run_has_the_same_bits);
+    suite_add_tcase(suite, few);
     return suite;
 }
 

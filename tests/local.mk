@@ -15,6 +15,8 @@ unit_tests = \
   tests/check_container \
   tests/check_cuda \
   tests/check_cuda_mamba2 \
+  tests/check_cuda_memory \
+  tests/check_cuda_soak \
   tests/check_cuda_trainer \
   tests/check_engine \
   tests/check_exact \
@@ -137,6 +139,22 @@ own_folder = tests/own_folder.c tests/own_folder.h
 model_image = tests/model_image.c tests/model_image.h
 kernels_compare = tests/kernels_compare.c tests/kernels_compare.h
 test_libs = tests/libtest.a $(LDADD)
+# Programs that can be told that the GPU is smaller.
+if HAVE_CUDA
+small_gpu = tests/small_gpu.cu
+small_gpu_flags = $(AM_LDFLAGS) $(small_gpu_wraps)
+-include tests/small_gpu.d
+MOSTLYCLEANFILES += tests/small_gpu.d
+else
+small_gpu =
+small_gpu_flags = $(AM_LDFLAGS)
+endif
+small_gpu_wraps = \
+  -Wl,--wrap=cudaDeviceGetAttribute,--wrap=cudaFree,--wrap=cudaFreeHost \
+  -Wl,--wrap=cudaFuncSetAttribute,--wrap=cudaGetDeviceProperties \
+  -Wl,--wrap=cudaHostAlloc,--wrap=cudaLaunchKernelExC,--wrap=cudaMalloc \
+  -Wl,--wrap=cudaMallocHost,--wrap=cudaMemGetInfo \
+  -Wl,--wrap=cudaOccupancyMaxActiveClusters
 
 tests_make_model_LDADD = $(test_libs)
 tests_write_logits_LDADD = $(test_libs)
@@ -174,13 +192,15 @@ check-faults: $(bin_PROGRAMS) tests/make_model$(EXEEXT) tests/faults.so
 	  $(MAKE) $(AM_MAKEFLAGS) check TESTS=tests/cli_faults.sh
 
 # The GPU engine against the CPU's, on a GPU that is imitated; x86-64 only.
+# The second time its code is that for GPUs without clusters.
 emulated = $(MAKE) $(AM_MAKEFLAGS) -f $(top_srcdir)/tests/emulated/emulated.mk \
   top_srcdir='$(top_srcdir)' CC='$(CC)' \
   CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(CHECK_CFLAGS)' \
-  libraries='$(unit_libs) $(LIBS)'
+  libraries='$(unit_libs) $(LIBS)' wraps='$(small_gpu_wraps)'
 check-emulated: libmambyte.a tests/libtest.a
 	$(emulated) sources
-	$(emulated) check race
+	$(emulated) check small race
+	$(emulated) ARCH=750 out=emulated/750 SEEDS=1 check small
 .PHONY: check-emulated check-faults
 
 EXTRA_DIST += \
@@ -221,11 +241,20 @@ tests_check_byteio_LDADD = $(unit_libs)
 tests_check_checkpoint_LDADD = $(unit_libs)
 tests_check_compressor_LDADD = $(unit_libs)
 tests_check_container_LDADD = $(unit_libs)
+tests_check_cuda_SOURCES = tests/check_cuda.c $(small_gpu)
 tests_check_cuda_LDADD = $(unit_libs)
+tests_check_cuda_LDFLAGS = $(small_gpu_flags)
+tests_check_cuda_memory_SOURCES = tests/check_cuda_memory.c $(small_gpu)
+tests_check_cuda_memory_LDADD = $(unit_libs)
+tests_check_cuda_memory_LDFLAGS = $(small_gpu_flags)
 tests_check_cuda_mamba2_SOURCES = tests/check_cuda_mamba2.c \
-  tests/mamba2_reference.c tests/mamba2_reference.h $(training_run)
+  tests/mamba2_reference.c tests/mamba2_reference.h $(training_run) $(small_gpu)
+tests_check_cuda_mamba2_LDFLAGS = $(small_gpu_flags)
 tests_check_cuda_mamba2_LDADD = $(unit_libs)
-tests_check_cuda_trainer_SOURCES = tests/check_cuda_trainer.c $(training_run)
+tests_check_cuda_soak_LDADD = $(unit_libs)
+tests_check_cuda_trainer_SOURCES = tests/check_cuda_trainer.c \
+  $(training_run) $(small_gpu)
+tests_check_cuda_trainer_LDFLAGS = $(small_gpu_flags)
 tests_check_cuda_trainer_LDADD = $(unit_libs)
 tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)

@@ -13,9 +13,13 @@
 #include <stdint.h>
 #include <tuple>
 
-#define CUDART_VERSION            13000
-#define __CUDA_ARCH__             900
+#define CUDART_VERSION 13000
+#ifndef __CUDA_ARCH__
+#define __CUDA_ARCH__ 900
+#endif
+#if __CUDA_ARCH__ == 900
 #define __CUDA_ARCH_FEAT_SM90_ALL 1
+#endif
 #define __global__
 #define __device__
 #define __host__
@@ -135,6 +139,8 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 
+/* Names of C, for tests/small_gpu.cu. */
+extern "C" {
 cudaError_t cudaGetLastError();
 const char *cudaGetErrorString(cudaError_t);
 cudaError_t cudaDriverGetVersion(int *);
@@ -182,6 +188,12 @@ cudaError_t cudaGraphDestroy(cudaGraph_t);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
 
+/* In place of arguments, args has a std::function<void()> that runs a thread
+ * of the kernel. */
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config,
+                                const void *kernel, void **args);
+} // extern "C"
+
 template <class T> cudaError_t cudaMalloc(T **p, size_t n)
 {
     return cudaMalloc((void **)p, n);
@@ -211,12 +223,18 @@ cudaError_t cudaOccupancyMaxActiveClusters(int *n, T *kernel,
     return cudaOccupancyMaxActiveClusters(n, (const void *)kernel, config);
 }
 
+template <class... Args, class... Given>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config,
+                               void (*kernel)(Args...), Given &&...given)
+{
+    std::tuple<Args...> args(given...);
+    std::function<void()> run = [=] { std::apply(kernel, args); };
+    void *list[] = {&run};
+    return cudaLaunchKernelExC(config, (const void *)kernel, list);
+}
+
 namespace emulated
 {
-/* Puts a launch into its stream. */
-cudaError_t submit_launch(const cudaLaunchConfig_t &config,
-                          const std::function<void()> &kernel);
-
 /* What the transforming script makes of k<<<grid, block, shared, stream>>>().
  */
 template <class... Args, class... Given>
@@ -224,18 +242,9 @@ void launch(void (*kernel)(Args...), dim3 grid, dim3 block, size_t shared,
             cudaStream_t stream, Given &&...given)
 {
     cudaLaunchConfig_t config = {grid, block, shared, stream, nullptr, 0};
-    std::tuple<Args...> args(given...);
-    submit_launch(config, [=] { std::apply(kernel, args); });
+    cudaLaunchKernelEx(&config, kernel, given...);
 }
 } // namespace emulated
-
-template <class... Args, class... Given>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config,
-                               void (*kernel)(Args...), Given &&...given)
-{
-    std::tuple<Args...> args(given...);
-    return emulated::submit_launch(*config, [=] { std::apply(kernel, args); });
-}
 
 #include "tests/emulated/intrinsics.h"
 #include "tests/emulated/warp.h"

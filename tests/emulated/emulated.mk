@@ -1,15 +1,23 @@
-# emulated.mk -- builds tests/check_cuda for an imitated GPU, and runs it.
+# emulated.mk -- builds tests of the GPU engine for an imitated GPU, and runs
+# them.
 #
 # `make check-emulated' runs this in a build tree, after libmambyte.a, with
-# top_srcdir, CC, CPPFLAGS and libraries.  All goes to emulated/.
+# top_srcdir, CC, CPPFLAGS, libraries and wraps.  All goes to emulated/ or out.
 #
 #   sources   what the compiler reads, made from cuda/; comes first
-#   check     case few passes with each seed
+#   check     case few of check_cuda passes with each seed
+#   small     and on GPUs that are smaller, or run out of memory
 #   race      without one barrier it fails with one of them
+#
+# ARCH is the architecture that the kernels are compiled for: 900, or one
+# without clusters.
 #
 # SPDX-License-Identifier: MIT
 
 SEEDS = 1 2 3
+ARCH = 900
+out = emulated
+SMALL = shared=99 shared=64 processors=2 shared=64,processors=1
 RACE = cuda/prefill/elementwise.cu:1
 
 here = $(top_srcdir)/tests/emulated
@@ -18,29 +26,37 @@ kernels = $(patsubst $(top_srcdir)/%.cu,%, \
   $(wildcard $(folders:%=$(top_srcdir)/cuda/%/*.cu)))
 racy = $(patsubst %.cu,%,$(firstword $(subst :, ,$(RACE))))
 
-kernel_objects = $(kernels:%=emulated/%.o)
-own_objects = $(patsubst $(here)/%.cpp,emulated/%.o,$(wildcard $(here)/*.cpp))
-c_objects = emulated/src/engine/engine.o emulated/tests/check_cuda.o
+kernel_objects = $(kernels:%=$(out)/%.o)
+own_objects = $(patsubst $(here)/%.cpp,$(out)/%.o,$(wildcard $(here)/*.cpp)) \
+  $(out)/small_gpu.o
+c_objects = $(out)/src/engine/engine.o
+programs = $(out)/tests/check_cuda.o $(out)/tests/check_cuda_memory.o
 objects = $(kernel_objects) $(own_objects) $(c_objects)
-racy_objects = $(patsubst emulated/$(racy).o,emulated/racy.o,$(objects))
+racy_objects = $(patsubst $(out)/$(racy).o,$(out)/racy.o,$(objects))
 
 includes = -I. -I$(here) -I$(top_srcdir) -I$(top_srcdir)/src \
   -I$(top_srcdir)/tests
 # -O1 takes least time, compilation included.
 OPTIMISATION = -O1 -march=native
 cxx = $(CXX) -std=c++17 -ffp-contract=off -fno-strict-aliasing \
-  $(OPTIMISATION) -MMD -MP
+  $(OPTIMISATION) -D__CUDA_ARCH__=$(ARCH) -MMD -MP
 cc = $(CC) -std=c11 -ffp-contract=off -D_GNU_SOURCE= -DHAVE_CONFIG_H \
   -DHAVE_CUDA=1 $(CPPFLAGS) -O1 -MMD -MP
 run = env CK_FORK=no CK_RUN_CASE=few MAMBYTE_REQUIRE_GPU=1
 
-check: emulated/check_cuda
+check: $(out)/check_cuda
 	for seed in $(SEEDS); do \
 	  echo "seed $$seed" && \
 	  $(run) MAMBYTE_EMULATED_SEED=$$seed ./$< || exit 1; \
 	done
 
-race: emulated/racy
+small: $(out)/check_cuda $(out)/check_cuda_memory
+	for gpu in $(SMALL); do \
+	  echo "$$gpu" && $(run) MAMBYTE_SMALL_GPU=$$gpu ./$< || exit 1; \
+	done
+	$(run) CK_RUN_CASE=tests $(out)/check_cuda_memory
+
+race: $(out)/racy
 	for seed in $(SEEDS); do \
 	  $(run) MAMBYTE_EMULATED_SEED=$$seed ./$< >$<.log 2>&1 || exit 0; \
 	done; \
@@ -52,27 +68,33 @@ sources:
 	  emulated/racy-source $(folders)
 
 # As nvcc does, these have the runtime's header before they ask for it.
-$(kernel_objects): emulated/%.o: emulated/source/%.cpp
+$(kernel_objects): $(out)/%.o: emulated/source/%.cpp
 	@mkdir -p $(@D)
 	$(cxx) -Iemulated/source $(includes) -include cuda_runtime.h -w -c -o $@ $<
 
-emulated/racy.o: emulated/racy-source/$(racy).cpp
+$(out)/racy.o: emulated/racy-source/$(racy).cpp
 	$(cxx) -Iemulated/racy-source $(includes) -include cuda_runtime.h -w \
 	  -c -o $@ $<
 
-$(own_objects): emulated/%.o: $(here)/%.cpp
+$(out)/small_gpu.o: $(top_srcdir)/tests/small_gpu.cu
+	$(cxx) $(includes) -Wall -Wextra -Werror -x c++ -c -o $@ $<
+
+$(out)/%.o: $(here)/%.cpp
+	@mkdir -p $(@D)
 	$(cxx) $(includes) -Wall -Wextra -Werror -c -o $@ $<
 
 # The library's engine.o knows no GPU; this one comes before it.
-$(c_objects): emulated/%.o: $(top_srcdir)/%.c
+$(c_objects) $(programs): $(out)/%.o: $(top_srcdir)/%.c
 	@mkdir -p $(@D)
 	$(cc) $(includes) -c -o $@ $<
 
-emulated/check_cuda: $(objects) libmambyte.a tests/libtest.a
-	$(CXX) -pthread -o $@ $(objects) $(libraries)
+$(out)/check_%: $(out)/tests/check_%.o $(objects) libmambyte.a tests/libtest.a
+	$(CXX) -pthread $(wraps) -o $@ $< $(objects) $(libraries)
 
-emulated/racy: $(racy_objects) libmambyte.a tests/libtest.a
-	$(CXX) -pthread -o $@ $(racy_objects) $(libraries)
+$(out)/racy: $(out)/tests/check_cuda.o $(racy_objects) libmambyte.a \
+  tests/libtest.a
+	$(CXX) -pthread $(wraps) -o $@ $< $(racy_objects) $(libraries)
 
--include $(objects:.o=.d) emulated/racy.d
-.PHONY: check race sources
+-include $(objects:.o=.d) $(programs:.o=.d) $(out)/racy.d
+.PHONY: check race small sources
+.SECONDARY: $(programs)

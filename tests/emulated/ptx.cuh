@@ -18,7 +18,9 @@
 
 #include "tests/emulated/fibers.h"
 
+#if __CUDA_ARCH__ >= 900
 #define HAS_CLUSTER 1
+#endif
 
 static inline uint32_t shared_address(const void *p)
 {

@@ -6,7 +6,8 @@
  * early, shows with some seed.  A kernel runs to its end before anything else
  * starts: races between kernels that overlap do not show.
  *
- * The device has four multiprocessors and the shared memory of an H100.
+ * The device has four multiprocessors, the shared memory of an H100 and
+ * capability 9.0; its code may be for an earlier one, as __CUDA_ARCH__ says.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -213,14 +214,16 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t launch, cudaStream_t stream)
 
 /* ---- launches ------------------------------------------------------------ */
 
-cudaError_t emulated::submit_launch(const cudaLaunchConfig_t &config,
-                                    const std::function<void()> &kernel)
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *launch, const void *,
+                                void **args)
 {
-    shape s = {{config.gridDim.x, config.gridDim.y, config.gridDim.z},
-               (int)config.blockDim.x,
-               1,
-               false,
-               config.dynamicSmemBytes};
+    const cudaLaunchConfig_t &config = *launch;
+    const work kernel = *(const work *)args[0];
+    emulated::shape s = {{config.gridDim.x, config.gridDim.y, config.gridDim.z},
+                         (int)config.blockDim.x,
+                         1,
+                         false,
+                         config.dynamicSmemBytes};
     for (unsigned i = 0; i < config.numAttrs; i++) {
         const cudaLaunchAttribute &a = config.attrs[i];
         if (a.id == cudaLaunchAttributeClusterDimension)
@@ -231,10 +234,11 @@ cudaError_t emulated::submit_launch(const cudaLaunchConfig_t &config,
     unsigned n_blocks = s.grid[0] * s.grid[1] * s.grid[2];
     if (n_blocks == 0 || s.grid[1] > 65535 || s.grid[2] > 65535 ||
         config.blockDim.y * config.blockDim.z != 1 || s.n_threads > 1024 ||
-        s.shared_bytes > SHARED_BYTES || n_blocks % (unsigned)s.cluster != 0 ||
+        s.shared_bytes > emulated::SHARED_BYTES ||
+        n_blocks % (unsigned)s.cluster != 0 ||
         (s.is_cooperative && n_blocks > MULTIPROCESSORS))
         return cudaErrorInvalidValue;
-    submit(config.stream, [=] { run_grid(s, kernel); });
+    submit(config.stream, [=] { emulated::run_grid(s, kernel); });
     return cudaSuccess;
 }
 
@@ -247,7 +251,7 @@ cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute what, int n)
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *)
 {
-    *attributes = {STATIC_SHARED, 64, 1024, 90};
+    *attributes = {STATIC_SHARED, 64, 1024, __CUDA_ARCH__ / 10};
     return cudaSuccess;
 }
 

@@ -14,7 +14,9 @@
 #include "base/exact.h"
 #include "cuda/common/ptx.cuh"
 
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define HAVE_WARPGROUP_PRODUCT 1
+#endif
 
 static inline const emulated::slot *emulated_rows(const void *row)
 {

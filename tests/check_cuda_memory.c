@@ -1,0 +1,278 @@
+/* check_cuda_memory.c -- the GPU engine where memory is short.
+ *
+ * Each allocation fails once, or fails from then on, or memory ends at some
+ * size (small_gpu.cu).  A call then does its work another way, with the same
+ * bits as the CPU, or it returns E_MEMORY, and succeeds when memory is there
+ * again.  Whatever happens, all is freed.
+ *
+ * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  MAMBYTE_SLOW
+ * prints what had no memory.  Tests do not fork: a CUDA context does not
+ * survive it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "engine/engine.h"
+#include "engine/pooled.h"
+#include "tiny_model.h"
+
+#include "runner.h" /* last */
+
+enum {
+    N_STREAMS = 3,
+    N_READ = 7,           /* bytes of a stream in the call that is long     */
+    N_DRAWN = 3,          /* bytes                                          */
+    N_ALLOCATIONS = 40,   /* more than the engine makes                     */
+    POOLED_MAX = 1 << 14, /* floats of a stream                             */
+    TIMEOUT_S = 1800
+};
+
+/* What an engine says, in the order of the calls. */
+struct said {
+    float bits[N_STREAMS][N_READ];
+    float pooled[N_STREAMS][POOLED_MAX];
+    float batch[N_STREAMS][256]; /* after a byte more of each stream  */
+    float alone[256];            /* after a byte more of one          */
+    uint8_t drawn[N_DRAWN];
+};
+
+static struct tiny_model tiny;
+static struct said want;
+
+static void assert_ok(enum status status)
+{
+    ck_assert_msg(status == OK, "%s", status_message());
+}
+
+static void limit_gpu(const char *what, int n)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s=%d", what, n);
+    setenv("MAMBYTE_SMALL_GPU", text, 1);
+}
+
+static void limit_nothing(void)
+{
+    unsetenv("MAMBYTE_SMALL_GPU");
+}
+
+static const uint8_t *text_of(int stream)
+{
+    return (const uint8_t *)"abcdefghijklm\n" + stream;
+}
+
+/* ---- the calls ----------------------------------------------------------- */
+
+struct calls {
+    struct engine *engine;
+    struct state *states[N_STREAMS];
+    struct said said;
+};
+
+static enum status begin(struct calls *c)
+{
+    for (int i = 0; i < N_STREAMS; i++) {
+        if (!c->states[i])
+            TRY(engine_state_new(c->engine, &c->states[i]));
+        TRY(engine_state_begin(c->engine, c->states[i]));
+    }
+    return OK;
+}
+
+static enum status read_long(struct calls *c)
+{
+    struct segment s[N_STREAMS];
+    memset(c->said.pooled, 0, sizeof c->said.pooled);
+    for (int i = 0; i < N_STREAMS; i++)
+        s[i] = (struct segment){.state = c->states[i],
+                                .bytes = text_of(i),
+                                .n = N_READ,
+                                .bits = c->said.bits[i],
+                                .pooled = c->said.pooled[i]};
+    return engine_feed(c->engine, s, N_STREAMS);
+}
+
+static enum status read_batch(struct calls *c)
+{
+    struct segment s[N_STREAMS];
+    for (int i = 0; i < N_STREAMS; i++)
+        s[i] = (struct segment){.state = c->states[i],
+                                .bytes = text_of(i) + N_READ,
+                                .n = 1,
+                                .logits = c->said.batch[i]};
+    return engine_feed(c->engine, s, N_STREAMS);
+}
+
+static enum status read_alone(struct calls *c)
+{
+    struct segment s = {.state = c->states[0],
+                        .bytes = text_of(0) + N_READ + 1,
+                        .n = 1,
+                        .logits = c->said.alone};
+    return engine_feed(c->engine, &s, 1);
+}
+
+static enum status draw(struct calls *c)
+{
+    struct sampler sampler = sampler_make(0.9f, 100, 0.95f, 0.02f, 5);
+    return engine_generate(c->engine, c->states[0], &sampler, 0, c->said.drawn,
+                           N_DRAWN);
+}
+
+/* All of them; a call that failed is followed by no other. */
+static enum status run_all(struct calls *c)
+{
+    TRY(begin(c));
+    TRY(read_long(c));
+    TRY(read_batch(c));
+    TRY(read_alone(c));
+    return draw(c);
+}
+
+/* In the other order, in which the paths are set up. */
+static enum status run_backwards(struct calls *c)
+{
+    TRY(begin(c));
+    TRY(draw(c));
+    TRY(begin(c));
+    TRY(read_batch(c));
+    return run_all(c);
+}
+
+typedef enum status work(struct calls *c);
+
+static enum status open_calls(struct calls *c, enum device device)
+{
+    struct engine_options options = {.device = device};
+    memset(c, 0, sizeof *c);
+    return engine_open(&c->engine, tiny.model, &options);
+}
+
+static void close_calls(struct calls *c)
+{
+    for (int i = 0; c->engine && i < N_STREAMS; i++) {
+        if (c->states[i])
+            engine_state_free(c->engine, c->states[i]);
+    }
+    engine_close(c->engine);
+}
+
+/* ---- limits -------------------------------------------------------------- */
+
+/* Runs the work, again where the first time fails; stays_short says that memory
+ * has to be given back before.  Whether it succeeded at first. */
+static bool assert_run(work *run, const char *what, int n, bool stays_short)
+{
+    static struct calls c;
+    limit_gpu(what, n);
+    enum status status = open_calls(&c, DEVICE_CUDA);
+    if (status == OK)
+        status = run(&c);
+    ck_assert_msg(status == OK || status == E_MEMORY, "%s=%d: %s", what, n,
+                  status_message());
+    bool has_run = status == OK;
+    if (!has_run && getenv("MAMBYTE_SLOW"))
+        printf("%s=%d: %s\n", what, n, status_message());
+    if (!has_run && stays_short)
+        limit_nothing();
+    if (!has_run && !c.engine)
+        assert_ok(open_calls(&c, DEVICE_CUDA));
+    if (!has_run)
+        assert_ok(run(&c));
+    ck_assert_msg(memcmp(&c.said, &want, sizeof want) == 0, "%s=%d: bits", what,
+                  n);
+    close_calls(&c);
+    limit_nothing();
+    return has_run;
+}
+
+/* Both kinds of mixers, of shapes that take all paths. */
+static void open_model(int i)
+{
+    static struct calls c;
+    struct tiny_spec spec =
+        i == 0 ? tiny_spec_make(64, 2, 1) : tiny_spec_mamba2(64, 2, 1);
+    assert_ok(tiny_model_open(&tiny, &spec));
+    ck_assert_uint_le(pooled_floats(&tiny.model->config), POOLED_MAX);
+    assert_ok(open_calls(&c, DEVICE_CPU));
+    assert_ok(run_all(&c));
+    want = c.said;
+    close_calls(&c);
+}
+
+START_TEST(one_that_fails_does_no_harm)
+{
+    open_model(_i);
+    for (int n = 1; n <= N_ALLOCATIONS; n++) {
+        assert_run(run_all, "fails", n, false);
+        assert_run(run_backwards, "fails", n, false);
+    }
+    tiny_model_close(&tiny);
+}
+END_TEST
+
+START_TEST(none_is_had_from_then_on)
+{
+    bool has_run = false;
+    open_model(_i);
+    for (int n = 1; n <= N_ALLOCATIONS; n++)
+        has_run = assert_run(run_all, "from", n, true);
+    ck_assert(has_run);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
+/* What is enough is enough however much more there is. */
+START_TEST(memory_ends_somewhere)
+{
+    bool has_run = false;
+    open_model(_i);
+    for (int mb = 1; mb <= 64; mb = mb < 16 ? mb + 1 : 2 * mb) {
+        bool runs = assert_run(run_all, "memory", mb, true);
+        ck_assert(runs || !has_run);
+        has_run = runs;
+        runs = assert_run(run_backwards, "memory", mb, true);
+        ck_assert(runs || !has_run);
+    }
+    ck_assert(has_run);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
+static Suite *memory_suite(void)
+{
+    Suite *suite = suite_create("cuda_memory");
+    TCase *tests = tcase_create("tests");
+    tcase_set_timeout(tests, TIMEOUT_S);
+    tcase_add_loop_test(tests, one_that_fails_does_no_harm, 0, 2);
+    tcase_add_loop_test(tests, none_is_had_from_then_on, 0, 2);
+    tcase_add_loop_test(tests, memory_ends_somewhere, 0, 2);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
+
+/* Whether a GPU engine opens at all; if not, the sentence says why. */
+static bool has_gpu(void)
+{
+    struct calls c;
+    struct tiny_spec spec = tiny_spec_make(4, 1, 1);
+    if (tiny_model_open(&tiny, &spec) != OK)
+        return false;
+    bool has = open_calls(&c, DEVICE_CUDA) == OK;
+    engine_close(c.engine);
+    tiny_model_close(&tiny);
+    return has;
+}
+
+int main(void)
+{
+    if (!has_gpu()) {
+        fprintf(stderr, "check_cuda_memory: %s\n", status_message());
+        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
+    }
+    return run_suite_here(memory_suite());
+}
