@@ -37,6 +37,7 @@ unit_tests = \
   tests/check_sampler \
   tests/check_sandbox \
   tests/check_snapshot \
+  tests/check_team_choice \
   tests/check_threads \
   tests/check_torch_file \
   tests/check_trainer \
@@ -281,6 +282,7 @@ tests_check_sandbox_SOURCES = tests/check_sandbox.c $(own_folder)
 tests_check_sandbox_LDADD = $(unit_libs)
 tests_check_snapshot_SOURCES = tests/check_snapshot.c $(own_folder)
 tests_check_snapshot_LDADD = $(unit_libs)
+tests_check_team_choice_LDADD = $(unit_libs)
 tests_check_threads_LDADD = $(unit_libs)
 tests_check_torch_file_LDADD = $(unit_libs)
 tests_check_trainer_SOURCES = tests/check_trainer.c $(training_run)

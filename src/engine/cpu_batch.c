@@ -19,6 +19,7 @@
 #include <float.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/signals.h"
 #include "engine/cpu_engine.h"
 #include "engine/pooled.h"
@@ -28,11 +29,6 @@
 
 /* A batch with at least so many rows for each thread is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
-
-/* A batch with fewer products in a layer is for one thread.  It takes 4 us a
- * layer, and to meet at the barriers of a layer costs several threads as much;
- * far more where other programs keep them from their cores. */
-enum { MIN_PRODUCTS_TO_SHARE = 1 << 18 };
 
 struct range cpu_split(const struct cpu_engine *e, int n, int unit, int thread)
 {
@@ -245,12 +241,31 @@ static void run_batch(void *arg, int thread)
         deliver(e, &e->spans[i]);
 }
 
-static bool is_for_one(const struct cpu_engine *e)
+/* One choice for batches of 1 row, one for 2 and 3, for 4 to 7, and so on. */
+static struct team_choice *choice_for(struct cpu_engine *e, int n_rows)
 {
-    uint64_t in_layer =
-        e->base.model->n_parameters / (uint64_t)config_of(e)->n_layer;
-    return !e->splits_all &&
-           (uint64_t)e->n_rows * in_layer < MIN_PRODUCTS_TO_SHARE;
+    int size = 0;
+    while (n_rows >> (size + 1) > 0)
+        size++;
+    return &e->choices[size];
+}
+
+static void choose_team(struct cpu_engine *e)
+{
+    int n = threads_count(e->all);
+    bool is_open = n > 1 && e->n_rows < MIN_ROWS_A_THREAD * n;
+    e->choice = is_open && !e->splits_all ? choice_for(e, e->n_rows) : NULL;
+    bool is_alone = e->choice && e->choice->team == TEAM_ALONE;
+    e->team = is_alone ? e->alone : e->all;
+    e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads_count(e->team);
+}
+
+static void run(struct cpu_engine *e)
+{
+    double start = clock_now();
+    threads_run(e->team, run_batch, e);
+    if (e->choice)
+        team_choice_learn(e->choice, clock_now() - start);
 }
 
 /* Fills a batch from segment *i, byte *offset on; both move on. */
@@ -273,8 +288,7 @@ static void gather(struct cpu_engine *e, const struct segment *segments,
             *offset = 0;
         }
     }
-    e->team = is_for_one(e) ? e->alone : e->all;
-    e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads_count(e->team);
+    choose_team(e);
 }
 
 static enum status check_finite(const struct cpu_engine *e)
@@ -298,7 +312,7 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
             continue;
         if (e->mixer->plan)
             e->mixer->plan(e);
-        threads_run(e->team, run_batch, e);
+        run(e);
         if (e->mixer->finish)
             e->mixer->finish(e);
         TRY(check_finite(e));

@@ -12,11 +12,15 @@
 #include "base/threads.h"
 #include "engine/engine_ops.h"
 #include "engine/probe.h"
+#include "engine/team_choice.h"
 #include "kernels/cpu_kernels.h"
 
 /* Rows of a batch: enough to read the weights rarely, few enough for its
  * activations to stay in the cache. */
-enum { BATCH = 96 };
+enum {
+    BATCH = 96,
+    BATCH_SIZES = 7 /* 1 row, 2 and 3, and so on, to 64 to 96 */
+};
 
 /* Between rows of floats: without it, rows of a power of two floats would
  * all meet in a few sets of the cache where a loop walks along time. */
@@ -93,7 +97,9 @@ struct cpu_engine {
     struct threads *all, *alone; /* the second is the caller's thread */
     struct threads *team;        /* that does the batch: one of these */
     bool splits_all;             /* for tests: no batch is for one thread */
-    struct cpu_layer *layers;    /* [n_layer] */
+    struct team_choice choices[BATCH_SIZES];
+    struct team_choice *choice; /* of the batch, or NULL */
+    struct cpu_layer *layers;   /* [n_layer] */
     struct projection lm_head;
     void *panels; /* owned: everything repacked */
 
