@@ -199,9 +199,9 @@ emulated = $(MAKE) $(AM_MAKEFLAGS) -f $(top_srcdir)/tests/emulated/emulated.mk \
   CPPFLAGS='$(AM_CPPFLAGS) $(CPPFLAGS) $(CHECK_CFLAGS)' \
   libraries='$(unit_libs) $(LIBS)' wraps='$(small_gpu_wraps)'
 check-emulated: libmambyte.a tests/libtest.a
-	$(emulated) sources
-	$(emulated) check small race
-	$(emulated) ARCH=750 out=emulated/750 SEEDS=1 check small
+	+$(emulated) sources
+	+$(emulated) check small race
+	+$(emulated) ARCH=750 out=emulated/750 SEEDS=1 check small
 .PHONY: check-emulated check-faults
 
 EXTRA_DIST += \

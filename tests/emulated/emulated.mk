@@ -17,7 +17,8 @@
 SEEDS = 1 2 3
 ARCH = 900
 out = emulated
-SMALL = shared=99 shared=64 processors=2 shared=64,processors=1
+# - for =, which cannot be in names of targets.
+SMALL = shared-99 shared-64 processors-2 shared-64,processors-1
 RACE = cuda/prefill/elementwise.cu:1
 
 here = $(top_srcdir)/tests/emulated
@@ -44,17 +45,17 @@ cc = $(CC) -std=c11 -ffp-contract=off -D_GNU_SOURCE= -DHAVE_CONFIG_H \
   -DHAVE_CUDA=1 $(CPPFLAGS) -O1 -MMD -MP
 run = env CK_FORK=no CK_RUN_CASE=few MAMBYTE_REQUIRE_GPU=1
 
-check: $(out)/check_cuda
-	for seed in $(SEEDS); do \
-	  echo "seed $$seed" && \
-	  $(run) MAMBYTE_EMULATED_SEED=$$seed ./$< || exit 1; \
-	done
+check: $(SEEDS:%=seed-%)
+small: $(SMALL:%=gpu-%) memory
 
-small: $(out)/check_cuda $(out)/check_cuda_memory
-	for gpu in $(SMALL); do \
-	  echo "$$gpu" && $(run) MAMBYTE_SMALL_GPU=$$gpu ./$< || exit 1; \
-	done
-	$(run) CK_RUN_CASE=tests $(out)/check_cuda_memory
+seed-%: $(out)/check_cuda
+	$(run) MAMBYTE_EMULATED_SEED=$* ./$<
+
+gpu-%: $(out)/check_cuda
+	$(run) MAMBYTE_SMALL_GPU=$(subst -,=,$*) ./$<
+
+memory: $(out)/check_cuda_memory
+	$(run) CK_RUN_CASE=tests ./$<
 
 race: $(out)/racy
 	for seed in $(SEEDS); do \
@@ -96,5 +97,5 @@ $(out)/racy: $(out)/tests/check_cuda.o $(racy_objects) libmambyte.a \
 	$(CXX) -pthread $(wraps) -o $@ $< $(racy_objects) $(libraries)
 
 -include $(objects:.o=.d) $(programs:.o=.d) $(out)/racy.d
-.PHONY: check race small sources
-.SECONDARY: $(programs)
+.PHONY: check memory race small sources
+.SECONDARY: $(programs) $(out)/check_cuda $(out)/check_cuda_memory
