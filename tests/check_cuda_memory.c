@@ -163,6 +163,11 @@ static void close_calls(struct calls *c)
 
 /* ---- limits -------------------------------------------------------------- */
 
+static bool is_same(const void *a, const void *b, size_t n)
+{
+    return memcmp(a, b, n) == 0;
+}
+
 /* Runs the work, again where the first time fails; stays_short says that memory
  * has to be given back before.  Whether it succeeded at first. */
 static bool assert_run(work *run, const char *what, int n, bool stays_short)
@@ -183,8 +188,7 @@ static bool assert_run(work *run, const char *what, int n, bool stays_short)
         assert_ok(open_calls(&c, DEVICE_CUDA));
     if (!has_run)
         assert_ok(run(&c));
-    ck_assert_msg(memcmp(&c.said, &want, sizeof want) == 0, "%s=%d: bits", what,
-                  n);
+    ck_assert_msg(is_same(&c.said, &want, sizeof want), "%s=%d: bits", what, n);
     close_calls(&c);
     limit_nothing();
     return has_run;

@@ -37,7 +37,7 @@ by_device()
 			overflows $model $run $task text
 		done
 	done
-	test $3 = I8 || return 0
+	test "$3" = I8 || return 0
 	# shellcheck disable=SC2086
 	run $run -zc text
 	same "compressing by $model" "1 mambyte: ./$model: $says" \
