@@ -91,6 +91,7 @@ struct threads {
     /* See threads_adapt. */
     double run_seconds; /* of the runs that are judged   */
     double cores;       /* clock_cores() before them     */
+    bool is_starved;    /* the caller works alone        */
     double alone_until; /* when the team may work again  */
     double alone_seconds;
 
@@ -192,6 +193,11 @@ void threads_run(struct threads *threads, threads_work *work, void *context)
     threads->run_seconds += threads->run_end - start;
 }
 
+void threads_set_alone(struct threads *threads, bool is_alone)
+{
+    threads->n_active = is_alone || threads->is_starved ? 1 : threads->n;
+}
+
 static void judge_anew(struct threads *threads)
 {
     threads->run_seconds = 0.0;
@@ -215,13 +221,13 @@ static void judge_team(struct threads *threads)
                              : longer > ALONE_MAX ? ALONE_MAX
                                                   : longer;
     threads->alone_until = clock_now() + threads->alone_seconds;
-    threads->n_active = 1;
+    threads->is_starved = true;
 }
 
 static void judge_caller(struct threads *threads)
 {
     if (had_enough(threads))
-        threads->n_active = threads->n;
+        threads->is_starved = false;
     else
         threads->alone_until = clock_now() + threads->alone_seconds;
 }
@@ -230,15 +236,16 @@ void threads_adapt(struct threads *threads)
 {
     if (threads->n == 1)
         return;
-    bool is_alone = threads->n_active == 1;
-    if (is_alone ? clock_now() < threads->alone_until
-                 : threads->run_seconds < JUDGED)
+    bool is_starved = threads->is_starved;
+    if (is_starved ? clock_now() < threads->alone_until
+                   : threads->run_seconds < JUDGED)
         return;
-    if (is_alone)
+    if (is_starved)
         judge_caller(threads);
     else
         judge_team(threads);
     judge_anew(threads);
+    threads_set_alone(threads, false);
 }
 
 void threads_keep_pace(struct threads *threads)

@@ -9,6 +9,8 @@
 #ifndef MAMBYTE_THREADS_H
 #define MAMBYTE_THREADS_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 enum { N_THREADS_MAX = 1024, N_THREADS_A_CORE = 4 };
@@ -30,8 +32,12 @@ enum status threads_open(struct threads **threads, int n);
 /* Ends and joins the team.  NULL is accepted. */
 void threads_close(struct threads *threads);
 
-/* Changes in threads_adapt alone. */
+/* Changes in threads_set_alone and threads_adapt only. */
 int threads_count(const struct threads *threads);
+
+/* Between runs: the next ones are the caller's alone, as of a team of one, or
+ * those of the team, but for threads_adapt. */
+void threads_set_alone(struct threads *threads, bool is_alone);
 
 /* Between runs: lets the caller work alone for a while, as a team of one, where
  * other programs leave the team so few cores that its members wait for each

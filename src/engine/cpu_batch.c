@@ -252,11 +252,12 @@ static struct team_choice *choice_for(struct cpu_engine *e, int n_rows)
 
 static void choose_team(struct cpu_engine *e)
 {
-    int n = threads_count(e->all);
+    threads_set_alone(e->team, false);
+    int n = threads_count(e->team);
     bool is_open = n > 1 && e->n_rows < MIN_ROWS_A_THREAD * n;
     e->choice = is_open && !e->splits_all ? choice_for(e, e->n_rows) : NULL;
-    bool is_alone = e->choice && e->choice->team == TEAM_ALONE;
-    e->team = is_alone ? e->alone : e->all;
+    if (e->choice && e->choice->team == TEAM_ALONE)
+        threads_set_alone(e->team, true);
     e->is_long = e->n_rows >= MIN_ROWS_A_THREAD * threads_count(e->team);
 }
 
@@ -306,7 +307,7 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
     struct cpu_engine *e = (struct cpu_engine *)engine;
     size_t i = 0, offset = 0;
     while (i < n_segments) {
-        threads_adapt(e->all);
+        threads_adapt(e->team);
         gather(e, segments, n_segments, &i, &offset);
         if (e->n_rows == 0)
             continue;

@@ -115,7 +115,7 @@ static enum status cpu_state_set(struct engine *engine, struct state *state,
 static void cpu_describe(const struct engine *engine, char text[160])
 {
     const struct cpu_engine *e = (const struct cpu_engine *)engine;
-    int n = threads_count(e->all);
+    int n = threads_count(e->team);
     snprintf(text, 160, "cpu %s, %d thread%s", e->kernels->name, n,
              text_plural((uint64_t)n));
 }
@@ -125,8 +125,7 @@ static void cpu_close(struct engine *engine)
     struct cpu_engine *e = (struct cpu_engine *)engine;
     if (e->mixing)
         e->mixer->close(e);
-    threads_close(e->all);
-    threads_close(e->alone);
+    threads_close(e->team);
     free(e->layers);
     free(e->panels);
     free(e->scratch);
@@ -180,7 +179,7 @@ static void pack_share(void *arg, int thread)
 {
     struct cpu_engine *e = arg;
     struct projection *p;
-    for (int i = thread; (p = projection_at(e, i)); i += threads_count(e->all))
+    for (int i = thread; (p = projection_at(e, i)); i += threads_count(e->team))
         e->kernels->pack(p->panels, &p->matrix);
 }
 
@@ -202,7 +201,7 @@ static enum status repack(struct cpu_engine *e)
         p->panels = at;
         at += e->kernels->panels_size(&p->matrix);
     }
-    threads_run(e->all, pack_share, e);
+    threads_run(e->team, pack_share, e);
     return OK;
 }
 
@@ -242,7 +241,7 @@ static float *cut_floats(size_t row, float **floats)
 static enum status make_scratch(struct cpu_engine *e)
 {
     const struct model_config *c = config_of(e);
-    size_t threads = (size_t)threads_count(e->all);
+    size_t threads = (size_t)threads_count(e->team);
     size_t ld_h = (size_t)cpu_padded(c->d_model);
 
     /* An input in int8 has a scale and a sum for each row. */
@@ -284,8 +283,7 @@ static enum status set_up(struct cpu_engine *e,
     if (!e->layers)
         return fail_memory("the layers");
     e->probe = options->probe;
-    TRY(threads_open(&e->alone, 1));
-    TRY(threads_open(&e->all, options->n_threads));
+    TRY(threads_open(&e->team, options->n_threads));
     bind_projections(e);
     TRY(repack(e));
     return make_scratch(e);

@@ -93,10 +93,9 @@ struct cpu_engine {
     struct engine base;
     const struct cpu_kernels *kernels;
     const struct cpu_mixer *mixer;
-    const struct probe *probe;   /* or NULL */
-    struct threads *all, *alone; /* the second is the caller's thread */
-    struct threads *team;        /* that does the batch: one of these */
-    bool splits_all;             /* for tests: no batch is for one thread */
+    const struct probe *probe; /* or NULL */
+    struct threads *team;
+    bool splits_all; /* for tests: no batch is for one thread */
     struct team_choice choices[BATCH_SIZES];
     struct team_choice *choice; /* of the batch, or NULL */
     struct cpu_layer *layers;   /* [n_layer] */
