@@ -1131,22 +1131,9 @@ static Suite *cuda_suite(void)
     return suite;
 }
 
-/* Whether a GPU engine opens at all; if not, the sentence says why. */
-static bool has_gpu(void)
-{
-    struct tiny_spec spec = spec_at(3);
-    struct engine_options options = {.device = DEVICE_CUDA};
-    if (tiny_model_open(&tiny, &spec) != OK)
-        return false;
-    bool has = engine_open(&gpu, tiny.model, &options) == OK;
-    engine_close(gpu);
-    tiny_model_close(&tiny);
-    return has;
-}
-
 int main(void)
 {
-    if (!has_gpu()) {
+    if (!tiny_model_runs_on_gpu()) {
         fprintf(stderr, "check_cuda: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }

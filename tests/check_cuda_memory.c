@@ -259,22 +259,9 @@ static Suite *memory_suite(void)
     return suite;
 }
 
-/* Whether a GPU engine opens at all; if not, the sentence says why. */
-static bool has_gpu(void)
-{
-    struct calls c;
-    struct tiny_spec spec = tiny_spec_make(4, 1, 1);
-    if (tiny_model_open(&tiny, &spec) != OK)
-        return false;
-    bool has = open_calls(&c, DEVICE_CUDA) == OK;
-    engine_close(c.engine);
-    tiny_model_close(&tiny);
-    return has;
-}
-
 int main(void)
 {
-    if (!has_gpu()) {
+    if (!tiny_model_runs_on_gpu()) {
         fprintf(stderr, "check_cuda_memory: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }

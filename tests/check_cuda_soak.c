@@ -372,22 +372,9 @@ static Suite *soak_suite(void)
     return suite;
 }
 
-/* Whether a GPU engine opens at all; if not, the sentence says why. */
-static bool has_gpu(void)
-{
-    struct tiny_spec spec = tiny_spec_make(4, 1, 1);
-    const struct engine_options options = {.device = DEVICE_CUDA};
-    if (tiny_model_open(&tiny, &spec) != OK)
-        return false;
-    bool has = engine_open(&engines[1], tiny.model, &options) == OK;
-    engine_close(engines[1]);
-    tiny_model_close(&tiny);
-    return has;
-}
-
 int main(void)
 {
-    if (!has_gpu()) {
+    if (!tiny_model_runs_on_gpu()) {
         fprintf(stderr, "check_cuda_soak: %s\n", status_message());
         return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
     }

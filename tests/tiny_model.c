@@ -16,6 +16,7 @@
 
 #include "base/exact.h"
 #include "base/little_endian.h"
+#include "engine/engine.h"
 
 enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 
@@ -413,4 +414,18 @@ void tiny_model_close(struct tiny_model *tiny)
     model_close(tiny->model);
     free(tiny->bytes);
     *tiny = (struct tiny_model){NULL, NULL};
+}
+
+bool tiny_model_runs_on_gpu(void)
+{
+    struct tiny_model tiny;
+    struct tiny_spec spec = tiny_spec_make(4, 1, 1);
+    const struct engine_options options = {.device = DEVICE_CUDA};
+    struct engine *engine = NULL;
+    if (tiny_model_open(&tiny, &spec) != OK)
+        return false;
+    bool has = engine_open(&engine, tiny.model, &options) == OK;
+    engine_close(engine);
+    tiny_model_close(&tiny);
+    return has;
 }

@@ -59,4 +59,7 @@ enum status tiny_model_open(struct tiny_model *tiny,
                             const struct tiny_spec *spec);
 void tiny_model_close(struct tiny_model *tiny);
 
+/* Whether the GPU's engine opens at all; if not, status_message() says why. */
+bool tiny_model_runs_on_gpu(void);
+
 #endif
