@@ -1133,9 +1133,7 @@ static Suite *cuda_suite(void)
 
 int main(void)
 {
-    if (!tiny_model_runs_on_gpu()) {
-        fprintf(stderr, "check_cuda: %s\n", status_message());
-        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
-    }
+    if (!tiny_model_runs_on_gpu())
+        return end_without_gpu("check_cuda", status_message());
     return run_suite_here(cuda_suite());
 }

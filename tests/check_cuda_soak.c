@@ -374,9 +374,7 @@ static Suite *soak_suite(void)
 
 int main(void)
 {
-    if (!tiny_model_runs_on_gpu()) {
-        fprintf(stderr, "check_cuda_soak: %s\n", status_message());
-        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
-    }
+    if (!tiny_model_runs_on_gpu())
+        return end_without_gpu("check_cuda_soak", status_message());
     return run_suite_here(soak_suite());
 }

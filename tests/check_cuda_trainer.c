@@ -263,9 +263,7 @@ static Suite *trainer_suite(void)
 int main(void)
 {
     struct model_config config = config_of(0);
-    if (!trainer_has_gpu(&config)) {
-        fprintf(stderr, "check_cuda_trainer: %s\n", status_message());
-        return getenv("MAMBYTE_REQUIRE_GPU") ? 1 : 77;
-    }
+    if (!trainer_has_gpu(&config))
+        return end_without_gpu("check_cuda_trainer", status_message());
     return run_suite_here(trainer_suite());
 }

@@ -60,4 +60,12 @@ static inline int run_suite_here(Suite *suite)
     return run_suite_as(suite, CK_NOFORK);
 }
 
+/* The exit status of a program that is there for GPUs, where there is none:
+ * skipped, or failed with MAMBYTE_REQUIRE_GPU.  why: a sentence. */
+static inline int end_without_gpu(const char *program, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", program, why);
+    return getenv("MAMBYTE_REQUIRE_GPU") ? EXIT_FAILURE : 77;
+}
+
 #endif
