@@ -71,12 +71,13 @@ static enum status settle(struct cuda_engine *e)
     return cuda_states_settle(&e->states);
 }
 
-/* Gives the memory of the paths back that prefill can stand in for; false where
- * they have none. */
+/* Gives the memory back of freed states, and of the paths that prefill can
+ * stand in for; false where they have none. */
 static bool make_room(struct cuda_engine *e)
 {
+    bool had_states = cuda_states_release(&e->states);
     if (!e->decoder && !e->batch_decoder)
-        return false;
+        return had_states;
     decoder_close(e->decoder);
     batch_decoder_close(e->batch_decoder);
     e->decoder = NULL;

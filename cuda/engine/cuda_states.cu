@@ -26,14 +26,21 @@ void cuda_states_open(struct cuda_states *states,
     states->stream = stream;
 }
 
-void cuda_states_close(struct cuda_states *states)
+static bool free_unused(struct cuda_states *states)
 {
+    bool has_any = states->unused != NULL;
     while (states->unused) {
         struct state *s = states->unused;
         states->unused = s->next;
         cudaFree(s->image);
         free(s);
     }
+    return has_any;
+}
+
+void cuda_states_close(struct cuda_states *states)
+{
+    free_unused(states);
 }
 
 enum status cuda_states_new(struct cuda_states *states, struct state **state)
@@ -103,6 +110,12 @@ enum status cuda_states_copy(struct cuda_states *states, struct state *to,
     states->sources[states->n_copies++] = from;
     to->is_target = from->is_source = true;
     return OK;
+}
+
+/* A copy that waits may be to one of them. */
+bool cuda_states_release(struct cuda_states *states)
+{
+    return cuda_states_settle(states) == OK && free_unused(states);
 }
 
 /* Copies an image to or from the host, and waits. */

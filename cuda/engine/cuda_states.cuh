@@ -41,6 +41,9 @@ enum status cuda_states_new(struct cuda_states *states, struct state **state);
 /* Keeps it for the next cuda_states_new: allocating on a GPU is slow. */
 void cuda_states_free(struct cuda_states *states, struct state *state);
 
+/* Gives the memory of those back; false where there are none. */
+bool cuda_states_release(struct cuda_states *states);
+
 enum status cuda_states_copy(struct cuda_states *states, struct state *to,
                              struct state *from);
 enum status cuda_states_settle(struct cuda_states *states);

@@ -247,21 +247,21 @@ static enum status do_round(struct file_ring *ring)
 static enum status make_files(struct file_ring *ring)
 {
     struct task *task = ring->task;
+    struct state *states[FILES_MAX];
+    size_t n_made;
     int n_files = task->options->n_files;
     int n = task_count_streams(task, n_files < FILES_MAX ? n_files : FILES_MAX);
     ring->files = calloc((size_t)n, sizeof *ring->files);
     if (!ring->files)
         return fail_memory("reading");
-    for (; ring->size < n; ring->size++) {
+    enum status status =
+        engine_states_new(task->engine, states, (size_t)n, 1, &n_made);
+    while ((size_t)ring->size < n_made) {
         struct scored_file *file = &ring->files[ring->size];
         file->source.fd = -1;
-        enum status status =
-            engine_state_new(task->engine, &file->stream.state);
-        if (status == E_MEMORY && ring->size > 0)
-            break;
-        TRY(status);
+        file->stream.state = states[ring->size++];
     }
-    return OK;
+    return status;
 }
 
 static void free_files(struct file_ring *ring)

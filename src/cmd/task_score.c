@@ -128,21 +128,13 @@ static enum status feed_records(struct scores *s, struct reader *reader,
     return OK;
 }
 
-/* Fewer states where the engine's memory ends. */
 static enum status make_states(struct scores *s)
 {
     size_t n = (size_t)task_count_streams(s->task, STREAMS_MAX);
     s->states = calloc(n, sizeof(struct state *));
     if (!s->states)
         return fail_memory("records");
-    for (; s->n_states < n; s->n_states++) {
-        struct state **state = &s->states[s->n_states];
-        enum status status = engine_state_new(s->task->engine, state);
-        if (status == E_MEMORY && s->n_states > 0)
-            break;
-        TRY(status);
-    }
-    return OK;
+    return engine_states_new(s->task->engine, s->states, n, 1, &s->n_states);
 }
 
 static void free_states(struct scores *s)

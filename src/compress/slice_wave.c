@@ -72,8 +72,9 @@ void wave_close(struct wave *w)
 {
     clear(w);
     for (uint32_t i = 0; i < w->n_slices_made; i++)
-        engine_state_free(w->engine, w->slices[i].state);
+        engine_state_free(w->engine, w->states[i]);
     threads_close(w->team);
+    free(w->states);
     free(w->slices);
     free(w->segments);
     free(w->groups);
@@ -84,32 +85,37 @@ void wave_close(struct wave *w)
 
 static enum status need_room(struct wave *w, uint32_t n)
 {
+    struct state **states =
+        (struct state **)realloc(w->states, n * sizeof(struct state *));
+    if (states)
+        w->states = states;
     struct slice *slices = realloc(w->slices, n * sizeof *slices);
     if (slices)
         w->slices = slices;
     struct segment *segments = realloc(w->segments, n * sizeof *segments);
     if (segments)
         w->segments = segments;
-    return slices && segments ? OK : fail_memory("the slices");
+    return states && slices && segments ? OK : fail_memory("the slices");
 }
 
-/* Makes *n slices; or, where the engine's memory ends, as many whole groups as
- * it has room for, and one at least. */
+/* Makes *n slices; or, where the engine's memory ends, fewer: whole groups, and
+ * one at least. */
 static enum status make_slices(struct wave *w, uint32_t *n, uint32_t group)
 {
-    if (*n > w->n_slices_made)
-        TRY(need_room(w, *n));
-    for (; w->n_slices_made < *n; w->n_slices_made++) {
-        struct slice *slice = &w->slices[w->n_slices_made];
-        *slice = (struct slice){.state = NULL};
-        enum status status = engine_state_new(w->engine, &slice->state);
-        if (status == E_MEMORY && w->n_slices_made >= group) {
-            *n = w->n_slices_made / group * group;
-            return OK;
-        }
-        TRY(status);
-    }
-    return OK;
+    size_t had = w->n_slices_made, wanted = *n, n_made;
+    size_t needed = least(wanted, group);
+    if (wanted <= had)
+        return OK;
+    TRY(need_room(w, *n));
+    enum status status =
+        engine_states_new(w->engine, w->states + had, wanted - had,
+                          needed > had ? needed - had : 0, &n_made);
+    for (size_t i = had; i < had + n_made; i++)
+        w->slices[i] = (struct slice){.state = w->states[i]};
+    w->n_slices_made += (uint32_t)n_made;
+    if (w->n_slices_made < wanted)
+        *n = w->n_slices_made / group * group;
+    return status;
 }
 
 /* The team pauses while the engine computes. */

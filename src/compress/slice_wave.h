@@ -43,7 +43,7 @@ struct slicing {
 };
 
 struct slice {
-    struct state *state;
+    struct state *state; /* the wave's */
     struct predictor_slice history;
     struct range_coder coder;
     uint8_t *bytes; /* [length] */
@@ -79,6 +79,7 @@ struct wave {
     float fresh_logits[256]; /* of a stream at its start */
 
     /* Kept from one wave to the next. */
+    struct state **states;    /* [n_slices_made] */
     struct slice *slices;     /* [n_slices_made] */
     struct segment *segments; /* [n_slices_made] */
     uint32_t n_slices_made;

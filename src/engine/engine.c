@@ -93,6 +93,29 @@ void engine_state_free(struct engine *engine, struct state *state)
         engine->ops->state_free(engine, state);
 }
 
+/* An engine that reads many streams needs memory for what it computes. */
+static void give_some_back(struct engine *engine, struct state **states,
+                           size_t least, size_t *n_made)
+{
+    size_t rest = *n_made - *n_made / 4;
+    while (*n_made > rest && *n_made > least)
+        engine_state_free(engine, states[--*n_made]);
+}
+
+enum status engine_states_new(struct engine *engine, struct state **states,
+                              size_t n, size_t least, size_t *n_made)
+{
+    for (*n_made = 0; *n_made < n; ++*n_made) {
+        enum status status = engine_state_new(engine, &states[*n_made]);
+        if (status == E_MEMORY && *n_made >= least) {
+            give_some_back(engine, states, least, n_made);
+            return OK;
+        }
+        TRY(status);
+    }
+    return OK;
+}
+
 static enum status begin(struct engine *engine, struct state *state)
 {
     const struct model_config *config = &engine->model->config;
