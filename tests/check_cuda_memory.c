@@ -3,7 +3,8 @@
  * Each allocation fails once, or fails from then on, or memory ends at some
  * size (small_gpu.cu).  A call then does its work another way, with the same
  * bits as the CPU, or it returns E_MEMORY, and succeeds when memory is there
- * again.  Whatever happens, all is freed.
+ * again.  Whatever happens, all is freed.  Records are read with the streams
+ * for which there is room.
  *
  * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  MAMBYTE_SLOW
  * prints what had no memory.  Tests do not fork: a CUDA context does not
@@ -16,8 +17,9 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "engine/engine.h"
+#include "engine/engine_ops.h"
 #include "engine/pooled.h"
+#include "engine/records.h"
 #include "tiny_model.h"
 
 #include "runner.h" /* last */
@@ -247,6 +249,88 @@ START_TEST(memory_ends_somewhere)
 }
 END_TEST
 
+/* ---- records ------------------------------------------------------------- */
+
+enum {
+    N_RECORDS = 120,
+    GPU_MB = 24,
+    BALLAST_MAX = 4096 /* states */
+};
+
+/* Features of records; *is_short: there was no room for all their streams. */
+static enum status read_records(struct engine *engine, float *pooled,
+                                bool *is_short)
+{
+    struct record_part parts[N_RECORDS];
+    struct records records;
+    struct state *start;
+    size_t each = pooled_floats(&tiny.model->config);
+    for (int i = 0; i < N_RECORDS; i++)
+        parts[i] = (struct record_part){text_of(i % N_STREAMS), N_READ + i % 5};
+    engine->busy_bytes = 2 * N_RECORDS;
+    TRY(engine_state_new(engine, &start));
+    enum status status = records_open(&records, engine, &start, 1, true);
+    if (status == OK)
+        status = records_feed(&records, parts, N_RECORDS, false);
+    for (int i = 0; i < N_RECORDS && status == OK; i++)
+        memcpy(pooled + (size_t)i * each,
+               records.sets[records.next].items[i].pooled,
+               each * sizeof *pooled);
+    *is_short = records.is_short;
+    records_close(&records);
+    engine_state_free(engine, start);
+    return status;
+}
+
+/* Of a GPU that is full, but for n_free states. */
+static enum status read_records_in(int n_free, float *pooled, bool *is_short)
+{
+    static struct state *ballast[BALLAST_MAX];
+    struct engine_options options = {.device = DEVICE_CUDA};
+    struct engine *engine;
+    int n = 0;
+    assert_ok(engine_open(&engine, tiny.model, &options));
+    while (engine_state_new(engine, &ballast[n]) == OK)
+        ck_assert_int_lt(++n, BALLAST_MAX);
+    for (; n_free > 0; n_free--)
+        engine_state_free(engine, ballast[--n]);
+    enum status status = read_records(engine, pooled, is_short);
+    while (n > 0)
+        engine_state_free(engine, ballast[--n]);
+    engine_close(engine);
+    return status;
+}
+
+/* What is not enough for all leaves the engine enough to work. */
+START_TEST(records_need_few_streams)
+{
+    open_model(1);
+    size_t n = N_RECORDS * pooled_floats(&tiny.model->config);
+    float *wanted = calloc(n, sizeof *wanted), *got = calloc(n, sizeof *got);
+    struct engine_options options = {.device = DEVICE_CPU};
+    struct engine *cpu;
+    bool is_short, was_read = false;
+    assert_ok(engine_open(&cpu, tiny.model, &options));
+    assert_ok(read_records(cpu, wanted, &is_short));
+    engine_close(cpu);
+    limit_gpu("memory", GPU_MB);
+    for (int k = N_RECORDS; k > 1; k = k * 2 / 3) {
+        enum status status = read_records_in(k, got, &is_short);
+        ck_assert_msg(status == OK || status == E_MEMORY, "%d: %s", k,
+                      status_message());
+        if (status != OK)
+            continue;
+        ck_assert_msg(is_same(got, wanted, n * sizeof *got), "%d", k);
+        was_read = was_read || is_short;
+    }
+    ck_assert(was_read);
+    limit_nothing();
+    free(wanted);
+    free(got);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 static Suite *memory_suite(void)
 {
     Suite *suite = suite_create("cuda_memory");
@@ -256,6 +340,10 @@ static Suite *memory_suite(void)
     tcase_add_loop_test(tests, none_is_had_from_then_on, 0, 2);
     tcase_add_loop_test(tests, memory_ends_somewhere, 0, 2);
     suite_add_tcase(suite, tests);
+    TCase *records = tcase_create("records");
+    tcase_set_timeout(records, TIMEOUT_S);
+    tcase_add_test(records, records_need_few_streams);
+    suite_add_tcase(suite, records);
     return suite;
 }
 

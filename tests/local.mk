@@ -32,6 +32,7 @@ unit_tests = \
   tests/check_pickle \
   tests/check_predictor \
   tests/check_range_coder \
+  tests/check_records \
   tests/check_regression \
   tests/check_safetensors \
   tests/check_sampler \
@@ -275,6 +276,7 @@ tests_check_outlet_LDADD = $(unit_libs)
 tests_check_pickle_LDADD = $(unit_libs)
 tests_check_predictor_LDADD = $(unit_libs)
 tests_check_range_coder_LDADD = $(unit_libs)
+tests_check_records_LDADD = $(unit_libs)
 tests_check_regression_LDADD = $(unit_libs)
 tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)

@@ -54,7 +54,7 @@ static enum status open_set(const struct records *r, struct record_set *set)
 
 static void close_set(const struct records *r, struct record_set *set)
 {
-    for (int i = 0; set->streams && i < r->n * r->n_starts; i++)
+    for (size_t i = 0; i < set->n_streams; i++)
         engine_state_free(r->engine, set->streams[i]);
     if (set->pooled)
         engine_floats_free(r->engine, set->pooled);
@@ -93,6 +93,69 @@ void records_close(struct records *records)
     *records = (struct records){0};
 }
 
+/* ---- streams ------------------------------------------------------------ */
+
+static void swap_streams(struct record_set *a, struct record_set *b)
+{
+    struct state **streams = a->streams;
+    size_t n = a->n_streams;
+    a->streams = b->streams;
+    a->n_streams = b->n_streams;
+    b->streams = streams;
+    b->n_streams = n;
+}
+
+static void swap_states(struct state **a, struct state **b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct state *state = a[i];
+        a[i] = b[i];
+        b[i] = state;
+    }
+}
+
+/* Those of item i. */
+static struct state **streams_of(const struct records *r,
+                                 const struct record_set *set, int i)
+{
+    return set->streams + (size_t)(i % set->n_together) * (size_t)r->n_starts;
+}
+
+/* Makes streams until the set has n of them, or the engine's memory ends; but
+ * least in any case. */
+static enum status make_streams(struct records *r, struct record_set *set,
+                                size_t n, size_t least)
+{
+    size_t had = set->n_streams, n_made;
+    if (n <= had || (r->is_short && least <= had))
+        return OK;
+    enum status status =
+        engine_states_new(r->engine, set->streams + had, n - had,
+                          least > had ? least - had : 0, &n_made);
+    set->n_streams += n_made;
+    r->is_short = r->is_short || set->n_streams < n;
+    return status;
+}
+
+/* Streams for n items of the next set; for fewer, which are then read one after
+ * the other, where the engine's memory ends.  The set that is being read has
+ * to end if it has more of them. */
+static enum status need_streams(struct records *r, int n, bool goes_on)
+{
+    struct record_set *set = &r->sets[r->next], *other = &r->sets[r->reading];
+    size_t each = (size_t)r->n_starts, wanted = (size_t)n * each;
+    TRY(make_streams(r, set, wanted, other->n_streams < each ? each : 0));
+    if (set->n_streams < wanted && set->n_streams < other->n_streams) {
+        TRY(engine_feed_finish(r->engine));
+        swap_streams(set, other);
+        if (goes_on)
+            swap_states(set->streams, other->streams, each);
+    }
+    set->n_together =
+        set->n_streams < wanted ? (int)(set->n_streams / each) : n;
+    return OK;
+}
+
 /* ---- reading ------------------------------------------------------------ */
 
 /* Makes room for the features of n items; those of item 0 are kept. */
@@ -118,23 +181,16 @@ static enum status need_pooled(struct records *r, struct record_set *set, int n)
     return OK;
 }
 
-/* Starts a record in item i, which gets its states when it is first used. */
-static enum status begin_item(struct records *r, struct record_set *set, int i)
+/* Starts a record in item i. */
+static void begin_item(const struct records *r, struct record_set *set, int i)
 {
     struct record *item = &set->items[i];
-    struct state **streams = set->streams + (size_t)i * (size_t)r->n_starts;
     item->n_bytes = 0;
     item->has_text = false;
     if (item->pooled)
         memset(item->pooled, 0, pooled_each(r) * sizeof(float));
-    for (int j = 0; j < r->n_starts; j++) {
-        if (item->bits)
-            item->bits[j] = 0;
-        if (!streams[j])
-            TRY(engine_state_new(r->engine, &streams[j]));
-        TRY(engine_state_copy(r->engine, streams[j], r->starts[j]));
-    }
-    return OK;
+    for (int j = 0; item->bits && j < r->n_starts; j++)
+        item->bits[j] = 0;
 }
 
 /* Makes room for the bits of every byte, once for each start. */
@@ -160,8 +216,9 @@ static void make_segments(const struct records *r, struct record_set *set,
     struct segment *s = set->segments;
     float *costs = set->costs;
     for (int i = 0; i < set->n; i++) {
+        struct state **streams = streams_of(r, set, i);
         for (int j = 0; j < r->n_starts; j++, s++) {
-            *s = (struct segment){.state = set->streams[s - set->segments],
+            *s = (struct segment){.state = streams[j],
                                   .bytes = parts[i].bytes,
                                   .n = parts[i].n,
                                   .pooled = set->items[i].pooled};
@@ -178,9 +235,10 @@ static enum status prepare(struct records *r, const struct record_part *parts,
                            int n, bool goes_on)
 {
     struct record_set *set = &r->sets[r->next];
+    TRY(need_streams(r, n, goes_on));
     TRY(need_pooled(r, set, n));
     for (int i = goes_on ? 1 : 0; i < n; i++)
-        TRY(begin_item(r, set, i));
+        begin_item(r, set, i);
     TRY(need_costs(r, set, parts, n));
     set->n = n;
     make_segments(r, set, parts);
@@ -189,6 +247,37 @@ static enum status prepare(struct records *r, const struct record_part *parts,
         if (!set->items[i].has_text)
             set->items[i].has_text = !text_is_blank(parts[i].bytes, parts[i].n);
     }
+    return OK;
+}
+
+/* Items [first, end) of the next set, from the starts of their records; item 0
+ * perhaps from where it is. */
+static enum status read_items(struct records *r, int first, int end,
+                              bool goes_on, bool only_starts)
+{
+    struct record_set *set = &r->sets[r->next];
+    size_t n_starts = (size_t)r->n_starts, n = (size_t)(end - first) * n_starts;
+    const struct segment *segments = set->segments + (size_t)first * n_starts;
+    for (int i = goes_on && first == 0 ? 1 : first; i < end; i++) {
+        for (int j = 0; j < r->n_starts; j++)
+            TRY(engine_state_copy(r->engine, streams_of(r, set, i)[j],
+                                  r->starts[j]));
+    }
+    return only_starts ? engine_feed_start(r->engine, segments, n)
+                       : engine_feed(r->engine, segments, n);
+}
+
+/* All of the next set, as many items together as have streams.  only_starts:
+ * the last of them are only started. */
+static enum status read_set(struct records *r, bool goes_on, bool only_starts)
+{
+    const struct record_set *set = &r->sets[r->next];
+    int end = 0;
+    do {
+        int first = end, left = set->n - first;
+        end += left < set->n_together ? left : set->n_together;
+        TRY(read_items(r, first, end, goes_on, only_starts && end == set->n));
+    } while (end < set->n);
     return OK;
 }
 
@@ -223,19 +312,16 @@ enum status records_feed(struct records *records,
                          const struct record_part *parts, int n, bool goes_on)
 {
     struct records *r = records;
-    struct record_set *set = &r->sets[r->next];
     TRY(prepare(r, parts, n, goes_on));
-    TRY(engine_feed(r->engine, set->segments, (size_t)n * (size_t)r->n_starts));
-    return take_results(r, set);
+    TRY(read_set(r, goes_on, false));
+    return take_results(r, &r->sets[r->next]);
 }
 
 enum status records_start(struct records *records,
                           const struct record_part *parts, int n, bool goes_on)
 {
-    struct records *r = records;
-    TRY(prepare(r, parts, n, goes_on));
-    return engine_feed_start(r->engine, r->sets[r->next].segments,
-                             (size_t)n * (size_t)r->n_starts);
+    TRY(prepare(records, parts, n, goes_on));
+    return read_set(records, goes_on, true);
 }
 
 /* ---- turns -------------------------------------------------------------- */
@@ -245,13 +331,6 @@ static void swap(int *a, int *b)
     int c = *a;
     *a = *b;
     *b = c;
-}
-
-static void swap_streams(struct record_set *a, struct record_set *b)
-{
-    struct state **streams = a->streams;
-    a->streams = b->streams;
-    b->streams = streams;
 }
 
 /* Item n of those aside becomes item 0 of the next set, which has all streams
@@ -268,11 +347,8 @@ static enum status keep(struct records *r, int n)
         memcpy(to->pooled, item->pooled, pooled_each(r) * sizeof(float));
     else
         memcpy(to->bits, item->bits, n_starts * sizeof *to->bits);
-    for (size_t j = 0; j < n_starts; j++) {
-        struct state *state = to->streams[j];
-        to->streams[j] = to->streams[(size_t)n * n_starts + j];
-        to->streams[(size_t)n * n_starts + j] = state;
-    }
+    size_t place = (size_t)(n % from->n_together);
+    swap_states(to->streams, to->streams + place * n_starts, n_starts);
     return OK;
 }
 
@@ -291,7 +367,7 @@ enum status records_set_aside(struct records *records, int n, bool one_goes_on)
 static void take_streams(struct records *r)
 {
     struct record_set *next = &r->sets[r->next];
-    for (int i = 0; i < RECORD_SETS && !next->streams[0]; i++) {
+    for (int i = 0; i < RECORD_SETS && next->n_streams == 0; i++) {
         if (i != r->reading || !engine_is_asynchronous(r->engine))
             swap_streams(next, &r->sets[i]);
     }

@@ -9,6 +9,8 @@
  * sets of records take turns: one is read next, one is being read, one is
  * aside.  A caller keeps its own data for a set under the set's index.
  *
+ * Where the engine's memory ends, fewer records are read together.
+ *
  * Features that are no finite numbers are an error (model_overflows).
  *
  * SPDX-License-Identifier: MIT
@@ -37,10 +39,11 @@ struct record {
 };
 
 struct record_set {
-    struct record *items; /* [n], of at most records->n */
-    int n;
-    struct state **streams; /* [n_starts] for each item, NULL until made; a set
-                             * that is not read may have none */
+    struct record *items;   /* [n], of at most records->n */
+    int n, n_together;      /* items; that are read together */
+    struct state **streams; /* [n_streams]: n_starts for each of those */
+    size_t n_streams;       /* that are made; a set that is not read may have
+                             * none */
     float *pooled;          /* [n_pooled][pooled_floats()] */
     int n_pooled;
     double *bits;             /* [n_starts] for each item */
@@ -57,6 +60,7 @@ struct records {
     int n_starts;
     int n; /* that are read together */
     bool has_pooled;
+    bool is_short; /* the engine had no memory for more streams */
     struct record_set sets[RECORD_SETS];
     int next, reading, aside; /* indices of sets */
 };

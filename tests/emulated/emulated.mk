@@ -56,6 +56,7 @@ gpu-%: $(out)/check_cuda
 
 memory: $(out)/check_cuda_memory
 	$(run) CK_RUN_CASE=tests ./$<
+	$(run) CK_RUN_CASE=records ./$<
 
 race: $(out)/racy
 	for seed in $(SEEDS); do \
