@@ -15,11 +15,13 @@
  * SPDX-License-Identifier: MIT
  */
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/random.h"
+#include "base/signals.h"
 #include "engine/engine.h"
 #include "engine/pooled.h"
 #include "tiny_model.h"
@@ -1084,6 +1086,35 @@ static void add_copies(TCase *tests, int i)
         tcase_add_loop_test(tests, a_megabyte_agrees, i, i + 1);
 }
 
+/* ---- signals ------------------------------------------------------------ */
+
+/* Long calls end, whether they are the first or follow another; short ones do
+ * not, and give what they should.  A signal cannot be taken back: this comes
+ * last. */
+START_TEST(a_signal_ends_long_calls)
+{
+    enum { SHORT = 60, LONG = 1 << 17 };
+    static float bits[SHORT];
+    uint8_t *zeros = calloc(LONG, 1);
+    open_spec(12);
+    struct state *state = new_state(gpu);
+    struct segment few = {state, text, SHORT, bits, NULL, NULL};
+    struct segment many = {state, zeros, LONG, NULL, NULL, NULL};
+    assert_ok(signals_init());
+    raise(SIGINT);
+    ck_assert_int_eq(engine_feed(gpu, &many, 1), E_INTERRUPTED);
+    assert_ok(engine_state_begin(gpu, state));
+    assert_ok(engine_feed_start(gpu, &few, 1));
+    ck_assert_int_eq(engine_feed_start(gpu, &many, 1), E_INTERRUPTED);
+    assert_ok(engine_state_begin(gpu, state));
+    assert_ok(engine_feed(gpu, &few, 1));
+    ck_assert_mem_eq(bits, want_bits, sizeof bits);
+    engine_state_free(gpu, state);
+    close_spec();
+    free(zeros);
+}
+END_TEST
+
 static Suite *cuda_suite(void)
 {
     Suite *suite = suite_create("cuda");
@@ -1128,6 +1159,11 @@ static Suite *cuda_suite(void)
     tcase_add_test(tests, the_shipped_model_agrees);
     tcase_set_timeout(tests, TIMEOUT_S);
     suite_add_tcase(suite, tests);
+
+    TCase *last = tcase_create("signal");
+    tcase_add_test(last, a_signal_ends_long_calls);
+    tcase_set_timeout(last, TIMEOUT_S);
+    suite_add_tcase(suite, last);
     return suite;
 }
 

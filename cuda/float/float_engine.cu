@@ -10,6 +10,9 @@
 #include "cuda/common/launch.cuh"
 #include "cuda/float/float_kernels.cuh"
 #include "cuda/float/float_model.cuh"
+extern "C" {
+#include "base/signals.h"
+}
 
 #include <stdio.h>
 
@@ -295,6 +298,8 @@ static enum status float_feed(struct engine *engine,
         }
         if (e->n_rows > 0)
             TRY(run_batch(e));
+        if (i < n_segments)
+            TRY(signals_check());
     }
     return OK;
 }

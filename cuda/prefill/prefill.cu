@@ -18,6 +18,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include "cuda/prefill/prefill_parts.cuh"
+extern "C" {
+#include "base/signals.h"
+}
 
 enum {
     FEW_STREAMS = 8,    /* fewer are read with a single group            */
@@ -269,10 +272,12 @@ static enum status run_tick(struct prefill *p)
     return OK;
 }
 
-/* All microbatches of the backlog enter. */
+/* All microbatches of the backlog enter; or, when a signal comes, those before
+ * it. */
 static enum status run_microbatches(struct prefill *p)
 {
     while (build_microbatch(p, p->n_microbatches)) {
+        TRY(signals_check());
         TRY(send_microbatch(p, p->n_microbatches, p->groups[0].stream));
         p->n_microbatches++;
         TRY(run_tick(p));

@@ -99,8 +99,8 @@ enum status engine_state_set(struct engine *engine, struct state *state,
                              const float *image);
 
 /* Reads the segments' bytes: equal, bit for bit, to reading them one stream
- * and one byte at a time.  On the CPU a signal ends a long call with
- * E_INTERRUPTED; the states have then read some of the bytes. */
+ * and one byte at a time.  A signal ends a long call with E_INTERRUPTED; the
+ * states have then read some of the bytes. */
 enum status engine_feed(struct engine *engine, const struct segment *segments,
                         size_t n_segments);
 

@@ -5,7 +5,7 @@
 # top_srcdir, CC, CPPFLAGS, libraries and wraps.  All goes to emulated/ or out.
 #
 #   sources   what the compiler reads, made from cuda/; comes first
-#   check     case few of check_cuda passes with each seed
+#   check     case few of check_cuda passes with each seed, and case signal
 #   small     and on GPUs that are smaller, or run out of memory
 #   race      without one barrier it fails with one of them
 #
@@ -45,7 +45,7 @@ cc = $(CC) -std=c11 -ffp-contract=off -D_GNU_SOURCE= -DHAVE_CONFIG_H \
   -DHAVE_CUDA=1 $(CPPFLAGS) -O1 -MMD -MP
 run = env CK_FORK=no CK_RUN_CASE=few MAMBYTE_REQUIRE_GPU=1
 
-check: $(SEEDS:%=seed-%)
+check: $(SEEDS:%=seed-%) signal
 small: $(SMALL:%=gpu-%) memory
 
 seed-%: $(out)/check_cuda
@@ -53,6 +53,9 @@ seed-%: $(out)/check_cuda
 
 gpu-%: $(out)/check_cuda
 	$(run) MAMBYTE_SMALL_GPU=$(subst -,=,$*) ./$<
+
+signal: $(out)/check_cuda
+	$(run) CK_RUN_CASE=signal ./$<
 
 memory: $(out)/check_cuda_memory
 	$(run) CK_RUN_CASE=tests ./$<
@@ -98,5 +101,5 @@ $(out)/racy: $(out)/tests/check_cuda.o $(racy_objects) libmambyte.a \
 	$(CXX) -pthread $(wraps) -o $@ $< $(racy_objects) $(libraries)
 
 -include $(objects:.o=.d) $(programs:.o=.d) $(out)/racy.d
-.PHONY: check memory race small sources
+.PHONY: check memory race signal small sources
 .SECONDARY: $(programs) $(out)/check_cuda $(out)/check_cuda_memory
