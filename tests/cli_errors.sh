@@ -55,6 +55,7 @@ misused "--save-state does not go with --context=reset" \
 	--score --context=reset --save-state=x
 misused "there is nothing to do with 'text'" --info
 misused "there is nothing to do with 'text'" --list-models
+misused "standard input can be read only once" --perplexity - -
 refuses 2 "--bytes needs N" "$MAMBYTE" text -n
 refuses 2 "--stop needs STRING" "$MAMBYTE" --stop
 

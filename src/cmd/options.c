@@ -434,6 +434,15 @@ static enum status set_temperature(struct options *options)
     return OK;
 }
 
+/* Two readers of standard input would get a part of it each. */
+static enum status check_input(const struct options *options)
+{
+    int n = 0;
+    for (int i = 0; i < options->n_files; i++)
+        n += strcmp(options->files[i], "-") == 0;
+    return n <= 1 ? OK : fail(E_USAGE, "standard input can be read only once");
+}
+
 static enum status take_operands(struct options *options, int n, char **words)
 {
     static const char *const standard_input[] = {"-"};
@@ -445,7 +454,7 @@ static enum status take_operands(struct options *options, int n, char **words)
     options->n_files = n > 0 ? n : 1;
     if (options->eval && n > 1)
         return fail(E_USAGE, "--eval takes one FILE");
-    return OK;
+    return check_input(options);
 }
 
 static const char *environment(const char *name)
