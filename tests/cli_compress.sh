@@ -126,6 +126,14 @@ refuses 1 "text: not compressed by mambyte" "$MAMBYTE" -t text
 head -c 3000 text.packed >short.mbz
 refuses 1 "short.mbz: truncated: the end is missing" "$MAMBYTE" -d short.mbz
 test -f short.mbz -a ! -e short || bad "a truncated file"
+for n in 1 100; do
+	{
+		cat text.packed
+		head -c $n /dev/zero
+	} >long.mbz
+	refuses 1 "long.mbz: truncated, or followed by other bytes" \
+		"$MAMBYTE" -t long.mbz
+done
 run "$MAMBYTE" -dk short.mbz file.mbz
 same "status, one of two files being bad" 1 "$status"
 same_files "the other file" text file

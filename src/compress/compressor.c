@@ -323,7 +323,8 @@ static enum status decompress_streams(struct compressor *c,
             return OK;
         if (got == 0)
             return fail(E_FORMAT, "is empty, not compressed by mambyte");
-        if (got < sizeof header)
+        if (got < sizeof header ||
+            !(is_first || stream_header_has_magic(header)))
             return fail(E_FORMAT, is_first ? "truncated, or not compressed "
                                              "by mambyte"
                                            : "truncated, or followed by "

@@ -86,10 +86,15 @@ static bool is_printable(const char *name)
     return true;
 }
 
+bool stream_header_has_magic(const uint8_t bytes[STREAM_HEADER_BYTES])
+{
+    return memcmp(bytes, magic, MAGIC_BYTES) == 0;
+}
+
 enum status stream_header_parse(struct stream_header *header,
                                 const uint8_t bytes[STREAM_HEADER_BYTES])
 {
-    if (memcmp(bytes, magic, MAGIC_BYTES) != 0)
+    if (!stream_header_has_magic(bytes))
         return fail(E_FORMAT, "not compressed by mambyte");
     if (bytes[AT_VERSION] != VERSION)
         return fail(E_FORMAT,

@@ -61,6 +61,9 @@ void stream_header_make(struct stream_header *header,
 void stream_header_format(uint8_t bytes[STREAM_HEADER_BYTES],
                           const struct stream_header *header);
 
+/* Whether bytes start as a header does. */
+bool stream_header_has_magic(const uint8_t bytes[STREAM_HEADER_BYTES]);
+
 /* E_FORMAT when the bytes are no header, or damaged, or of another version of
  * the format or of the arithmetic. */
 enum status stream_header_parse(struct stream_header *header,
