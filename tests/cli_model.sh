@@ -25,7 +25,7 @@ same "--info --json" "$(sed -n 's/^fingerprint  *//p' tiny.info)" \
 	"$(sed -n 's/.*"fingerprint":"\([^"]*\)".*/\1/p' out)"
 for key in '{"model":"'"$tiny"'"' '"size":' '"architecture":"Mamba-1"' \
 	'"weights":"int8"' '"layers":2' '"d_model":64' '"norm_epsilon":1e-05' \
-	'"state_bytes":' '"metadata":{"'; do
+	'"lm_head":' '"state_bytes":' '"metadata":{"'; do
 	grep -q -F -e "$key" out || bad "--info --json has no $key: $(cat out)"
 done
 
@@ -73,6 +73,8 @@ same "by name" "$weights/zz.safetensors" "$(value model)"
 MAMBYTE_MODEL=zz usr/bin/mambyte --info | cmp - out || bad "by name in MAMBYTE_MODEL"
 refuses 1 "there is no model named 'nobody'; see --list-models" \
 	usr/bin/mambyte -m nobody text
+refuses 1 "there is no model named 'text'; the file is ./text" \
+	usr/bin/mambyte -m text text
 if test "$("$MAMBYTE" --list-models | wc -l)" -eq 0; then
 	same "the default is the first" "$weights/b.safetensors" \
 		"$(usr/bin/mambyte --info | sed -n 's/^model  *//p')"

@@ -172,6 +172,17 @@ static enum status set_path(char **path, const char *from)
     return *path ? OK : fail_memory("a file name");
 }
 
+/* Who forgets the ./ of a file is told. */
+static enum status fail_unknown(const char *name, enum catalog_kind kind)
+{
+    const char *noun = kind == CATALOG_HEAD ? "head" : "model";
+    if (access(name, F_OK) == 0)
+        return fail(E_MODEL, "there is no %s named '%s'; the file is ./%s",
+                    noun, name, name);
+    return fail(E_MODEL, "there is no %s named '%s'; see --list-models", noun,
+                name);
+}
+
 /* Looks up a name, or the default. */
 static enum status find(char **path, const char *name, enum catalog_kind kind)
 {
@@ -182,8 +193,7 @@ static enum status find(char **path, const char *name, enum catalog_kind kind)
     if (entry)
         status = set_path(path, entry->path);
     else if (name)
-        status = fail(E_MODEL, "there is no %s named '%s'; see --list-models",
-                      kind == CATALOG_HEAD ? "head" : "model", name);
+        status = fail_unknown(name, kind);
     else
         status = fail(E_MODEL, "no model is installed; name a weight file "
                                "with --model or MAMBYTE_MODEL");
