@@ -305,7 +305,8 @@ START_TEST(a_bad_length_is_refused)
 {
     static const uint8_t huge[16] = {255, 255, 255, 255, 255, 255, 255, 127};
     assert_refused(huge, sizeof huge,
-                   "t: header claims 9223372036854775807 bytes, the file has "
+                   "t: truncated, or not a safetensors file: its header "
+                   "claims 9223372036854775807 bytes, the file has "
                    "16");
     assert_refused(huge, 7,
                    "t: not a safetensors file: 7 bytes long, a header needs 8");
@@ -383,7 +384,8 @@ static const struct {
     {"bad-short.safetensors",
      "not a safetensors file: 5 bytes long, a header needs 8"},
     {"bad-header-length.safetensors",
-     "header claims 9223372036854775807 bytes, the file has 78"},
+     "truncated, or not a safetensors file: its header claims "
+     "9223372036854775807 bytes, the file has 78"},
     {"bad-json.safetensors", BAD_JSON},
     {"bad-truncated.safetensors",
      "b: data end at 16, the file has 12 bytes of data"},

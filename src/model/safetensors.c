@@ -64,8 +64,8 @@ static enum status parse_header(struct safetensors *file)
     uint64_t n_header = load_le(file->bytes, LENGTH_BYTES);
     if (n_header > file->n_bytes - LENGTH_BYTES)
         return fail(E_MODEL,
-                    "header claims %" PRIu64 " byte%s, the file has "
-                    "%zu",
+                    "truncated, or not a safetensors file: its header "
+                    "claims %" PRIu64 " byte%s, the file has %zu",
                     n_header, text_plural(n_header), file->n_bytes);
     if (n_header > HEADER_MAX)
         return fail(E_MODEL,
