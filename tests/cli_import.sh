@@ -22,14 +22,14 @@ same "names" "the MambaByte authors" "$(value names)"
 same "parameters" 36416 "$(value parameters)"
 same "weights" F32 "$(value weights)"
 same "norm" "LayerNorm, epsilon 1e-05" "$(value norm)"
-same "head" "of its own" "$(value head)"
+same "lm_head" "of its own" "$(value lm_head)"
 same "begin byte" none "$(value 'begin byte')"
 cp model authors.float
 
 imports --quantize=none "$data/transformers"
 same "names" transformers "$(value names)"
 same "d_state" 8 "$(value d_state)"
-same "head" "tied to the embedding" "$(value head)"
+same "lm_head" "tied to the embedding" "$(value lm_head)"
 cp model transformers.float
 imports --quantize=none "$data/transformers/model.safetensors.index.json"
 same_files "a folder and its index" transformers.float model

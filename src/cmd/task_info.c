@@ -51,9 +51,11 @@ static enum status print_metadata(struct sink *out,
 
 static enum status print_model(struct sink *out, const struct model *model)
 {
-    char fingerprint[FINGERPRINT_CHARS];
+    char fingerprint[FINGERPRINT_CHARS], size[16];
     TRY(print_file(out, "model", model->file));
     TRY(describe_model(out, model));
+    message_size(size, (double)model_state_size(&model->config));
+    TRY(sink_format(out, "%-17s %s\n", "state of a stream", size));
     print_fingerprint(fingerprint, model);
     TRY(describe_key(out, "fingerprint"));
     TRY(describe_text(out, fingerprint));
@@ -89,7 +91,7 @@ static enum status put_shape(struct sink *out, const struct model *model)
     TRY(describe_sizes(out, c, put_size));
     TRY(put_text(out, "norm", describe_norm(c)));
     TRY(json_put_float(out, "norm_epsilon", c->norm_epsilon));
-    TRY(put_text(out, "head", describe_head(c)));
+    TRY(put_text(out, "lm_head", describe_lm_head(c)));
     if (c->begin_byte >= 0)
         TRY(put_size(out, "begin_byte", c->begin_byte));
     return json_put_integer(out, "state_bytes", model_state_size(c));

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 
 #include "base/escape.h"
-#include "base/message.h"
 
 enum status describe_text(struct sink *out, const char *text)
 {
@@ -42,7 +41,7 @@ const char *describe_norm(const struct model_config *config)
     return config->has_norm_bias ? "LayerNorm" : "RMSNorm";
 }
 
-const char *describe_head(const struct model_config *config)
+const char *describe_lm_head(const struct model_config *config)
 {
     return config->is_tied ? "tied to the embedding" : "of its own";
 }
@@ -66,7 +65,6 @@ enum status describe_sizes(struct sink *out, const struct model_config *config,
 enum status describe_model(struct sink *out, const struct model *model)
 {
     const struct model_config *c = &model->config;
-    char size[16];
     TRY(describe_key(out, "architecture"));
     TRY(sink_format(out, "%s\n", describe_architecture(c)));
     TRY(describe_key(out, "parameters"));
@@ -77,12 +75,9 @@ enum status describe_model(struct sink *out, const struct model *model)
     TRY(describe_key(out, "norm"));
     TRY(sink_format(out, "%s, epsilon %g\n", describe_norm(c),
                     (double)c->norm_epsilon));
-    TRY(describe_key(out, "head"));
-    TRY(sink_format(out, "%s\n", describe_head(c)));
+    TRY(describe_key(out, "lm_head"));
+    TRY(sink_format(out, "%s\n", describe_lm_head(c)));
     if (c->begin_byte >= 0)
-        TRY(print_size(out, "begin byte", c->begin_byte));
-    else
-        TRY(sink_format(out, "%-17s none\n", "begin byte"));
-    message_size(size, (double)model_state_size(c));
-    return sink_format(out, "%-17s %s\n", "state of a stream", size);
+        return print_size(out, "begin byte", c->begin_byte);
+    return sink_format(out, "%-17s none\n", "begin byte");
 }

@@ -19,7 +19,7 @@ enum status describe_text(struct sink *out, const char *text);
  * floats. */
 const char *describe_architecture(const struct model_config *config);
 const char *describe_norm(const struct model_config *config);
-const char *describe_head(const struct model_config *config);
+const char *describe_lm_head(const struct model_config *config);
 const char *describe_weights(const struct model *model);
 
 /* Calls put for each size of a model with its mixer: "d_model". */
@@ -27,7 +27,7 @@ typedef enum status describe_put(struct sink *out, const char *key, int size);
 enum status describe_sizes(struct sink *out, const struct model_config *config,
                            describe_put *put);
 
-/* Parameters, weights, shape, norm, head, begin byte. */
+/* Parameters, weights, shape, norm, lm_head, begin byte. */
 enum status describe_model(struct sink *out, const struct model *model);
 
 #endif
