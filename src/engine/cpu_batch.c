@@ -163,18 +163,29 @@ static void run_layer(struct cpu_engine *e, int thread, int l)
     cpu_meet_if(e, !e->is_long);
 }
 
-/* Hands the predictions of a span to its segment and its state. */
+/* What the bytes of a span cost whose rows are mine, but for its first byte. */
+static void find_costs(const struct cpu_engine *e, const struct span *p,
+                       struct range mine)
+{
+    const struct segment *s = p->segment;
+    int begin = mine.begin > p->row + 1 ? mine.begin : p->row + 1;
+    int end = mine.end < p->row + p->n ? mine.end : p->row + p->n;
+    for (int row = begin; row < end && s->bits; row++) {
+        size_t at = p->offset + (size_t)(row - p->row);
+        const float *before = e->logits + (size_t)(row - 1) * N_BYTES_VOCAB;
+        s->bits[at] = odds_cost(before, s->bytes[at]);
+    }
+}
+
+/* Hands the predictions of a span to its segment and its state, whose own was
+ * that of the first byte. */
 static void deliver(struct cpu_engine *e, const struct span *p)
 {
     const struct segment *s = p->segment;
     float *prediction = state_logits(config_of(e), s->state->floats);
     const float *logits = e->logits + (size_t)p->row * N_BYTES_VOCAB;
-    for (int t = 0; t < p->n && s->bits; t++) {
-        size_t at = p->offset + (size_t)t;
-        const float *before =
-            t > 0 ? logits + (size_t)(t - 1) * N_BYTES_VOCAB : prediction;
-        s->bits[at] = odds_cost(before, s->bytes[at]);
-    }
+    if (s->bits)
+        s->bits[p->offset] = odds_cost(prediction, s->bytes[p->offset]);
     size_t row = N_BYTES_VOCAB * sizeof(float);
     memcpy(prediction, logits + (size_t)(p->n - 1) * N_BYTES_VOCAB, row);
     if (s->logits)
@@ -237,6 +248,8 @@ static void run_batch(void *arg, int thread)
     if (!clean_logits(e, thread))
         e->inputs[thread].has_overflown = true;
     threads_barrier(e->team);
+    for (int i = 0; i < e->n_spans; i++)
+        find_costs(e, &e->spans[i], cpu_split(e, e->n_rows, 1, thread));
     for (int i = thread; i < e->n_spans; i += threads_count(e->team))
         deliver(e, &e->spans[i]);
 }
