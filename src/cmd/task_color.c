@@ -96,7 +96,7 @@ static enum status paint_file(void *context, struct reader *reader,
         TRY(reader_next(reader, &n));
         if (n == 0)
             return paint_held(painter, true);
-        TRY(reader_feed_piece(reader, stream, n));
+        TRY(reader_feed_piece(reader, stream, n, reader->bits));
         for (size_t t = 0; t < n; t++) {
             painter->bits[painter->n_held] = reader->bits[t];
             painter->held[painter->n_held++] = reader->bytes[t];

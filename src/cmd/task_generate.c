@@ -54,7 +54,7 @@ static enum status read_prompt(struct generator *g, struct reader *reader)
         TRY(reader_next(reader, &n));
         if (n == 0)
             return OK;
-        TRY(reader_feed_piece(reader, &g->stream, n));
+        TRY(reader_feed_piece(reader, &g->stream, n, NULL));
         outlet_after(&g->outlet, reader->bytes, n);
         if (task->options->echo) {
             TRY(sink_write(task->out, reader->bytes, n));

@@ -222,13 +222,13 @@ enum status reader_feed(struct reader *reader, const struct segment *segments,
 }
 
 enum status reader_feed_piece(struct reader *reader, struct stream *stream,
-                              size_t n)
+                              size_t n, float *bits)
 {
     struct segment segment = {
         .state = stream->state,
         .bytes = reader->bytes,
         .n = n,
-        .bits = reader->bits,
+        .bits = bits,
     };
     stream->position += n;
     return reader_feed(reader, &segment, 1, n);

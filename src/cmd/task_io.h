@@ -95,9 +95,10 @@ enum status reader_next(struct reader *reader, size_t *n);
 enum status reader_feed(struct reader *reader, const struct segment *segments,
                         size_t n_segments, size_t n);
 
-/* Lets stream read the piece; reader->bits has what each byte cost. */
+/* Lets stream read the piece.  bits: NULL, which is quicker, or reader->bits,
+ * for what each byte cost. */
 enum status reader_feed_piece(struct reader *reader, struct stream *stream,
-                              size_t n);
+                              size_t n, float *bits);
 
 /* Calls visit for each file of the options, with reader->source open and a
  * stream of its own; then saves the state of the last stream.  A file that

@@ -100,7 +100,7 @@ static enum status predict(void *context, struct reader *reader,
         TRY(reader_next(reader, &n));
         if (n == 0)
             break;
-        TRY(reader_feed_piece(reader, stream, n));
+        TRY(reader_feed_piece(reader, stream, n, NULL));
     }
     TRY(engine_state_get(p->task->engine, stream->state, p->image));
     return print_prediction(p, &reader->source);

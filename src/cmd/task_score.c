@@ -150,7 +150,7 @@ static enum status feed_piece(struct scores *s, struct reader *reader,
                               struct stream *stream, size_t n)
 {
     if (!s->states)
-        return reader_feed_piece(reader, stream, n);
+        return reader_feed_piece(reader, stream, n, reader->bits);
     for (size_t i = 0; i < n;)
         TRY(feed_records(s, reader, stream, &i, n));
     return OK;

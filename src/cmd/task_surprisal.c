@@ -37,7 +37,7 @@ static enum status print_file(void *context, struct reader *reader,
         TRY(reader_next(reader, &n));
         if (n == 0)
             return OK;
-        TRY(reader_feed_piece(reader, stream, n));
+        TRY(reader_feed_piece(reader, stream, n, reader->bits));
         for (size_t t = 0; t < n; t++, offset++) {
             float bits = reader->bits[t];
             if (task->options->json)
