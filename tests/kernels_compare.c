@@ -702,6 +702,22 @@ bool compare_mamba2_floats(const struct cpu_kernels *level, uint64_t seed)
     return twin_end_any_nan(&zx) && is_same;
 }
 
+/* ---- costs --------------------------------------------------------------- */
+
+/* Now and then all finite logits are alike. */
+bool compare_cost(const struct cpu_kernels *level, uint64_t seed)
+{
+    struct source s = {.seed = seed, .is_special = true};
+    float *logits = draw_floats(&s, N_BYTES_VOCAB);
+    float scale = (float)draw(&s, 3);
+    for (int i = 0; i < N_BYTES_VOCAB; i++)
+        logits[i] *= scale;
+    uint8_t byte = (uint8_t)draw(&s, N_BYTES_VOCAB);
+    float a = cpu_scalar.cost(logits, byte), b = level->cost(logits, byte);
+    free(logits);
+    return memcmp(&a, &b, sizeof a) == 0;
+}
+
 const struct kernels_test kernels_tests[] = {
     {"quantise", compare_quantise},
     {"norm_quantise", compare_norm_quantise},
@@ -715,5 +731,6 @@ const struct kernels_test kernels_tests[] = {
     {"mamba2", compare_mamba2},
     {"mamba2, special values", compare_mamba2_special},
     {"mamba2, floats", compare_mamba2_floats},
+    {"cost", compare_cost},
     {NULL, NULL},
 };

@@ -28,6 +28,7 @@ kernels_case compare_mamba2_floats;
 /* Infinities and NaN among the values; two NaN count as equal. */
 kernels_case compare_conv_silu_special;
 kernels_case compare_scan_special;
+kernels_case compare_cost;
 kernels_case compare_mamba2_special;
 
 struct kernels_test {

@@ -25,7 +25,6 @@
 #include "engine/pooled.h"
 #include "engine/probe.h"
 #include "engine/state_image.h"
-#include "model/odds.h"
 
 /* A batch with at least so many rows for each thread is a long one. */
 enum { MIN_ROWS_A_THREAD = 16 };
@@ -173,7 +172,7 @@ static void find_costs(const struct cpu_engine *e, const struct span *p,
     for (int row = begin; row < end && s->bits; row++) {
         size_t at = p->offset + (size_t)(row - p->row);
         const float *before = e->logits + (size_t)(row - 1) * N_BYTES_VOCAB;
-        s->bits[at] = odds_cost(before, s->bytes[at]);
+        s->bits[at] = e->kernels->cost(before, s->bytes[at]);
     }
 }
 
@@ -185,7 +184,7 @@ static void deliver(struct cpu_engine *e, const struct span *p)
     float *prediction = state_logits(config_of(e), s->state->floats);
     const float *logits = e->logits + (size_t)p->row * N_BYTES_VOCAB;
     if (s->bits)
-        s->bits[p->offset] = odds_cost(prediction, s->bytes[p->offset]);
+        s->bits[p->offset] = e->kernels->cost(prediction, s->bytes[p->offset]);
     size_t row = N_BYTES_VOCAB * sizeof(float);
     memcpy(prediction, logits + (size_t)(p->n - 1) * N_BYTES_VOCAB, row);
     if (s->logits)

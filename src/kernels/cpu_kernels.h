@@ -116,6 +116,9 @@ struct cpu_kernels {
     void (*conv_silu)(const struct conv_job *job, int c0, int c1);
     void (*scan)(const struct scan_job *job, int c0, int c1);
 
+    /* odds_cost() */
+    float (*cost)(const float logits[256], uint8_t byte);
+
     const struct mamba2_kernels *mamba2;
 };
 

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "kernels/cpu_kernels.h"
+#include "model/odds.h"
 
 static size_t panels_size(const struct matrix *matrix)
 {
@@ -258,5 +259,6 @@ const struct cpu_kernels cpu_scalar = {
     .float_matmul = float_matmul,
     .conv_silu = conv_silu,
     .scan = scan,
+    .cost = odds_cost,
     .mamba2 = &cpu_scalar_mamba2,
 };

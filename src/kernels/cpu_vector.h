@@ -4,7 +4,7 @@
  * they have defined
  *
  *     vfloat, vint             V_LANES floats, V_LANES int32; vectors for
- *                              which the compiler knows + - * / & | <<
+ *                              which the compiler knows + - * / & | << >>
  *     v_load, v_store          unaligned
  *     v_set1, v_fma
  *     v_max, v_min             a > b ? a : b; a < b ? a : b; b for a NaN
@@ -31,6 +31,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <float.h>
+
 #include "kernels/cpu_kernels.h"
 
 /* ---- exact.h in vectors -------------------------------------------------- */
@@ -858,10 +860,12 @@ static void scan(const struct scan_job *job, int c0, int c1)
     cpu_scalar.scan(job, c0 + n_vectors * V_LANES, c1);
 }
 
+#include "kernels/cpu_vector_cost.h"
+
 /* The table, apart from the name. */
 #define V_KERNELS                                                              \
     .rows_unit = PANEL_ROWS, .channels_unit = V_LANES,                         \
     .panels_size = panels_size, .pack = pack, .quantise = quantise,            \
     .norm_quantise = norm_quantise, .matmul = matmul, .norm = norm,            \
     .float_matmul = float_matmul, .conv_silu = conv_silu, .scan = scan,        \
-    .mamba2 = &vector_mamba2
+    .cost = cost, .mamba2 = &vector_mamba2
