@@ -26,6 +26,8 @@ struct block_coder {
     void *context;
     size_t n_done, n_literals; /* of the block under way */
     bool is_sampling;          /* before it */
+    struct copy_list copies;   /* of bytes that block_cut left whole */
+    bool has_copies;           /* until they are packed */
 };
 
 static enum status slices_went_on(void *context, size_t n_bytes)
@@ -57,8 +59,10 @@ enum status block_coder_open(struct block_coder **coder, struct engine *engine,
 
 void block_coder_close(struct block_coder *coder)
 {
-    if (coder)
+    if (coder) {
         slices_close(coder->slices);
+        dedupe_free(&coder->copies);
+    }
     free(coder);
 }
 
@@ -145,6 +149,19 @@ static enum status pack_parts(struct block_coder *coder,
     return range_finish(&packing->side);
 }
 
+/* Those that block_cut has found, or new ones. */
+static enum status find_copies(struct block_coder *coder,
+                               struct copy_list *copies, const uint8_t *bytes,
+                               size_t n)
+{
+    if (!coder->has_copies)
+        return dedupe_find(copies, bytes, n);
+    *copies = coder->copies;
+    coder->copies = (struct copy_list){.n = 0};
+    coder->has_copies = false;
+    return OK;
+}
+
 /* *n_packed is SIZE_MAX when it would be more than the bytes, and when the part
  * is for liblzma.  *n_literals: the bytes that are in no copy. */
 static enum status pack_literals(struct block_coder *coder,
@@ -154,7 +171,7 @@ static enum status pack_literals(struct block_coder *coder,
                                  enum block_kind *kind)
 {
     struct packing packing = {.side = range_encoder()};
-    enum status status = dedupe_find(&packing.copies, bytes, part->n);
+    enum status status = find_copies(coder, &packing.copies, bytes, part->n);
     if (status == OK)
         status = pack_parts(coder, &packing, bytes, part, kind);
     if (status == OK)
@@ -237,9 +254,16 @@ static enum status unpack_literals(struct block_coder *coder, uint8_t *bytes,
 enum status block_cut(struct block_coder *coder, const uint8_t *bytes, size_t n,
                       struct block_part parts[PARTS_MAX], size_t *n_parts)
 {
+    dedupe_free(&coder->copies);
+    coder->has_copies = false;
+    TRY(dedupe_find(&coder->copies, bytes, n));
     coder->is_sampling = true;
-    enum status status = samples_cut(coder->slices, bytes, n, parts, n_parts);
+    enum status status =
+        samples_cut(coder->slices, bytes, n, &coder->copies, parts, n_parts);
     coder->is_sampling = false;
+    coder->has_copies = status == OK && *n_parts == 1;
+    if (!coder->has_copies)
+        dedupe_free(&coder->copies);
     return status;
 }
 

@@ -62,7 +62,7 @@ enum status block_coder_open(struct block_coder **coder, struct engine *engine,
 void block_coder_close(struct block_coder *coder); /* NULL is accepted */
 
 /* Cuts bytes[0..n), 0 < n <= BLOCK_MAX, into parts to be packed as blocks of
- * their own: samples.h. */
+ * their own: samples.h.  They are what block_pack gets next. */
 enum status block_cut(struct block_coder *coder, const uint8_t *bytes, size_t n,
                       struct block_part parts[PARTS_MAX], size_t *n_parts);
 

@@ -42,7 +42,7 @@ struct region {
 };
 
 struct survey {
-    struct copy_list copies;
+    const struct copy_list *copies;
     uint8_t *literals; /* [n_literals] */
     size_t n_literals;
     struct region regions[PARTS_MAX]; /* [n_regions] */
@@ -216,7 +216,7 @@ static size_t make_parts(const struct survey *s, size_t n,
         if (i > 0 && region->kind == region[-1].kind)
             continue;
         if (i > 0) {
-            size_t end = literal_offset(&s->copies, region->begin);
+            size_t end = literal_offset(s->copies, region->begin);
             parts[n_parts - 1].n = end - begin;
             begin = end;
         }
@@ -262,7 +262,7 @@ static enum status survey(struct survey *s, struct slices *slices, size_t n,
     TRY(ask_lzma(s));
     choose_kinds(s);
     *n_parts = make_parts(s, n, parts);
-    if (count_lost(&s->copies, parts) > n / LOST_PART) {
+    if (count_lost(s->copies, parts) > n / LOST_PART) {
         *n_parts = 1;
         parts[0] = join(s, n);
     }
@@ -272,15 +272,16 @@ static enum status survey(struct survey *s, struct slices *slices, size_t n,
 static enum status take_literals(struct survey *s, const uint8_t *bytes,
                                  size_t n)
 {
-    s->n_literals = n - s->copies.n_copied;
+    s->n_literals = n - s->copies->n_copied;
     s->literals = malloc(s->n_literals);
     if (!s->literals)
         return fail_memory("the samples");
-    dedupe_take(&s->copies, s->literals, bytes, n);
+    dedupe_take(s->copies, s->literals, bytes, n);
     return OK;
 }
 
 enum status samples_cut(struct slices *slices, const uint8_t *bytes, size_t n,
+                        const struct copy_list *copies,
                         struct block_part parts[PARTS_MAX], size_t *n_parts)
 {
     *n_parts = 1;
@@ -290,12 +291,10 @@ enum status samples_cut(struct slices *slices, const uint8_t *bytes, size_t n,
     struct survey *s = calloc(1, sizeof *s);
     if (!s)
         return fail_memory("the samples");
-    enum status status = dedupe_find(&s->copies, bytes, n);
-    if (status == OK)
-        status = take_literals(s, bytes, n);
+    s->copies = copies;
+    enum status status = take_literals(s, bytes, n);
     if (status == OK && s->n_literals >= SAMPLED_MIN)
         status = survey(s, slices, n, parts, n_parts);
-    dedupe_free(&s->copies);
     free(s->literals);
     free(s->samples);
     free(s->code);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "compress/dedupe.h"
 #include "compress/slices.h"
 
 enum { PARTS_MAX = 1 << 8 };
@@ -27,8 +28,9 @@ struct block_part {
 
 /* Cuts bytes[0..n), n > 0, into at most PARTS_MAX parts, which follow each
  * other.  The model reads at most a sixteenth of the bytes for that.  The parts
- * depend on the bytes and the model alone. */
+ * depend on the bytes and the model alone.  copies: of dedupe_find(). */
 enum status samples_cut(struct slices *slices, const uint8_t *bytes, size_t n,
+                        const struct copy_list *copies,
                         struct block_part parts[PARTS_MAX], size_t *n_parts);
 
 /* Whether all bytes are about as frequent: they are compressed, or random. */
