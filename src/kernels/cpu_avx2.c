@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/cpu_reduce_x86.h"
+
 enum { V_LANES = 8, V_TILE = 8, V_FLOAT_ROWS = 2, V_FLOAT_TILE = 3 };
 #define V_WEIGHT_FLIP 0u
 
@@ -81,44 +83,19 @@ static inline vfloat v_keep(vfloat x, vfloat a, vfloat b)
     return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ), x);
 }
 
-static inline uint32_t v_max_of_four(__m128i x)
-{
-    x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0x4e));
-    x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1));
-    return (uint32_t)_mm_cvtsi128_si32(x);
-}
-
-static inline int32_t v_sum_of_four(__m128i x)
-{
-    x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
-    x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1));
-    return _mm_cvtsi128_si32(x);
-}
-
-static inline float v_tree_of_four(__m128 x)
-{
-    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
-}
-
 static inline uint32_t v_max_of(vint x)
 {
-    __m256i y = (__m256i)x;
-    return v_max_of_four(_mm_max_epi32(_mm256_castsi256_si128(y),
-                                       _mm256_extracti128_si256(y, 1)));
+    return max_of_eight((__m256i)x);
 }
 
 static inline int32_t v_sum_of(vint x)
 {
-    __m256i y = (__m256i)x;
-    return v_sum_of_four(_mm_add_epi32(_mm256_castsi256_si128(y),
-                                       _mm256_extracti128_si256(y, 1)));
+    return sum_of_eight((__m256i)x);
 }
 
 static inline float v_tree_of(vfloat x)
 {
-    return v_tree_of_four(
-        _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+    return tree_of_eight(x);
 }
 
 #include "kernels/cpu_vector.h"

@@ -5,6 +5,7 @@
 libmambyte_a_SOURCES += \
   src/kernels/cpu_dispatch.c \
   src/kernels/cpu_kernels.h \
+  src/kernels/cpu_reduce_x86.h \
   src/kernels/cpu_scalar.c \
   src/kernels/cpu_scalar_mamba2.c \
   src/kernels/cpu_vector.h \
