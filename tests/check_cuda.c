@@ -1130,47 +1130,43 @@ START_TEST(a_signal_ends_long_calls)
 }
 END_TEST
 
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+    tcase_set_timeout(tests, TIMEOUT_S);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
 static Suite *cuda_suite(void)
 {
     Suite *suite = suite_create("cuda");
-    TCase *few = tcase_create("few");
-    tcase_set_timeout(few, TIMEOUT_S);
+    TCase *few = add_case(suite, "few");
     tcase_add_loop_test(few, a_little_agrees, 0, N_LITTLE_SPECS);
     tcase_add_loop_test(few, a_little_is_decoded, 0, N_LITTLE_SPECS);
     tcase_add_test(few, a_few_places_agree);
-    suite_add_tcase(suite, few);
 
-    TCase *race = tcase_create("race");
-    tcase_set_timeout(race, TIMEOUT_S);
+    TCase *race = add_case(suite, "race");
     tcase_add_loop_test(race, a_little_agrees_without_decode, 0,
                         N_LITTLE_SPECS);
-    suite_add_tcase(suite, race);
 
-    TCase *mamba2 = tcase_create("mamba2");
+    TCase *mamba2 = add_case(suite, "mamba2");
     add_shapes(mamba2, N_SPECS_1, N_SPECS);
     tcase_add_loop_test(mamba2, calls_of_all_lengths_agree, 1, 3);
     tcase_add_loop_test(mamba2, places_change_engines, N_SPECS_1, N_SPECS);
     add_copies(mamba2, 1);
-    tcase_set_timeout(mamba2, TIMEOUT_S);
-    suite_add_tcase(suite, mamba2);
 
-    TCase *overflow = tcase_create("overflow");
+    TCase *overflow = add_case(suite, "overflow");
     tcase_add_loop_test(overflow, a_model_that_overflows_is_refused, 0,
                         N_OVERFLOW_SPECS);
-    tcase_set_timeout(overflow, TIMEOUT_S);
-    suite_add_tcase(suite, overflow);
 
-    TCase *places = tcase_create("places");
+    TCase *places = add_case(suite, "places");
     tcase_add_loop_test(places, streams_agree_at_all_places, 0, N_PLACE_SPECS);
-    tcase_set_timeout(places, TIMEOUT_S);
-    suite_add_tcase(suite, places);
 
-    TCase *streams = tcase_create("mamba2-streams");
+    TCase *streams = add_case(suite, "mamba2-streams");
     add_streams(streams, N_SPECS_1, N_SPECS, N_STREAM_SPECS_1, N_STREAM_SPECS);
-    tcase_set_timeout(streams, TIMEOUT_S);
-    suite_add_tcase(suite, streams);
 
-    TCase *tests = tcase_create("bits");
+    TCase *tests = add_case(suite, "bits");
     tcase_add_test(tests, a_device_that_is_not_there_is_refused);
     tcase_add_loop_test(tests, floats_are_near, 0, N_SPECS_1);
     add_shapes(tests, 0, N_SPECS_1);
@@ -1178,13 +1174,9 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(tests, calls_of_all_lengths_agree, 0, 1);
     add_copies(tests, 0);
     tcase_add_test(tests, the_shipped_model_agrees);
-    tcase_set_timeout(tests, TIMEOUT_S);
-    suite_add_tcase(suite, tests);
 
-    TCase *last = tcase_create("signal");
+    TCase *last = add_case(suite, "signal");
     tcase_add_test(last, a_signal_ends_long_calls);
-    tcase_set_timeout(last, TIMEOUT_S);
-    suite_add_tcase(suite, last);
     return suite;
 }
 
