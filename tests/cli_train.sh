@@ -122,6 +122,13 @@ run "$MAMBYTE_TRAIN" $quick --init=./model --steps=3 --log=tuned.log -o tuned \
 same "fine-tuning" 0 "$status"
 awk -F '\t' 'NR == 2 { exit !($3 < 5) }' tuned.log ||
 	bad "fine-tuning began at $(sed -n 2p tuned.log)"
+mkdir -p usr/bin usr/share/mambyte/weights
+cp "$MAMBYTE_TRAIN" usr/bin/mambyte-train || exit 99
+cp model usr/share/mambyte/weights/named.safetensors
+# shellcheck disable=SC2086
+run usr/bin/mambyte-train $quick --init=named --steps=3 -o tuned.named \
+	--rate=0.001 verses
+same_files "fine-tuning by name" tuned tuned.named
 
 # ---- interruptions
 

@@ -110,8 +110,12 @@ mkdir none
 
 # shellcheck disable=SC2086
 {
-	trains_not 1 "missing: No such file or directory" --steps=4 -o model \
-		--init=missing text
+	trains_not 1 "there is no model named 'missing'; see --list-models" \
+		--steps=4 -o model --init=missing text
+	trains_not 1 "./missing: No such file or directory" --steps=4 \
+		-o model --init=./missing text
+	trains_not 1 "$srcdir/weights/language.head: is a head, not a model: \
+--classify takes it" --steps=4 -o model --init="$srcdir/weights/language.head" text
 	run "$MAMBYTE_TRAIN" --steps=4 -o model --init=text text
 	same "a text is no model" 1 "$status"
 	trains_not 1 "model.checkpoint: No such file or directory" $small \

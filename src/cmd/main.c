@@ -165,22 +165,8 @@ static enum status refuse_kind(enum status status, const char *path)
 {
     char sentence[SENTENCE_CHARS];
     snprintf(sentence, sizeof sentence, "%s", status_message());
-    switch (own_file_of(path)) {
-    case OWN_HEAD:
-        return fail(E_MODEL, "%s: is a head, not a model: --classify takes it",
-                    path);
-    case OWN_CHECKPOINT:
-        return fail(E_MODEL,
-                    "%s: is a checkpoint, not a model: mambyte-import makes "
-                    "one of it",
-                    path);
-    case OWN_STATE:
-        return fail(E_MODEL,
-                    "%s: is a saved state, not a model: --load-state takes it",
-                    path);
-    default:
-        return fail(status, "%s", sentence);
-    }
+    TRY(own_file_check_model(path));
+    return fail(status, "%s", sentence);
 }
 
 static enum status with_model(const struct options *options, const char *path)

@@ -72,6 +72,26 @@ enum own_file own_file_of(const char *path)
     return kind == OWN_NONE ? kind_of_tensors(path) : kind;
 }
 
+enum status own_file_check_model(const char *path)
+{
+    switch (own_file_of(path)) {
+    case OWN_HEAD:
+        return fail(E_MODEL, "%s: is a head, not a model: --classify takes it",
+                    path);
+    case OWN_CHECKPOINT:
+        return fail(E_MODEL,
+                    "%s: is a checkpoint, not a model: mambyte-import makes "
+                    "one of it",
+                    path);
+    case OWN_STATE:
+        return fail(E_MODEL,
+                    "%s: is a saved state, not a model: --load-state takes it",
+                    path);
+    default:
+        return OK;
+    }
+}
+
 const char *own_file_name(enum own_file kind)
 {
     static const char *const names[] = {

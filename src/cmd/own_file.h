@@ -5,6 +5,8 @@
 #ifndef MAMBYTE_OWN_FILE_H
 #define MAMBYTE_OWN_FILE_H
 
+#include "base/status.h"
+
 enum own_file {
     OWN_NONE, /* none of these, or not to be read                           */
     OWN_MODEL,
@@ -16,6 +18,10 @@ enum own_file {
 };
 
 enum own_file own_file_of(const char *path);
+
+/* Where a model is expected: E_MODEL if the file is a head, a checkpoint or a
+ * saved state, with a sentence that says which program or option takes it. */
+enum status own_file_check_model(const char *path);
 
 /* "a model" */
 const char *own_file_name(enum own_file kind);

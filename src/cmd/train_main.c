@@ -6,11 +6,14 @@
 #include <string.h>
 
 #include "base/byteio.h"
+#include "base/file_place.h"
 #include "base/threads.h"
 #include "classify/train_classifier.h"
 #include "cmd/outputs.h"
+#include "cmd/own_file.h"
 #include "cmd/program.h"
 #include "cmd/train_options.h"
+#include "model/catalog.h"
 #include "train/dataset.h"
 #include "train/train.h"
 
@@ -73,6 +76,31 @@ static enum status check_head(const struct train_command *command)
     return outputs_check(&outputs);
 }
 
+/* --init: a file, or else a name that --list-models shows. */
+static enum status find_init(struct train_options *o, char **path)
+{
+    struct file_place place = file_place_of(o->init);
+    if (!place.is_there) {
+        TRY(catalog_find(path, o->init));
+        o->init = *path;
+    }
+    return own_file_check_model(o->init);
+}
+
+static enum status run_training(struct train_command *command)
+{
+    char *path = NULL;
+    enum status status = OK;
+    if (command->train.init)
+        status = find_init(&command->train, &path);
+    if (status == OK)
+        status = check_run(command);
+    if (status == OK)
+        status = train(&command->train, &output);
+    free(path);
+    return status;
+}
+
 static enum status run(int argc, char **argv)
 {
     static struct train_command command;
@@ -84,10 +112,8 @@ static enum status run(int argc, char **argv)
     command.train.engine.n_threads =
         threads_cut(command.train.engine.n_threads);
     command.classifier.engine = command.train.engine;
-    if (!command.classifier.examples) {
-        TRY(check_run(&command));
-        return train(&command.train, &output);
-    }
+    if (!command.classifier.examples)
+        return run_training(&command);
     TRY(check_head(&command));
     return train_classifier(&command.classifier, &output);
 }

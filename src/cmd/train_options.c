@@ -61,7 +61,7 @@ static const struct option_row rows[] = {
      INTO_TEXT(AT(train.output)),
      .help = "the int8 model to write"},
     {.name = "init",
-     .argument = "MODEL",
+     .argument = "FILE|NAME",
      INTO_TEXT(AT(train.init)),
      .help = "start from a model, int8 or floats (fine-tuning)"},
     {.name = "architecture",
