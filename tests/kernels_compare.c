@@ -715,7 +715,7 @@ bool compare_cost(const struct cpu_kernels *level, uint64_t seed)
     uint8_t byte = (uint8_t)draw(&s, N_BYTES_VOCAB);
     float a = cpu_scalar.cost(logits, byte), b = level->cost(logits, byte);
     free(logits);
-    return memcmp(&a, &b, sizeof a) == 0;
+    return exact_bits(a) == exact_bits(b);
 }
 
 const struct kernels_test kernels_tests[] = {
