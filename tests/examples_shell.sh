@@ -35,23 +35,20 @@ by_tasks()
 	for task in 3 4 5 6; do
 		SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_MIN=3 \
 			SLURM_ARRAY_TASK_COUNT=4 SLURM_CPUS_PER_TASK=1 \
-			bash "$examples/slurm.sh" "$1" || bad "task $task"
+			sh "$examples/slurm.sh" "$1" || bad "task $task"
 	done
 }
 
-if command -v bash >/dev/null; then
-	find one -type f | sort >list
-	xargs -d '\n' "$MAMBYTE" --perplexity <list | grep -v ^total >expected
-	by_tasks list >actual
-	same "slurm.sh" "$(sort expected)" "$(sort actual)"
-	SLURM_ARRAY_TASK_ID=19 SLURM_ARRAY_TASK_MIN=0 \
-		SLURM_ARRAY_TASK_COUNT=20 run bash "$examples/slurm.sh" list
-	same "a task without files" "0 " "$status $(cat out err)"
-	echo missing >>list
-	run bash "$examples/slurm.sh" list
-	same "a task whose file is missing" "123" "$status"
-	same "its other files" "$(sort expected)" "$(sort out)"
-fi
+find one -type f | sort >list
+xargs -d '\n' "$MAMBYTE" --perplexity <list | sed '/^total\t/d' >expected
+by_tasks list >actual
+same "slurm.sh" "$(sort expected)" "$(sed '/^total\t/d' actual | sort)"
+SLURM_ARRAY_TASK_ID=19 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_COUNT=20 \
+	run sh "$examples/slurm.sh" list
+same "a task without files" "0 " "$status $(cat out err)"
+echo missing >>list
+run sh "$examples/slurm.sh" list
+same "a task whose file is missing" 123 "$status"
 
 # ---- a coprocess
 
