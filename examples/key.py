@@ -1,24 +1,25 @@
 """key.py -- texts with a key far back.
 
-    key.py train BYTES SEED FARTHEST
+    key.py train BYTES SEED MEAN
     key.py give SEED
     key.py talk SEED FROM TO
 
 A text gives a key of five digits, talks of something else, and asks for the key.
-"train" writes BYTES or more of texts that answer, NUL between them, with up to
-FARTHEST bytes of talk before an answer, each power of two as often as another.
-"give" writes the start of one text, and its key to standard error; "talk" writes
-the bytes of its talk from FROM up to TO.
+"train" writes BYTES or more of texts that answer, NUL between them, with MEAN
+bytes of talk before an answer on average.  How long the talk has lasted does not
+tell when it ends (lengths are exponential): otherwise a model learns to measure
+it, with states that fade.  "give" writes the start of one text, and its key to
+standard error; "talk" writes the bytes of its talk from FROM up to TO.
 
 SPDX-License-Identifier: MIT
 """
 
-import math
 import random
 import sys
 
 TALK = (b"The grass is green. The sky is blue. The sun is yellow. "
         b"Here we go. There and back again. ")
+PAGE = TALK * 1000
 
 
 def draw(rng):
@@ -37,22 +38,21 @@ def give(out, key):
 
 
 def talk(out, n, at):
-    page = TALK * 1000
     at %= len(TALK)
     while n > 0:
-        part = page[at:at + n]
+        part = PAGE[at:at + n]
         out.write(part)
         n -= len(part)
         at = 0
 
 
-def train(out, n, seed, farthest):
+def train(out, n, seed, mean):
     rng = random.Random(seed)
     while n > 0:
         key, at = draw(rng)
         n -= give(out, key)
         for _ in range(rng.randint(1, 4)):
-            gap = int(2 ** rng.uniform(3, math.log2(farthest)))
+            gap = int(rng.expovariate(1 / mean))
             talk(out, gap, at)
             out.write(b"\nThe pass key is %s.\n" % key)
             n -= gap + 23

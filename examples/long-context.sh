@@ -1,14 +1,14 @@
 #!/bin/sh
 # long-context.sh FOLDER [OPTION OF mambyte-train]... -- a million bytes back.
 #
-# Trains a small model to remember a key, over up to 8 KiB, then 64 and 256 KiB,
-# unless FOLDER has it (some minutes on an H200), and asks it for keys that far
-# back and farther; reads a long book, and writes how many bits a byte costs by
-# its place; reads more and more of it, and writes time and memory.  Lines go to
-# FOLDER/context.tsv, from which doc/context.awk draws.  The book is that of
-# Debian's package bible-kjv, or a file that BOOK names; MOST is the largest input
-# and the farthest key, 1 MiB by default; SHAPE has options for the shape of the
-# model.
+# Trains a small model to remember a key, over longer and longer talk, unless
+# FOLDER has it (some minutes and 24 GB of an H200, and 600 MB of texts), and asks
+# it for keys up to a megabyte back; reads a long book, and writes how many bits a
+# byte costs by its place; reads more and more of it, and writes time and memory.
+# Lines go to FOLDER/context.tsv, from which doc/context.awk draws.  The book is
+# that of Debian's package bible-kjv, or a file that BOOK names; MOST is the
+# largest input and the farthest key, 1 MiB by default; SHAPE has options for the
+# shape of the model.
 #
 # SPDX-License-Identifier: MIT
 set -eu
@@ -28,28 +28,32 @@ cd "$folder"
 
 # ---- the key: how many of ten are right, by distance
 
-# teach FARTHEST WINDOWS STEPS OPTION... -- a stream is longer than the farthest
-# key is back.
+# teach MEAN WINDOWS LENGTH STEPS OPTION... -- talk has MEAN bytes on average.
+# A gradient reaches back to the start of a window, so windows are about as long.
+# A key that has faded teaches nothing, so a mean is at most 8 times the one
+# before.  Where answers are few, high rates let the memory drift away.
 teach()
 {
-	farthest=$1 windows=$2 steps=$3
-	shift 3
-	test "$farthest" -le "$most" || test "$farthest" -eq 8192 || return 0
-	taught=key.$farthest
+	mean=$1 windows=$2 length=$3 steps=$4
+	shift 4
+	test $((4 * mean)) -le "$most" || return 0
+	taught=key.$mean
 	test -e "$taught" && return
-	python3 "$here/key.py" train $((64000000 + 400 * farthest)) 1 \
-		"$farthest" >key.train
-	python3 "$here/key.py" train 200000 2 "$farthest" >key.test
-	mambyte-train -f --windows="$windows" --length=1024 \
-		--carry=$((farthest / 256)) --steps="$steps" \
-		"$@" --valid=key.test -o "$taught" key.train >/dev/null
+	python3 "$here/key.py" train $((windows * length * steps)) 1 "$mean" \
+		>key.train
+	python3 "$here/key.py" train $((200000 + 4 * mean)) 2 "$mean" >key.test
+	mambyte-train -f --windows="$windows" --length="$length" \
+		--steps="$steps" --weight-decay=0 "$@" --valid=key.test \
+		-o "$taught" key.train >/dev/null
 }
 
 if ! test -e key.safetensors; then
 	# shellcheck disable=SC2086 # SHAPE is several words
-	teach 8192 64 700 ${SHAPE:---d-model=128 --n-layer=4} "$@"
-	teach 65536 128 1130 --init=key.8192 "$@"
-	teach 262144 128 1550 --init=key.65536 "$@"
+	teach 256 64 1024 640 ${SHAPE:---d-model=128 --n-layer=4} "$@"
+	teach 2048 64 2048 370 --init=key.256 "$@"
+	teach 16384 16 16384 430 --init=key.2048 --rate=0.002 "$@"
+	teach 65536 8 65536 410 --init=key.16384 --rate=0.0015 "$@"
+	teach 131072 8 131072 580 --init=key.65536 --rate=0.001 "$@"
 	mv "$taught" key.safetensors
 fi
 
