@@ -292,10 +292,10 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
         &scalars,
         first,
         m.heads_together,
-        first / (m.n_heads / m.n_groups)};
+        m.n_groups == 1 ? 0 : first / (m.n_heads / m.n_groups)};
     if (job.chunk.end <= job.chunk.place)
         return;
-    fetch(job);
+    start_fetch<S>(job);
     ask_for_gates(job);
     int i = threadIdx.x / CHUNK, s = threadIdx.x % CHUNK;
     bool is_walker = i < job.n_heads;
@@ -313,17 +313,15 @@ static __global__ void __launch_bounds__(THREADS, S::is_any ? 2 : 4)
     if (t0 >= job.chunk.end || t0 + SIDE <= job.chunk.place)
         return;
     float g[CHUNK / 8][4];
-    struct mixed mixed[HEADS];
     multiply_bc(job, t0, S::d_state(job.b), g);
-#pragma unroll
-    for (int k = 0; k < HEADS; k++) {
-        if (k < job.n_heads)
-            mixed[k] = mix(job, k, t0, g);
-    }
-#pragma unroll
-    for (int k = 0; k < HEADS; k++) {
-        if (k < job.n_heads)
-            run_head<S>(job, k, t0, mixed[k]);
+    static_assert(HEADS == 2, "there is one after the first");
+    struct mixed mixed = mix(job, 0, t0, g), next = {};
+    if (job.n_heads > 1)
+        next = mix(job, 1, t0, g);
+#pragma unroll 1 /* half the code, which is read once a block */
+    for (int k = 0; k < job.n_heads; k++) {
+        run_head<S>(job, k, t0, mixed);
+        mixed = next;
     }
 }
 

@@ -20,7 +20,8 @@ enum {
 };
 
 /* Heads of P channels with N states; 0: of any size. */
-template <int P, int N> struct head_shape {
+template <int P_, int N_> struct head_shape {
+    static constexpr int P = P_, N = N_;
     static constexpr bool is_any = P == 0;
     static constexpr int square_slots = P == 0 ? BLOCKS : BLOCKS / 2;
 
@@ -179,6 +180,64 @@ static __device__ __forceinline__ void fetch(const struct outputs_job &job)
     for (int s = threadIdx.x; padded > d_state && s < CHUNK; s += THREADS)
         *(uint4 *)(job.shared + job.at.c + s * job.at.bc_stride + d_state) =
             make_uint4(0, 0, 0, 0);
+}
+
+/* Starts to copy rows of n bytes, of a whole chunk. */
+template <int n>
+static __device__ __forceinline__ void
+fetch_whole(int8_t *to, int stride, const int8_t *from, size_t ld)
+{
+    constexpr int cells = n / 16, step = THREADS / cells;
+    int s = threadIdx.x / cells, k = threadIdx.x % cells * 16;
+    to += s * stride + k;
+    from += s * ld + k;
+#pragma unroll
+    for (int i = 0; i < CHUNK / step; i++)
+        copy16(to + i * step * stride, from + i * step * ld, true);
+}
+
+/* The same as fetch() where all of the chunk is in the span, and the block has
+ * all its heads. */
+template <class S>
+static __device__ __forceinline__ void
+fetch_whole_chunk(const struct outputs_job &job)
+{
+    constexpr int P = S::P, N = S::N;
+    constexpr int x_stride = P + 16, bc_stride = N + 16; /* as row_stride() */
+    constexpr int s_bytes = HEADS * P * N, n_scales = HEADS * P;
+    const struct mamba2_batch &m = job.m;
+    ptrdiff_t row = job.chunk.row, d_inner = job.b.d_inner, n = m.n_groups * N;
+    const int8_t *bc = m.bc + row * 2 * n + job.group * N;
+    const int8_t *x = m.x + row * d_inner + job.first * P;
+    size_t head = (size_t)job.start * m.n_heads + job.first;
+    fetch_whole<N>(job.shared, bc_stride, bc, 2 * n);
+    fetch_whole<N>(job.shared + job.at.c, bc_stride, bc + n, 2 * n);
+#pragma unroll
+    for (int i = 0; i < HEADS; i++)
+        fetch_whole<P>(job.shared + job.at.x + i * CHUNK * x_stride, x_stride,
+                       x + i * P, d_inner);
+    int k = threadIdx.x * 16;
+#pragma unroll
+    for (int i = 0; i < s_bytes; i += THREADS * 16)
+        copy16(job.shared + job.at.s + i + k, m.s_q + head * (P * N) + i + k,
+               true);
+    if (k < n_scales * 4)
+        copy16(job.shared + job.at.s_scale + k,
+               (const char *)(m.s_scale + head * P) + k, true);
+    copy_commit();
+}
+
+/* fetch(), with fewer instructions where that can be. */
+template <class S>
+static __device__ __forceinline__ void
+start_fetch(const struct outputs_job &job)
+{
+    if constexpr (!S::is_any) {
+        if (job.chunk.place == 0 && job.chunk.end == CHUNK && job.start >= 0 &&
+            job.n_heads == HEADS)
+            return fetch_whole_chunk<S>(job);
+    }
+    fetch(job);
 }
 
 #endif

@@ -282,10 +282,31 @@ move_states(float4 s[BLOCKS][2], const struct states_job &job,
 
 /* ---- a span -------------------------------------------------------------- */
 
+/* The same as fetch() of a whole chunk, and of 64 channels and states. */
+static __device__ __forceinline__ void
+fetch_whole(const struct states_job &job, const struct span_chunk &c, int stage)
+{
+    constexpr int cells = CHANNELS / 16, stride = CHANNELS + 16;
+    const struct mamba2_batch &m = job.m;
+    int k = threadIdx.x % cells * 16;
+    int n_bc = 2 * m.n_groups * STATE_TILE;
+    int8_t *to = job.shared + stage * job.at.stage + k;
+    const int8_t *x = m.x + c.row * job.b.d_inner + job.head * CHANNELS + k;
+    const int8_t *b = m.bc + c.row * n_bc + job.group * STATE_TILE + k;
+    for (int i = threadIdx.x / cells; i < CHUNK; i += blockDim.x / cells) {
+        copy16(to + i * stride, x + i * (ptrdiff_t)job.b.d_inner, true);
+        copy16(to + job.at.b + i * stride, b + i * (ptrdiff_t)n_bc, true);
+    }
+    copy_commit();
+}
+
 /* Starts to copy x^ and B^ of a chunk. */
 static __device__ __forceinline__ void
 fetch(const struct states_job &job, const struct span_chunk &c, int stage)
 {
+    if (job.m.headdim == CHANNELS && job.b.d_state == STATE_TILE &&
+        c.place == 0 && c.end == CHUNK)
+        return fetch_whole(job, c, stage);
     int8_t *to = job.shared + stage * job.at.stage;
     int n = min(job.m.headdim - job.first, (int)CHANNELS);
     fetch_rows(to, job.at.x_stride,
