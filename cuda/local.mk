@@ -135,6 +135,7 @@ cuda_headers = \
   cuda/prefill/mamba2_chunk.cuh \
   cuda/prefill/mamba2_in_block.cuh \
   cuda/prefill/mamba2_in_conv.cuh \
+  cuda/prefill/mamba2_in_weights.cuh \
   cuda/prefill/mamba2_outputs_block.cuh \
   cuda/prefill/mamba2_outputs_mix.cuh \
   cuda/prefill/prefill.cuh \

@@ -153,14 +153,14 @@ static __device__ __forceinline__ void group_wait(void)
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-/* c += a b, 32 deep; under way until group_wait(). */
+/* c = a b, or c += a b where it adds, 32 deep; under way until group_wait(). */
 static __device__ __forceinline__ void
-group_product_64x128x32(int32_t c[16][4], uint64_t a, uint64_t b)
+group_product_64x128x32(int32_t c[16][4], uint64_t a, uint64_t b, bool adds)
 {
     asm volatile(
         "{\n"
         ".reg .pred p;\n"
-        "setp.ne.b32 p, 1, 0;\n"
+        "setp.ne.b32 p, %66, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8 {"
         "%0, %1, %2, %3, %4, %5, %6, %7, "
         "%8, %9, %10, %11, %12, %13, %14, %15, "
@@ -188,7 +188,7 @@ group_product_64x128x32(int32_t c[16][4], uint64_t a, uint64_t b)
           "+r"(c[13][0]), "+r"(c[13][1]), "+r"(c[13][2]), "+r"(c[13][3]),
           "+r"(c[14][0]), "+r"(c[14][1]), "+r"(c[14][2]), "+r"(c[14][3]),
           "+r"(c[15][0]), "+r"(c[15][1]), "+r"(c[15][2]), "+r"(c[15][3])
-        : "l"(a), "l"(b));
+        : "l"(a), "l"(b), "r"((int)adds));
 }
 
 #define GROUP_ACCUMULATORS(c)                                                  \

@@ -213,8 +213,10 @@ static __global__ void __launch_bounds__(T::threads, 2)
         };
 #if HAVE_WARPGROUP_PRODUCT
         if constexpr (T::is_for_groups) {
+            group_begin();
             group_multiply_section(sum, section + warp / 4 * 64 * DEPTH,
-                                   section + T::rows * DEPTH);
+                                   section + T::rows * DEPTH, true);
+            group_commit();
             load_next();
             group_wait();
             continue;

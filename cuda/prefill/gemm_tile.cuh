@@ -95,17 +95,17 @@ multiply_section(int32_t sum[T::warp_rows / 16][T::warp_cols / 8][4],
 }
 
 #if HAVE_WARPGROUP_PRODUCT
-/* The same for the warpgroup that this warp belongs to; under way until
- * group_wait. */
+/* sum = products, or sum += products where it adds, for the warpgroup that this
+ * warp belongs to; between group_begin() and group_commit(), and under way
+ * until group_wait. */
 static __device__ __forceinline__ void
-group_multiply_section(int32_t sum[1][16][4], const int8_t *x, const int8_t *w)
+group_multiply_section(int32_t sum[1][16][4], const int8_t *x, const int8_t *w,
+                       bool adds)
 {
     uint64_t a = group_rows(x), b = group_rows(w);
-    group_begin();
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 32)
-        group_product_64x128x32(sum[0], a + k / 16, b + k / 16);
-    group_commit();
+        group_product_64x128x32(sum[0], a + k / 16, b + k / 16, adds || k > 0);
 }
 #endif
 

@@ -28,6 +28,8 @@ struct mamba2_batch {
     int tiles;          /* of channels of a head                          */
     int state_tiles;    /* of states                                      */
     int heads_together; /* of one block of the outputs                    */
+    int8_t *in_packed;  /* [layer]: W of in_proj, or NULL                 */
+    bool has_in;        /* mamba2_in.cu takes the shape                   */
     int8_t *x;          /* [layer][d_inner]: x^                           */
     float *x_scale;     /* [layer][n_heads]                               */
     int8_t *bc;         /* [layer][2 n_groups d_state]: B^ | C^           */
@@ -60,6 +62,8 @@ static __device__ __forceinline__ int find_span(const struct microbatch *mb,
                                                 int i, int n)
 {
     int low = 0, high = mb->n_spans - 1;
+    if (high == 0)
+        return 0;
     int middle = i * mb->n_spans / n;
     while (low < high) {
         bool is_before = i < mb->spans[middle].*first;
@@ -99,6 +103,10 @@ enum status mamba2_outputs_check(const struct prefill_batch *b,
 /* Once for each device, before the launches; they check as well. */
 enum status mamba2_inputs_prepare(const struct prefill_batch *b,
                                   const struct mamba2_batch *m);
+/* Makes in_packed, which the caller frees, where the device wants it and has
+ * the memory; the device has to be waited for. */
+enum status mamba2_inputs_pack(const struct prefill_batch *b,
+                               struct mamba2_batch *m);
 enum status mamba2_states_prepare(const struct prefill_batch *b,
                                   const struct mamba2_batch *m);
 enum status mamba2_outputs_prepare(const struct prefill_batch *b,
@@ -121,6 +129,11 @@ enum status launch_mamba2_inputs(struct queue q, const struct prefill_batch *b,
 /* x^, B^ and C^ of the convolution; delta and alpha. */
 enum status launch_mamba2_conv(struct queue q, const struct prefill_batch *b,
                                const struct mamba2_batch *m, struct tick tick);
+
+/* B^ and C^ alone. */
+enum status launch_mamba2_conv_bc(struct queue q, const struct prefill_batch *b,
+                                  const struct mamba2_batch *m,
+                                  struct tick tick);
 
 /* S of the state, S^ at the starts of chunks, and places. */
 enum status launch_mamba2_states(struct queue q, const struct prefill_batch *b,

@@ -218,13 +218,16 @@ make_steps(const struct prefill_batch &b, const struct mamba2_batch &m,
 
 template <int most_taps, int most_each>
 static __global__ void __launch_bounds__(THREADS, most_each == 2 ? 3 : 1)
-    convolve(struct prefill_batch b, struct mamba2_batch m, struct tick tick)
+    convolve(struct prefill_batch b, struct mamba2_batch m, struct tick tick,
+             int first, int end)
 {
     int layer = tick.first + blockIdx.z;
     const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     if ((int)blockIdx.x >= mb->n_strips)
         return;
-    int i = blockIdx.y * WARPS + threadIdx.x / WARP; /* vector */
+    int i = first + blockIdx.y * WARPS + threadIdx.x / WARP; /* vector */
+    if (i >= end)
+        return;
     const struct strip strip = mb->strips[blockIdx.x];
     const struct span span = mb->spans[strip.span];
     const struct cuda_layer &l = b.layers[layer];
@@ -262,16 +265,33 @@ static __global__ void __launch_bounds__(THREADS, most_each == 2 ? 3 : 1)
             n_bc);
 }
 
-enum status launch_mamba2_conv(struct queue q, const struct prefill_batch *b,
-                               const struct mamba2_batch *m, struct tick tick)
+/* Vectors [first, end) of x, B, C and the step sizes. */
+static enum status launch_vectors(struct queue q, const struct prefill_batch *b,
+                                  const struct mamba2_batch *m,
+                                  struct tick tick, int first, int end)
 {
-    int warps = m->n_heads + 2 * m->n_groups + ceil_div(m->n_heads, DT_HEADS);
-    dim3 grid(tick.strips, ceil_div(warps, WARPS), tick.count);
+    dim3 grid(tick.strips, ceil_div(end - first, WARPS), tick.count);
     int each = channels_each(m->headdim > b->d_state ? m->headdim : b->d_state);
     auto kernel = convolve<D_CONV_MAX, 8>;
     if (b->d_conv == USUAL_TAPS && each == 2)
         kernel = convolve<USUAL_TAPS, 2>;
     else if (b->d_conv == USUAL_TAPS && each == 4)
         kernel = convolve<USUAL_TAPS, 4>;
-    return launch("the convolution", q, grid, THREADS, 0, kernel, *b, *m, tick);
+    return launch("the convolution", q, grid, THREADS, 0, kernel, *b, *m, tick,
+                  first, end);
+}
+
+enum status launch_mamba2_conv(struct queue q, const struct prefill_batch *b,
+                               const struct mamba2_batch *m, struct tick tick)
+{
+    int n = m->n_heads + 2 * m->n_groups;
+    return launch_vectors(q, b, m, tick, 0, n + ceil_div(m->n_heads, DT_HEADS));
+}
+
+enum status launch_mamba2_conv_bc(struct queue q, const struct prefill_batch *b,
+                                  const struct mamba2_batch *m,
+                                  struct tick tick)
+{
+    return launch_vectors(q, b, m, tick, m->n_heads,
+                          m->n_heads + 2 * m->n_groups);
 }

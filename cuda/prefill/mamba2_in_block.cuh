@@ -1,5 +1,5 @@
-/* mamba2_in_block.cuh -- a block of mamba2_in.cu: its rows, and the weights on
- * their way to it.
+/* mamba2_in_block.cuh -- a block of mamba2_in.cu: its rows, its parts, and the
+ * weights on their way to them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -14,17 +14,29 @@ enum {
     HALO = TAPS - 1,
     ROWS = 128,
     USEFUL = ROWS - HALO, /* rows whose results a block stores             */
-    PART = 128,           /* columns of a part: of 8 warps                 */
-    PART_THREADS = 256,
+    COLS = 128,           /* of a tile                                     */
+    HEAD = 64,            /* columns of x of a head, of B, of C            */
+    PART_WARPS = 8,
+    PART_THREADS = PART_WARPS * WARP,
     SIDE = 16, /* rows of a warp                                           */
-    STAGES = 3 /* sections of W in shared memory                           */
+
+    SECTION_BYTES = COLS * DEPTH,
+    SUMS_SLOTS = ROWS * HEAD * 4 / SECTION_BYTES /* see struct part_room      */
 };
 
-using wide_tile = tile<ROWS, PART, SIDE, PART, STAGES>;
-using widest_tile = tile<ROWS, 2 * PART, SIDE, PART, STAGES>;
+/* The shared memory of a part: a ring of sections of W, in `kept' slots of its
+ * own and then in those that sums of half a tile take while they are used. */
+template <int kept_> struct part_room {
+    static constexpr int kept = kept_, slots = kept + SUMS_SLOTS;
+    static constexpr int ahead = slots - 1; /* sections on their way          */
+    static constexpr bool has_numbers = kept > 1;
+    static constexpr int n_bytes = slots * SECTION_BYTES;
+};
 
-/* What 128 columns are. */
-enum columns { COLUMNS_Z, COLUMNS_CONV, COLUMNS_DT, COLUMNS_NONE };
+using part_tile = tile<ROWS, COLS, SIDE, COLS, 2>;
+
+/* What the columns of a tile are. */
+enum columns { COLUMNS_Z, COLUMNS_CONV, COLUMNS_PLAIN, COLUMNS_DT };
 
 /* A row of a block: its distance from the start of its span, 3 at most;
  * whether the span ends within three rows; the span. */
@@ -62,80 +74,55 @@ struct in_job {
     }
 };
 
+/* B and C have a scale for more channels than a tile has where there are more
+ * states: then a kernel of its own convolves them. */
+static __host__ __device__ __forceinline__ bool
+has_plain_bc(const struct prefill_batch &b)
+{
+    return b.d_state != HEAD;
+}
+
 static __device__ __forceinline__ enum columns
 columns_at(const struct prefill_batch &b, const struct mamba2_batch &m, int col)
 {
-    int dt = b.d_inner + m.conv_channels;
     if (col < b.d_inner)
         return COLUMNS_Z;
-    if (col < dt)
+    if (col < 2 * b.d_inner)
         return COLUMNS_CONV;
-    return col < dt + m.n_heads ? COLUMNS_DT : COLUMNS_NONE;
+    if (col < b.d_inner + m.conv_channels)
+        return has_plain_bc(b) ? COLUMNS_PLAIN : COLUMNS_CONV;
+    return COLUMNS_DT;
 }
 
-/* ---- loading ------------------------------------------------------------- */
+/* ---- loading: the threads of a part -------------------------------------- */
 
-/* Starts to copy bytes [k, k + DEPTH) of some rows of a matrix, zeros past
- * their end; row_of: of a place in the section. */
-template <int rows, int threads, typename F>
-static __device__ __forceinline__ void
-load_section(int8_t *section, const int8_t *from, int stride, int k, F row_of)
+static __device__ __forceinline__ int part_thread(void)
 {
-    int cell = threadIdx.x % CELLS, at = k + cell * CELL;
+    return threadIdx.x % PART_THREADS;
+}
+
+/* Starts to copy bytes [k, k + DEPTH) of the block's rows of x, zeros past
+ * their end; row_of: of a place in the section. */
+template <typename F>
+static __device__ __forceinline__ void
+load_x_section(int8_t *section, const int8_t *from, int stride, int k, F row_of)
+{
+    int cell = part_thread() % CELLS, at = k + cell * CELL;
     bool is_valid = at < stride;
 #pragma unroll
-    for (int i = 0; i < rows / (threads / CELLS); i++) {
-        int r = threadIdx.x / CELLS + i * (threads / CELLS);
+    for (int i = 0; i < ROWS / (PART_THREADS / CELLS); i++) {
+        int r = part_thread() / CELLS + i * (PART_THREADS / CELLS);
         copy16(section + place(r, cell),
                from + (size_t)row_of(r) * stride + (is_valid ? at : 0),
                is_valid);
     }
 }
 
-/* Rows of W on their way to shared memory, section by section of tile by tile:
- * tiles [tile, end). */
-template <class T> struct weight_sections {
-    static constexpr int step = T::threads / CELLS, count = T::cols / step;
-    const struct in_job &job;
-    const struct cuda_matrix &w;
-    int8_t *room; /* [STAGES][T::cols][DEPTH]                               */
-    int n_sections, end;
-    int tile, section, stage; /* of the next one                            */
-    uint32_t from[count];     /* where this thread's cells are in W         */
-
-    __device__ __forceinline__ uint32_t row_of(int r) const
-    {
-        int part = tile * T::cols + r / PART * PART, i = r % PART;
-        if (columns_at(job.b, job.m, part) == COLUMNS_CONV)
-            i = i / 64 * 64 + i % 8 / 2 * 16 + i % 64 / 8 * 2 + i % 2;
-        return min(part + i, w.rows - 1);
-    }
-    __device__ __forceinline__ void start_tile(void)
-    {
-#pragma unroll
-        for (int i = 0; i < count; i++)
-            from[i] = row_of(threadIdx.x / CELLS + i * step) * w.stride +
-                      threadIdx.x % CELLS * CELL;
-    }
-    __device__ __forceinline__ void load_next(void)
-    {
-        int k = section * DEPTH;
-        bool is_valid = k + (int)threadIdx.x % CELLS * CELL < w.stride;
-        int8_t *to = room + stage * T::cols * DEPTH +
-                     place(threadIdx.x / CELLS, threadIdx.x % CELLS);
-#pragma unroll
-        for (int i = 0; tile < end && i < count; i++)
-            copy16(to + i * step * DEPTH, w.q + from[i] + (is_valid ? k : 0),
-                   is_valid);
-        copy_commit();
-        stage = stage + 1 == STAGES ? 0 : stage + 1;
-        if (++section < n_sections)
-            return;
-        section = 0;
-        tile++;
-        start_tile();
-    }
-};
+/* The number of the thread's warp; the compiler sees that it is the warp's. */
+static __device__ __forceinline__ int warp_number(void)
+{
+    return __shfl_sync(WHOLE_WARP, (int)threadIdx.x / WARP, 0);
+}
 
 static __device__ __forceinline__ struct row_note
 note_of(const struct microbatch *mb, int row)

@@ -282,6 +282,8 @@ static enum status set_up(struct prefill *p, const struct cuda_model *model)
     TRY(products_prepare(&p->batch));
     TRY(prepare_mixer(p, &model->config));
     TRY(create_streams(p));
+    if (p->is_mamba2)
+        TRY(mamba2_inputs_pack(&p->batch, &p->mamba2));
     TRY(allocate_batch(p));
     TRY(allocate_host(p));
     CUDA_TRY(cudaDeviceSynchronize(), "preparing the device");
@@ -314,6 +316,7 @@ void prefill_close(struct prefill *p)
     recording_free(&p->recording);
     destroy_streams(p);
     cudaFree(p->memory);
+    cudaFree(p->mamba2.in_packed);
     for (int i = 0; i < 2; i++)
         call_free(&p->calls[i]);
     cudaFreeHost(p->pinned);

@@ -133,10 +133,12 @@ static inline int emulated_dot(uint64_t a, int row, uint64_t b, int column)
 }
 
 static inline void group_product_64x128x32(int32_t (*c)[4], uint64_t a,
-                                           uint64_t b)
+                                           uint64_t b, bool adds)
 {
     int row = (int)threadIdx.x % 128 / 32 * 16 + emulated::lane() / 4;
     int column = 2 * (emulated::lane() % 4);
+    if (!adds)
+        memset(c, 0, 16 * sizeof *c);
     emulated::copy_late([=] {
         for (int n = 0; n < 16; n++) {
             for (int i = 0; i < 4; i++)
