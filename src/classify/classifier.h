@@ -28,8 +28,8 @@ struct classifier {
     struct linear_classifier linear; /* all zero when states decide */
 
     char **names;          /* of states: their labels */
-    struct state **starts; /* [n_starts]: the states; else one, all zero, for
-                            * a linear classifier with features */
+    struct state **starts; /* [n_starts]: the states; else one, at the start of
+                            * a stream, for a classifier with features */
     int n_starts;
     float *priors; /* [n_labels]: log2 */
 

@@ -1,6 +1,6 @@
 /* linear_classifier.h -- labels from features and grams, by weights.
  *
- * The features of a record are its pooled features (engine.h), divided by the
+ * The features of a record are its pooled features (pooled.h), divided by the
  * number of its bytes; the classifier standardises them.  Beside them stands
  * the evidence of the record's grams (grams.h).  A multinomial logistic
  * regression on both gives the labels.  A classifier without features needs no

@@ -105,8 +105,8 @@ enum status wave_open(struct wave *wave, struct engine *engine, int n_threads,
                       slices_tick *tick, void *context);
 void wave_close(struct wave *wave);
 
-/* Makes a wave of the slices from first on, as many as there is use for: they
- * are wave->n_slices.  A decoder's slices still need their codes. */
+/* Makes a wave of the slices from first on, as many as there is use and room
+ * for: they are wave->n_slices.  A decoder's slices still need their codes. */
 enum status wave_start(struct wave *wave, const struct slicing *slicing,
                        uint32_t first);
 

@@ -80,15 +80,15 @@ bool engine_is_asynchronous(const struct engine *engine);
  * A model without one predicts all bytes alike until it has read one. */
 enum status engine_state_new(struct engine *engine, struct state **state);
 void engine_state_free(struct engine *engine, struct state *state);
-
-/* n states at the start of a stream; or, where memory ends, as many as leave
- * the engine some for its work, and least of them in any case.  *n_made is how
- * many the caller has to free, after a failure too. */
-enum status engine_states_new(struct engine *engine, struct state **states,
-                              size_t n, size_t least, size_t *n_made);
 enum status engine_state_begin(struct engine *engine, struct state *state);
 enum status engine_state_copy(struct engine *engine, struct state *to,
                               const struct state *from);
+
+/* n states at the start of a stream; where memory ends, fewer, which leave the
+ * engine some for its work, but never fewer than least.  The caller has to free
+ * *n_made of them, after a failure too. */
+enum status engine_states_new(struct engine *engine, struct state **states,
+                              size_t n, size_t least, size_t *n_made);
 
 /* A state in the memory of the host, the same on every engine:
  * state_image.h.  image: model_state_size() bytes.  E_FORMAT when it is no

@@ -137,9 +137,9 @@ static enum status make_streams(struct records *r, struct record_set *set,
     return status;
 }
 
-/* Streams for n items of the next set; for fewer, which are then read one after
- * the other, where the engine's memory ends.  The set that is being read has
- * to end if it has more of them. */
+/* Gives the next set streams for n items, or for fewer where the engine's
+ * memory ends.  Those of the set that is being read are taken, when that has
+ * ended, if they are more. */
 static enum status need_streams(struct records *r, int n, bool goes_on)
 {
     struct record_set *set = &r->sets[r->next], *other = &r->sets[r->reading];
@@ -250,8 +250,8 @@ static enum status prepare(struct records *r, const struct record_part *parts,
     return OK;
 }
 
-/* Items [first, end) of the next set, from the starts of their records; item 0
- * perhaps from where it is. */
+/* Reads items [first, end) of the next set, each from the start of its record;
+ * item 0, when it goes on, from where it is. */
 static enum status read_items(struct records *r, int first, int end,
                               bool goes_on, bool only_starts)
 {
@@ -267,8 +267,8 @@ static enum status read_items(struct records *r, int first, int end,
                        : engine_feed(r->engine, segments, n);
 }
 
-/* All of the next set, as many items together as have streams.  only_starts:
- * the last of them are only started. */
+/* Reads the next set, as many items together as have streams.  only_starts: the
+ * last of them are only started. */
 static enum status read_set(struct records *r, bool goes_on, bool only_starts)
 {
     const struct record_set *set = &r->sets[r->next];

@@ -58,7 +58,7 @@ struct records {
     struct engine *engine;
     struct state *const *starts; /* [n_starts] */
     int n_starts;
-    int n; /* that are read together */
+    int n; /* of a set, at most */
     bool has_pooled;
     bool is_short; /* the engine had no memory for more streams */
     struct record_set sets[RECORD_SETS];
