@@ -358,7 +358,7 @@ START_TEST(the_shipped_model_opens)
     ck_assert_int_eq(model->config.d_model, 512);
     ck_assert_int_eq(model->config.n_layer, 16);
     ck_assert_int_eq(model->config.begin_byte, 0);
-    ck_assert_uint_eq(model->n_parameters, 27386368);
+    ck_assert_uint_eq(model->n_parameters, 26725632);
     model_close(model);
 }
 END_TEST

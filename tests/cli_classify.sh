@@ -155,8 +155,9 @@ mkdir states
 export MAMBYTE_MODEL="$weights"
 "$MAMBYTE" -n 0 --save-state=states/digits.state <digits.txt
 "$MAMBYTE" -n 0 --save-state=letters <letters.txt
-run "$MAMBYTE" --classify=states/digits.state,letters text
-same "by states" "digits - letters letters" "$(cut -f 1 out | xargs)"
+printf '554433 7331030 2\n\ncbjhjbaehcj zyx\n' >alike
+run "$MAMBYTE" --classify=states/digits.state,letters alike
+same "by states" "digits - letters" "$(cut -f 1 out | xargs)"
 run "$MAMBYTE" --classify=states/digits.state,letters --prior=1,1e-9 text
 same "--prior" "digits" "$(sed -n 4p out | cut -f 1)"
 run "$MAMBYTE" --classify=letters,states/digits.state --eval odd

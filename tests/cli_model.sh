@@ -11,7 +11,7 @@ printf 'text\n' >text
 run "$MAMBYTE" --info -m "$real"
 same "status" 0 "$status"
 same "model" "$real" "$(value model)"
-same "parameters" 27386368 "$(value parameters)"
+same "parameters" 26725632 "$(value parameters)"
 same "layers" 16 "$(value layers)"
 same "d_model" 512 "$(value d_model)"
 same "fingerprint" 32 "$(value fingerprint | tr -d '\n' | wc -c | xargs)"
