@@ -13,7 +13,12 @@
 #define LN2        0x1.62e42fefa39efp-1
 #define WORD_VALUE 3.0f /* of a word or shape, where a sequence has 1 */
 
-enum { BUCKET_SHIFT = 8, BUCKETS = GRAM_KEYS >> BUCKET_SHIFT };
+enum {
+    BUCKET_SHIFT = 8,
+    BUCKETS = GRAM_KEYS >> BUCKET_SHIFT,
+    AHEAD = 8, /* grams whose weights are on their way */
+    LINE = 16  /* weights that the memory sends at once */
+};
 
 double gram_log(double x)
 {
@@ -224,18 +229,44 @@ double gram_strength(uint32_t n)
 /* How many times the strength is the value of gram [i]. */
 static float value_of(const struct grams *grams, uint32_t i)
 {
-    return grams->keys[i] >= GRAM_FIRST_WORD ? WORD_VALUE : 1;
+    bool is_word = i >= grams->buckets[GRAM_FIRST_WORD >> BUCKET_SHIFT];
+    return is_word ? WORD_VALUE : 1;
 }
 
 /* Adds a gram of the bag. */
-static void add_gram(const struct grams *grams, uint32_t gram, uint32_t count,
-                     float value, int own, float *evidence)
+static void add_gram(const struct grams *grams, uint32_t gram, float value,
+                     float *evidence)
+{
+    uint32_t end = grams->starts[gram + 1];
+    for (uint32_t i = grams->starts[gram]; i < end; i++)
+        evidence[grams->labels[i]] += value * grams->weights[i];
+}
+
+/* The same, without the count that a record of own has. */
+static void add_gram_without(const struct grams *grams, uint32_t gram,
+                             uint32_t count, float value, int own,
+                             float *evidence)
 {
     for (uint32_t i = grams->starts[gram]; i < grams->starts[gram + 1]; i++) {
         int label = grams->labels[i];
         float weight = label == own ? weight_without(grams, i, own, count)
                                     : grams->weights[i];
         evidence[label] += value * weight;
+    }
+}
+
+/* Asks the memory for what grams of the bag after [i] need. */
+static void fetch_ahead(const struct grams *grams, const struct gram_bag *bag,
+                        size_t i)
+{
+    if (i + 2 * AHEAD < bag->n)
+        __builtin_prefetch(grams->starts + bag->columns[i + 2 * AHEAD]);
+    if (i + AHEAD >= bag->n)
+        return;
+    uint32_t gram = bag->columns[i + AHEAD], end = grams->starts[gram + 1];
+    for (uint32_t j = grams->starts[gram]; j < end; j += LINE) {
+        __builtin_prefetch(grams->labels + j);
+        __builtin_prefetch(grams->weights + j);
     }
 }
 
@@ -246,13 +277,17 @@ double grams_evidence(const struct grams *grams, const struct gram_bag *bag,
     memset(evidence, 0, (size_t)grams->n_labels * sizeof *evidence);
     for (size_t i = 0; i < bag->n; i++) {
         uint32_t gram = bag->columns[i], count = bag->counts[i];
+        fetch_ahead(grams, bag, i);
         if (own >= 0 && !grams_has_without(grams, gram, own, count))
             continue;
         double strength = gram_strength(count);
         double value = (double)value_of(grams, gram) * strength;
         strengths += strength;
         values += value;
-        add_gram(grams, gram, count, (float)value, own, evidence);
+        if (own < 0)
+            add_gram(grams, gram, (float)value, evidence);
+        else
+            add_gram_without(grams, gram, count, (float)value, own, evidence);
     }
     double root = sqrt(strengths);
     for (int k = 0; k < grams->n_labels && strengths > 0; k++)
