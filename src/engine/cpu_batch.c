@@ -176,8 +176,8 @@ static void find_costs(const struct cpu_engine *e, const struct span *p,
     }
 }
 
-/* Hands the predictions of a span to its segment and its state, whose own was
- * that of the first byte. */
+/* Hands the predictions of a span to its segment and its state.  The prediction
+ * that the state has until then is that of the first byte. */
 static void deliver(struct cpu_engine *e, const struct span *p)
 {
     const struct segment *s = p->segment;

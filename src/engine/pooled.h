@@ -2,8 +2,8 @@
  *
  * They are the gated outputs of the scan, y of Mamba-1 and v of Mamba-2, of
  * POOLED_LAYERS layers (or all), spread evenly; one layer after the other,
- * [d_inner] each.  Bytes are added
- * one by one, in their order.  Classifiers divide by the number of bytes.
+ * [d_inner] each.  Bytes are added one by one, in their order.  Classifiers
+ * divide by the number of bytes.
  *
  * SPDX-License-Identifier: MIT
  */

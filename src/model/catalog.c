@@ -172,7 +172,7 @@ static enum status set_path(char **path, const char *from)
     return *path ? OK : fail_memory("a file name");
 }
 
-/* Who forgets the ./ of a file is told. */
+/* Where a file has that name, says how to name the file. */
 static enum status fail_unknown(const char *name, enum catalog_kind kind)
 {
     const char *noun = kind == CATALOG_HEAD ? "head" : "model";
