@@ -73,6 +73,15 @@ wait $pid || status=$?
 same "status after SIGTERM while waiting" 143 "$status"
 kill $sleep_pid
 
+# While it waits for somebody to write to a pipe.
+"$MAMBYTE" --score pipe >out 2>err &
+pid=$!
+sleep 0.5
+kill -s TERM $pid
+status=0
+wait $pid || status=$?
+same "SIGTERM without a writer" "143 " "$status $(cat err)"
+
 if test -n "$default"; then
 	ends_by INT 130 "$MAMBYTE" -n 1G text
 

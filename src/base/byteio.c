@@ -51,15 +51,42 @@ static enum status read_failed(const struct source *source)
     return fail(E_IO, "%s: %s", source->name, strerror(errno));
 }
 
+static enum status is_folder(const struct source *source)
+{
+    return fail(E_IO, "%s: is a directory, not a file", source->name);
+}
+
 /* A sandbox does not open a folder, but lets it be looked at. */
 static enum status open_failed(const struct source *source)
 {
     struct stat st;
     int error = errno;
     if (error == EACCES && stat(source->path, &st) == 0 && S_ISDIR(st.st_mode))
-        return fail(E_IO, "%s: is a directory, not a file", source->name);
+        return is_folder(source);
     errno = error;
     return read_failed(source);
+}
+
+/* A pipe opens once somebody writes to it. */
+static enum status open_path(struct source *source)
+{
+    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+    while ((source->fd = open(source->path, flags)) < 0 && errno == EINTR)
+        TRY(signals_check());
+    return source->fd < 0 ? open_failed(source) : OK;
+}
+
+static enum status look_at(struct source *source)
+{
+    struct stat st;
+    if (fstat(source->fd, &st) < 0)
+        return read_failed(source);
+    if (S_ISDIR(st.st_mode))
+        return is_folder(source);
+    source->is_regular = S_ISREG(st.st_mode);
+    if (source->is_regular)
+        source->size = (uint64_t)st.st_size;
+    return OK;
 }
 
 enum status source_open(struct source *source, const char *path)
@@ -68,23 +95,14 @@ enum status source_open(struct source *source, const char *path)
     *source = (struct source){
         .path = path,
         .name = is_stdin ? "standard input" : path,
-        .fd = is_stdin ? STDIN_FILENO
-                       : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY),
+        .fd = STDIN_FILENO,
     };
-    struct stat st;
-    if (source->fd < 0 || fstat(source->fd, &st) < 0) {
-        enum status status = open_failed(source);
+    if (!is_stdin)
+        TRY(open_path(source));
+    enum status status = look_at(source);
+    if (status != OK)
         source_close(source);
-        return status;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        source_close(source);
-        return fail(E_IO, "%s: is a directory, not a file", source->name);
-    }
-    source->is_regular = S_ISREG(st.st_mode);
-    if (source->is_regular)
-        source->size = (uint64_t)st.st_size;
-    return OK;
+    return status;
 }
 
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,
