@@ -83,10 +83,10 @@ same "--color" "a\\x1Bb${TAB}c${LF}d\\xC2\\x9Be\\xFF\\xE2\\x82" \
 
 # A signal that stops or kills gives the terminal its own colour back; after a
 # stop the text goes on in colour.
+own="${ESC}[0m"
+mkfifo pipe
 if test -n "$default"; then
 	default="env --default-signal=INT,TSTP,QUIT"
-	mkfifo pipe
-	own="${ESC}[0m"
 	$default "$MAMBYTE" --color pipe >out &
 	pid=$!
 	exec 3>pipe
@@ -110,5 +110,20 @@ if test -n "$default"; then
 	same "status after SIGQUIT" 131 "$status"
 	same "the end after SIGQUIT" "$own" "$(tail -c 4 out)"
 fi
+
+# So does a model that vanishes, when the state is saved.
+cp "$tiny" vanishing.safetensors
+: >out
+"$MAMBYTE" -m vanishing.safetensors --color --save-state=x.state \
+	<pipe >out 2>err &
+pid=$!
+exec 3>pipe
+printf 'red ' >&3
+wait_for test -s out
+: >vanishing.safetensors
+exec 3>&-
+status=0
+wait $pid || status=$?
+same "the end without a model" "1 $own" "$status $(tail -c 4 out)"
 
 finish

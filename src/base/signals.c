@@ -110,6 +110,7 @@ static void mapping_shrank(int number)
     (void)number;
     if (clean_up)
         clean_up();
+    say_farewell();
     message_last_words(mapped_path,
                        ": the file shrank or vanished while in use");
     _exit(1);

@@ -37,7 +37,7 @@ void signals_fail_writes(void);
 /* clean is called before a signal kills, in its handler. */
 void signals_before_death(void (*clean)(void));
 
-/* text is written to fd, where that need not wait, before a signal kills the
+/* text is written to fd, where that need not wait, before a signal ends the
  * program or SIGTSTP stops it: it gives a terminal its own colour back.  text
  * must stay.  fd -1: nothing is written. */
 void signals_set_farewell(int fd, const char *text);
