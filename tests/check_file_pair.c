@@ -3,8 +3,10 @@
  * SPDX-License-Identifier: MIT
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -115,6 +117,24 @@ START_TEST(a_target_that_appeared_stays)
 }
 END_TEST
 
+START_TEST(a_full_disk_leaves_the_source)
+{
+    struct file_pair pair;
+    struct rlimit was, none = {0, RLIM_INFINITY};
+    begin(&pair);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none.rlim_max = was.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &none), 0);
+    enum status status = file_pair_finish(&pair, false);
+    setrlimit(RLIMIT_FSIZE, &was);
+    signal(SIGXFSZ, SIG_DFL);
+    ck_assert_int_eq(status, E_IO);
+    ck_assert_str_eq(status_message(), "target: write error: File too large");
+    ck_assert(is_there("source") && !is_there("target"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("file_pair");
@@ -125,6 +145,7 @@ int main(void)
     tcase_add_loop_test(all, a_source_that_changed_is_not_removed, 0,
                         sizeof changes / sizeof changes[0]);
     tcase_add_test(all, a_target_that_appeared_stays);
+    tcase_add_test(all, a_full_disk_leaves_the_source);
     suite_add_tcase(suite, all);
     return run_suite(suite);
 }

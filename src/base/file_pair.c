@@ -94,8 +94,6 @@ enum status file_pair_finish(struct file_pair *pair, bool keep)
     enum status status = sink_finish(pair->sink);
     if (status == OK)
         status = atomic_file_commit(&pair->target);
-    else
-        status_prefix(status, pair->target.path);
     if (status == OK && !keep)
         status = remove_source(pair);
     file_pair_abandon(pair);
