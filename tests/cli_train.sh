@@ -170,6 +170,15 @@ run train --steps=42 --resume --output=longer --log=longer.log --quiet \
 	--threads=2 verses=3 folder
 same "a longer run" "41 42" "$(cut -f 1 longer.log | sed 1d | xargs)"
 
+# A log that lost all its lines gets a header.
+: >longer.log
+run train --steps=43 --resume --output=longer --log=longer.log \
+	verses=3 folder
+head -n 1 log >expected
+head -n 1 longer.log >actual
+same_files "the header of a log that was empty" expected actual
+same "the step after it" 43 "$(cut -f 1 longer.log | sed 1d)"
+
 # ---- the plot
 
 if command -v gnuplot >/dev/null; then

@@ -38,26 +38,37 @@ static enum status write_header(struct train_log *log,
 }
 
 /* Cuts the log after the last line of a step up to first_step; a line without
- * an end was not written to its end. */
-static enum status cut_lines(struct train_log *log, uint64_t first_step)
+ * an end was not written to its end.  *end: where the log ends now. */
+static enum status cut_lines(struct train_log *log, uint64_t first_step,
+                             long *end)
 {
     char *line = NULL;
     size_t room = 0;
     ssize_t n;
-    long end = 0;
     bool is_header = true, is_cut = false;
+    *end = 0;
     while (!is_cut && (n = getline(&line, &room, log->file)) > 0) {
         is_cut = line[n - 1] != '\n' ||
                  (!is_header && strtoull(line, NULL, 10) > first_step);
         is_header = false;
-        end = is_cut ? end : ftell(log->file);
+        *end = is_cut ? *end : ftell(log->file);
     }
     free(line);
     bool is_read = is_cut || feof(log->file);
     int fd = fileno(log->file);
-    if (!is_read || ftruncate(fd, end) != 0 || lseek(fd, end, SEEK_SET) != end)
+    if (!is_read || ftruncate(fd, *end) != 0 ||
+        lseek(fd, *end, SEEK_SET) != *end)
         return log_error(log);
     return OK;
+}
+
+/* A log that is there goes on; an empty one starts anew. */
+static enum status go_on(struct train_log *log, uint64_t first_step,
+                         const struct dataset *valid)
+{
+    long end = 0;
+    TRY(cut_lines(log, first_step, &end));
+    return end > 0 ? OK : write_header(log, valid);
 }
 
 enum status train_log_open(struct train_log *log, const char *path,
@@ -74,7 +85,7 @@ enum status train_log_open(struct train_log *log, const char *path,
     if (!log->file)
         return log_error(log);
     enum status status =
-        is_kept ? cut_lines(log, first_step) : write_header(log, valid);
+        is_kept ? go_on(log, first_step, valid) : write_header(log, valid);
     if (status != OK) {
         fclose(log->file);
         log->file = NULL;
