@@ -152,7 +152,7 @@ static enum status check_expand(const json_t *config,
 {
     const json_t *value = config_get(config, "expand");
     double expand = json_number_value(value);
-    if (!value || (int)(expand * c->d_model) == c->d_inner)
+    if (!value || floor(expand * c->d_model) == c->d_inner)
         return OK;
     return fail(E_MODEL,
                 "config.json says that expand is %g, the tensors that it is %g",

@@ -77,8 +77,7 @@ static bool is_object(const json_t *value)
 static bool is_bound(const json_t *value)
 {
     const char *name = json_string_value(json_object_get(value, "__float__"));
-    return json_number_value(value) > 0 ||
-           (json_is_number(value) && json_number_value(value) >= 0) ||
+    return (json_is_number(value) && json_number_value(value) >= 0) ||
            (name && strcmp(name, "Infinity") == 0);
 }
 

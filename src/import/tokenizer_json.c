@@ -111,7 +111,8 @@ static enum status take_decoder(struct tokenizer_tokens *tokens,
     json_object_foreach((json_t *)map, id, item)
     {
         const json_t *content = json_object_get(item, "content");
-        TRY(take_token(tokens, json_string_value(content), atoi(id), name));
+        TRY(take_token(tokens, json_string_value(content),
+                       strtoll(id, NULL, 10), name));
     }
     return OK;
 }

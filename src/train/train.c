@@ -309,16 +309,17 @@ static void show(const struct run *run, double rate)
 {
     char bytes[16], speed[16], share[32];
     double elapsed = seconds_of(run), done = share_done(run);
-    double left = done > 0 ? elapsed * (1 - done) / done : 0;
+    bool is_between = done > 0 && done < 1;
+    uint64_t left = is_between ? (uint64_t)(elapsed * (1 - done) / done) : 0;
     double n = (double)run->progress.n_bytes;
     double a_second = elapsed > 0 ? n / elapsed : 0;
     describe_share(run, a_second, share);
     message_status("step %" PRIu64 ", %s, %.4f bits/byte, rate %.2e, %s/s%s, "
-                   "%d:%02d:%02d left",
+                   "%" PRIu64 ":%02d:%02d left",
                    run->progress.step, message_size(bytes, n),
                    run->progress.bits_per_byte, rate,
-                   message_size(speed, a_second), share, (int)(left / 3600),
-                   (int)(left / 60) % 60, (int)left % 60);
+                   message_size(speed, a_second), share, left / 3600,
+                   (int)(left / 60 % 60), (int)(left % 60));
 }
 
 static void smooth(struct progress *progress, double bits)
