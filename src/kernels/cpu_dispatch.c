@@ -1,7 +1,8 @@
 /* cpu_dispatch.c -- which levels this CPU has, best first.
  *
- * Only this file asks for the architecture.  A level counts when the CPU has
- * its instructions and the system keeps its registers.
+ * A level counts when the CPU has its instructions and the system keeps its
+ * registers.  train_dispatch.c and predictor_dispatch.c follow what is found
+ * here.
  *
  * SPDX-License-Identifier: MIT
  */

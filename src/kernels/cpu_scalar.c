@@ -7,7 +7,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include "kernels/cpu_kernels.h"
+#include "kernels/scalar.h"
 #include "model/odds.h"
+#include "model/quantise.h"
 
 static size_t panels_size(const struct matrix *matrix)
 {
@@ -22,23 +24,14 @@ static void pack(void *panels, const struct matrix *matrix)
 }
 
 /* Row t of out from n floats. */
-static void quantise_row(const struct quantised *out, const float *x, int n,
-                         int t)
+static void put_row(const struct quantised *out, const float *x, int n, int t)
 {
-    uint32_t amax = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
-        amax = magnitude > amax ? magnitude : amax;
-    }
-    struct exact_scale s = exact_scale_of(amax);
     int8_t *q = out->q + (size_t)t * (size_t)out->ld;
-    memset(q, 0, (size_t)out->ld);
     int32_t sum = 0;
-    for (int i = 0; i < n && s.scale != 0.0f; i++) {
-        q[i] = exact_quantise(x[i], s.inverse);
+    memset(q, 0, (size_t)out->ld);
+    quantise_row(q, &out->scale[t], x, n);
+    for (int i = 0; i < n; i++)
         sum += q[i];
-    }
-    out->scale[t] = s.scale;
     out->sum[t] = sum;
 }
 
@@ -46,36 +39,7 @@ static void quantise(const struct quantised *out, const float *x, size_t ld,
                      int n, int t0, int t1)
 {
     for (int t = t0; t < t1; t++)
-        quantise_row(out, x + (size_t)t * ld, n, t);
-}
-
-/* lane[i] += lane[i + s] for s = 32, 16, .. 1; the sum is lane[0]. */
-static float lanes_total(float lane[EXACT_LANES])
-{
-    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
-        for (int i = 0; i < s; i++)
-            lane[i] += lane[i + s];
-    }
-    return lane[0];
-}
-
-static float sum_of(const float *x, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i++)
-        lane[i % EXACT_LANES] += x[i];
-    return lanes_total(lane);
-}
-
-/* The sum of (x - centre)^2. */
-static float sum_of_squares(const float *x, float centre, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i++) {
-        float c = x[i] - centre;
-        lane[i % EXACT_LANES] = fmaf(c, c, lane[i % EXACT_LANES]);
-    }
-    return lanes_total(lane);
+        put_row(out, x + (size_t)t * ld, n, t);
 }
 
 /* x = h / rms(h) * weight, or (h - mean) / deviation * weight + bias */
@@ -98,7 +62,7 @@ static void norm_quantise(const struct quantised *out, const float *h,
     float x[D_MODEL_MAX];
     for (int t = t0; t < t1; t++) {
         norm_row(x, h + (size_t)t * (size_t)norm->d, norm);
-        quantise_row(out, x, norm->d, t);
+        put_row(out, x, norm->d, t);
     }
 }
 
@@ -109,14 +73,6 @@ static void norm(float *x, const float *h, const struct norm *norm, int t0,
         size_t at = (size_t)t * (size_t)norm->d;
         norm_row(x + at, h + at, norm);
     }
-}
-
-static int32_t dot(const int8_t *a, const int8_t *b, int n)
-{
-    int32_t sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
 }
 
 static void matmul(float *y, size_t ld, const struct projection *w,
@@ -145,11 +101,7 @@ static float float_dot(const struct tensor *w, const float *x, int r, int n)
         float *sum = &lane[k % EXACT_FLOAT_LANES];
         *sum = fmaf(weight, x[k], *sum);
     }
-    for (int s = EXACT_FLOAT_LANES / 2; s > 0; s /= 2) {
-        for (int i = 0; i < s; i++)
-            lane[i] += lane[i + s];
-    }
-    return lane[0];
+    return lanes_total(lane, EXACT_FLOAT_LANES);
 }
 
 static void float_matmul(float *y, size_t ld, const struct matrix *w,

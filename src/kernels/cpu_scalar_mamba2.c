@@ -7,6 +7,8 @@
  * SPDX-License-Identifier: MIT
  */
 #include "kernels/cpu_kernels.h"
+#include "kernels/scalar.h"
+#include "model/quantise.h"
 
 static const int8_t *x_of(const struct mamba2_state *state,
                           const struct model_config *c, int h, int s)
@@ -32,30 +34,12 @@ static int8_t *s_q_of(const struct mamba2_state *state,
 
 /* ---- int8 ---------------------------------------------------------------- */
 
-static uint32_t amax_of(const float *x, int n)
-{
-    uint32_t amax = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
-        amax = magnitude > amax ? magnitude : amax;
-    }
-    return amax;
-}
-
 /* q <- x, both [n], in units of s.scale, which is returned. */
 static float quantise(int8_t *q, const float *x, int n, struct exact_scale s)
 {
     for (int i = 0; i < n; i++)
         q[i] = s.scale != 0.0f ? exact_quantise(x[i], s.inverse) : 0;
     return s.scale;
-}
-
-static int32_t dot(const int8_t *a, const int8_t *b, int n)
-{
-    int32_t sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
 }
 
 /* ---- before the recurrence ----------------------------------------------- */
@@ -70,7 +54,7 @@ static void heads_in(const struct mamba2_job *job, int h0, int h1)
             const float *x = mamba2_x(job, t) + h * c->headdim;
             int8_t *q = rows->x + (row + (size_t)h) * (size_t)c->headdim;
             rows->x_scale[row + (size_t)h] = quantise(
-                q, x, c->headdim, exact_scale_of(amax_of(x, c->headdim)));
+                q, x, c->headdim, exact_scale_of(quantise_amax(x, c->headdim)));
             memcpy((void *)x_of(job->state, c, h, job->place + t), q,
                    (size_t)c->headdim);
 
@@ -97,9 +81,9 @@ static void group_in(const struct mamba2_job *job, int group)
         int8_t *c_q = rows->c + at * (size_t)n;
         rows->b_scale[at] =
             quantise((int8_t *)b_of(job->state, c, group, place), b, n,
-                     exact_scale_of(amax_of(b, n)));
+                     exact_scale_of(quantise_amax(b, n)));
         rows->c_scale[at] =
-            quantise(c_q, cc, n, exact_scale_of(amax_of(cc, n)));
+            quantise(c_q, cc, n, exact_scale_of(quantise_amax(cc, n)));
         for (int s = 0; s <= place; s++)
             rows->scores[at * CHUNK + (size_t)s] =
                 dot(c_q, b_of(job->state, c, group, s), n);
@@ -160,7 +144,7 @@ static float mix(int8_t m_q[CHUNK], const struct head_byte *byte)
     int n = byte->place + 1;
     for (int s = 0; s < n; s++)
         m[s] = (float)scores[s] * byte->w[s];
-    return quantise(m_q, m, n, exact_scale_of_products(amax_of(m, n)));
+    return quantise(m_q, m, n, exact_scale_of_products(quantise_amax(m, n)));
 }
 
 /* y silu(z), in place of x */
@@ -199,8 +183,8 @@ static void end_chunk_row(const struct mamba2_job *job, int h, int p)
     for (int s = 0; s < CHUNK; s++)
         v[s] = (float)x_of(state, c, h, s)[p] *
                state->w[(size_t)h * CHUNK + (size_t)s];
-    float v_scale =
-        quantise(v_q, v, CHUNK, exact_scale_of_products(amax_of(v, CHUNK)));
+    float v_scale = quantise(v_q, v, CHUNK,
+                             exact_scale_of_products(quantise_amax(v, CHUNK)));
 
     int channel = h * c->headdim + p;
     float *row = state->s + (size_t)channel * (size_t)c->d_state;
@@ -212,7 +196,7 @@ static void end_chunk_row(const struct mamba2_job *job, int h, int p)
     }
     state->s_scale[channel] =
         quantise(s_q_of(state, c, h, p), row, c->d_state,
-                 exact_scale_of_products(amax_of(row, c->d_state)));
+                 exact_scale_of_products(quantise_amax(row, c->d_state)));
 }
 
 static void end_chunk(const struct mamba2_job *job, int h)
@@ -221,32 +205,6 @@ static void end_chunk(const struct mamba2_job *job, int h)
         end_chunk_row(job, h, p);
     memset(job->state->w + (size_t)h * CHUNK, 0, CHUNK * sizeof(float));
     job->state->e[h] = 0.0f;
-}
-
-/* lane[i] += lane[i + s] for s = 32, 16, .. 1; the sum is lane[0]. */
-static float lanes_total(float lane[EXACT_LANES])
-{
-    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
-        for (int i = 0; i < s; i++)
-            lane[i] += lane[i + s];
-    }
-    return lane[0];
-}
-
-static float sum_of_squares(const float *x, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i++)
-        lane[i % EXACT_LANES] = fmaf(x[i], x[i], lane[i % EXACT_LANES]);
-    return lanes_total(lane);
-}
-
-static float sum_of(const float *x, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i++)
-        lane[i % EXACT_LANES] += x[i];
-    return lanes_total(lane);
 }
 
 /* What the norm has to know of a head. */
@@ -258,8 +216,8 @@ static void measure(const struct head_byte *byte)
     float u[HEADDIM_MAX];
     for (int p = 0; p < headdim; p++)
         u[p] = v[p] * job->layer->gate_norm[first + p];
-    job->rows->squares[byte->at] = sum_of_squares(v, headdim);
-    job->rows->largest[byte->at] = exact_float(amax_of(u, headdim));
+    job->rows->squares[byte->at] = sum_of_squares(v, 0.0f, headdim);
+    job->rows->largest[byte->at] = exact_float(quantise_amax(u, headdim));
 }
 
 static void heads(const struct mamba2_job *job, int h0, int h1)
@@ -296,7 +254,7 @@ static uint32_t largest_of(const struct mamba2_rows *rows,
 {
     int n = c->n_heads / c->n_groups;
     size_t at = (size_t)t * (size_t)c->n_heads + (size_t)(group * n);
-    return amax_of(rows->largest + at, n);
+    return quantise_amax(rows->largest + at, n);
 }
 
 static void norm_quantise_row(const struct quantised *out,
@@ -309,7 +267,7 @@ static void norm_quantise_row(const struct quantised *out,
         r[g] = inverse_rms(rows, c, t, g);
         largest[g] = exact_float(largest_of(rows, c, t, g)) * r[g];
     }
-    struct exact_scale s = exact_scale_of(amax_of(largest, c->n_groups));
+    struct exact_scale s = exact_scale_of(quantise_amax(largest, c->n_groups));
 
     const float *v = rows->zx + (size_t)t * rows->ld + c->d_inner;
     int8_t *q = out->q + (size_t)t * (size_t)out->ld;
@@ -352,7 +310,7 @@ static void load(const struct mamba2_state *state, const int8_t *x,
         int h = (int)(i / headdim), p = (int)(i % headdim);
         state->s_scale[i] =
             quantise(s_q_of(state, c, h, p), row, c->d_state,
-                     exact_scale_of_products(amax_of(row, c->d_state)));
+                     exact_scale_of_products(quantise_amax(row, c->d_state)));
     }
 }
 
@@ -372,51 +330,19 @@ static void save(int8_t *x, int8_t *b, const struct mamba2_state *state,
 
 /* ---- models of floats ---------------------------------------------------- */
 
-/* The sum of a[n] b[n], as a product of floats. */
-static float float_dot(const float *a, const float *b, int n)
+static float float_row(float *s, float alpha, float dx, const float *b,
+                       const float *c, int n)
 {
     float lane[EXACT_FLOAT_LANES] = {0};
     for (int i = 0; i < n; i++) {
         float *sum = &lane[i % EXACT_FLOAT_LANES];
-        *sum = fmaf(a[i], b[i], *sum);
+        s[i] = fmaf(alpha, s[i], dx * b[i]);
+        *sum = fmaf(s[i], c[i], *sum);
     }
-    for (int s = EXACT_FLOAT_LANES / 2; s > 0; s /= 2) {
-        for (int i = 0; i < s; i++)
-            lane[i] += lane[i + s];
-    }
-    return lane[0];
+    return lanes_total(lane, EXACT_FLOAT_LANES);
 }
 
-static void float_head(const struct mamba2_job *job, int h, int t)
-{
-    const struct model_config *c = job->config;
-    int group = h / (c->n_heads / c->n_groups), n_states = c->d_state;
-    const float *b = mamba2_b(job, t) + group * n_states;
-    float dt = mamba2_dt(job, t)[h] + job->layer->dt_bias[h];
-    float delta = exact_delta(dt, c->delta_min, c->delta_max);
-    float alpha = exact_exp2_neg(delta * job->layer->a_log2e[h]);
-    for (int p = 0; p < c->headdim; p++) {
-        int channel = h * c->headdim + p;
-        float *s = job->state->s + (size_t)channel * (size_t)n_states;
-        float *x = mamba2_x(job, t) + channel;
-        float dx = delta * *x;
-        for (int n = 0; n < n_states; n++)
-            s[n] = fmaf(alpha, s[n], dx * b[n]);
-        float y = float_dot(s, mamba2_c(job, t) + group * n_states, n_states);
-        y = fmaf(job->layer->d[channel], *x, y);
-        if (!c->has_norm_before_gate)
-            y *= exact_silu(mamba2_z(job, t)[channel]);
-        *x = y;
-    }
-}
-
-static void float_heads(const struct mamba2_job *job, int h0, int h1)
-{
-    for (int h = h0; h < h1; h++) {
-        for (int t = 0; t < job->n_t; t++)
-            float_head(job, h, t);
-    }
-}
+#include "kernels/mamba2_floats.h"
 
 static void float_norm(const struct mamba2_rows *rows,
                        const struct layer *layer, const struct model_config *c,
@@ -427,7 +353,7 @@ static void float_norm(const struct mamba2_rows *rows,
         const float *z = rows->zx + (size_t)t * rows->ld;
         float *v = rows->zx + (size_t)t * rows->ld + c->d_inner;
         for (int i0 = 0; i0 < c->d_inner; i0 += n) {
-            float mean = sum_of_squares(v + i0, n) / (float)n;
+            float mean = sum_of_squares(v + i0, 0.0f, n) / (float)n;
             float r = 1.0f / sqrtf(mean + c->norm_epsilon);
             for (int i = i0; i < i0 + n; i++) {
                 v[i] = v[i] * r * layer->gate_norm[i];

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/scalar.h"
 #include "kernels/train_level.h"
 
 /* ---- products ----------------------------------------------------------- */
@@ -129,39 +130,6 @@ static void product(const struct product *job, int i0, int i1)
 
 /* ---- norms -------------------------------------------------------------- */
 
-/* As cpu_scalar.c: lane[i] += lane[i + s] for s = 32, 16, .. 1. */
-static float lanes_total(float lane[EXACT_LANES])
-{
-    for (int s = EXACT_LANES / 2; s > 0; s /= 2) {
-        for (int i = 0; i < s; i++)
-            lane[i] += lane[i + s];
-    }
-    return lane[0];
-}
-
-static float sum_of(const float *x, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i += EXACT_LANES) {
-        for (int j = 0; j < least(EXACT_LANES, n - i); j++)
-            lane[j] += x[i + j];
-    }
-    return lanes_total(lane);
-}
-
-/* The sum of (x - centre)^2. */
-static float sum_of_squares(const float *x, float centre, int n)
-{
-    float lane[EXACT_LANES] = {0};
-    for (int i = 0; i < n; i += EXACT_LANES) {
-        for (int j = 0; j < least(EXACT_LANES, n - i); j++) {
-            float c = x[i + j] - centre;
-            lane[j] = fmaf(c, c, lane[j]);
-        }
-    }
-    return lanes_total(lane);
-}
-
 /* x = h / rms(h) * weight, or (h - mean) / deviation * weight + bias */
 static void norm_row(const struct norm_pass *job, int t)
 {
@@ -197,14 +165,14 @@ static void norm_backward_row(const struct norm_pass *job, float *dh,
     float mean = job->mean[t], r = job->r[t], d = (float)job->d;
     float along_1[EXACT_LANES] = {0}, along_c[EXACT_LANES] = {0};
     for (int i = 0; i < job->d; i += EXACT_LANES) {
-        for (int j = 0; j < least(EXACT_LANES, job->d - i); j++) {
+        for (int j = 0; j < lanes_used(job->d, i); j++) {
             float e = dx[i + j] * job->weight[i + j];
             along_1[j] += e;
             along_c[j] = fmaf(e, (h[i + j] - mean) * r, along_c[j]);
         }
     }
-    float e_mean = job->bias ? lanes_total(along_1) / d : 0.0f;
-    float ec_mean = lanes_total(along_c) / d;
+    float e_mean = job->bias ? lanes_total(along_1, EXACT_LANES) / d : 0.0f;
+    float ec_mean = lanes_total(along_c, EXACT_LANES) / d;
     for (int i = 0; i < job->d; i++) {
         float c = (h[i] - mean) * r;
         float e = dx[i] * job->weight[i] - e_mean;

@@ -1,14 +1,13 @@
 /* train_kernels.h -- the array operations of training on a CPU.
  *
  * One text, train_kernels.c and train_mamba2.c, compiled once for each level of
- * instructions.
- * Every sum has a stated order and every product a stated rounding, as in
- * exact.h, so that all levels give the same bits; the forward pass gives the
- * same bits as the engine (cpu_scalar.c).
+ * instructions.  Every sum has a stated order and every product a stated
+ * rounding, as in exact.h, so that all levels give the same bits; the forward
+ * pass gives the same bits as the engine (cpu_scalar.c).
  *
  * A gradient is named d and what it is of: dy is the derivative of the loss by
- * y.  Channels are handled in blocks of LANES; block b has the channels from b
- * * LANES up.
+ * y.  Channels are handled in blocks of LANES; block b has the channels from
+ * LANES b up.
  *
  * Kernels neither allocate nor print nor fail.
  *

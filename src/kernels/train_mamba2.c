@@ -11,8 +11,9 @@
  *     m[t][s]  = g[t][s] L[t][s] w[s];           m^ over s, times sC[t]
  *     v[p][s]  = x^[s][p] L[Q][s] w[s];          v^ over s; Q: the last place
  *     y[t][p]  = sum over s of m^[t][s] x^[s][p]
- *                + E[t] sC[t] sum over n of S^[p][n] C^[t][n] + D sx[t]
- * x^[t][p] S after  = E[Q] S + sum over s of v^[p][s] B^[s][n]
+ *                + E[t] sC[t] sum over n of S^[p][n] C^[t][n]
+ *                + D sx[t] x^[t][p]
+ *     S after  = E[Q] S + sum over s of v^[p][s] B^[s][n]
  *
  * Gradients pass every rounding as if it were not there; scales are constants.
  * With dS the gradient of the state after the chunk:
@@ -37,6 +38,7 @@
 #include <string.h>
 
 #include "kernels/train_level.h"
+#include "model/quantise.h"
 
 /* The arrays of a chunk; [..][t] and [..][s] have CHUNK elements. */
 struct chunk_room {
@@ -105,16 +107,6 @@ static float dot(const float *a, const float *b, int n)
     return total(lane);
 }
 
-static uint32_t largest_of(const float *x, int n)
-{
-    uint32_t amax = 0;
-    for (int i = 0; i < n; i++) {
-        uint32_t magnitude = exact_bits(x[i]) & EXACT_ABS_MASK;
-        amax = magnitude > amax ? magnitude : amax;
-    }
-    return amax;
-}
-
 /* x rounded to integers; 0 where the scale is. */
 static void round_to(float *q, const float *x, float inverse, int n)
 {
@@ -129,7 +121,7 @@ static float take_row(float *q, const float *x, int n, bool imitates)
         memcpy(q, x, sizeof(float) * (size_t)n);
         return 1.0f;
     }
-    struct exact_scale s = exact_scale_of(largest_of(x, n));
+    struct exact_scale s = exact_scale_of(quantise_amax(x, n));
     round_to(q, x, s.inverse, n);
     return s.scale;
 }
@@ -139,7 +131,7 @@ static void round_products(float *x, int n, bool imitates)
 {
     if (!imitates)
         return;
-    struct exact_scale s = exact_scale_of_products(largest_of(x, n));
+    struct exact_scale s = exact_scale_of_products(quantise_amax(x, n));
     round_to(x, x, s.inverse, n);
     for (int i = 0; i < n; i++)
         x[i] *= s.scale;
