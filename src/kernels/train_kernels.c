@@ -346,16 +346,16 @@ static void conv_backward(const struct conv_pass *job, int index)
  * y     = (sum over n of C s + D u) silu(z)
  */
 
-/* What all of a block's steps need. */
+/* What all bytes of a block need. */
 struct scan_block {
     struct block block;
     float a[D_STATE_MAX][LANES]; /* A log2 e */
     float d[LANES], dt_bias[LANES];
 };
 
-/* One step: v is v + dt_bias.  Of the backward pass, g is the derivative by
+/* One byte: v is v + dt_bias.  Of the backward pass, g is the derivative by
  * the sum over n. */
-struct scan_step {
+struct scan_byte {
     float v[LANES], delta[LANES], u[LANES], z[LANES];
     float g[LANES], ddelta[LANES], du[LANES];
 };
@@ -371,17 +371,17 @@ static void load_scan_block(struct scan_block *k, const struct scan_pass *job,
     load(k->dt_bias, job->dt_bias, k->block);
 }
 
-static inline void load_step(struct scan_step *step, const struct scan_block *k,
+static inline void load_byte(struct scan_byte *byte, const struct scan_block *k,
                              const struct scan_pass *job, int t)
 {
     size_t row = (size_t)t * (size_t)job->d_inner;
-    load(step->v, job->v + row, k->block);
-    load(step->u, job->u + row, k->block);
-    load(step->z, job->z + (size_t)t * job->ld_z, k->block);
+    load(byte->v, job->v + row, k->block);
+    load(byte->u, job->u + row, k->block);
+    load(byte->z, job->z + (size_t)t * job->ld_z, k->block);
     for (int j = 0; j < LANES; j++)
-        step->v[j] += k->dt_bias[j];
+        byte->v[j] += k->dt_bias[j];
     for (int j = 0; j < LANES; j++)
-        step->delta[j] = exact_softplus(step->v[j]);
+        byte->delta[j] = exact_softplus(byte->v[j]);
 }
 
 /* sum over n of c[n] s[n], in groups of EXACT_GROUP added pairwise.
@@ -413,7 +413,7 @@ static inline void read_out(float y[LANES], const float *c, const float *s,
 static void scan(const struct scan_pass *job, int index)
 {
     struct scan_block k;
-    struct scan_step step;
+    struct scan_byte byte;
     float s[D_STATE_MAX][LANES], y[LANES], w[LANES];
     size_t d_inner = (size_t)job->d_inner;
     load_scan_block(&k, job, index);
@@ -422,28 +422,28 @@ static void scan(const struct scan_pass *job, int index)
 
     for (int t = 0; t < job->n_t; t++) {
         const float *b = job->b + (size_t)t * job->ld_bc;
-        load_step(&step, &k, job, t);
+        load_byte(&byte, &k, job, t);
         for (int j = 0; j < LANES; j++)
-            w[j] = step.delta[j] * step.u[j];
+            w[j] = byte.delta[j] * byte.u[j];
         for (int n = 0; n < job->d_state; n++) {
             for (int j = 0; j < LANES; j++)
-                s[n][j] = fmaf(exact_exp2_neg(step.delta[j] * k.a[n][j]),
+                s[n][j] = fmaf(exact_exp2_neg(byte.delta[j] * k.a[n][j]),
                                s[n][j], w[j] * b[n]);
         }
         read_out(y, job->c + (size_t)t * job->ld_bc, s[0], job->d_state);
         for (int j = 0; j < LANES; j++)
-            y[j] = fmaf(k.d[j], step.u[j], y[j]) * exact_silu(step.z[j]);
+            y[j] = fmaf(k.d[j], byte.u[j], y[j]) * exact_silu(byte.z[j]);
         store(job->y + (size_t)t * d_inner, y, k.block);
     }
     for (int n = 0; n < job->d_state; n++)
         store(job->s_after + (size_t)n * d_inner, s[n], k.block);
 }
 
-/* The states before each step and after the last, and the decays of each
- * step: kept for one block, made again for every backward pass. */
+/* The states before each byte and after the last, and the decays of each
+ * byte: kept for one block, made again for every backward pass. */
 static void scan_again(const struct scan_pass *job, const struct scan_block *k)
 {
-    struct scan_step step;
+    struct scan_byte byte;
     float w[LANES];
     size_t row = (size_t)job->d_state * LANES;
     for (int n = 0; n < job->d_state; n++)
@@ -455,13 +455,13 @@ static void scan_again(const struct scan_pass *job, const struct scan_block *k)
         const float *s = job->states + (size_t)t * row;
         float *after = job->states + (size_t)(t + 1) * row;
         float *decay = job->decays + (size_t)t * row;
-        load_step(&step, k, job, t);
+        load_byte(&byte, k, job, t);
         for (int j = 0; j < LANES; j++)
-            w[j] = step.delta[j] * step.u[j];
+            w[j] = byte.delta[j] * byte.u[j];
         for (int n = 0; n < job->d_state; n++) {
             int at = n * LANES;
             for (int j = 0; j < LANES; j++)
-                decay[at + j] = exact_exp2_neg(step.delta[j] * k->a[n][j]);
+                decay[at + j] = exact_exp2_neg(byte.delta[j] * k->a[n][j]);
             for (int j = 0; j < LANES; j++)
                 after[at + j] = fmaf(decay[at + j], s[at + j], w[j] * b[n]);
         }
@@ -475,15 +475,15 @@ struct scan_gradients {
     float dd[LANES], ddt_bias[LANES];
 };
 
-/* The recurrence of one step backward.  With e = ds + g C:
+/* The recurrence of one byte backward.  With e = ds + g C:
  *     dC     = sum over channels of g s
  *     dB     = sum over channels of e delta u
  *     du    += e delta B
  *     ddelta = e (s_before decay A + u B)
  *     dA    += e s_before decay delta
- *     ds     = e decay, of the step before                            */
+ *     ds     = e decay, of the byte before                            */
 static void scan_backward_states(struct scan_gradients *grad,
-                                 struct scan_step *step,
+                                 struct scan_byte *byte,
                                  const struct scan_pass *job,
                                  const struct scan_block *k, int t, float *dbc)
 {
@@ -497,52 +497,52 @@ static void scan_backward_states(struct scan_gradients *grad,
     for (int n = 0; n < job->d_state; n++) {
         int at = n * LANES;
         for (int j = 0; j < LANES; j++) {
-            float e = fmaf(step->g[j], c[n], grad->ds[n][j]);
+            float e = fmaf(byte->g[j], c[n], grad->ds[n][j]);
             float q = e * before[at + j] * decay[at + j] * LN2;
-            dc[j] = step->g[j] * after[at + j];
-            db[j] = e * (step->delta[j] * step->u[j]);
+            dc[j] = byte->g[j] * after[at + j];
+            db[j] = e * (byte->delta[j] * byte->u[j]);
             dxb[j] = fmaf(e, b[n], dxb[j]);
             ddelta[j] = fmaf(q, k->a[n][j], ddelta[j]);
-            grad->da[n][j] = fmaf(q, step->delta[j], grad->da[n][j]);
+            grad->da[n][j] = fmaf(q, byte->delta[j], grad->da[n][j]);
             grad->ds[n][j] = e * decay[at + j];
         }
         dbc[n] = total(db);
         dbc[job->d_state + n] = total(dc);
     }
     for (int j = 0; j < LANES; j++)
-        step->ddelta[j] = fmaf(dxb[j], step->u[j], ddelta[j]);
+        byte->ddelta[j] = fmaf(dxb[j], byte->u[j], ddelta[j]);
     for (int j = 0; j < LANES; j++)
-        step->du[j] = fmaf(dxb[j], step->delta[j], step->du[j]);
+        byte->du[j] = fmaf(dxb[j], byte->delta[j], byte->du[j]);
 }
 
 /* y = (sum + D u) silu(z), then the recurrence, then delta. */
-static void scan_backward_step(struct scan_gradients *grad,
+static void scan_backward_byte(struct scan_gradients *grad,
                                const struct scan_pass *job,
                                const struct scan_block *k, int t, float *dbc)
 {
-    struct scan_step step;
+    struct scan_byte byte;
     float dy[LANES], y[LANES], dz[LANES];
     size_t row = (size_t)t * (size_t)job->d_inner;
     const float *after =
         job->states + (size_t)(t + 1) * (size_t)job->d_state * LANES;
-    load_step(&step, k, job, t);
+    load_byte(&byte, k, job, t);
     load(dy, job->dy + row, k->block);
     read_out(y, job->c + (size_t)t * job->ld_bc, after, job->d_state);
     for (int j = 0; j < LANES; j++) {
-        step.g[j] = dy[j] * exact_silu(step.z[j]);
-        y[j] = fmaf(k->d[j], step.u[j], y[j]);
-        dz[j] = dy[j] * y[j] * silu_slope(step.z[j]);
-        step.du[j] = step.g[j] * k->d[j];
-        grad->dd[j] = fmaf(step.g[j], step.u[j], grad->dd[j]);
+        byte.g[j] = dy[j] * exact_silu(byte.z[j]);
+        y[j] = fmaf(k->d[j], byte.u[j], y[j]);
+        dz[j] = dy[j] * y[j] * silu_slope(byte.z[j]);
+        byte.du[j] = byte.g[j] * k->d[j];
+        grad->dd[j] = fmaf(byte.g[j], byte.u[j], grad->dd[j]);
     }
-    scan_backward_states(grad, &step, job, k, t, dbc);
+    scan_backward_states(grad, &byte, job, k, t, dbc);
     for (int j = 0; j < LANES; j++)
-        step.ddelta[j] *= sigmoid(step.v[j]);
+        byte.ddelta[j] *= sigmoid(byte.v[j]);
     for (int j = 0; j < LANES; j++)
-        grad->ddt_bias[j] += step.ddelta[j];
+        grad->ddt_bias[j] += byte.ddelta[j];
     store(job->dz + (size_t)t * job->ld_z, dz, k->block);
-    store(job->du + row, step.du, k->block);
-    store(job->dv + row, step.ddelta, k->block);
+    store(job->du + row, byte.du, k->block);
+    store(job->dv + row, byte.ddelta, k->block);
 }
 
 static void scan_backward(const struct scan_pass *job, int index)
@@ -555,7 +555,7 @@ static void scan_backward(const struct scan_pass *job, int index)
     scan_again(job, &k);
     for (int t = job->n_t - 1; t >= 0; t--) {
         size_t at = (size_t)t * n_blocks + (size_t)index;
-        scan_backward_step(&grad, job, &k, t,
+        scan_backward_byte(&grad, job, &k, t,
                            job->dbc + at * 2 * (size_t)job->d_state);
     }
     for (int n = 0; n < job->d_state; n++)
