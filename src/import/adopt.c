@@ -26,22 +26,17 @@ static bool is_own_checkpoint(const struct foreign *f)
     return f->metadata && is_checkpoint(f->metadata);
 }
 
-static int compare_name(const void *a, const void *b)
-{
-    const struct tensor *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
 static void sort(struct adopted *a)
 {
-    qsort(a->tensors, a->content.n_tensors, sizeof *a->tensors, compare_name);
+    qsort(a->tensors, a->content.n_tensors, sizeof *a->tensors,
+          tensor_compare_names);
 }
 
 static struct tensor *find(const struct adopted *a, const char *name)
 {
     const struct tensor key = {.name = name};
     return bsearch(&key, a->tensors, a->content.n_tensors, sizeof *a->tensors,
-                   compare_name);
+                   tensor_compare_names);
 }
 
 /* The tensors; of a checkpoint of mambyte-train only the weights. */

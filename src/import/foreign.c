@@ -175,12 +175,6 @@ static enum status add_index(struct foreign *f)
 
 /* ---- the list ----------------------------------------------------------- */
 
-static int compare_name(const void *a, const void *b)
-{
-    const struct tensor *x = a, *y = b;
-    return strcmp(x->name, y->name);
-}
-
 static enum status list_tensors(struct foreign *f)
 {
     size_t n = 0;
@@ -194,7 +188,7 @@ static enum status list_tensors(struct foreign *f)
         for (size_t k = 0; k < shard_count(&f->shards[i]); k++)
             list[f->n++] = *shard_at(&f->shards[i], k);
     }
-    qsort(list, n, sizeof *list, compare_name);
+    qsort(list, n, sizeof *list, tensor_compare_names);
     for (size_t i = 1; i < n; i++) {
         if (strcmp(list[i - 1].name, list[i].name) == 0)
             return fail(E_MODEL, "%s: has two tensors %s", f->path,

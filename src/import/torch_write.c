@@ -21,14 +21,6 @@
  * same file. */
 enum { MTIME = 315532800 };
 
-static uint64_t elements_of(const struct tensor *tensor)
-{
-    uint64_t n = 1;
-    for (int i = 0; i < tensor->n_dims; i++)
-        n *= tensor->shape[i];
-    return n;
-}
-
 /* The first tensor with the same data. */
 static size_t storage_of(const struct tensor *tensors, size_t i)
 {
@@ -77,7 +69,7 @@ static void put_tensor(FILE *out, const struct tensor *tensor, size_t storage)
 {
     put_text(out, tensor->name);
     fputs("ctorch._utils\n_rebuild_tensor_v2\n(", out);
-    put_storage(out, storage, elements_of(tensor));
+    put_storage(out, storage, tensor_elements(tensor));
     put_number(out, 0);
     fputc('(', out);
     for (int i = 0; i < tensor->n_dims; i++)
@@ -140,7 +132,7 @@ static enum status add_entries(zip_t *zip, const char *pickle, size_t n_pickle,
             continue;
         snprintf(name, sizeof name, FOLDER "data/%zu", i);
         TRY(add_entry(zip, name, tensors[i].data,
-                      elements_of(&tensors[i]) * sizeof(float)));
+                      tensor_elements(&tensors[i]) * sizeof(float)));
     }
     return add_entry(zip, FOLDER "version", "3\n", 2);
 }

@@ -312,9 +312,7 @@ static enum status take_content(struct safetensors *f,
     for (size_t i = 0; i < content->n_tensors; i++) {
         struct tensor *t = &f->tensors[f->n_tensors++];
         *t = content->tensors[i];
-        t->n_elements = 1;
-        for (int d = 0; d < t->n_dims; d++)
-            t->n_elements *= t->shape[d];
+        t->n_elements = tensor_elements(t);
         t->n_bytes = t->n_elements * dtype_size(t->dtype);
         f->n_bytes += (size_t)t->n_bytes;
     }

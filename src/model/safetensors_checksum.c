@@ -25,14 +25,13 @@ static void hash_text(XXH3_state_t *hash, const char *text)
 static void hash_tensor(XXH3_state_t *hash, const struct tensor *t)
 {
     uint8_t size[8];
-    size_t n_bytes = dtype_size(t->dtype);
     hash_text(hash, t->name);
     for (int d = 0; d < t->n_dims; d++) {
         store_le(size, t->shape[d], sizeof size);
         XXH3_64bits_update(hash, size, sizeof size);
-        n_bytes *= (size_t)t->shape[d];
     }
-    XXH3_64bits_update(hash, t->data, n_bytes);
+    XXH3_64bits_update(hash, t->data,
+                       (size_t)tensor_elements(t) * dtype_size(t->dtype));
 }
 
 void safetensors_checksum(char text[CHECKSUM_CHARS],

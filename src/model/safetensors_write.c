@@ -17,17 +17,9 @@
 
 enum { ALIGNMENT = 8, LENGTH_BYTES = 8, BUFFER_FLOATS = 4096 };
 
-static size_t elements_of(const struct tensor *tensor)
-{
-    size_t n = 1;
-    for (int i = 0; i < tensor->n_dims; i++)
-        n *= (size_t)tensor->shape[i];
-    return n;
-}
-
 static size_t bytes_of(const struct tensor *tensor)
 {
-    return elements_of(tensor) * dtype_size(tensor->dtype);
+    return (size_t)tensor_elements(tensor) * dtype_size(tensor->dtype);
 }
 
 /* ---- the header --------------------------------------------------------- */
@@ -116,7 +108,7 @@ static bool write_floats(FILE *out, const uint8_t *x, size_t n)
 
 static bool write_tensor(FILE *out, const struct tensor *tensor)
 {
-    size_t n = elements_of(tensor);
+    size_t n = (size_t)tensor_elements(tensor);
     if (tensor->dtype == DTYPE_F32)
         return write_floats(out, tensor->data, n);
     return fwrite(tensor->data, dtype_size(tensor->dtype), n, out) == n;

@@ -48,6 +48,20 @@ bool dtype_is_float(enum dtype dtype)
     return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16;
 }
 
+uint64_t tensor_elements(const struct tensor *tensor)
+{
+    uint64_t n = 1;
+    for (int i = 0; i < tensor->n_dims; i++)
+        n *= tensor->shape[i];
+    return n;
+}
+
+int tensor_compare_names(const void *a, const void *b)
+{
+    const struct tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
 static uint32_t load_le16(const uint8_t *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8;

@@ -38,6 +38,12 @@ const char *dtype_name(enum dtype dtype); /* "I8", "F32", .. */
 size_t dtype_size(enum dtype dtype);      /* bytes an element */
 bool dtype_is_float(enum dtype dtype);    /* F32, BF16 or F16 */
 
+/* The product of shape, which does not overflow. */
+uint64_t tensor_elements(const struct tensor *tensor);
+
+/* By names, for qsort() and bsearch() of struct tensor. */
+int tensor_compare_names(const void *a, const void *b);
+
 /* The type of that name; false when there is none. */
 bool dtype_find(enum dtype *dtype, const char *name);
 
