@@ -36,8 +36,8 @@ enum status catalog_open(struct catalog *catalog);
 void catalog_close(struct catalog *catalog);
 
 /* The path of a model, for the caller to free.  choice: a file when it holds
- * a '/' or ends in ".safetensors"; a name otherwise; NULL is the default:
- * CATALOG_DEFAULT if it is there, else the first by name. */
+ * a '/' or ends in ".safetensors" or ".head"; a name otherwise; NULL is the
+ * default: CATALOG_DEFAULT if it is there, else the first by name. */
 #define CATALOG_DEFAULT "mambyte-27m"
 enum status catalog_find(char **path, const char *choice);
 
