@@ -21,7 +21,7 @@ enum { LARGE_PAGE = 2 << 20 };
 /* Aligned for every level, and in large pages when it is large; or NULL. */
 static void *make_room(size_t n_bytes)
 {
-    size_t unit = n_bytes >= LARGE_PAGE ? LARGE_PAGE : 64;
+    size_t unit = n_bytes >= LARGE_PAGE ? LARGE_PAGE : CARVER_ALIGNMENT;
     void *room = aligned_alloc(unit, (n_bytes + unit - 1) / unit * unit);
     if (room && unit == LARGE_PAGE)
         madvise(room, n_bytes, MADV_HUGEPAGE); /* or its pages stay small */
@@ -129,7 +129,6 @@ static void cpu_close(struct engine *engine)
     free(e->layers);
     free(e->panels);
     free(e->scratch);
-    free(e->scratch_q);
     free(e->inputs);
     free(e);
 }
@@ -205,11 +204,6 @@ static enum status repack(struct cpu_engine *e)
     return OK;
 }
 
-int cpu_padded(int n)
-{
-    return (n + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
-}
-
 void *cpu_room(size_t n_bytes)
 {
     void *room = make_room(n_bytes);
@@ -218,58 +212,51 @@ void *cpu_room(size_t n_bytes)
     return room;
 }
 
-/* Cuts the part of one quantised buffer from the two scratch areas. */
-static void cut_quantised(struct quantised *out, int n, int8_t **q,
-                          float **floats)
+void *cpu_carve(struct cpu_engine *e, cpu_layout *lay_out)
 {
-    out->ld = cpu_padded(n);
-    out->q = *q;
-    *q += (size_t)BATCH * (size_t)out->ld;
-    out->scale = *floats;
-    *floats += BATCH;
-    out->sum = (int32_t *)(void *)*floats;
-    *floats += BATCH;
+    struct carver carver = {NULL, 0};
+    lay_out(e, &carver);
+    void *room = cpu_room(carver.n_bytes);
+    carver = (struct carver){room, 0};
+    if (room)
+        lay_out(e, &carver);
+    return room;
 }
 
-static float *cut_floats(size_t row, float **floats)
+static void carve_quantised(struct quantised *out, struct carver *carver, int n)
 {
-    float *cut = *floats;
-    *floats += BATCH * row;
-    return cut;
+    out->ld = cpu_padded(n);
+    out->q = carve(carver, BATCH, (size_t)out->ld);
+    out->scale = carve_floats(carver, BATCH, 1);
+    out->sum = carve(carver, BATCH, sizeof *out->sum);
+}
+
+static void lay_out_scratch(struct cpu_engine *e, struct carver *carver)
+{
+    const struct model_config *c = config_of(e);
+    size_t ld_h = (size_t)cpu_padded(c->d_model);
+    e->h = carve_floats(carver, BATCH, ld_h);
+    e->logits = carve_floats(carver, BATCH, N_BYTES_VOCAB);
+    for (int i = 0; i < threads_count(e->team); i++) {
+        struct cpu_inputs *in = &e->inputs[i];
+        if (c->is_float) {
+            in->normed = carve_floats(carver, BATCH, ld_h);
+            continue;
+        }
+        carve_quantised(&in->x.q, carver, c->d_model);
+        carve_quantised(&in->inner.q, carver, c->d_inner);
+        carve_quantised(&in->dt.q, carver, c->dt_rank);
+    }
 }
 
 static enum status make_scratch(struct cpu_engine *e)
 {
-    const struct model_config *c = config_of(e);
     size_t threads = (size_t)threads_count(e->team);
-    size_t ld_h = (size_t)cpu_padded(c->d_model);
-
-    /* An input in int8 has a scale and a sum for each row. */
-    size_t a_thread = c->is_float ? ld_h : 3 * 2;
-    size_t row_floats = ld_h + N_BYTES_VOCAB + threads * a_thread;
-    size_t row_q = (size_t)cpu_padded(c->d_model) +
-                   (size_t)cpu_padded(c->d_inner) +
-                   (size_t)cpu_padded(c->dt_rank);
-    e->scratch = cpu_room(BATCH * row_floats * sizeof(float));
-    e->scratch_q = cpu_room(BATCH * threads * row_q);
     e->inputs = calloc(threads, sizeof *e->inputs);
-    if (!e->scratch || !e->scratch_q || !e->inputs)
+    if (e->inputs)
+        e->scratch = cpu_carve(e, lay_out_scratch);
+    if (!e->scratch)
         return fail_memory("a batch of activations");
-
-    float *floats = e->scratch;
-    int8_t *q = e->scratch_q;
-    e->h = cut_floats(ld_h, &floats);
-    e->logits = cut_floats(N_BYTES_VOCAB, &floats);
-    for (size_t i = 0; i < threads; i++) {
-        struct cpu_inputs *in = &e->inputs[i];
-        if (c->is_float) {
-            in->normed = cut_floats(ld_h, &floats);
-            continue;
-        }
-        cut_quantised(&in->x.q, c->d_model, &q, &floats);
-        cut_quantised(&in->inner.q, c->d_inner, &q, &floats);
-        cut_quantised(&in->dt.q, c->dt_rank, &q, &floats);
-    }
     return e->mixer->open(e);
 }
 

@@ -9,6 +9,7 @@
 #ifndef MAMBYTE_CPU_ENGINE_H
 #define MAMBYTE_CPU_ENGINE_H
 
+#include "base/carver.h"
 #include "base/threads.h"
 #include "engine/engine_ops.h"
 #include "engine/probe.h"
@@ -106,10 +107,9 @@ struct cpu_engine {
     struct span spans[BATCH];
     int n_spans, n_rows;
     bool is_long;
-    float *scratch;            /* owned: the floats of what follows */
+    void *scratch;             /* owned: h, logits, arrays of the inputs */
     float *h;                  /* [t][d_model] */
     float *logits;             /* [t][256] */
-    int8_t *scratch_q;         /* owned: the q of the inputs */
     struct cpu_inputs *inputs; /* [threads] */
     void *mixing;              /* the mixer's own */
 };
@@ -169,7 +169,9 @@ void cpu_add_to_pooled(const struct cpu_engine *e, const struct span *span,
 /* Zeros, aligned for every level; NULL without memory. */
 void *cpu_room(size_t n_bytes);
 
-/* n rounded up to a multiple of CPU_PAD. */
-int cpu_padded(int n);
+/* The same for all arrays that lay_out carves: it is called to count, and then
+ * to place them. */
+typedef void cpu_layout(struct cpu_engine *e, struct carver *carver);
+void *cpu_carve(struct cpu_engine *e, cpu_layout *lay_out);
 
 #endif

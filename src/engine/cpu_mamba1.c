@@ -14,7 +14,8 @@
 #include "engine/state_image.h"
 
 struct mixing {
-    float *uz; /* [t][ld_uz], 2 d_inner of them used */
+    void *room; /* owned: what follows */
+    float *uz;  /* [t][ld_uz], 2 d_inner of them used */
     size_t ld_uz;
     float *dtbc; /* [t][ld_dtbc], dt_rank + 2 d_state of them used */
     size_t ld_dtbc;
@@ -107,32 +108,31 @@ static void mamba1_run(struct cpu_engine *e, int thread, int l)
     cpu_take_input(e, thread, &in->inner, m->y, m->ld_y, c->d_inner);
 }
 
+static void lay_out(struct cpu_engine *e, struct carver *carver)
+{
+    const struct model_config *c = config_of(e);
+    struct mixing *m = e->mixing;
+    m->ld_uz = (size_t)cpu_padded(2 * c->d_inner) + ROW_GAP;
+    m->ld_dtbc = (size_t)(c->dt_rank + 2 * c->d_state);
+    m->ld_y = (size_t)cpu_padded(c->d_inner) + ROW_GAP;
+    m->uz = carve_floats(carver, BATCH, m->ld_uz);
+    m->dtbc = carve_floats(carver, BATCH, m->ld_dtbc);
+    m->y = carve_floats(carver, BATCH, m->ld_y);
+}
+
 static void mamba1_close(struct cpu_engine *e)
 {
     struct mixing *m = e->mixing;
-    if (!m)
-        return;
-    free(m->uz);
-    free(m->dtbc);
-    free(m->y);
+    free(m->room);
     free(m);
 }
 
 static enum status mamba1_open(struct cpu_engine *e)
 {
-    const struct model_config *c = config_of(e);
     struct mixing *m = e->mixing = calloc(1, sizeof *m);
-    if (!m)
-        return fail_memory("a batch of activations");
-    m->ld_uz = (size_t)cpu_padded(2 * c->d_inner) + ROW_GAP;
-    m->ld_dtbc = (size_t)(c->dt_rank + 2 * c->d_state);
-    m->ld_y = (size_t)cpu_padded(c->d_inner) + ROW_GAP;
-    m->uz = cpu_room(BATCH * m->ld_uz * sizeof *m->uz);
-    m->dtbc = cpu_room(BATCH * m->ld_dtbc * sizeof *m->dtbc);
-    m->y = cpu_room(BATCH * m->ld_y * sizeof *m->y);
-    if (!m->uz || !m->dtbc || !m->y)
-        return fail_memory("a batch of activations");
-    return OK;
+    if (m)
+        m->room = cpu_carve(e, lay_out);
+    return m && m->room ? OK : fail_memory("a batch of activations");
 }
 
 const struct cpu_mixer cpu_mamba1 = {

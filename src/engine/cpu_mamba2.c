@@ -15,6 +15,7 @@
 
 #include "engine/cpu_engine.h"
 #include "engine/state_image.h"
+#include "kernels/mamba2_rows.h"
 
 /* The bytes of a span that are of one chunk. */
 struct part {
@@ -27,6 +28,7 @@ struct part {
 enum { ROUNDS = 2 + (BATCH - 1) / CHUNK };
 
 struct mixing {
+    void *room; /* owned: the arrays of rows */
     struct mamba2_rows rows;
     struct part parts[BATCH]; /* round by round; none is empty */
     int round_end[ROUNDS];
@@ -287,50 +289,27 @@ static void mamba2_run(struct cpu_engine *e, int thread, int l)
 
 /* ---- opening ------------------------------------------------------------- */
 
+static void lay_out(struct cpu_engine *e, struct carver *carver)
+{
+    const struct model_config *c = config_of(e);
+    struct mixing *m = e->mixing;
+    m->rows.ld = (size_t)cpu_padded(in_proj_rows(c)) + ROW_GAP;
+    mamba2_rows_carve(&m->rows, carver, c, BATCH);
+}
+
 static void mamba2_close(struct cpu_engine *e)
 {
     struct mixing *m = e->mixing;
-    free(m->rows.zx);
-    free(m->rows.x);
-    free(m->rows.x_scale);
-    free(m->rows.c);
-    free(m->rows.c_scale);
-    free(m->rows.c_sum);
-    free(m->rows.b_scale);
-    free(m->rows.scores);
-    free(m->rows.delta);
-    free(m->rows.alpha);
-    free(m->rows.squares);
-    free(m->rows.largest);
+    free(m->room);
     free(m);
 }
 
 static enum status mamba2_open(struct cpu_engine *e)
 {
-    const struct model_config *c = config_of(e);
-    size_t heads = BATCH * (size_t)c->n_heads;
-    size_t groups = BATCH * (size_t)c->n_groups;
     struct mixing *m = e->mixing = calloc(1, sizeof *m);
-    if (!m)
-        return fail_memory("a batch of activations");
-    struct mamba2_rows *r = &m->rows;
-    r->ld = (size_t)cpu_padded(in_proj_rows(c)) + ROW_GAP;
-    r->zx = cpu_room(BATCH * r->ld * sizeof *r->zx);
-    r->x = cpu_room(heads * (size_t)c->headdim);
-    r->x_scale = cpu_room(heads * sizeof(float));
-    r->c = cpu_room(groups * (size_t)c->d_state);
-    r->c_scale = cpu_room(groups * sizeof(float));
-    r->c_sum = cpu_room(groups * sizeof(int32_t));
-    r->b_scale = cpu_room(groups * sizeof(float));
-    r->scores = cpu_room(groups * CHUNK * sizeof(int32_t));
-    r->delta = cpu_room(heads * sizeof(float));
-    r->alpha = cpu_room(heads * sizeof(float));
-    r->squares = cpu_room(heads * sizeof(float));
-    r->largest = cpu_room(heads * sizeof(float));
-    bool has_all = r->zx && r->x && r->x_scale && r->c && r->c_scale &&
-                   r->c_sum && r->b_scale && r->scores && r->delta &&
-                   r->alpha && r->squares && r->largest;
-    return has_all ? OK : fail_memory("a batch of activations");
+    if (m)
+        m->room = cpu_carve(e, lay_out);
+    return m && m->room ? OK : fail_memory("a batch of activations");
 }
 
 const struct cpu_mixer cpu_mamba2 = {

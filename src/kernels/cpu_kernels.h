@@ -25,6 +25,11 @@
  * the next multiple of CPU_PAD. */
 #define CPU_PAD 64
 
+static inline int cpu_padded(int n)
+{
+    return (n + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
+}
+
 struct quantised {
     int8_t *q;    /* [t][ld] */
     int ld;       /* a multiple of CPU_PAD */

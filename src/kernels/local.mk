@@ -15,6 +15,7 @@ libmambyte_a_SOURCES += \
   src/kernels/cpu_vector_panels.h \
   src/kernels/mamba2.h \
   src/kernels/mamba2_floats.h \
+  src/kernels/mamba2_rows.h \
   src/kernels/scalar.h \
   src/kernels/train_dispatch.c \
   src/kernels/train_kernels.h \

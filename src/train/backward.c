@@ -158,7 +158,7 @@ static void lay_out_forward(struct backward *b, struct carver *carver)
     size_t n = (size_t)b->n_rows, n_windows = (size_t)b->n_windows;
     int widest = c->d_inner > c->d_model ? c->d_inner : c->d_model;
     widest = widest > c->dt_rank ? widest : c->dt_rank;
-    b->q_ld = (widest + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
+    b->q_ld = cpu_padded(widest);
     b->states = carve_floats(carver, n_windows, trainer_state_floats(c));
     b->after = carve_floats(carver, n_windows, trainer_state_floats(c));
     b->x = carve_floats(carver, n, (size_t)c->d_model);

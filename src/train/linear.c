@@ -76,7 +76,7 @@ void linear_pack(struct backward *b, struct linear *linear)
  * lie apart from those of the others. */
 struct quantised linear_room(struct backward *b, int n, int first)
 {
-    int ld = (n + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
+    int ld = cpu_padded(n);
     int8_t *q = b->q + (size_t)first * (size_t)(b->q_ld - ld);
     return (struct quantised){q, ld, b->q_scale, b->q_sum};
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/exact.h"
+#include "kernels/mamba2_rows.h"
 #include "train/mamba2_parts.h"
 
 /* ---- memory -------------------------------------------------------------- */
@@ -74,23 +75,10 @@ static void lay_out_held(struct backward *b, struct carver *carver)
 
 static void lay_out_rows(struct backward *b, struct carver *carver)
 {
-    const struct model_config *c = config_of(b);
     struct mamba2_rows *r = &b->mamba2->rows;
     size_t n = (size_t)(b->n_windows * b->mamba2->n_chunks) * CHUNK;
-    size_t heads = (size_t)c->n_heads, groups = (size_t)c->n_groups;
-    r->ld = (size_t)(b->d_in + CPU_PAD - 1) / CPU_PAD * CPU_PAD;
-    r->zx = carve_floats(carver, n, r->ld);
-    r->x = carve(carver, n * (size_t)c->d_inner, 1);
-    r->x_scale = carve_floats(carver, n, heads);
-    r->c = carve(carver, n * groups * (size_t)c->d_state, 1);
-    r->c_scale = carve_floats(carver, n, groups);
-    r->c_sum = carve(carver, n * groups, sizeof(int32_t));
-    r->b_scale = carve_floats(carver, n, groups);
-    r->scores = carve(carver, n * groups * CHUNK, sizeof(int32_t));
-    r->delta = carve_floats(carver, n, heads);
-    r->alpha = carve_floats(carver, n, heads);
-    r->squares = carve_floats(carver, n, heads);
-    r->largest = carve_floats(carver, n, heads);
+    r->ld = (size_t)cpu_padded(b->d_in);
+    mamba2_rows_carve(r, carver, config_of(b), n);
 }
 
 static void lay_out(struct backward *b, struct carver *carver)
