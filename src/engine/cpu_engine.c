@@ -28,6 +28,14 @@ static void *make_room(size_t n_bytes)
     return room;
 }
 
+static void *make_zeros(size_t n_bytes)
+{
+    void *room = make_room(n_bytes);
+    if (room)
+        memset(room, 0, n_bytes);
+    return room;
+}
+
 /* ---- engine_ops --------------------------------------------------------- */
 
 static enum status cpu_generate(struct engine *engine, struct state *state,
@@ -71,8 +79,8 @@ static enum status cpu_state_new(struct engine *engine, struct state **state)
     struct state *s = *state = calloc(1, sizeof *s);
     if (!s)
         return fail_memory("a state");
-    s->floats = cpu_room(floats_size(engine));
-    s->derived = n_derived > 0 ? cpu_room(n_derived) : NULL;
+    s->floats = make_zeros(floats_size(engine));
+    s->derived = n_derived > 0 ? make_zeros(n_derived) : NULL;
     if (!s->floats || (n_derived > 0 && !s->derived)) {
         cpu_state_free(engine, s);
         *state = NULL;
@@ -204,19 +212,11 @@ static enum status repack(struct cpu_engine *e)
     return OK;
 }
 
-void *cpu_room(size_t n_bytes)
-{
-    void *room = make_room(n_bytes);
-    if (room)
-        memset(room, 0, n_bytes);
-    return room;
-}
-
 void *cpu_carve(struct cpu_engine *e, cpu_layout *lay_out)
 {
     struct carver carver = {NULL, 0};
     lay_out(e, &carver);
-    void *room = cpu_room(carver.n_bytes);
+    void *room = make_zeros(carver.n_bytes);
     carver = (struct carver){room, 0};
     if (room)
         lay_out(e, &carver);

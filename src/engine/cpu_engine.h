@@ -166,11 +166,8 @@ void cpu_add_to_pooled(const struct cpu_engine *e, const struct span *span,
 
 /* ---- cpu_engine.c ------------------------------------------------------- */
 
-/* Zeros, aligned for every level; NULL without memory. */
-void *cpu_room(size_t n_bytes);
-
-/* The same for all arrays that lay_out carves: it is called to count, and then
- * to place them. */
+/* Zeros for all arrays that lay_out carves: it is called to count, and then to
+ * place them.  To be freed; NULL without memory. */
 typedef void cpu_layout(struct cpu_engine *e, struct carver *carver);
 void *cpu_carve(struct cpu_engine *e, cpu_layout *lay_out);
 
