@@ -99,5 +99,12 @@ printf '%s\n' "$one" | cut -f 1-5 | cmp - out || bad "the locale matters"
 head -c 100000 /dev/zero >zeros
 run "$MAMBYTE" --perplexity zeros
 same "no progress in a pipe" "" "$(cat err)"
+(
+	printf a
+	sleep 1.5
+	printf b
+) | "$MAMBYTE" --perplexity --progress >out 2>err
+same "progress of standard input" "standard input" \
+	"$(sed -n '1s/:.*//p' err)"
 
 finish

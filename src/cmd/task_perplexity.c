@@ -204,7 +204,7 @@ static void show_progress(const struct file_ring *ring)
 {
     const struct source *source =
         &ring->files[ring->n_printed % ring->size].source;
-    message_progress(source->path, source->n_read, source->size);
+    message_progress(source->name, source->n_read, source->size);
 }
 
 /* One call of the engine: each file that is being read gets an equal part of
