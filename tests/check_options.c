@@ -155,7 +155,10 @@ START_TEST(suffixes_are_powers_of_1024)
     refused("-n 1Ki", "--bytes: '1Ki' is not a whole number");
     refused("-n K", "--bytes: 'K' is not a whole number");
     refused("-n +1", "--bytes: '+1' is not a whole number");
-    refused("-n 17179869184G", "--bytes: '17179869184G' is not a whole number");
+    refused("-n 17179869184G",
+            "--bytes: 17179869184G is not between 0 and 4611686018427387904");
+    refused("-n 99999999999999999999x",
+            "--bytes: '99999999999999999999x' is not a whole number");
     refused("-n 9000000000000000000",
             "--bytes: 9000000000000000000 is not between 0 and "
             "4611686018427387904");

@@ -27,8 +27,8 @@ misused "--bytes: '-5' is not a whole number" -n -5
 misused "--bytes: '' is not a whole number" -n ''
 misused "--bytes: '1.5' is not a whole number" --bytes=1.5
 misused "--bytes: '5x' is not a whole number" --bytes=5x
-misused "--bytes: '99999999999999999999' is not a whole number" \
-	-n 99999999999999999999
+misused "--bytes: 99999999999999999999 is not between 0 and \
+4611686018427387904" -n 99999999999999999999
 misused "--temp: 'nan' is not a number" --temp=nan
 misused "--temp: 'inf' is not a number" --temp=inf
 misused "--temp: '0x1' is not a number" --temp=0x1
@@ -39,7 +39,10 @@ misused "--top-p: 0 leaves no byte to choose" --top-p=0
 misused "--top-k: 0 is not between 1 and 256" --top-k=0
 misused "--top-k: 257 is not between 1 and 256" --top-k=257
 misused "--min-p: 1.01 is not between 0 and 1" --min-p=1.01
-misused "--seed: 'dice' is neither a whole number nor 'random'" --seed=dice
+misused "--seed: 'dice' is neither a whole number below 2^64 nor 'random'" \
+	--seed=dice
+misused "--seed: '18446744073709551616' is neither a whole number below 2^64 \
+nor 'random'" --seed=18446744073709551616
 misused "--stop needs a string that is not empty" --stop=
 misused "--context: 'keep' is neither 'carry' nor 'reset'" \
 	--score --context=keep

@@ -27,9 +27,9 @@ refuses 1 "$sentence" "$MAMBYTE" -d -M 100M --range=0:5 zeros.mbz
 run "$MAMBYTE" -dc -M 100M zeros.mbz text.mbz
 same "the next file" "1 text" "$status $(cat out)"
 
-for size in 0% 101% x 1Q 50%x % ''; do
-	refuses 2 "--memlimit: '$size' is neither a size nor a percentage" \
-		"$MAMBYTE" -t -M "$size" text.mbz
+for size in 0% 101% x 1Q 50%x % 16777216T ''; do
+	refuses 2 "--memlimit: '$size' is neither a size below 2^64 nor a \
+percentage up to 100" "$MAMBYTE" -t -M "$size" text.mbz
 done
 
 # An index counts too; zeros are no file of ours, and none is looked for.

@@ -25,8 +25,9 @@ trains_not 2 "there is no FILE to learn from" -o model
 trains_not 2 "--output needs a FILE for the model" text
 trains_not 2 "unknown option '--frobnicate'" --frobnicate text
 trains_not 2 "unknown option '-x'" -x text
-trains_not 2 "--memlimit: '1Q' is neither a size nor a percentage" -M 1Q text
-trains_not 2 "--memlimit: '' is neither a size nor a percentage" --memlimit= text
+neither="neither a size below 2^64 nor a percentage up to 100"
+trains_not 2 "--memlimit: '1Q' is $neither" -M 1Q text
+trains_not 2 "--memlimit: '' is $neither" --memlimit= text
 trains_not 2 "--tied takes no argument" --tied=yes text
 trains_not 2 "--steps needs N" text --steps
 trains_not 2 "--steps: 'x' is not a whole number" --steps=x text

@@ -26,7 +26,8 @@ static bool parse_suffix(const char *text, uint64_t *factor)
     return true;
 }
 
-bool number_parse(const char *text, uint64_t *value)
+/* Whether text is a number at all; and whether 64 bits hold its value. */
+static bool parse(const char *text, uint64_t *value, bool *fits)
 {
     char *end;
     uint64_t factor;
@@ -34,10 +35,28 @@ bool number_parse(const char *text, uint64_t *value)
         return false;
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
-    if (errno != 0 || !parse_suffix(end, &factor) || v > UINT64_MAX / factor)
+    if (!parse_suffix(end, &factor))
         return false;
+    *fits = errno == 0 && v <= UINT64_MAX / factor;
     *value = v * factor;
     return true;
+}
+
+bool number_parse(const char *text, uint64_t *value)
+{
+    uint64_t v;
+    bool fits;
+    if (!parse(text, &v, &fits) || !fits)
+        return false;
+    *value = v;
+    return true;
+}
+
+bool number_is_too_large(const char *text)
+{
+    uint64_t v;
+    bool fits;
+    return parse(text, &v, &fits) && !fits;
 }
 
 const char *number_print(char text[32], float x)

@@ -11,6 +11,9 @@
 /* "16", "16M", "16MiB": a whole number with a factor of 1024 to some power. */
 bool number_parse(const char *text, uint64_t *value);
 
+/* Whether number_parse() refuses text only because 64 bits do not hold it. */
+bool number_is_too_large(const char *text);
+
 /* x, which is finite, in the fewest digits that are read back as x: 1e-05, not
  * 9.99999975e-06.  Returns text. */
 const char *number_print(char text[32], float x);

@@ -37,7 +37,9 @@ enum status machine_take_memlimit(void *options, const struct option_row *row,
 {
     if (memlimit_parse(value, option_place(options, row)))
         return OK;
-    return fail(E_USAGE, "--%s: '%s' is neither a size nor a percentage",
+    return fail(E_USAGE,
+                "--%s: '%s' is neither a size below 2^64 nor a percentage up "
+                "to 100",
                 row->name, value);
 }
 

@@ -61,10 +61,11 @@ enum status option_take_list(void *options, const struct option_row *row,
 static enum status read_integer(uint64_t *v, const struct option_row *row,
                                 const char *value)
 {
-    if (!number_parse(value, v))
+    bool is_too_large = number_is_too_large(value);
+    if (!is_too_large && !number_parse(value, v))
         return fail(E_USAGE, "--%s: '%s' is not a whole number", row->name,
                     value);
-    if ((double)*v < row->low || (double)*v > row->high)
+    if (is_too_large || (double)*v < row->low || (double)*v > row->high)
         return fail(E_USAGE, "--%s: %s is not between %.0f and %.0f", row->name,
                     value, row->low, row->high);
     return OK;

@@ -85,7 +85,8 @@ static enum status take_seed(void *into, const struct option_row *row,
     options->is_seed_random = strcmp(value, "random") == 0;
     if (options->is_seed_random || number_parse(value, &options->seed))
         return OK;
-    return fail(E_USAGE, "--%s: '%s' is neither a whole number nor 'random'",
+    return fail(E_USAGE,
+                "--%s: '%s' is neither a whole number below 2^64 nor 'random'",
                 row->name, value);
 }
 
