@@ -67,8 +67,12 @@ run "$MAMBYTE" --score --perplexity text
 same "the last mode" "text${TAB}5" "$(cut -f 1,2 out)"
 run "$MAMBYTE" --help --frobnicate
 same "--help" "0 Usage: mambyte [OPTION]... [FILE]..." "$status $(head -n 1 out)"
+"$MAMBYTE" -h >help
+same_files "-h and --help" out help
 run "$MAMBYTE" --version
 same "--version" "0 mambyte" "$status $(cut -d ' ' -f 1 out)"
+"$MAMBYTE" -V >version
+same_files "-V and --version" out version
 
 # ---- sources
 

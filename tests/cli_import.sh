@@ -209,8 +209,12 @@ imports_not 2 "--to does not go with --calibrate" --to=mamba-ssm \
 run "$MAMBYTE_IMPORT" --help
 same "--help" "0 Usage: mambyte-import [OPTION]..." \
 	"$status $(head -n 1 out | cut -d ' ' -f 1-3)"
+"$MAMBYTE_IMPORT" -h >help
+same_files "-h and --help" out help
 run "$MAMBYTE_IMPORT" --version
 same "--version" "0 mambyte-import" "$status $(cut -d ' ' -f 1 out)"
+"$MAMBYTE_IMPORT" -V >version
+same_files "-V and --version" out version
 
 # ---- input that is not there, or no Mamba of bytes
 

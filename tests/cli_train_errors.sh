@@ -73,8 +73,12 @@ test -e model && bad "a model of no GPU"
 run "$MAMBYTE_TRAIN" --help --frobnicate
 same "--help" "0 Usage: mambyte-train [OPTION]..." \
 	"$status $(head -n 1 out | cut -d ' ' -f 1-3)"
+"$MAMBYTE_TRAIN" -h --frobnicate >help
+same_files "-h and --help" out help
 run "$MAMBYTE_TRAIN" --version
 same "--version" "0 mambyte-train" "$status $(cut -d ' ' -f 1 out)"
+"$MAMBYTE_TRAIN" -V >version
+same_files "-V and --version" out version
 
 # Options of a new model, where there is none, or none of that architecture.
 for option in architecture=mamba1 d-model=32 n-layer=1 expand=2 d-state=64 \

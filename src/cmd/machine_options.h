@@ -66,11 +66,11 @@
     }
 #define ROW_HELP(at)                                                           \
     {                                                                          \
-        .name = "help", INTO_BOOL(at), .help = "this text"                     \
+        .letter = 'h', .name = "help", INTO_BOOL(at), .help = "this text"      \
     }
 #define ROW_VERSION(at)                                                        \
     {                                                                          \
-        .name = "version", INTO_BOOL(at),                                      \
+        .letter = 'V', .name = "version", INTO_BOOL(at),                       \
         .help = "the version, and that of the arithmetic"                      \
     }
 
