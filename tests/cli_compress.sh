@@ -228,6 +228,14 @@ rmdir folder
 run "$MAMBYTE" -l </dev/null
 same "-l of a device" "mambyte: standard input: is not a regular file" "$(cat err)"
 
+# Nor is a named pipe waited for.
+mkfifo pipe
+run timeout 20 "$MAMBYTE" -l pipe
+same "-l of a pipe" "1 mambyte: pipe: is not a regular file" \
+	"$status $(cat err)"
+refuses 1 "pipe: is not a regular file" \
+	timeout 20 "$MAMBYTE" -d --range=0:5 pipe
+
 # What was tested is counted.
 "$MAMBYTE" -tv blocks text.packed 2>err
 same "-tv" "2 files, 32.8 kB plain" \

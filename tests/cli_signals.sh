@@ -82,6 +82,10 @@ status=0
 wait $pid || status=$?
 same "SIGTERM without a writer" "143 " "$status $(cat err)"
 
+# The same where a file that cannot be opened is left out.
+mkfifo alone
+ends_soon "$MAMBYTE" --perplexity alone text
+
 if test -n "$default"; then
 	ends_by INT 130 "$MAMBYTE" -n 1G text
 

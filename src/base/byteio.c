@@ -68,9 +68,9 @@ static enum status open_failed(const struct source *source)
 }
 
 /* A pipe opens once somebody writes to it. */
-static enum status open_path(struct source *source)
+static enum status open_path(struct source *source, int flags)
 {
-    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+    flags |= O_RDONLY | O_CLOEXEC | O_NOCTTY;
     while ((source->fd = open(source->path, flags)) < 0 && errno == EINTR)
         TRY(signals_check());
     return source->fd < 0 ? open_failed(source) : OK;
@@ -89,7 +89,8 @@ static enum status look_at(struct source *source)
     return OK;
 }
 
-enum status source_open(struct source *source, const char *path)
+static enum status open_source(struct source *source, const char *path,
+                               int flags)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     *source = (struct source){
@@ -98,11 +99,21 @@ enum status source_open(struct source *source, const char *path)
         .fd = STDIN_FILENO,
     };
     if (!is_stdin)
-        TRY(open_path(source));
+        TRY(open_path(source, flags));
     enum status status = look_at(source);
     if (status != OK)
         source_close(source);
     return status;
+}
+
+enum status source_open(struct source *source, const char *path)
+{
+    return open_source(source, path, 0);
+}
+
+enum status source_open_at_once(struct source *source, const char *path)
+{
+    return open_source(source, path, O_NONBLOCK);
 }
 
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,

@@ -151,7 +151,11 @@ static enum status open_file(struct file_ring *ring, int i)
     file->words = (struct words){0};
     file->is_reading = true;
     file->has_failed = false;
-    if (source_open(&file->source, ring->task->options->files[i]) != OK)
+    enum status status =
+        source_open(&file->source, ring->task->options->files[i]);
+    if (status == E_INTERRUPTED)
+        return status;
+    if (status != OK)
         leave_out(ring, file);
     return stream_copy(&file->stream, &ring->first, ring->task);
 }
