@@ -75,6 +75,18 @@ refuses 1 "there is no model named 'nobody'; see --list-models" \
 	usr/bin/mambyte -m nobody text
 refuses 1 "there is no model named 'text'; the file is ./text" \
 	usr/bin/mambyte -m text text
+
+# A place that cannot be read: permissions do not keep root out, loops do.
+ln -s weights usr/bin/weights
+run usr/bin/mambyte -m nobody text
+same "a model that may be where we cannot look" \
+	"1 mambyte: no model named 'nobody' can be read: $here/usr/bin/weights" \
+	"$status $(sed 's/: [^:]*$//' err)"
+run usr/bin/mambyte --list-models
+same "status of --list-models that cannot look everywhere" 1 "$status"
+same "what it lists" 2 "$(grep -c "$here" out)"
+usr/bin/mambyte -m zz -n 0 text || bad "a model in another place"
+rm usr/bin/weights
 if test "$("$MAMBYTE" --list-models | wc -l)" -eq 0; then
 	same "the default is the first" "$weights/b.safetensors" \
 		"$(usr/bin/mambyte --info | sed -n 's/^model  *//p')"

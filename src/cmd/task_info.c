@@ -157,6 +157,8 @@ enum status task_list_models(struct sink *out)
         if (status == OK)
             status = sink_text(out, "\n");
     }
+    if (status == OK && catalog.unread)
+        status = fail(E_IO, "%s: %s", catalog.unread, strerror(catalog.error));
     catalog_close(&catalog);
     return status;
 }

@@ -54,6 +54,19 @@ static enum status append(struct catalog *catalog, enum catalog_kind kind,
     return OK;
 }
 
+/* Keeps the first place that is there but cannot be read, and why. */
+static enum status note_unread(struct catalog *catalog, const char *path,
+                               int error)
+{
+    if (error == ENOMEM)
+        return fail_memory("the list of models");
+    if (error == ENOENT || error == ENOTDIR || catalog->unread)
+        return OK;
+    catalog->unread = strdup(path);
+    catalog->error = error;
+    return catalog->unread ? OK : fail_memory("the list of models");
+}
+
 static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
                             const char *folder, const char *file)
 {
@@ -61,9 +74,11 @@ static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
     char *path, *name;
     if (asprintf(&path, "%s/%s", folder, file) < 0)
         return fail_memory("the list of models");
-    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
+    bool is_there = stat(path, &st) == 0;
+    if (!is_there || !S_ISREG(st.st_mode)) {
+        enum status status = is_there ? OK : note_unread(catalog, path, errno);
         free(path);
-        return OK;
+        return status;
     }
     name = strndup(file, strlen(file) - strlen(suffixes[kind]));
     if (!name) {
@@ -83,7 +98,7 @@ static enum status add_folder(struct catalog *catalog, const char *folder)
     enum status status = OK;
     DIR *dir = opendir(folder);
     if (!dir)
-        return errno == ENOMEM ? fail_memory("the list of models") : OK;
+        return note_unread(catalog, folder, errno);
     for (struct dirent *d; status == OK && (d = readdir(dir));) {
         if (has_suffix(d->d_name, CATALOG_MODEL))
             status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);
@@ -153,6 +168,7 @@ void catalog_close(struct catalog *catalog)
         free(catalog->entries[i].path);
     }
     free(catalog->entries);
+    free(catalog->unread);
     *catalog = (struct catalog){0};
 }
 
@@ -172,13 +188,18 @@ static enum status set_path(char **path, const char *from)
     return *path ? OK : fail_memory("a file name");
 }
 
-/* Where a file has that name, says how to name the file. */
-static enum status fail_unknown(const char *name, enum catalog_kind kind)
+/* Where a file has that name, says how to name the file; where models may be
+ * that cannot be read, says why. */
+static enum status fail_unknown(const struct catalog *catalog, const char *name,
+                                enum catalog_kind kind)
 {
     const char *noun = kind == CATALOG_HEAD ? "head" : "model";
     if (access(name, F_OK) == 0)
         return fail(E_MODEL, "there is no %s named '%s'; the file is ./%s",
                     noun, name, name);
+    if (catalog->unread)
+        return fail(E_MODEL, "no %s named '%s' can be read: %s: %s", noun, name,
+                    catalog->unread, strerror(catalog->error));
     return fail(E_MODEL, "there is no %s named '%s'; see --list-models", noun,
                 name);
 }
@@ -193,7 +214,10 @@ static enum status find(char **path, const char *name, enum catalog_kind kind)
     if (entry)
         status = set_path(path, entry->path);
     else if (name)
-        status = fail_unknown(name, kind);
+        status = fail_unknown(&catalog, name, kind);
+    else if (catalog.unread)
+        status = fail(E_MODEL, "no model can be read: %s: %s", catalog.unread,
+                      strerror(catalog.error));
     else
         status = fail(E_MODEL, "no model is installed; name a weight file "
                                "with --model or MAMBYTE_MODEL");

@@ -30,6 +30,8 @@ struct catalog_entry {
 struct catalog {
     struct catalog_entry *entries; /* [n], models first, by name */
     size_t n;
+    char *unread; /* the first place that could not be read, or NULL */
+    int error;    /* its errno */
 };
 
 enum status catalog_open(struct catalog *catalog);
