@@ -33,10 +33,10 @@
 enum {
     N_TURNS = 5,
     ENOUGH_S = 5,
-    N_STREAMS = 1024, /* at most                                          */
-    N_ROUNDS = 64,    /* of all streams in a turn                             */
+    N_STREAMS = 1024, /* at most */
+    N_ROUNDS = 64,    /* of all streams in a turn */
     N_DECODE = 256,
-    DRAWN = 64, /* bytes in a call                                      */
+    DRAWN = 64, /* bytes in a call */
     PREFILL = 1 << 20,
     GEMM_ROWS = 16384
 };

@@ -31,9 +31,9 @@ struct pass {
     struct parameters parameters;
     struct threads *team;
     struct backward *backward;
-    float *weights, *gradient; /* [n_floats]          */
-    uint8_t *bytes;            /* [windows][n_t + 1]  */
-    bool *begins;              /* [windows]           */
+    float *weights, *gradient; /* [n_floats] */
+    uint8_t *bytes;            /* [windows][n_t + 1] */
+    bool *begins;              /* [windows] */
     struct windows windows;
 };
 

@@ -26,10 +26,10 @@
 
 enum {
     N_STREAMS = 3,
-    N_READ = 7,           /* bytes of a stream in the call that is long     */
-    N_DRAWN = 3,          /* bytes                                          */
-    N_ALLOCATIONS = 40,   /* more than the engine makes                     */
-    POOLED_MAX = 1 << 14, /* floats of a stream                             */
+    N_READ = 7,           /* bytes of a stream in the call that is long */
+    N_DRAWN = 3,          /* bytes */
+    N_ALLOCATIONS = 40,   /* more than the engine makes */
+    POOLED_MAX = 1 << 14, /* floats of a stream */
     TIMEOUT_S = 1800
 };
 
@@ -37,8 +37,8 @@ enum {
 struct said {
     float bits[N_STREAMS][N_READ];
     float pooled[N_STREAMS][POOLED_MAX];
-    float batch[N_STREAMS][256]; /* after a byte more of each stream  */
-    float alone[256];            /* after a byte more of one          */
+    float batch[N_STREAMS][256]; /* after a byte more of each stream */
+    float alone[256];            /* after a byte more of one */
     uint8_t drawn[N_DRAWN];
 };
 

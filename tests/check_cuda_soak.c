@@ -29,11 +29,11 @@
 
 enum {
     STREAMS = 1100,
-    ROUNDS = 40,          /* with a model                                  */
-    TEXT = 1 << 17,       /* bytes                                         */
-    CALL_BYTES = 1 << 13, /* of all streams, about                         */
-    FEW_BYTES = 4,        /* that are read with their logits               */
-    SECONDS = 3,          /* when nothing is said                          */
+    ROUNDS = 40,          /* with a model */
+    TEXT = 1 << 17,       /* bytes */
+    CALL_BYTES = 1 << 13, /* of all streams, about */
+    FEW_BYTES = 4,        /* that are read with their logits */
+    SECONDS = 3,          /* when nothing is said */
     TIMEOUT_S = 3600
 };
 

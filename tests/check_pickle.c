@@ -49,10 +49,10 @@ static void put_tensor(struct text *p, const char *name, const char *type)
     put(p, type, strlen(type));
     put_string(p, "0");
     put_string(p, "cpu");
-    PUT(p, "K\x10tQ");             /* BININT1 16, TUPLE, BINPERSID    */
-    PUT(p, "K\x04K\x03K\x02\x86"); /* 4, 3, 2, TUPLE2                 */
-    PUT(p, "K\x02K\x01\x86\x89");  /* 2, 1, TUPLE2, NEWFALSE          */
-    PUT(p, ORDERED ")RtR");        /* {}, TUPLE, REDUCE               */
+    PUT(p, "K\x10tQ");             /* BININT1 16, TUPLE, BINPERSID */
+    PUT(p, "K\x04K\x03K\x02\x86"); /* 4, 3, 2, TUPLE2 */
+    PUT(p, "K\x02K\x01\x86\x89");  /* 2, 1, TUPLE2, NEWFALSE */
+    PUT(p, ORDERED ")RtR");        /* {}, TUPLE, REDUCE */
 }
 
 static struct pickled pickled;

@@ -20,8 +20,8 @@
 
 enum {
     N_RECORDS = 200,
-    BYTES = 11,   /* of a record, at most           */
-    TOGETHER = 9, /* records of a call              */
+    BYTES = 11,   /* of a record, at most */
+    TOGETHER = 9, /* records of a call */
     STARTS = 3,
     PLENTY = 10000 /* states */
 };

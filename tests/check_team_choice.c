@@ -26,8 +26,8 @@ static double pass(struct team_choice *choice, const double seconds[N_TEAMS],
 static const struct {
     double before[N_TEAMS], after[N_TEAMS];
 } cases[] = {
-    {{0.6e-3, 0.4e-3}, {0.6e-3, 0.9e-3}}, /* another program comes      */
-    {{0.6e-3, 0.9e-3}, {0.6e-3, 0.4e-3}}, /* and goes                   */
+    {{0.6e-3, 0.4e-3}, {0.6e-3, 0.9e-3}}, /* another program comes */
+    {{0.6e-3, 0.9e-3}, {0.6e-3, 0.4e-3}}, /* and goes */
     {{0.1e-3, 10e-3}, {0.1e-3, 0.05e-3}}, {{1e-3, 0.1e-3}, {10e-3, 5e-3}},
     {{1e-3, 1e-3}, {1e-3, 0.9e-3}},
 };

@@ -13,10 +13,10 @@ struct memory {
     double *past;    /* [d_conv][channels], the last input first */
     double *s, *s_q; /* [d_inner][d_state]: S, and as it is read */
     double *x, *b;   /* [CHUNK][d_inner], [CHUNK][n_groups * d_state]: the
-                      * chunk so far, integers where imitated           */
-    double *l, *k;   /* [CHUNK][n_heads]                        */
-    double *e;       /* [n_heads]                               */
-    int t;           /* the place in the chunk                  */
+                      * chunk so far, integers where imitated */
+    double *l, *k;   /* [CHUNK][n_heads] */
+    double *e;       /* [n_heads] */
+    int t;           /* the place in the chunk */
 };
 
 struct reference {

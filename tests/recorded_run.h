@@ -17,8 +17,8 @@ enum { RECORDED_STEPS = 40, RECORDED_WINDOWS = 4 };
 
 struct recorded {
     const char *folder;
-    int n_t;                    /* bytes of a window                        */
-    double loss, imitated_loss; /* of step 0, without and with int8         */
+    int n_t;                    /* bytes of a window */
+    double loss, imitated_loss; /* of step 0, without and with int8 */
     struct model_config shape;
 };
 
@@ -37,9 +37,9 @@ void recorded_open_bench(const struct recorded *r, struct bench *b);
 
 /* How far a run may be from the recorded one. */
 struct recorded_tolerance {
-    double loss;    /* of each step                                         */
-    double norm;    /* of the gradient, as a share of it                    */
-    double weights; /* at the end, as a share of how far a tensor moved     */
+    double loss;    /* of each step */
+    double norm;    /* of the gradient, as a share of it */
+    double weights; /* at the end, as a share of how far a tensor moved */
 };
 
 /* A trainer with these options makes all the steps. */

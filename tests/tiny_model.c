@@ -22,9 +22,9 @@ enum { PER_LAYER = 16, OUTSIDE_LAYERS = 5, NAME_CHARS = 64, ALIGNMENT = 8 };
 
 /* How the contents of a tensor are made from random numbers. */
 enum contents {
-    WEIGHTS, /* int8 from -127 to 127, all alike                            */
-    FLOATS,  /* center + amplitude * [-1, 1), in F32, BF16 or F16           */
-    DECAYS   /* log(1 + column), or log(1 + row % 16) of a vector           */
+    WEIGHTS, /* int8 from -127 to 127, all alike */
+    FLOATS,  /* center + amplitude * [-1, 1), in F32, BF16 or F16 */
+    DECAYS   /* log(1 + column), or log(1 + row % 16) of a vector */
 };
 
 struct item {
@@ -38,10 +38,10 @@ struct item {
 
 /* The tensors so far. */
 struct list {
-    struct item *items; /* [n]                                              */
+    struct item *items; /* [n] */
     size_t n;
     char prefix[NAME_CHARS / 2];
-    enum dtype weights; /* of the projections                               */
+    enum dtype weights; /* of the projections */
 };
 
 /* ---- the list ---------------------------------------------------------- */

@@ -20,18 +20,18 @@
 struct tiny_spec {
     enum mixer mixer;
     int d_model, n_layer, d_inner, d_state, d_conv;
-    int dt_rank;           /* Mamba-1                                       */
-    int headdim, n_groups; /* Mamba-2                                       */
-    bool has_channel_d;    /* Mamba-2: D has d_inner numbers, not n_heads   */
-    bool has_norm_bias; /* LayerNorm                                        */
-    bool is_tied;       /* no lm_head                                       */
-    int begin_byte;     /* -1: the model has none                           */
-    enum dtype weights; /* of the projections: I8, F32, BF16 or F16         */
+    int dt_rank;           /* Mamba-1 */
+    int headdim, n_groups; /* Mamba-2 */
+    bool has_channel_d;    /* Mamba-2: D has d_inner numbers, not n_heads */
+    bool has_norm_bias;    /* LayerNorm */
+    bool is_tied;          /* no lm_head */
+    int begin_byte;        /* -1: the model has none */
+    enum dtype weights;    /* of the projections: I8, F32, BF16 or F16 */
     uint64_t seed;
     enum overflow {
         NO_OVERFLOW,
-        LOGITS_OVERFLOW,  /* what the model predicts is not finite          */
-        FEATURES_OVERFLOW /* only its features are: int8, Mamba-1           */
+        LOGITS_OVERFLOW,  /* what the model predicts is not finite */
+        FEATURES_OVERFLOW /* only its features are: int8, Mamba-1 */
     } overflow;
 };
 

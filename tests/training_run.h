@@ -11,9 +11,9 @@
 
 struct bench {
     struct parameters parameters;
-    float *weights; /* [n_floats]         */
+    float *weights; /* [n_floats] */
     uint8_t *bytes; /* [windows][n_t + 1] */
-    bool *begins;   /* [windows]          */
+    bool *begins;   /* [windows] */
     struct windows windows;
 };
 

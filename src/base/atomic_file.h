@@ -31,26 +31,26 @@
 
 enum atomic_target {
     ATOMIC_NEW,     /* must not exist, then or at the commit: else
-                     * E_SKIPPED "exists already, skipped"                  */
+                     * E_SKIPPED "exists already, skipped" */
     ATOMIC_REPLACE, /* if there, a regular file or a link, which is replaced */
     ATOMIC_FOLLOW   /* a link stays, and where it leads is replaced; a file
                      * that may not be written is refused, and a link that
                      * leads nowhere; a device or a pipe is written to as it
-                     * is                                                   */
+                     * is */
 };
 
 /* Zero is a closed file. */
 struct atomic_file {
-    FILE *stream; /* write to it, or to fd                                  */
+    FILE *stream; /* write to it, or to fd */
     int fd;
-    char *path;                  /* owned: as the caller named it           */
-    char *target;                /* owned: without links                    */
-    int folder;                  /* of the target, open                     */
-    struct temporary *temporary; /* NULL: the file has no name yet          */
+    char *path;                  /* owned: as the caller named it */
+    char *target;                /* owned: without links */
+    int folder;                  /* of the target, open */
+    struct temporary *temporary; /* NULL: the file has no name yet */
     enum atomic_target kind;
-    bool is_whole;  /* and on the disk: only the name is missing            */
-    bool is_device; /* or a pipe: has no folder and no temporary            */
-    mode_t mode; /* of a file that replaces none                            */
+    bool is_whole;  /* and on the disk: only the name is missing */
+    bool is_device; /* or a pipe: has no folder and no temporary */
+    mode_t mode;    /* of a file that replaces none */
     bool is_like, keeps_times;
     struct stat like;
 };

@@ -13,8 +13,8 @@
 enum { CARVER_ALIGNMENT = 256 }; /* bytes: what a GPU wants */
 
 struct carver {
-    char *base;     /* aligned to CARVER_ALIGNMENT; NULL: only count        */
-    size_t n_bytes; /* given out so far                                     */
+    char *base;     /* aligned to CARVER_ALIGNMENT; NULL: only count */
+    size_t n_bytes; /* given out so far */
 };
 
 /* Room for n elements of size bytes; NULL while counting. */

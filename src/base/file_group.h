@@ -18,11 +18,11 @@
 enum { FILE_GROUP_MAX = 8, FILE_GROUP_PATH = 4096 };
 
 struct file_group {
-    const char *folder; /* the caller's                                     */
-    bool is_new;        /* the folder was made for the group                */
-    struct atomic_file files[FILE_GROUP_MAX]; /* [n]                        */
+    const char *folder; /* the caller's */
+    bool is_new;        /* the folder was made for the group */
+    struct atomic_file files[FILE_GROUP_MAX]; /* [n] */
     int n;
-    const char *obsolete[FILE_GROUP_MAX]; /* [n_obsolete]                   */
+    const char *obsolete[FILE_GROUP_MAX]; /* [n_obsolete] */
     int n_obsolete;
 };
 

@@ -23,9 +23,9 @@
 
 struct file_pair {
     struct source source;
-    struct stat old; /* of the source, when it was opened                  */
+    struct stat old; /* of the source, when it was opened */
     struct atomic_file target;
-    struct sink *sink; /* the caller's, on the new file                     */
+    struct sink *sink; /* the caller's, on the new file */
 };
 
 /* Opens path to be read, and sink on what is to become target, whose name has

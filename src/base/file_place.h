@@ -11,11 +11,11 @@
 #include <sys/stat.h>
 
 struct file_place {
-    bool is_there; /* else device and inode are those of its folder         */
-    mode_t mode;   /* of the file, or of the folder; 0: nothing is known    */
+    bool is_there; /* else device and inode are those of its folder */
+    mode_t mode;   /* of the file, or of the folder; 0: nothing is known */
     dev_t device;
     ino_t inode;
-    const char *name; /* in the folder: the end of path, which must stay    */
+    const char *name; /* in the folder: the end of path, which must stay */
 };
 
 /* "-" is standard input. */
@@ -34,7 +34,7 @@ bool file_place_is_in(const char *path, const struct file_place *folder);
 enum { FILE_PLACES_MAX = 8 };
 
 struct file_places {
-    struct file_place items[FILE_PLACES_MAX]; /* [n]                        */
+    struct file_place items[FILE_PLACES_MAX]; /* [n] */
     int n;
 };
 

@@ -10,8 +10,8 @@
 #include "base/status.h"
 
 struct folder {
-    const char *path; /* the caller's                                       */
-    char **names;     /* [n], by their bytes, whatever the locale is        */
+    const char *path; /* the caller's */
+    char **names;     /* [n], by their bytes, whatever the locale is */
     size_t n, room;
 };
 

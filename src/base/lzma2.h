@@ -16,8 +16,8 @@
 
 /* What the bytes are: it decides lc, lp and pb. */
 enum lzma2_kind {
-    LZMA2_BYTES,  /* of any sort: those of the preset, 3, 0 and 2       */
-    LZMA2_NUMBERS /* each follows from the one before: 4, 0 and 0       */
+    LZMA2_BYTES,  /* of any sort: those of the preset, 3, 0 and 2 */
+    LZMA2_NUMBERS /* each follows from the one before: 4, 0 and 0 */
 };
 
 /* Room that always suffices for n bytes. */

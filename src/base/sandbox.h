@@ -25,8 +25,8 @@
 #include <stdint.h>
 
 enum sandbox_kind {
-    SANDBOX_READS, /* a file has to be allowed to be read or written        */
-    SANDBOX_WRITES /* any file may be read, only allowed ones be written     */
+    SANDBOX_READS, /* a file has to be allowed to be read or written */
+    SANDBOX_WRITES /* any file may be read, only allowed ones be written */
 };
 
 struct sandbox {

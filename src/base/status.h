@@ -11,17 +11,17 @@
 
 enum status {
     OK = 0,
-    E_USAGE,       /* the command line is wrong: exit 2               */
-    E_IO,          /* a file could not be read or written             */
-    E_MODEL,       /* a weight file is not what it has to be          */
-    E_FORMAT,      /* a snapshot or another file of ours is damaged   */
-    E_MEMORY,      /* out of memory, host or device                   */
-    E_LIMIT,       /* a file needs more memory than it may take       */
-    E_DEVICE,      /* no such device, or it failed                    */
-    E_INTERRUPTED, /* a signal asked us to stop                       */
-    E_REPORTED,    /* files failed, each with its message on stderr   */
-    E_SKIPPED,     /* a file was left out, with a warning: exit 2     */
-    E_CLOSED       /* nobody reads our output any more: not an error  */
+    E_USAGE,       /* the command line is wrong: exit 2 */
+    E_IO,          /* a file could not be read or written */
+    E_MODEL,       /* a weight file is not what it has to be */
+    E_FORMAT,      /* a snapshot or another file of ours is damaged */
+    E_MEMORY,      /* out of memory, host or device */
+    E_LIMIT,       /* a file needs more memory than it may take */
+    E_DEVICE,      /* no such device, or it failed */
+    E_INTERRUPTED, /* a signal asked us to stop */
+    E_REPORTED,    /* files failed, each with its message on stderr */
+    E_SKIPPED,     /* a file was left out, with a warning: exit 2 */
+    E_CLOSED       /* nobody reads our output any more: not an error */
 };
 
 /* Records the sentence (no newline, no program name) for this thread and

@@ -89,10 +89,10 @@ struct threads {
     double run_end, pause; /* of the last run; before the current one */
 
     /* See threads_adapt. */
-    double run_seconds; /* of the runs that are judged   */
-    double cores;       /* clock_cores() before them     */
-    bool is_starved;    /* the caller works alone        */
-    double alone_until; /* when the team may work again  */
+    double run_seconds; /* of the runs that are judged */
+    double cores;       /* clock_cores() before them */
+    bool is_starved;    /* the caller works alone */
+    double alone_until; /* when the team may work again */
     double alone_seconds;
 
     /* Each on a cache line of its own. */

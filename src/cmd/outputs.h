@@ -23,15 +23,15 @@
 enum { OUTPUTS_MAX = 6 };
 
 struct output {
-    const char *option; /* that names it                                    */
+    const char *option; /* that names it */
     const char *path;
-    enum own_file kind; /* OWN_NONE: replaces whatever is there             */
+    enum own_file kind; /* OWN_NONE: replaces whatever is there */
     struct file_place place;
 };
 
 struct outputs {
     bool is_forced;
-    struct output items[OUTPUTS_MAX]; /* [n]                                */
+    struct output items[OUTPUTS_MAX]; /* [n] */
     int n;
 };
 

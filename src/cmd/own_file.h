@@ -8,13 +8,13 @@
 #include "base/status.h"
 
 enum own_file {
-    OWN_NONE, /* none of these, or not to be read                           */
+    OWN_NONE, /* none of these, or not to be read */
     OWN_MODEL,
     OWN_HEAD,
     OWN_CHECKPOINT,
     OWN_STATE,
-    OWN_LOG, /* of mambyte-train                                            */
-    OWN_PLOT /* any picture of the kinds that --plot draws                  */
+    OWN_LOG, /* of mambyte-train */
+    OWN_PLOT /* any picture of the kinds that --plot draws */
 };
 
 enum own_file own_file_of(const char *path);

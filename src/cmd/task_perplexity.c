@@ -27,7 +27,7 @@ struct scored_file {
     struct tally tally;
     struct words words;
     size_t n;        /* bytes of the current round */
-    bool is_reading; /* else its line can be printed  */
+    bool is_reading; /* else its line can be printed */
     bool has_failed; /* and there is none to print */
 };
 

@@ -42,11 +42,11 @@ struct engine_ops {
 struct engine {
     const struct engine_ops *ops;
     const struct model *model;
-    int busy_streams;     /* see engine.h                                    */
-    int busy_bytes;       /* see engine.h                                    */
-    bool is_asynchronous; /* see engine.h                                    */
-    bool is_on_cpu;       /* see on_cpu.h                                    */
-    struct state *start;  /* of a stream, once one was wanted: engine.c      */
+    int busy_streams;     /* see engine.h */
+    int busy_bytes;       /* see engine.h */
+    bool is_asynchronous; /* see engine.h */
+    bool is_on_cpu;       /* see on_cpu.h */
+    struct state *start;  /* of a stream, once one was wanted: engine.c */
 };
 
 /* engine/cpu_engine.c, cuda/engine/cuda_engine.cu, cuda/float/float_engine.cu.

@@ -17,10 +17,10 @@
 #include "base/exact.h"
 
 struct sampler {
-    float inverse_temperature; /* 0: always the most likely byte            */
-    uint32_t top_k;            /* 256: no limit                             */
+    float inverse_temperature; /* 0: always the most likely byte */
+    uint32_t top_k;            /* 256: no limit */
     uint32_t top_p;            /* out of EXACT_TOTAL; EXACT_TOTAL: no limit */
-    uint32_t min_p;            /* out of EXACT_TOTAL, of the largest        */
+    uint32_t min_p;            /* out of EXACT_TOTAL, of the largest */
     uint64_t seed;
 };
 

@@ -21,10 +21,10 @@
 
 struct snapshot {
     struct fingerprint model;
-    uint64_t n_bytes; /* that the stream has read                          */
+    uint64_t n_bytes; /* that the stream has read */
     size_t n_floats, n_int8s;
     float *floats; /* [n_floats], and the int8 after them: an image, see
-                    * engine_state_get                                      */
+                    * engine_state_get */
 };
 
 /* Writes a whole snapshot or leaves path as it was: the bytes go to a file

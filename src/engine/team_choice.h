@@ -18,13 +18,13 @@ enum { TEAM_ALONE, TEAM_ALL, N_TEAMS };
 
 /* For batches of one size.  All zero at first. */
 struct team_choice {
-    int team;             /* to take: TEAM_ALONE or TEAM_ALL           */
-    bool is_decided;      /* or else it is on trial                    */
-    double mean[N_TEAMS]; /* seconds of a batch; 0: not known          */
-    int n_tried;          /* batches of the trial                      */
-    double tried;         /* the seconds of those that count           */
-    double since;         /* seconds of batches since the last trial   */
-    int n_lost;           /* trials in a row that changed nothing      */
+    int team;             /* to take: TEAM_ALONE or TEAM_ALL */
+    bool is_decided;      /* or else it is on trial */
+    double mean[N_TEAMS]; /* seconds of a batch; 0: not known */
+    int n_tried;          /* batches of the trial */
+    double tried;         /* the seconds of those that count */
+    double since;         /* seconds of batches since the last trial */
+    int n_lost;           /* trials in a row that changed nothing */
 };
 
 enum { TEAM_TRIAL = 8 }; /* batches */

@@ -21,7 +21,7 @@
 
 /* In place of a begin byte. */
 enum {
-    BEGIN_BYTE_AS_SAID = -1, /* the one that the checkpoint names, if any    */
+    BEGIN_BYTE_AS_SAID = -1, /* the one that the checkpoint names, if any */
     BEGIN_BYTE_NONE = -2
 };
 
@@ -31,16 +31,16 @@ struct adopt_options {
 };
 
 struct adopted {
-    struct model *model;                /* validated                        */
-    struct safetensors_content content; /* what it was made from            */
-    const char *naming;                 /* "mamba-ssm", ..                  */
-    uint64_t vocabulary;                /* rows of the embedding found      */
+    struct model *model;                /* validated */
+    struct safetensors_content content; /* what it was made from */
+    const char *naming;                 /* "mamba-ssm", .. */
+    uint64_t vocabulary;                /* rows of the embedding found */
 
     /* Private. */
-    char (*names)[TENSOR_NAME_CHARS]; /* [content.n_tensors]                */
-    struct tensor *tensors;           /* those of content                   */
-    void *zeros;                      /* biases that the checkpoint lacks   */
-    struct metadata_list metadata;    /* those of content                   */
+    char (*names)[TENSOR_NAME_CHARS]; /* [content.n_tensors] */
+    struct tensor *tensors;           /* those of content */
+    void *zeros;                      /* biases that the checkpoint lacks */
+    struct metadata_list metadata;    /* those of content */
 };
 
 /* The foreign checkpoint must outlive what was adopted.  On failure there is

@@ -17,13 +17,13 @@
 
 /* What the shapes leave open. */
 struct config_json {
-    uint64_t vocabulary; /* 0: not said                                     */
-    double norm_epsilon; /* 0: not said                                     */
-    int begin_byte;      /* -1: not said                                    */
+    uint64_t vocabulary; /* 0: not said */
+    double norm_epsilon; /* 0: not said */
+    int begin_byte;      /* -1: not said */
 
     /* Of Mamba-2. */
-    int n_groups;                /* 0: not said                             */
-    double delta_min, delta_max; /* 0 and infinity: no limit                */
+    int n_groups;                /* 0: not said */
+    double delta_min, delta_max; /* 0 and infinity: no limit */
     bool has_norm_before_gate;
 };
 

@@ -16,8 +16,8 @@
 #include "import/outliers.h"
 
 enum {
-    SAMPLE_BYTES = 4096, /* read for the inputs                              */
-    ROWS_MAX = 64,       /* inputs that are kept of each projection          */
+    SAMPLE_BYTES = 4096, /* read for the inputs */
+    ROWS_MAX = 64,       /* inputs that are kept of each projection */
     N_PLACES_SEEN = LM_HEAD + 1
 };
 
@@ -30,7 +30,7 @@ struct equaliser {
     const struct parameters *parameters;
     float *weights;
     struct projection_inputs *inputs; /* [n_layer + 1][N_PLACES_SEEN] */
-    bool lacks_memory; /* for an input                               */
+    bool lacks_memory;                /* for an input */
     struct outliers outliers;
     struct equalised *done;
 };

@@ -17,14 +17,14 @@
 #include "model/safetensors.h"
 
 struct foreign {
-    char *path;                   /* of the file or index: for messages      */
-    const struct tensor *tensors; /* [n], sorted by name, without doubles   */
+    char *path;                   /* of the file or index: for messages */
+    const struct tensor *tensors; /* [n], sorted by name, without doubles */
     size_t n;
     const struct safetensors *metadata; /* of a single safetensors file, or
-                                         * NULL                              */
-    json_t *config; /* config.json, or NULL                                  */
+                                         * NULL */
+    json_t *config;                     /* config.json, or NULL */
 
-    struct shard *shards; /* [n_shards], private                             */
+    struct shard *shards; /* [n_shards], private */
     size_t n_shards;
 };
 

@@ -18,11 +18,11 @@
 /* What an import is asked to do. */
 struct import_options {
     const char *input;
-    struct name_list averages; /* the mean is taken with these             */
-    const char *output; /* a file, or with another naming a folder           */
+    struct name_list averages; /* the mean is taken with these */
+    const char *output;        /* a file, or with another naming a folder */
     enum naming naming;
-    bool is_float;         /* weights stay as they are                       */
-    const char *calibrate; /* NULL: nothing is measured                      */
+    bool is_float;         /* weights stay as they are */
+    const char *calibrate; /* NULL: nothing is measured */
     uint64_t calibrate_bytes;
     struct adopt_options adopt;
     int n_threads; /* 0: one a core */

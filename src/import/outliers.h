@@ -25,11 +25,11 @@ struct projection_inputs {
 /* One projection being looked at; in, w and rows are the caller's to set. */
 struct outliers {
     const struct projection_inputs *in;
-    float *w; /* [rows][in->n]                                             */
+    float *w; /* [rows][in->n] */
     int rows;
-    float *amax;       /* [n]: the largest input of each channel           */
-    float *sorted;     /* [n]                                              */
-    uint8_t *exponent; /* [n]: the channel is divided by 2^exponent        */
+    float *amax;       /* [n]: the largest input of each channel */
+    float *sorted;     /* [n] */
+    uint8_t *exponent; /* [n]: the channel is divided by 2^exponent */
 };
 
 /* For projections of at most `widest` inputs.  To be closed after a failure

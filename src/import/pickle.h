@@ -27,17 +27,17 @@ enum {
 /* A tensor as the pickle describes it, not yet checked against its storage. */
 struct pickled_tensor {
     char *name;
-    enum dtype dtype;            /* F32, BF16 or F16                      */
-    char key[STORAGE_KEY_CHARS]; /* of the storage: decimal digits        */
-    uint64_t n_storage;          /* its elements                          */
-    uint64_t offset;             /* of the first element                  */
+    enum dtype dtype;            /* F32, BF16 or F16 */
+    char key[STORAGE_KEY_CHARS]; /* of the storage: decimal digits */
+    uint64_t n_storage;          /* its elements */
+    uint64_t offset;             /* of the first element */
     int n_dims;
     uint64_t shape[TENSOR_MAX_DIMS];
-    uint64_t stride[TENSOR_MAX_DIMS]; /* in elements                      */
+    uint64_t stride[TENSOR_MAX_DIMS]; /* in elements */
 };
 
 struct pickled {
-    struct pickled_tensor *tensors; /* [n], in the order of the dict       */
+    struct pickled_tensor *tensors; /* [n], in the order of the dict */
     size_t n;
 };
 

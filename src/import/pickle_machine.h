@@ -23,15 +23,15 @@ enum value_kind {
     K_NONE,
     K_BOOL,
     K_INT,
-    K_NUMBER, /* any other, whose value is not kept                         */
-    K_BYTES,  /* not kept either                                            */
+    K_NUMBER, /* any other, whose value is not kept */
+    K_BYTES,  /* not kept either */
     K_TEXT,
     K_TUPLE,
-    K_LIST, /* or a set                                                     */
+    K_LIST, /* or a set */
     K_DICT,
-    K_FUNCTION, /* or a type                                                */
-    K_OBJECT,   /* what a function that we do not know made                 */
-    K_STORAGE,  /* what a persistent id names                               */
+    K_FUNCTION, /* or a type */
+    K_OBJECT,   /* what a function that we do not know made */
+    K_STORAGE,  /* what a persistent id names */
     K_TENSOR
 };
 
@@ -51,32 +51,32 @@ enum function {
 };
 
 struct pickle_text {
-    const char *at; /* in the pickle, without a NUL                         */
+    const char *at; /* in the pickle, without a NUL */
     size_t n;
 };
 
 struct value {
     enum value_kind kind;
     union {
-        int64_t number; /* of a truth value: 1 or 0                       */
+        int64_t number; /* of a truth value: 1 or 0 */
         struct pickle_text text;
         struct {
             enum function id;
             struct pickle_text module, name;
-        } function; /* also of what an object was made by                 */
+        } function; /* also of what an object was made by */
         struct {
             int first, n; /* of the items: of a tuple, and of what made a
-                           * storage or a tensor                          */
+                           * storage or a tensor */
         } tuple;
         struct {
-            int first, last; /* of the entries, or NO_VALUE               */
-        } dict; /* or list                                            */
+            int first, last; /* of the entries, or NO_VALUE */
+        } dict;              /* or list */
     };
 };
 
 struct dict_entry {
-    int key, value; /* key: NO_VALUE in a list                             */
-    int next;       /* NO_VALUE after the last                             */
+    int key, value; /* key: NO_VALUE in a list */
+    int next;       /* NO_VALUE after the last */
 };
 
 struct index_list {
@@ -86,10 +86,10 @@ struct index_list {
 
 struct pickle_machine {
     const uint8_t *at, *end;
-    struct value *values; /* [n_values]                                    */
+    struct value *values; /* [n_values] */
     int n_values, values_room;
     struct index_list stack, items, memo;
-    struct dict_entry *entries; /* [n_entries]                             */
+    struct dict_entry *entries; /* [n_entries] */
     int n_entries, entries_room;
 };
 

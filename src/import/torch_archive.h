@@ -21,8 +21,8 @@
 
 struct torch_archive {
     zip_t *zip;
-    uint64_t size; /* of the file                                           */
-    char *name;    /* owned: of the archive inside it: "pytorch_model"      */
+    uint64_t size; /* of the file */
+    char *name;    /* owned: of the archive inside it: "pytorch_model" */
 };
 
 /* To be closed after a failure too.  Sentences do not name the file. */

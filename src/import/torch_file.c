@@ -33,17 +33,17 @@ struct torch_file {
     struct torch_archive archive;
     struct torch_legacy legacy;
     bool is_legacy;
-    uint64_t size; /* of the file                                      */
+    uint64_t size; /* of the file */
 
     struct pickled pickled;
-    struct storage *storages; /* [n_storages]                          */
+    struct storage *storages; /* [n_storages] */
     size_t n_storages;
     uint32_t *places; /* [n_places], by hash: 1 + index of a storage, or 0 */
-    size_t n_places;  /* a power of two, at least twice n_storages     */
-    void **copies;    /* [n_copies], owned                                */
+    size_t n_places;  /* a power of two, at least twice n_storages */
+    void **copies;    /* [n_copies], owned */
     size_t n_copies;
-    uint64_t n_copied;      /* bytes                                   */
-    struct tensor *tensors; /* [n]                                     */
+    uint64_t n_copied;      /* bytes */
+    struct tensor *tensors; /* [n] */
     size_t n;
 };
 

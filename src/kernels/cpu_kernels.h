@@ -88,7 +88,7 @@ struct scan_job {
 
 struct cpu_kernels {
     const char *name;  /* "scalar", "avx2", "avx512vnni", "neon" */
-    int rows_unit;     /* ranges of rows start at its multiples    */
+    int rows_unit;     /* ranges of rows start at its multiples */
     int channels_unit; /* ranges of channels at multiples of this */
 
     /* Bytes that panels takes, a multiple of 64; 0: no repacking. */

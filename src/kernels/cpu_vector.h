@@ -136,7 +136,7 @@ round_to_bytes(int8_t *q, const float *x, float inverse, int n)
     return sum;
 }
 
-/* q <- x, both [n], n <= 256; returns the scale, *sum is that of q. */
+/* q <- x, both [n]; returns the scale, *sum is that of q. */
 static inline float to_bytes(int8_t *q, int32_t *sum, const float *x, int n,
                              struct exact_scale s)
 {

@@ -35,9 +35,9 @@ struct stack {
 
 /* Where a panel meets a stack. */
 struct corner {
-    int i, n_i; /* rows of c    */
+    int i, n_i; /* rows of c */
     int j, n_j; /* columns of c */
-    int k, n_k; /* the sum      */
+    int k, n_k; /* the sum */
 };
 
 /* Zeros beyond the last column. */
@@ -481,7 +481,7 @@ struct scan_gradients {
  *     du    += e delta B
  *     ddelta = e (s_before decay A + u B)
  *     dA    += e s_before decay delta
- *     ds     = e decay, of the byte before                            */
+ *     ds     = e decay, of the byte before */
 static void scan_backward_states(struct scan_gradients *grad,
                                  struct scan_byte *byte,
                                  const struct scan_pass *job,

@@ -25,11 +25,11 @@ enum { LANES = 16 };
 
 /* c[i][j] = sum over k of a[i][k] b[k][j], added to c when accumulate. */
 struct product {
-    float *c; /* [n_i][ld_c]                                */
+    float *c; /* [n_i][ld_c] */
     size_t ld_c;
-    const float *a; /* a[i][k] is at i * a_i + k * a_k            */
+    const float *a; /* a[i][k] is at i * a_i + k * a_k */
     size_t a_i, a_k;
-    const float *b; /* [n_k][ld_b]                                */
+    const float *b; /* [n_k][ld_b] */
     size_t ld_b;
     int n_j, n_k;
     bool accumulate;
@@ -37,10 +37,10 @@ struct product {
 
 /* RMSNorm, or LayerNorm where there is a bias: see cpu_kernels.h. */
 struct norm_pass {
-    const float *h;      /* [t][d]                                     */
-    float *x;            /* [t][d]                                     */
-    const float *weight; /* [d]                                        */
-    const float *bias;   /* [d] or NULL                                */
+    const float *h;      /* [t][d] */
+    float *x;            /* [t][d] */
+    const float *weight; /* [d] */
+    const float *bias;   /* [d] or NULL */
     float epsilon;
     int d;
     float *mean, *r; /* [t]: subtracted from h, multiplied with it */
@@ -48,70 +48,70 @@ struct norm_pass {
 
 /* The convolution over one window of one stream. */
 struct conv_pass {
-    const float *in; /* [t][ld_in]                                 */
+    const float *in; /* [t][ld_in] */
     size_t ld_in;
-    float *u;             /* [t][d_inner], silu of the convolution      */
-    const float *history; /* [d_conv - 1][d_inner]: inputs before       */
-    float *history_after; /* the same at the end of the window          */
-    const float *conv;    /* [d_conv][d_inner]                          */
-    const float *bias;    /* [d_inner]                                  */
+    float *u;             /* [t][d_inner], silu of the convolution */
+    const float *history; /* [d_conv - 1][d_inner]: inputs before */
+    float *history_after; /* the same at the end of the window */
+    const float *conv;    /* [d_conv][d_inner] */
+    const float *bias;    /* [d_inner] */
     int n_t, d_inner, d_conv;
 
-    const float *du;      /* [t][d_inner]                               */
-    float *din;           /* [t][ld_in], set                            */
-    float *dconv, *dbias; /* as conv and bias, added to                 */
-    float *da;            /* [t][LANES], room for one block             */
+    const float *du;      /* [t][d_inner] */
+    float *din;           /* [t][ld_in], set */
+    float *dconv, *dbias; /* as conv and bias, added to */
+    float *da;            /* [t][LANES], room for one block */
 };
 
 /* The selective scan over one window of one stream. */
 struct scan_pass {
-    const float *v; /* [t][d_inner]: dt_proj's product            */
-    const float *u; /* [t][d_inner]                               */
-    const float *z; /* [t][ld_z]                                  */
+    const float *v; /* [t][d_inner]: dt_proj's product */
+    const float *u; /* [t][d_inner] */
+    const float *z; /* [t][ld_z] */
     size_t ld_z;
-    const float *b, *c; /* [t][ld_bc], d_state each                   */
+    const float *b, *c; /* [t][ld_bc], d_state each */
     size_t ld_bc;
-    float *y;                 /* [t][d_inner], gated                        */
-    const float *s;           /* [d_state][d_inner]: state before           */
-    float *s_after;           /* the same at the end of the window          */
-    const float *a_log2e;     /* [d_state][d_inner]                         */
-    const float *d, *dt_bias; /* [d_inner]                                  */
+    float *y;                 /* [t][d_inner], gated */
+    const float *s;           /* [d_state][d_inner]: state before */
+    float *s_after;           /* the same at the end of the window */
+    const float *a_log2e;     /* [d_state][d_inner] */
+    const float *d, *dt_bias; /* [d_inner] */
     int n_t, d_inner, d_state;
 
-    const float *dy;      /* [t][d_inner]                               */
-    float *du, *dv;       /* [t][d_inner], set                          */
-    float *dz;            /* [t][ld_z], set                             */
-    float *dbc;           /* [t][blocks][2 d_state]: dB, dC of a block  */
-    float *da_log2e;      /* as a_log2e, added to                       */
-    float *dd, *ddt_bias; /* as d and dt_bias, added to                 */
-    float *states;        /* [t + 1][d_state][LANES], room for a block  */
-    float *decays;        /* [t][d_state][LANES], likewise              */
+    const float *dy;      /* [t][d_inner] */
+    float *du, *dv;       /* [t][d_inner], set */
+    float *dz;            /* [t][ld_z], set */
+    float *dbc;           /* [t][blocks][2 d_state]: dB, dC of a block */
+    float *da_log2e;      /* as a_log2e, added to */
+    float *dd, *ddt_bias; /* as d and dt_bias, added to */
+    float *states;        /* [t + 1][d_state][LANES], room for a block */
+    float *decays;        /* [t][d_state][LANES], likewise */
 };
 
 /* Mamba-2: one head over one chunk of a window, backward: train_mamba2.c. */
 struct chunk_pass {
-    int n_t; /* CHUNK, or fewer at the end of a window     */
+    int n_t; /* CHUNK, or fewer at the end of a window */
     int headdim, d_state;
     bool imitates;
     const float *x, *b, *c; /* [t][ld_xbc], after the convolution: of the
-                             * head, and of its group                     */
+                             * head, and of its group */
     size_t ld_xbc;
-    const float *z, *dt; /* [t][ld_in], of the head                    */
+    const float *z, *dt; /* [t][ld_in], of the head */
     size_t ld_in;
-    const float *s; /* [headdim][d_state]: state before           */
+    const float *s; /* [headdim][d_state]: state before */
     float a_log2e, dt_bias, d;
     float delta_min, delta_max;
 
-    const float *dv; /* [t][ld_dv]: of y silu(z)                   */
+    const float *dv; /* [t][ld_dv]: of y silu(z) */
     size_t ld_dv;
     float *ds;       /* [headdim][d_state]: of the state after, then
-                      * of that before                             */
-    float *dx;       /* [t][ld_xbc], set                           */
-    float *dz, *ddt; /* [t][ld_in], set                            */
-    float *db, *dc;  /* [t][ld_dbc], set: the head's share         */
+                      * of that before */
+    float *dx;       /* [t][ld_xbc], set */
+    float *dz, *ddt; /* [t][ld_in], set */
+    float *db, *dc;  /* [t][ld_dbc], set: the head's share */
     size_t ld_dbc;
-    float *da_log, *dd, *ddt_bias; /* of the head, added to        */
-    float *room;                   /* [chunk_room_floats()]        */
+    float *da_log, *dd, *ddt_bias; /* of the head, added to */
+    float *room;                   /* [chunk_room_floats()] */
 };
 
 static inline size_t chunk_room_floats(int headdim, int d_state)
@@ -122,15 +122,15 @@ static inline size_t chunk_room_floats(int headdim, int d_state)
 
 /* The norm before out_proj, over each group of channels, backward. */
 struct gate_pass {
-    const float *v;      /* [t][d], what is normed                     */
-    const float *weight; /* [d]                                        */
+    const float *v;      /* [t][d], what is normed */
+    const float *weight; /* [d] */
     float epsilon;
     int d, n_groups;
-    float *r; /* [t][n_groups]: multiplied with it          */
+    float *r; /* [t][n_groups]: multiplied with it */
 
-    const float *dy; /* [t][d], of the norm's result               */
-    float *dv;       /* [t][d], set                                */
-    float *dweight;  /* [d], added to                              */
+    const float *dy; /* [t][d], of the norm's result */
+    float *dv;       /* [t][d], set */
+    float *dweight;  /* [d], added to */
 };
 
 struct train_kernels {

@@ -42,21 +42,21 @@
 
 /* The arrays of a chunk; [..][t] and [..][s] have CHUNK elements. */
 struct chunk_room {
-    float *x, *x_by_p;     /* x^: [s][P], [P][s]                     */
-    float *b, *b_by_n;     /* B^: [s][N], [N][s]                     */
-    float *c, *c_real;     /* C^; C^ sC: [t][N]                      */
-    float *s, *s_by_n;     /* S^ times its scales: [P][N], [N][P]    */
-    float *dy, *dy_e;      /* dy; dy E: [t][P]                       */
-    float *y, *y_state;    /* [t][P]; of it, what the state gives    */
-    float *dx;             /* [s][P], in the units of x^             */
-    float *v, *dv;         /* v^ times its scales; dv: [P][s]        */
-    float *g, *decay, *dm; /* g L; L; dm: [t][s]                     */
-    float *m, *dg;         /* [t][s]                                 */
-    float *delta, *slope;  /* [t]; of softplus                       */
-    float *cum, *e, *tail; /* [t]: log2 E; E; L[Q][t]                */
-    float *w, *w_scale;    /* [s]: w; w without delta                */
-    float *x_scale, *c_scale, *b_scale; /* [t]                        */
-    float *to, *from; /* [t]: what decays to t, from t, get     */
+    float *x, *x_by_p;     /* x^: [s][P], [P][s] */
+    float *b, *b_by_n;     /* B^: [s][N], [N][s] */
+    float *c, *c_real;     /* C^; C^ sC: [t][N] */
+    float *s, *s_by_n;     /* S^ times its scales: [P][N], [N][P] */
+    float *dy, *dy_e;      /* dy; dy E: [t][P] */
+    float *y, *y_state;    /* [t][P]; of it, what the state gives */
+    float *dx;             /* [s][P], in the units of x^ */
+    float *v, *dv;         /* v^ times its scales; dv: [P][s] */
+    float *g, *decay, *dm; /* g L; L; dm: [t][s] */
+    float *m, *dg;         /* [t][s] */
+    float *delta, *slope;  /* [t]; of softplus */
+    float *cum, *e, *tail; /* [t]: log2 E; E; L[Q][t] */
+    float *w, *w_scale;    /* [s]: w; w without delta */
+    float *x_scale, *c_scale, *b_scale; /* [t] */
+    float *to, *from;                   /* [t]: what decays to t, from t, get */
 };
 
 static float *deal(float **room, int rows, int cols)

@@ -29,24 +29,24 @@
 #include "model/safetensors_entry.h"
 
 enum {
-    LENGTH_BYTES = 8,       /* in front of the JSON                         */
-    HEADER_MAX = 100000000, /* the bound of the published implementation    */
+    LENGTH_BYTES = 8,       /* in front of the JSON */
+    HEADER_MAX = 100000000, /* the bound of the published implementation */
 };
 
 #define METADATA "__metadata__"
 
 struct safetensors {
     char *path;
-    const uint8_t *bytes; /* [n_bytes], the whole file            */
+    const uint8_t *bytes; /* [n_bytes], the whole file */
     size_t n_bytes;
-    bool is_mapped;             /* bytes are ours to unmap              */
-    json_t *header;             /* owns names and metadata              */
-    json_t *metadata;           /* inside header, or NULL               */
-    const char **metadata_keys; /* [n], then NULL                       */
-    const uint8_t *data;        /* [n_data], after the header           */
+    bool is_mapped;             /* bytes are ours to unmap */
+    json_t *header;             /* owns names and metadata */
+    json_t *metadata;           /* inside header, or NULL */
+    const char **metadata_keys; /* [n], then NULL */
+    const uint8_t *data;        /* [n_data], after the header */
     uint64_t n_data;
-    struct tensor *tensors;        /* [n_tensors], in the order of data    */
-    const struct tensor **by_name; /* [n_tensors], in the order of names   */
+    struct tensor *tensors;        /* [n_tensors], in the order of data */
+    const struct tensor **by_name; /* [n_tensors], in the order of names */
     size_t n_tensors;
 };
 

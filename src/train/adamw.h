@@ -16,10 +16,10 @@
 
 /* The numbers of an update that are the same for all weights. */
 struct adamw_factors {
-    float rate, weight_decay, scale;      /* scale: of the gradient         */
-    float beta_1, beta_2, rest_1, rest_2; /* rest: 1 - beta                 */
+    float rate, weight_decay, scale;      /* scale: of the gradient */
+    float beta_1, beta_2, rest_1, rest_2; /* rest: 1 - beta */
     float rate_1, unbias_2, epsilon;      /* rate / (1 - beta1^n);
-                                           * 1 / (1 - beta2^n)              */
+                                           * 1 / (1 - beta2^n) */
 };
 
 struct adamw_factors adamw_factors_of(const struct update *update);

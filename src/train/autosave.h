@@ -13,14 +13,14 @@
 #include "train/trainer.h"
 
 struct autosave {
-    const char *path;          /* the caller's                               */
+    const char *path;          /* the caller's */
     char run[RUN_CHARS];       /* what has to be the same when it is resumed */
     char named_run[RUN_CHARS]; /* the same, with the names of the data: some
-                                * checkpoints have that                      */
-    struct trainer *trainer;   /* the caller's                               */
-    double minutes;            /* between two of them                        */
-    uint64_t saved_step;       /* of the last one; 0: none                   */
-    double saved;              /* when that was, on the clock                */
+                                * checkpoints have that */
+    struct trainer *trainer;   /* the caller's */
+    double minutes;            /* between two of them */
+    uint64_t saved_step;       /* of the last one; 0: none */
+    double saved;              /* when that was, on the clock */
 };
 
 /* Saves now, unless this step is saved already. */

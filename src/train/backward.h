@@ -31,7 +31,7 @@ struct backward;
 struct backward_options {
     int n_windows, n_t;
     bool imitates_int8;
-    const struct train_kernels *kernels; /* NULL: the best                  */
+    const struct train_kernels *kernels; /* NULL: the best */
 };
 
 /* team and parameters must outlive it.  States are zero. */

@@ -34,20 +34,20 @@
 struct linear {
     const struct parameter *parameter;
     int rows, cols;
-    const float *value; /* [rows][cols], as the forward pass multiplies     */
-    float *rounded;     /* the same when imitated: the int8 multiplied out  */
-    int8_t *q;          /* [rows][cols]                                     */
-    float *scale;       /* [rows]                                           */
+    const float *value; /* [rows][cols], as the forward pass multiplies */
+    float *rounded;     /* the same when imitated: the int8 multiplied out */
+    int8_t *q;          /* [rows][cols] */
+    float *scale;       /* [rows] */
     struct projection projection;
-    float *transposed; /* [cols][rows], when not imitated                   */
+    float *transposed; /* [cols][rows], when not imitated */
 };
 
 /* What the forward pass keeps of a layer; its mixer keeps more. */
 struct tape {
     struct linear in_proj, out_proj;
-    float *h;  /* [t][d_model], what the layer reads                        */
-    float *in; /* [t][d_in], in_proj norm(h)                                */
-    float *y;  /* [t][d_inner], what the mixer makes of it                  */
+    float *h;  /* [t][d_model], what the layer reads */
+    float *in; /* [t][d_in], in_proj norm(h) */
+    float *y;  /* [t][d_inner], what the mixer makes of it */
 };
 
 struct backward {
@@ -56,7 +56,7 @@ struct backward {
     const struct cpu_kernels *int8;
     struct threads *team;
     int n_windows, n_t, n_rows;
-    int d_in; /* rows of in_proj                           */
+    int d_in; /* rows of in_proj */
     bool imitates;
 
     /* One step. */
@@ -64,25 +64,25 @@ struct backward {
     float *gradient;
     const struct windows *windows;
 
-    void *arena; /* owned: all arrays below, and the mixer's  */
+    void *arena; /* owned: all arrays below, and the mixer's */
     size_t n_bytes;
     struct tape *tapes; /* [n_layer + 1]; of the last only h is used */
     const struct mixer_pass *mixer; /* which of the two the layers have */
-    struct mamba1 *mamba1; /* the mixers of all layers; else NULL       */
-    struct mamba2 *mamba2; /* likewise                                  */
+    struct mamba1 *mamba1;          /* the mixers of all layers; else NULL */
+    struct mamba2 *mamba2;          /* likewise */
     struct linear lm_head;
-    float *states, *after; /* [n_windows][trainer_state_floats()]       */
-    float *x;              /* [t][d_model], normed                      */
-    float *mean, *r;       /* [t], of the norm                          */
-    float *logits;         /* [t][256], then their gradient             */
-    float *loss;           /* [t]                                       */
-    int8_t *q;             /* [t][q_ld]                                 */
+    float *states, *after; /* [n_windows][trainer_state_floats()] */
+    float *x;              /* [t][d_model], normed */
+    float *mean, *r;       /* [t], of the norm */
+    float *logits;         /* [t][256], then their gradient */
+    float *loss;           /* [t] */
+    int8_t *q;             /* [t][q_ld] */
     int q_ld;
-    float *q_scale;  /* [t]                                       */
-    int32_t *q_sum;  /* [t]                                       */
+    float *q_scale;  /* [t] */
+    int32_t *q_sum;  /* [t] */
     float *seen;     /* [t][widest input], as the products saw it */
-    float *dh, *dx;  /* [t][d_model]                              */
-    float *din, *dy; /* [t][d_in], [t][d_inner]                   */
+    float *dh, *dx;  /* [t][d_model] */
+    float *din, *dy; /* [t][d_in], [t][d_inner] */
 };
 
 /* Activations or their gradients: row t begins at x + t * ld. */

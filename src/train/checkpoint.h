@@ -20,10 +20,10 @@
 
 /* What a run has done so far. */
 struct progress {
-    uint64_t step;        /* steps done                                    */
-    uint64_t n_bytes;     /* bytes learnt from                             */
-    double seconds;       /* of work                                       */
-    double bits_per_byte; /* smoothed over steps                           */
+    uint64_t step;        /* steps done */
+    uint64_t n_bytes;     /* bytes learnt from */
+    double seconds;       /* of work */
+    double bits_per_byte; /* smoothed over steps */
 };
 
 enum { RUN_CHARS = 256 };

@@ -19,7 +19,7 @@ struct cpu_trainer {
     struct threads *team;
     struct backward *backward;
     struct muon *muon;
-    float *arrays; /* owned: what follows, [n_floats] each               */
+    float *arrays; /* owned: what follows, [n_floats] each */
     float *weights, *moment_1, *moment_2, *gradient;
 };
 

@@ -19,22 +19,22 @@
 #include "base/status.h"
 
 struct document {
-    uint8_t *bytes; /* [n]                                                  */
+    uint8_t *bytes; /* [n] */
     size_t n;
-    bool is_mapped; /* else allocated                                       */
-    uint64_t begin; /* in the source                                        */
+    bool is_mapped; /* else allocated */
+    uint64_t begin; /* in the source */
 };
 
 struct data_source {
-    char *name;    /* the operand without its weight                    */
-    double weight; /* of the operand; 0 when it has none                */
+    char *name;    /* the operand without its weight */
+    double weight; /* of the operand; 0 when it has none */
     struct document *documents;
     size_t n_documents, room;
-    uint64_t n_bytes; /* with a NUL after each document that lacks one     */
+    uint64_t n_bytes; /* with a NUL after each document that lacks one */
 };
 
 struct dataset {
-    struct data_source *sources; /* [n]                                     */
+    struct data_source *sources; /* [n] */
     int n;
 };
 

@@ -18,11 +18,11 @@ enum { SCALE_NAME_CHARS = PARAMETER_NAME_CHARS + 8 };
 
 /* A model being made. */
 struct exporter {
-    struct tensor *tensors; /* [2 parameters->n]                        */
+    struct tensor *tensors; /* [2 parameters->n] */
     size_t n_tensors;
-    char (*scale_names)[SCALE_NAME_CHARS]; /* [parameters->n]               */
-    int8_t *q;     /* [n_floats]: at the place of its floats   */
-    float *scales; /* [rows of all matrices]                   */
+    char (*scale_names)[SCALE_NAME_CHARS]; /* [parameters->n] */
+    int8_t *q;     /* [n_floats]: at the place of its floats */
+    float *scales; /* [rows of all matrices] */
     size_t n_scales;
     struct metadata_list metadata;
 };

@@ -17,11 +17,11 @@
 #include "train/dataset.h"
 
 struct held_out {
-    const struct dataset *dataset; /* own, or the data of the run           */
-    struct dataset own;            /* empty: the ends of the data           */
-    uint64_t *begins;              /* [dataset->n]: where they begin        */
-    struct tally *tallies;         /* [dataset->n], of the last validation  */
-    double *bits;                  /* [dataset->n], the same a byte         */
+    const struct dataset *dataset; /* own, or the data of the run */
+    struct dataset own;            /* empty: the ends of the data */
+    uint64_t *begins;              /* [dataset->n]: where they begin */
+    struct tally *tallies;         /* [dataset->n], of the last validation */
+    double *bits;                  /* [dataset->n], the same a byte */
 };
 
 /* paths: of --valid, perhaps none; data must outlive it; own: see dataset_open.

@@ -19,14 +19,14 @@
 
 struct loader {
     const struct dataset *dataset;
-    double *shares;    /* [sources]: of the draws, summed up; ends at 1   */
+    double *shares;    /* [sources]: of the draws, summed up; ends at 1 */
     uint64_t *n_bytes; /* [sources]: those to learn from, without those
-                        * that are held out                               */
+                        * that are held out */
     int n_windows, n_t;
-    uint64_t carry; /* windows of a passage                            */
-    int begin_byte; /* -1: none                                        */
+    uint64_t carry; /* windows of a passage */
+    int begin_byte; /* -1: none */
     uint64_t seed;
-    uint8_t *bytes; /* what windows points to                          */
+    uint8_t *bytes; /* what windows points to */
     bool *begins;
 };
 
@@ -35,7 +35,7 @@ struct loader_options {
     uint64_t carry;
     int begin_byte;
     uint64_t seed;
-    uint64_t most_held_out; /* bytes of each source; 0: none                */
+    uint64_t most_held_out; /* bytes of each source; 0: none */
 };
 
 /* The dataset must outlive the loader.  Of each source the last hundredth, at

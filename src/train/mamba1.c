@@ -14,26 +14,26 @@
 /* What the forward pass keeps of the mixer of a layer. */
 struct mixer_tape {
     struct linear x_proj, dt_proj;
-    float *conv, *dconv;       /* [d_conv][d_inner]                         */
-    float *a_log2e, *da_log2e; /* [d_state][d_inner]                        */
-    float *u;                  /* [t][d_inner], after the convolution       */
-    float *dtbc;               /* [t][dt_rank + 2 d_state]                  */
-    float *v;                  /* [t][d_inner], dt_proj dt                  */
+    float *conv, *dconv;       /* [d_conv][d_inner] */
+    float *a_log2e, *da_log2e; /* [d_state][d_inner] */
+    float *u;                  /* [t][d_inner], after the convolution */
+    float *dtbc;               /* [t][dt_rank + 2 d_state] */
+    float *v;                  /* [t][d_inner], dt_proj dt */
 };
 
 /* Room of one thread for the states of a block. */
 struct state_room {
     float *states; /* [n_t + 1][d_state][LANES] */
-    float *decays; /* [n_t][d_state][LANES]     */
-    float *da;     /* [n_t][LANES]              */
+    float *decays; /* [n_t][d_state][LANES] */
+    float *da;     /* [n_t][LANES] */
 };
 
 struct mamba1 {
-    struct mixer_tape *tapes; /* [n_layer]                           */
-    struct state_room *rooms; /* [threads]                           */
-    float *du, *dv;           /* [t][d_inner]                        */
-    float *ddtbc;             /* [t][dt_rank + 2 d_state]            */
-    float *dbc;               /* [t][blocks][2 d_state]              */
+    struct mixer_tape *tapes; /* [n_layer] */
+    struct state_room *rooms; /* [threads] */
+    float *du, *dv;           /* [t][d_inner] */
+    float *ddtbc;             /* [t][dt_rank + 2 d_state] */
+    float *dbc;               /* [t][blocks][2 d_state] */
 };
 
 static size_t ld_dtbc(const struct backward *b)

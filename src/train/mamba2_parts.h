@@ -19,35 +19,35 @@
 
 /* What the forward pass keeps of the mixer of a layer. */
 struct mamba2_tape {
-    struct layer layer; /* for the engine's kernels                         */
-    float *conv;        /* [d_conv][conv_channels()]                        */
-    float *dconv;       /* the same                                         */
-    float *a_log2e;     /* [n_heads]                                        */
-    float *d;           /* [d_inner]                                        */
-    float *xbc;         /* [t][conv_channels()], after the convolution      */
-    float *v;           /* [t][d_inner], y silu(z)                          */
+    struct layer layer; /* for the engine's kernels */
+    float *conv;        /* [d_conv][conv_channels()] */
+    float *dconv;       /* the same */
+    float *a_log2e;     /* [n_heads] */
+    float *d;           /* [d_inner] */
+    float *xbc;         /* [t][conv_channels()], after the convolution */
+    float *v;           /* [t][d_inner], y silu(z) */
     float *states;      /* [window][n_chunks][d_inner][d_state], before
-                         * each chunk                                       */
+                         * each chunk */
 };
 
 struct mamba2 {
-    struct mamba2_tape *tapes; /* [n_layer]                              */
-    int n_chunks;              /* of a window                            */
+    struct mamba2_tape *tapes; /* [n_layer] */
+    int n_chunks;              /* of a window */
 
     /* Forward.  Of a window: S^, its scales, the weights of a chunk. */
-    struct mamba2_rows rows;   /* [place]                               */
-    struct mamba2_state *held; /* [window][n_chunks]: of a chunk, x, b  */
-    int8_t *no_x, *no_b;       /* x^ and B^ of no bytes                 */
+    struct mamba2_rows rows;   /* [place] */
+    struct mamba2_state *held; /* [window][n_chunks]: of a chunk, x, b */
+    int8_t *no_x, *no_b;       /* x^ and B^ of no bytes */
 
     /* Backward. */
-    float *dv;       /* [t][d_inner]                                     */
-    float *r;        /* [t][n_groups], of the norm                       */
-    float *dxbc;     /* [t][conv_channels()]                             */
-    float *dbc;      /* [t][n_heads][2 d_state]                          */
-    float *ds;       /* [thread][headdim][d_state]                       */
-    float *room;     /* [thread][chunk_room_floats()]                    */
-    float *da;       /* [thread][n_t][LANES], of the convolution         */
-    float *dscalars; /* [window][n_heads][3]: of dt_bias, A_log, D      */
+    float *dv;       /* [t][d_inner] */
+    float *r;        /* [t][n_groups], of the norm */
+    float *dxbc;     /* [t][conv_channels()] */
+    float *dbc;      /* [t][n_heads][2 d_state] */
+    float *ds;       /* [thread][headdim][d_state] */
+    float *room;     /* [thread][chunk_room_floats()] */
+    float *da;       /* [thread][n_t][LANES], of the convolution */
+    float *dscalars; /* [window][n_heads][3]: of dt_bias, A_log, D */
 };
 
 /* Those of mixer_pass. */

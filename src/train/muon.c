@@ -12,13 +12,13 @@
 struct muon {
     struct threads *team;
     const struct train_kernels *kernels;
-    float *arena;      /* owned: what follows, for the largest matrix     */
-    float *x, *next;   /* [m][n], m <= n                                  */
-    float *transposed; /* [n][m]                                          */
-    float *gram;       /* [m][m]: X X^T                                   */
-    float *square;     /* [m][m]: its square, then b gram + c square      */
+    float *arena;      /* owned: what follows, for the largest matrix */
+    float *x, *next;   /* [m][n], m <= n */
+    float *transposed; /* [n][m] */
+    float *gram;       /* [m][m]: X X^T */
+    float *square;     /* [m][m]: its square, then b gram + c square */
     int m, n;
-    bool is_wide; /* m are the rows of the matrix, not its columns   */
+    bool is_wide; /* m are the rows of the matrix, not its columns */
 };
 
 struct size {

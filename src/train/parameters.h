@@ -21,7 +21,7 @@
 /* The places of a layer; those of the other mixer are empty. */
 enum place {
     P_NORM,
-    P_NORM_BIAS, /* empty in a model with RMSNorm                          */
+    P_NORM_BIAS, /* empty in a model with RMSNorm */
     P_IN_PROJ,
     P_CONV,
     P_CONV_BIAS,
@@ -42,9 +42,9 @@ struct parameter {
     int n_dims;
     int shape[3];
     size_t offset, n; /* in an array of n_floats, from a multiple of 4 on;
-                       * n 0: the model has none                          */
-    bool is_matrix;   /* a projection: int8 in the finished model         */
-    bool decays;      /* weight decay applies                             */
+                       * n 0: the model has none */
+    bool is_matrix;   /* a projection: int8 in the finished model */
+    bool decays;      /* weight decay applies */
 
     /* The first rows, muon_parts times muon_rows, are Muon's, which makes each
      * part orthogonal by itself; AdamW has the rest. */
@@ -60,7 +60,7 @@ static inline size_t parameter_muon_floats(const struct parameter *p)
 struct parameters {
     struct model_config config;
     struct parameter *list; /* [n]; embedding, layers, norm_f, its bias,
-                             * lm_head                                      */
+                             * lm_head */
     size_t n;
     size_t n_floats;
 };

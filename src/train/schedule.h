@@ -12,8 +12,8 @@
 
 struct schedule {
     double peak;
-    uint64_t warmup;    /* steps                                          */
-    double decay_share; /* of the run, 0 to 1                             */
+    uint64_t warmup;    /* steps */
+    double decay_share; /* of the run, 0 to 1 */
 };
 
 /* For a step, counted from 0.  done: the share of the run, of its steps or of

@@ -47,11 +47,11 @@ struct run {
     struct train_log log;
     struct schedule schedule;
     struct autosave autosave;
-    float *weights; /* [n_floats], a copy for the host                      */
+    float *weights; /* [n_floats], a copy for the host */
     struct progress progress;
-    bool has_failed;  /* with a sentence, but the run went on               */
-    uint64_t n_steps; /* of the whole run; 0: --minutes counts              */
-    double started;   /* on the clock; progress.seconds ran before          */
+    bool has_failed;  /* with a sentence, but the run went on */
+    uint64_t n_steps; /* of the whole run; 0: --minutes counts */
+    double started;   /* on the clock; progress.seconds ran before */
 };
 
 /* ---- data --------------------------------------------------------------- */

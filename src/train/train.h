@@ -19,16 +19,16 @@
 
 /* What a run is asked to do. */
 struct train_options {
-    const char *const *operands; /* [n_operands]: the data                  */
+    const char *const *operands; /* [n_operands]: the data */
     int n_operands;
-    const char *output; /* the model to write                      */
+    const char *output; /* the model to write */
     const char *init;   /* the model to go on from; NULL: a new one */
 
     /* the shape of a new model */
     enum mixer mixer;
     uint64_t d_model, n_layer, d_conv, expand;
-    uint64_t d_state; /* 0: 16, of Mamba-2 64                    */
-    uint64_t dt_rank; /* 0: d_model / 16, rounded up             */
+    uint64_t d_state; /* 0: 16, of Mamba-2 64 */
+    uint64_t dt_rank; /* 0: d_model / 16, rounded up */
     uint64_t headdim, n_groups;
     bool is_tied;
 
@@ -44,12 +44,12 @@ struct train_options {
     bool imitates_int8;
 
     /* validation */
-    struct name_list valids; /* none: a part of the data is held out      */
-    uint64_t valid_bytes;    /* of each source, at most                   */
-    uint64_t valid_every;    /* steps; 0: at the end only                 */
+    struct name_list valids; /* none: a part of the data is held out */
+    uint64_t valid_bytes;    /* of each source, at most */
+    uint64_t valid_every;    /* steps; 0: at the end only */
 
     /* what is kept */
-    const char *log, *plot; /* NULL: none                              */
+    const char *log, *plot; /* NULL: none */
     const char *checkpoint;
     double checkpoint_minutes;
     bool resumes;

@@ -20,16 +20,16 @@
 #define TRAIN_LOG_START "step\tbytes\tbits_per_byte\t"
 
 struct train_log {
-    FILE *file; /* NULL: nothing is logged                            */
+    FILE *file; /* NULL: nothing is logged */
     const char *path;
-    int n_valid;     /* sources that are validated                     */
-    bool has_failed; /* the last line was left out                     */
+    int n_valid;     /* sources that are validated */
+    bool has_failed; /* the last line was left out */
 };
 
 struct train_log_row {
-    uint64_t step, n_bytes; /* done, this step included                     */
+    uint64_t step, n_bytes; /* done, this step included */
     double bits_per_byte, gradient_norm, learning_rate, seconds;
-    const double *valid; /* [n_valid], or NULL                           */
+    const double *valid; /* [n_valid], or NULL */
 };
 
 /* path NULL: no log.  first_step 0 starts a new log; else lines of later steps

@@ -29,42 +29,42 @@ struct trainer;
 struct windows {
     int n, n_t;
     const uint8_t *bytes; /* [n][n_t + 1]: n_t inputs, each predicting the
-                           * byte after it                                  */
+                           * byte after it */
     const bool *begins;   /* [n]: the stream starts, its state is 0;
-                           * else it goes on where its last window ended    */
+                           * else it goes on where its last window ended */
 };
 
 struct step {
-    double loss;          /* mean over all bytes, in nats                   */
-    double gradient_norm; /* over all parameters                            */
+    double loss;          /* mean over all bytes, in nats */
+    double gradient_norm; /* over all parameters */
 };
 
 struct update {
     double learning_rate;
-    double gradient_scale; /* 1, or less to clip                            */
+    double gradient_scale; /* 1, or less to clip */
     double weight_decay;
-    uint64_t n; /* updates so far, this one included             */
+    uint64_t n; /* updates so far, this one included */
 };
 
 /* Arrays that a checkpoint keeps. */
 enum trainer_part {
-    PART_WEIGHTS,  /* [n_floats] of the parameters                          */
-    PART_MOMENT_1, /* the same: the momentum of Muon, the mean of AdamW     */
-    PART_MOMENT_2, /* the same: the mean square of AdamW, unused by Muon    */
+    PART_WEIGHTS,  /* [n_floats] of the parameters */
+    PART_MOMENT_1, /* the same: the momentum of Muon, the mean of AdamW */
+    PART_MOMENT_2, /* the same: the mean square of AdamW, unused by Muon */
     PART_STATES,   /* [n][trainer_state_floats()], as the layers of a state
-                    * image (state_image.h); Mamba-2: as said below         */
+                    * image (state_image.h); Mamba-2: as said below */
     N_PARTS
 };
 
 struct trainer_tuning;
 
 struct trainer_options {
-    int n_windows, n_t; /* of each step                                   */
-    bool imitates_int8; /* compute as the finished model will             */
-    int n_threads;      /* of the CPU; 0: one a core that we may run on   */
-    enum device device; /* DEVICE_AUTO: the GPU where there is one        */
-    int cuda_index;     /* which GPU, or the first of them                */
-    int n_gpus;         /* that divide the windows; 0 is 1                */
+    int n_windows, n_t; /* of each step */
+    bool imitates_int8; /* compute as the finished model will */
+    int n_threads;      /* of the CPU; 0: one a core that we may run on */
+    enum device device; /* DEVICE_AUTO: the GPU where there is one */
+    int cuda_index;     /* which GPU, or the first of them */
+    int n_gpus;         /* that divide the windows; 0 is 1 */
     const struct trainer_tuning *tuning; /* NULL; for tests: trainer_ops.h */
 };
 

@@ -26,17 +26,17 @@ struct trainer {
     const struct trainer_ops *ops;
     const struct parameters *parameters;
     int n_windows, n_t;
-    enum device device; /* DEVICE_CPU or DEVICE_CUDA                      */
-    int cuda_index;     /* the first GPU                                  */
+    enum device device; /* DEVICE_CPU or DEVICE_CUDA */
+    int cuda_index;     /* the first GPU */
     double peak;        /* bf16 operations a second that the GPUs can do, as
-                         * measured; 0: unknown                                  */
+                         * measured; 0: unknown */
 };
 
 /* Ways to compute that tests and benchmarks ask of a GPU. */
 struct trainer_tuning {
-    bool products_in_float; /* not in bf16                                */
-    bool recomputes;        /* layers, even where all fits                */
-    bool measures;          /* for cuda_trainer_times                     */
+    bool products_in_float; /* not in bf16 */
+    bool recomputes;        /* layers, even where all fits */
+    bool measures;          /* for cuda_trainer_times */
 };
 
 /* cpu_trainer.c, cuda/train/cuda_trainer.cu.  Arguments as for

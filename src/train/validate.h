@@ -14,10 +14,10 @@
 /* What to validate on: of each source the bytes from begins[i] on. */
 struct validation {
     const struct dataset *dataset;
-    const uint64_t *begins; /* [sources]                                    */
-    uint64_t most;          /* bytes of each, at most                       */
+    const uint64_t *begins; /* [sources] */
+    uint64_t most;          /* bytes of each, at most */
     int n_threads;
-    const struct trainer *trainer; /* whose device reads them               */
+    const struct trainer *trainer; /* whose device reads them */
 };
 
 /* Makes the int8 model of weights, and lets the engine read each source as a
