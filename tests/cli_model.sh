@@ -71,6 +71,36 @@ zz${TAB}$(wc -c <"$weights/zz.safetensors" | xargs)${TAB}$weights/zz.safetensors
 run usr/bin/mambyte --info -m zz
 same "by name" "$weights/zz.safetensors" "$(value model)"
 MAMBYTE_MODEL=zz usr/bin/mambyte --info | cmp - out || bad "by name in MAMBYTE_MODEL"
+
+# Without a name, the maker of what is read; of a pipe that is not known.
+usr/bin/mambyte -m zz -z <text >text.mbz
+usr/bin/mambyte -m zz -n 0 --save-state=one.state text
+cp one.state two.state
+write_labels >labels
+"${MAMBYTE_TRAIN:?}" -m "$weights/zz.safetensors" --head=labels -o zz.head \
+	>out || bad "a head of zz"
+reads_as_zz()
+{
+	run usr/bin/mambyte -v "$@"
+	same "$* takes zz" "0 $weights/zz.safetensors" \
+		"$status $(sed -n 's/^mambyte: model \(.*\),.*/\1/p' err)"
+}
+reads_as_zz -t text.mbz
+reads_as_zz -dc text.mbz
+same_files "what zz compressed" text out
+reads_as_zz -dc --range=1:2 text.mbz
+reads_as_zz -n 1 --load-state=one.state text
+reads_as_zz --score --load-state=one.state text
+reads_as_zz --classify=zz.head text
+reads_as_zz --classify=one.state,two.state text
+reads_as_zz -m zz -t text.mbz
+usr/bin/mambyte -d <text.mbz >out || bad "-d of standard input"
+same_files "the same from standard input" text out
+run usr/bin/mambyte -t -m b text.mbz
+same "a model that is named is taken" 1 "$status"
+run sh -c 'cat text.mbz | usr/bin/mambyte -t'
+same "a pipe is read once" 1 "$status"
+
 refuses 1 "there is no model named 'nobody'; see --list-models" \
 	usr/bin/mambyte -m nobody text
 refuses 1 "there is no model named 'text'; the file is ./text" \

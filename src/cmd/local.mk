@@ -9,6 +9,8 @@ libmambyte_a_SOURCES += \
   src/cmd/json.h \
   src/cmd/machine_options.c \
   src/cmd/machine_options.h \
+  src/cmd/model_choice.c \
+  src/cmd/model_choice.h \
   src/cmd/option_table.c \
   src/cmd/option_table.h \
   src/cmd/options.c \

@@ -17,6 +17,7 @@
 #include "base/signals.h"
 #include "base/threads.h"
 #include "classify/classifier.h"
+#include "cmd/model_choice.h"
 #include "cmd/options.h"
 #include "cmd/own_file.h"
 #include "cmd/outputs.h"
@@ -24,7 +25,6 @@
 #include "cmd/task.h"
 #include "engine/engine.h"
 #include "engine/on_cpu.h"
-#include "model/catalog.h"
 #include "model/model.h"
 
 enum { SENTENCE_CHARS = 1024 };
@@ -204,7 +204,7 @@ static enum status without_model(const struct options *options)
 static enum status with_model_file(const struct options *options)
 {
     char *path;
-    TRY(catalog_find(&path, options->model));
+    TRY(model_choose(&path, options));
     enum status status = check_outputs(options, path);
     if (status == OK)
         status = with_model(options, path);

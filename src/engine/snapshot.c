@@ -197,6 +197,16 @@ enum status snapshot_load(struct snapshot *snapshot, const char *path,
     return status == OK ? OK : status_prefix(status, path);
 }
 
+bool snapshot_find_model(struct fingerprint *model, const uint8_t *bytes,
+                         size_t n)
+{
+    if (n < AT_MODEL + sizeof model->bytes ||
+        memcmp(bytes, SNAPSHOT_START, MAGIC_BYTES) != 0)
+        return false;
+    memcpy(model->bytes, bytes + AT_MODEL, sizeof model->bytes);
+    return true;
+}
+
 void snapshot_free(struct snapshot *snapshot)
 {
     free(snapshot->floats);

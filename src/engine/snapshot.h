@@ -10,6 +10,7 @@
 #ifndef MAMBYTE_SNAPSHOT_H
 #define MAMBYTE_SNAPSHOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,11 @@ enum status snapshot_load(struct snapshot *snapshot, const char *path,
 enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
                            size_t n, const struct fingerprint *model,
                            size_t n_floats, size_t n_int8s);
+
+/* The model of a snapshot that starts with these bytes; false when none does,
+ * or too few are here to tell. */
+bool snapshot_find_model(struct fingerprint *model, const uint8_t *bytes,
+                         size_t n);
 
 /* Frees what snapshot_load allocated, and makes *snapshot all zero. */
 void snapshot_free(struct snapshot *snapshot);
