@@ -66,15 +66,17 @@ void folder_close(struct folder *folder)
     *folder = (struct folder){.path = NULL};
 }
 
+enum status folder_join(char **path, const char *folder, const char *name)
+{
+    size_t n = strlen(folder);
+    const char *slash = n > 0 && folder[n - 1] != '/' ? "/" : "";
+    if (asprintf(path, "%s%s%s", folder, slash, name) >= 0)
+        return OK;
+    *path = NULL;
+    return fail_memory("a path");
+}
+
 enum status folder_path(const struct folder *folder, size_t i, char **path)
 {
-    const char *name = folder->names[i];
-    size_t n_folder = strlen(folder->path);
-    size_t n = n_folder + strlen(name) + 2;
-    bool has_slash = n_folder > 0 && folder->path[n_folder - 1] == '/';
-    *path = malloc(n);
-    if (!*path)
-        return fail_memory("a path");
-    snprintf(*path, n, "%s%s%s", folder->path, has_slash ? "" : "/", name);
-    return OK;
+    return folder_join(path, folder->path, folder->names[i]);
 }

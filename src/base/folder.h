@@ -20,7 +20,10 @@ struct folder {
 enum status folder_open(struct folder *folder, const char *path);
 void folder_close(struct folder *folder);
 
-/* PATH/NAME of name i, for the caller to free. */
+/* FOLDER/NAME, for the caller to free; NULL after a failure. */
+enum status folder_join(char **path, const char *folder, const char *name);
+
+/* The same of name i. */
 enum status folder_path(const struct folder *folder, size_t i, char **path);
 
 #endif

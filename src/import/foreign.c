@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "base/byteio.h"
+#include "base/folder.h"
 #include "base/text.h"
 #include "import/json_file.h"
 #include "import/torch_archive.h"
@@ -34,22 +35,15 @@ static const char *const file_names[] = {
 
 /* ---- paths -------------------------------------------------------------- */
 
-/* folder/name, for the caller to free; NULL when memory ran out. */
-static char *join(const char *folder, size_t n_folder, const char *name)
-{
-    size_t size = n_folder + strlen(name) + 2;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%.*s%s%s", (int)n_folder, folder,
-                 n_folder > 0 && folder[n_folder - 1] != '/' ? "/" : "", name);
-    return path;
-}
-
-/* A file beside path. */
-static char *beside(const char *path, const char *name)
+/* A file beside path, for the caller to free. */
+static enum status find_beside(char **file, const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
-    return join(path, slash ? (size_t)(slash - path) + 1 : 0, name);
+    int n = slash ? (int)(slash - path) + 1 : 0;
+    if (asprintf(file, "%.*s%s", n, path, name) >= 0)
+        return OK;
+    *file = NULL;
+    return fail_memory("a path");
 }
 
 /* The file that a path means, for the caller to free. */
@@ -64,9 +58,7 @@ static enum status resolve(char **file, const char *path)
         return *file ? OK : fail_memory(path);
     }
     for (size_t i = 0; i < sizeof file_names / sizeof file_names[0]; i++) {
-        *file = join(path, strlen(path), file_names[i]);
-        if (!*file)
-            return fail_memory(path);
+        TRY(folder_join(file, path, file_names[i]));
         if (stat(*file, &info) == 0)
             return OK;
         free(*file);
@@ -85,9 +77,8 @@ enum status foreign_read_json(json_t **json, const struct foreign *foreign,
 {
     struct stat info;
     *json = NULL;
-    char *path = beside(foreign->path, name);
-    if (!path)
-        return fail_memory(name);
+    char *path;
+    TRY(find_beside(&path, foreign->path, name));
     enum status status = stat(path, &info) == 0 || errno != ENOENT
                              ? json_file_read(json, path, most)
                              : OK;
@@ -146,9 +137,8 @@ static enum status add_named(struct foreign *f, const json_t *name)
     if (!text || *text == '\0' || *text == '.' || strchr(text, '/'))
         return fail(E_MODEL, "%s: a shard is not the name of a file beside it",
                     f->path);
-    char *path = beside(f->path, text);
-    if (!path)
-        return fail_memory(text);
+    char *path;
+    TRY(find_beside(&path, f->path, text));
     enum status status = add_shard(f, path);
     free(path);
     return status;
