@@ -19,7 +19,7 @@ printf 'a\000b\377\300\n' >bytes
 printf ' \t\n' >blank
 
 run "$MAMBYTE" --perplexity empty one two binary bytes
-same status 0 $status
+same status 0 "$status"
 same "nothing on stderr" "" "$(cat err)"
 same "names" "empty one two binary bytes total" "$(cut -f 1 out | xargs)"
 same "bytes" "0 1 10 3000 6 3017" "$(cut -f 2 out | xargs)"
