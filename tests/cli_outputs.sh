@@ -124,6 +124,11 @@ train_refused 2 " notes/../l: --log and --plot are the same file" d.txt \
 	--checkpoint=/dev/null --log=/dev/null d.txt >out ||
 	bad "several outputs to /dev/null"
 
+mkfifo fifo
+train_refused 2 " fifo: is not a regular file, so the run needs a \
+--checkpoint=FILE" d.txt -o fifo d.txt
+rm fifo
+
 # ---- a file of another kind
 
 train_refused 2 " notes/1.txt: exists and is not a model; --force replaces it" \

@@ -34,9 +34,17 @@ static enum status check_operand(const struct outputs *outputs,
     return status;
 }
 
+/* Beside a device, in /dev, is no place for a checkpoint that nobody named. */
 static enum status check_checkpoint(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
+    struct file_place model = file_place_of(o->output);
+    if (o->checkpoint == command->checkpoint && model.is_there &&
+        !S_ISREG(model.mode))
+        return fail(E_USAGE,
+                    "%s: is not a regular file, so the run needs a "
+                    "--checkpoint=FILE",
+                    o->output);
     if (o->resumes || command->machine.force ||
         own_file_of(o->checkpoint) != OWN_CHECKPOINT)
         return OK;
