@@ -114,6 +114,8 @@ rm hard
 warns -z link one.mbz
 same "sentence" "mambyte: one.mbz: has the suffix .mbz already, skipped" \
 	"$("$MAMBYTE" -z one.mbz 2>&1)"
+run "$MAMBYTE" -zv one.mbz
+same "no figures of a file that was skipped" "" "$(grep 'bytes read' err)"
 "$MAMBYTE" -zf file || bad "-f over an existing target"
 "$MAMBYTE" -z --force --keep link || bad "-f on a link"
 same_files "link.mbz" text.packed link.mbz

@@ -85,6 +85,13 @@ static enum status verdict(const struct task *task)
     return task->has_skipped ? E_SKIPPED : OK;
 }
 
+/* What tells its own sizes and speeds, file by file. */
+static bool converts(const struct options *o)
+{
+    return o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS ||
+           o->mode == MODE_TEST;
+}
+
 /* A result that another machine may read must not depend on this one. */
 static enum status check_model(const struct task *task)
 {
@@ -93,8 +100,7 @@ static enum status check_model(const struct task *task)
         return model_needs_int8(task->model, "a saved state");
     if (o->mode == MODE_CLASSIFY)
         return model_needs_int8(task->model, "classification");
-    if (o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS ||
-        o->mode == MODE_TEST)
+    if (converts(o))
         return model_needs_int8(task->model, "compression");
     return OK;
 }
@@ -135,7 +141,7 @@ static enum status with_engine(struct task *task)
     note_engine(task);
     double started = clock_now();
     enum status status = run_task(task);
-    if (status == OK && task->n_files == 0)
+    if (status == OK && !converts(task->options))
         note_speed(task, clock_now() - started);
     engine_close(task->engine);
     return status;
