@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/range_coder.h"
 #include "compress/integer_coder.h"
-#include "compress/range_coder.h"
 
 #include "runner.h" /* last */
 

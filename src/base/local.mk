@@ -36,6 +36,8 @@ libmambyte_a_SOURCES += \
   src/base/number.h \
   src/base/printable.h \
   src/base/random.h \
+  src/base/range_coder.c \
+  src/base/range_coder.h \
   src/base/sandbox.c \
   src/base/sandbox.h \
   src/base/signals.c \

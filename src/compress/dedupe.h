@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 
 /* After run literals come length bytes from distance back; they may overlap
  * their source. */

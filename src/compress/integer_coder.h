@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 
 enum { INTEGER_LENGTH_BITS = 6 };
 

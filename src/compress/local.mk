@@ -28,8 +28,6 @@ libmambyte_a_SOURCES += \
   src/compress/predictor.h \
   src/compress/predictor_dispatch.c \
   src/compress/predictor_state.h \
-  src/compress/range_coder.c \
-  src/compress/range_coder.h \
   src/compress/samples.c \
   src/compress/samples.h \
   src/compress/slice_wave.c \

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 
 enum {
     STRETCH_ONE = 1024,                 /* the odds are 2 to 1              */

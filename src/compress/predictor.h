@@ -26,7 +26,7 @@
 #include "base/status.h"
 #include "compress/context_lines.h"
 #include "compress/match.h"
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 #include "compress/text_place.h"
 
 struct predictor;

@@ -27,7 +27,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "compress/predictor.h"
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 #include "compress/slices.h"
 #include "engine/engine.h"
 

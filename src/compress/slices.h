@@ -21,7 +21,7 @@
 
 #include "base/status.h"
 #include "compress/integer_coder.h"
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 #include "engine/engine.h"
 
 enum { SLICE_BYTES = 1 << 14, GROUP_SLICES = 64 };

@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "compress/range_coder.h"
+#include "base/range_coder.h"
 
 #include <stdlib.h>
 
