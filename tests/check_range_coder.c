@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "base/range_coder.h"
+#include "classify/gram_coder.h"
 #include "compress/integer_coder.h"
 
 #include "runner.h" /* last */
@@ -165,6 +166,90 @@ START_TEST(integers_come_back)
 }
 END_TEST
 
+/* Numbers of all kinds, in turn. */
+static void code_numbers(struct gram_coder *coder, uint32_t *values, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint32_t *x = values + i;
+        if (i % 4 == 0)
+            *x = gram_number(coder, 0, *x);
+        else if (i % 4 == 1)
+            *x = gram_unary(coder, GRAM_NUMBER_CONTEXTS, 17, *x);
+        else if (i % 4 == 2)
+            *x = gram_bits(coder, GRAM_NUMBER_CONTEXTS + 16, 4, *x);
+        else
+            *x = gram_even_number(coder, *x);
+    }
+}
+
+enum { N_NUMBERS = 20000, N_CONTEXTS = GRAM_NUMBER_CONTEXTS + 32 };
+
+static void draw_numbers(uint32_t *values)
+{
+    for (int i = 0; i < N_NUMBERS; i++) {
+        values[i] = (uint32_t)(draw() >> (33 + draw() % 31));
+        values[i] %= i % 4 == 1 ? 17 : i % 4 == 2 ? 16 : INT32_MAX;
+    }
+    values[0] = INT32_MAX - 1;
+}
+
+/* First counted, then coded by what was counted; with anything after them. */
+START_TEST(numbers_with_contexts_come_back)
+{
+    static uint32_t values[N_NUMBERS], coded[N_NUMBERS], decoded[N_NUMBERS];
+    struct gram_contexts contexts;
+    uint8_t bytes[N_CONTEXTS];
+    ck_assert_int_eq(gram_contexts_open(&contexts, N_CONTEXTS, true), OK);
+    struct gram_coder counting = {.contexts = &contexts, .is_counting = true};
+    struct gram_coder encoder = {.contexts = &contexts,
+                                 .range = range_encoder()};
+    draw_numbers(values);
+    memcpy(coded, values, sizeof values);
+    code_numbers(&counting, coded, N_NUMBERS);
+    gram_contexts_learn(&contexts, bytes);
+    code_numbers(&encoder, coded, N_NUMBERS);
+    ck_assert_mem_eq(coded, values, sizeof values);
+    ck_assert_int_eq(range_finish(&encoder.range), OK);
+    struct gram_coder decoder = {
+        .contexts = &contexts,
+        .range = range_decoder(encoder.range.code, encoder.range.n),
+        .is_decoder = true};
+    code_numbers(&decoder, decoded, N_NUMBERS);
+    ck_assert_mem_eq(decoded, values, sizeof values);
+    range_free(&encoder.range);
+    gram_contexts_close(&contexts);
+}
+END_TEST
+
+/* Ends a code of n bits, and has any bytes come after it. */
+static void ends_before_others(int n, int follows)
+{
+    struct range_coder encoder = range_encoder();
+    uint8_t code[256];
+    int drawn[100];
+    for (int i = 0; i < n; i++)
+        drawn[i] = range_code(&encoder, draw() % 7 == 0, PROBABILITY_ONE / 7);
+    ck_assert_int_eq(range_finish_before(&encoder), OK);
+    ck_assert_uint_le(encoder.n + 16, sizeof code);
+    memcpy(code, encoder.code, encoder.n);
+    memset(code + encoder.n, follows, 16);
+    struct range_coder decoder = range_decoder(code, encoder.n + 16);
+    for (int i = 0; i < n; i++)
+        ck_assert_int_eq(range_code(&decoder, 0, PROBABILITY_ONE / 7),
+                         drawn[i]);
+    range_free(&encoder);
+}
+
+START_TEST(any_bytes_may_follow)
+{
+    for (int n = 1; n < 100; n++) {
+        ends_before_others(n, 0);
+        ends_before_others(n, 0x7f);
+        ends_before_others(n, 0xff);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("range_coder");
@@ -175,6 +260,8 @@ int main(void)
     tcase_add_test(coder, no_bits_need_no_code);
     tcase_add_loop_test(coder, any_bytes_decode_to_something, 0, N_KINDS);
     tcase_add_test(coder, integers_come_back);
+    tcase_add_test(coder, numbers_with_contexts_come_back);
+    tcase_add_test(coder, any_bytes_may_follow);
     suite_add_tcase(suite, coder);
     return run_suite(suite);
 }

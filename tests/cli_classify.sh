@@ -36,6 +36,16 @@ if test -e "$srcdir/weights/language.head"; then
 		"$srcdir/tests/text/languages.tsv" out
 fi
 
+# ---- a damaged one, which shows when its grams are needed
+
+echo 'some words, and some more' >line
+heads=$srcdir/tests/fuzz_corpus/fuzz_linear_classifier
+run "$MAMBYTE" --classify="$heads/good-grams.head" line
+for head in pairs leaves words; do
+	refuses 1 "the head is damaged: its grams cannot be decoded" \
+		"$MAMBYTE" --classify="$heads/bad-gram-$head.head" line
+done
+
 # ---- a small one
 
 export MAMBYTE_MODEL="$tiny"

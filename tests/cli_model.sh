@@ -33,9 +33,9 @@ done
 head=$srcdir/weights/language.head
 "$MAMBYTE" --info -m "$head" >out
 same "a head" "$head" "$(value head)"
-same "its version" 3 "$(sed -n 's/^metadata *version = //p' out)"
+same "its version" 4 "$(sed -n 's/^metadata *version = //p' out)"
 "$MAMBYTE" --info --json -m "$head" >out
-grep -q '^{"head":.*"version":"3"' out || bad "--json of a head"
+grep -q '^{"head":.*"version":"4"' out || bad "--json of a head"
 refuses 1 "$head: is a head, not a model: --classify takes it" \
 	"$MAMBYTE" -m "$head" text
 head -c 200 /dev/zero >data

@@ -21,6 +21,7 @@ unit_tests = \
   tests/check_engine \
   tests/check_exact \
   tests/check_file_pair \
+  tests/check_gram_file \
   tests/check_grams \
   tests/check_import \
   tests/check_kernels \
@@ -50,6 +51,7 @@ valgrind_tests = \
   tests/check_byteio \
   tests/check_checkpoint \
   tests/check_file_pair \
+  tests/check_gram_file \
   tests/check_grams \
   tests/check_linear_classifier \
   tests/check_loader \
@@ -262,6 +264,7 @@ tests_check_engine_LDADD = $(unit_libs)
 tests_check_exact_LDADD = $(unit_libs)
 tests_check_file_pair_SOURCES = tests/check_file_pair.c $(own_folder)
 tests_check_file_pair_LDADD = $(unit_libs)
+tests_check_gram_file_LDADD = $(unit_libs)
 tests_check_grams_LDADD = $(unit_libs)
 tests_check_import_LDADD = $(unit_libs)
 tests_check_kernels_SOURCES = tests/check_kernels.c $(kernels_compare)

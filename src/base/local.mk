@@ -22,6 +22,8 @@ libmambyte_a_SOURCES += \
   src/base/file_place.h \
   src/base/folder.c \
   src/base/folder.h \
+  src/base/large_pages.c \
+  src/base/large_pages.h \
   src/base/little_endian.h \
   src/base/lzma2.c \
   src/base/lzma2.h \

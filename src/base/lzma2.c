@@ -11,26 +11,16 @@
 enum { PIECE_BYTES = 1 << 18 };
 
 /* n: bytes before they are packed. */
-static enum status setup(enum lzma2_kind kind, lzma_options_lzma *options,
-                         lzma_filter filters[2], size_t n)
+static enum status setup(lzma_options_lzma *options, lzma_filter filters[2],
+                         size_t n)
 {
     if (lzma_lzma_preset(options, 9 | LZMA_PRESET_EXTREME))
         return fail(E_FORMAT, "this liblzma has no preset 9e");
-    if (kind == LZMA2_NUMBERS) {
-        options->lc = 4;
-        options->lp = 0;
-        options->pb = 0;
-    }
     options->dict_size =
         n < LZMA_DICT_SIZE_MIN ? LZMA_DICT_SIZE_MIN : (uint32_t)n;
     filters[0] = (lzma_filter){LZMA_FILTER_LZMA2, options};
     filters[1] = (lzma_filter){LZMA_VLI_UNKNOWN, NULL};
     return OK;
-}
-
-size_t lzma2_room(size_t n)
-{
-    return lzma_stream_buffer_bound(n);
 }
 
 /* Takes the bytes piece by piece, as a large block takes a minute. */
@@ -48,12 +38,12 @@ static enum status encode(lzma_stream *stream, const uint8_t *bytes, size_t n,
     return OK;
 }
 
-enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
-                       uint8_t *packed, size_t room, size_t *n_packed)
+enum status lzma2_pack(const uint8_t *bytes, size_t n, uint8_t *packed,
+                       size_t room, size_t *n_packed)
 {
     lzma_options_lzma options;
     lzma_filter filters[2];
-    TRY(setup(kind, &options, filters, n));
+    TRY(setup(&options, filters, n));
     lzma_stream stream = LZMA_STREAM_INIT;
     stream.next_out = packed;
     stream.avail_out = room;
@@ -66,13 +56,13 @@ enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
     return ret == LZMA_MEM_ERROR ? fail_memory("liblzma") : status;
 }
 
-enum status lzma2_unpack(enum lzma2_kind kind, uint8_t *bytes, size_t n,
-                         const uint8_t *packed, size_t n_packed, bool *is_whole)
+enum status lzma2_unpack(uint8_t *bytes, size_t n, const uint8_t *packed,
+                         size_t n_packed, bool *is_whole)
 {
     lzma_options_lzma options;
     lzma_filter filters[2];
     size_t n_read = 0, n_made = 0;
-    TRY(setup(kind, &options, filters, n));
+    TRY(setup(&options, filters, n));
     lzma_ret ret = lzma_raw_buffer_decode(filters, NULL, packed, &n_read,
                                           n_packed, bytes, &n_made, n);
     if (ret == LZMA_MEM_ERROR)

@@ -14,24 +14,14 @@
 
 #include "base/status.h"
 
-/* What the bytes are: it decides lc, lp and pb. */
-enum lzma2_kind {
-    LZMA2_BYTES,  /* of any sort: those of the preset, 3, 0 and 2 */
-    LZMA2_NUMBERS /* each follows from the one before: 4, 0 and 0 */
-};
-
-/* Room that always suffices for n bytes. */
-size_t lzma2_room(size_t n);
-
 /* *n_packed is SIZE_MAX when it would be more than room.  E_INTERRUPTED when a
  * signal came. */
-enum status lzma2_pack(enum lzma2_kind kind, const uint8_t *bytes, size_t n,
-                       uint8_t *packed, size_t room, size_t *n_packed);
+enum status lzma2_pack(const uint8_t *bytes, size_t n, uint8_t *packed,
+                       size_t room, size_t *n_packed);
 
 /* Fills bytes[0..n); *is_whole is false when packed[0..n_packed) does not make
  * n bytes. */
-enum status lzma2_unpack(enum lzma2_kind kind, uint8_t *bytes, size_t n,
-                         const uint8_t *packed, size_t n_packed,
-                         bool *is_whole);
+enum status lzma2_unpack(uint8_t *bytes, size_t n, const uint8_t *packed,
+                         size_t n_packed, bool *is_whole);
 
 #endif

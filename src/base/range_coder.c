@@ -71,7 +71,7 @@ static void put(struct range_coder *coder, int n)
         coder->code[coder->n++] = (uint8_t)(coder->low >> (56 - 8 * i));
 }
 
-static void renew(struct range_coder *coder)
+void range_renew(struct range_coder *coder)
 {
     coder->range <<= 32;
     if (coder->is_decoder) {
@@ -97,25 +97,58 @@ int range_code(struct range_coder *coder, int bit, uint32_t p)
             carry(coder);
     }
     if (coder->range >> 32 == 0)
-        renew(coder);
+        range_renew(coder);
     return bit;
 }
 
-enum status range_finish(struct range_coder *coder)
+uint32_t range_code_even(struct range_coder *coder, int n_bits, uint32_t value)
 {
-    /* The fewest upper bytes of low that, rounded up, stay in range. */
+    uint32_t last = (1u << n_bits) - 1;
+    coder->range >>= n_bits;
+    if (coder->is_decoder) {
+        uint64_t place = coder->value / coder->range;
+        value = place < last ? (uint32_t)place : last;
+        coder->value -= value * coder->range;
+    } else {
+        uint64_t before = coder->low;
+        coder->low += value * coder->range;
+        if (coder->low < before)
+            carry(coder);
+    }
+    if (coder->range >> 32 == 0)
+        range_renew(coder);
+    return value;
+}
+
+/* Writes the fewest upper bytes of low that, rounded up, stay in range; with
+ * any bytes after them, if any_may_follow. */
+static void finish(struct range_coder *coder, bool any_may_follow)
+{
     uint64_t below = UINT64_MAX, rounded = 0;
     int n = 0;
     for (;; n++) {
         rounded = (coder->low + below) & ~below;
-        if (rounded - coder->low < coder->range)
+        uint64_t most = coder->range - 1, above = any_may_follow ? below : 0;
+        if (rounded - coder->low <= most &&
+            above <= most - (rounded - coder->low))
             break;
-        below >>= 8;
+        below = n < 7 ? below >> 8 : 0;
     }
     if (rounded < coder->low)
         carry(coder);
     coder->low = rounded;
     put(coder, n);
+}
+
+enum status range_finish_before(struct range_coder *coder)
+{
+    finish(coder, true);
+    return coder->has_failed ? fail_memory("the code") : OK;
+}
+
+enum status range_finish(struct range_coder *coder)
+{
+    finish(coder, false);
     while (coder->n > 0 && coder->code[coder->n - 1] == 0)
         coder->n--;
     return coder->has_failed ? fail_memory("the code") : OK;

@@ -43,8 +43,31 @@ struct range_coder range_decoder(const uint8_t *code, size_t size);
  * returns the bit it is given; a decoder ignores it, and returns its own. */
 int range_code(struct range_coder *coder, int bit, uint32_t p);
 
+/* Shifts range, below 2^32, by 32 bits. */
+void range_renew(struct range_coder *coder);
+
+/* What range_code() does in a decoder, without a branch on the bit. */
+static inline int range_decode(struct range_coder *coder, uint32_t p)
+{
+    uint64_t cut = (coder->range >> PROBABILITY_BITS) * p;
+    uint64_t upper = coder->range - cut;
+    int bit = coder->value < cut;
+    uint64_t is_upper = (uint64_t)bit - 1; /* all bits, or none */
+    coder->value -= cut & is_upper;
+    coder->range = cut ^ ((cut ^ upper) & is_upper);
+    if (coder->range >> 32 == 0)
+        range_renew(coder);
+    return bit;
+}
+
+/* A value of n_bits, 1 to 24, all values of which are as likely. */
+uint32_t range_code_even(struct range_coder *coder, int n_bits, uint32_t value);
+
 /* Ends an encoder: code[0..n) is the whole code. */
 enum status range_finish(struct range_coder *coder);
+
+/* The same for a code that other bytes may follow: they do not matter. */
+enum status range_finish_before(struct range_coder *coder);
 
 /* Frees the code of an encoder. */
 void range_free(struct range_coder *coder);

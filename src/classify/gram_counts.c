@@ -26,8 +26,8 @@ enum {
 _Static_assert(LABELS_MAX <= 1 << LABEL_BITS, "labels fit");
 
 /* A gram and a label, and how often they came together. */
-struct gram_pair {
-    uint32_t key;
+struct counted_pair {
+    uint64_t key;
     uint16_t label;
     uint32_t times;
 };
@@ -35,22 +35,25 @@ struct gram_pair {
 struct counting {
     const struct examples *examples;
     size_t n;                  /* examples */
-    uint32_t first, last;      /* keys of this part */
+    uint64_t first, last;      /* keys of this part */
     int label;                 /* of the record that is being read */
+    struct gram_scan scan;     /* of it */
+    bool *has_character;       /* [GRAM_CHARACTER_END] */
     uint64_t *numbers, *other; /* [room] */
     size_t n_numbers, room;
     bool is_short_of_memory;
-    struct gram_pair *pairs; /* [pairs_room] */
+    struct counted_pair *pairs; /* [pairs_room] */
     size_t n_pairs, pairs_room;
     double *n_of_label; /* [n_labels]: grams */
 };
 
 /* ---- one part ----------------------------------------------------------- */
 
-static void put(void *context, uint32_t key, int kind)
+static void put(void *context, uint64_t key, int kind)
 {
-    (void)kind;
     struct counting *c = context;
+    if (kind == 1)
+        c->has_character[c->scan.characters.last] = true;
     if (key < c->first || key > c->last || c->is_short_of_memory)
         return;
     if (c->n_numbers == c->room) {
@@ -62,20 +65,18 @@ static void put(void *context, uint32_t key, int kind)
         c->numbers = numbers;
         c->room = room;
     }
-    c->numbers[c->n_numbers++] =
-        (uint64_t)key << LABEL_BITS | (uint64_t)c->label;
+    c->numbers[c->n_numbers++] = key << LABEL_BITS | (uint64_t)c->label;
 }
 
 static enum status read_part(struct counting *c)
 {
-    struct gram_scan scan;
     c->n_numbers = 0;
     for (size_t i = 0; i < c->n; i++) {
         const struct example *example = &c->examples->items[i];
         c->label = example->label;
-        gram_scan_begin(&scan);
-        gram_scan_feed(&scan, example->text, example->n, put, c);
-        gram_scan_end(&scan, put, c);
+        gram_scan_begin(&c->scan);
+        gram_scan_feed(&c->scan, example->text, example->n, put, c);
+        gram_scan_end(&c->scan, put, c);
     }
     TRY(signals_check());
     return c->is_short_of_memory ? fail_memory("the grams") : OK;
@@ -113,7 +114,7 @@ static enum status need_pairs(struct counting *c, size_t n)
     if (c->n_pairs + n <= c->pairs_room)
         return OK;
     size_t room = 2 * c->pairs_room + n;
-    struct gram_pair *pairs = realloc(c->pairs, room * sizeof *pairs);
+    struct counted_pair *pairs = realloc(c->pairs, room * sizeof *pairs);
     if (!pairs)
         return fail_memory("the grams");
     c->pairs = pairs;
@@ -123,8 +124,8 @@ static enum status need_pairs(struct counting *c, size_t n)
 
 /* The most times that a label has the gram whose pairs start at begin, of
  * [n]; *end: where they end. */
-static uint32_t find_most(const struct gram_pair *pairs, size_t n, size_t begin,
-                          size_t *end)
+static uint32_t find_most(const struct counted_pair *pairs, size_t n,
+                          size_t begin, size_t *end)
 {
     uint32_t most = 0;
     size_t i = begin;
@@ -136,7 +137,7 @@ static uint32_t find_most(const struct gram_pair *pairs, size_t n, size_t begin,
 
 /* Drops the grams after the first n_kept pairs that no label has often enough;
  * returns how many pairs there are then. */
-static size_t drop(struct gram_pair *pairs, size_t n_kept, size_t n,
+static size_t drop(struct counted_pair *pairs, size_t n_kept, size_t n,
                    uint32_t least)
 {
     size_t end;
@@ -157,8 +158,8 @@ static enum status count(struct counting *c)
     for (size_t i = 0; i < c->n_numbers; i = end) {
         for (end = i; end < c->n_numbers && c->numbers[end] == c->numbers[i];)
             end++;
-        c->pairs[c->n_pairs++] = (struct gram_pair){
-            .key = (uint32_t)(c->numbers[i] >> LABEL_BITS),
+        c->pairs[c->n_pairs++] = (struct counted_pair){
+            .key = c->numbers[i] >> LABEL_BITS,
             .label = (uint16_t)(c->numbers[i] & ((1 << LABEL_BITS) - 1)),
             .times = (uint32_t)(end - i)};
     }
@@ -194,22 +195,38 @@ static size_t count_grams(const struct counting *c)
     return n;
 }
 
+static enum status list_characters(const struct counting *c,
+                                   struct grams *grams)
+{
+    for (uint32_t i = 0; i < GRAM_CHARACTER_END; i++)
+        grams->n_characters += c->has_character[i];
+    grams->characters =
+        malloc((grams->n_characters + 1) * sizeof *grams->characters);
+    if (!grams->characters)
+        return fail_memory("the grams");
+    size_t n = 0;
+    for (uint32_t i = 0; i < GRAM_CHARACTER_END; i++) {
+        if (c->has_character[i])
+            grams->characters[n++] = i;
+    }
+    return OK;
+}
+
 static void fill(const struct counting *c, struct grams *grams)
 {
     size_t n = 0;
     for (size_t i = 0; i < c->n_pairs; i++) {
-        const struct gram_pair *pair = &c->pairs[i];
+        const struct counted_pair *pair = &c->pairs[i];
         if (i == 0 || pair->key != c->pairs[i - 1].key) {
             grams->keys[n] = pair->key;
             grams->starts[n++] = (uint32_t)i;
         }
-        grams->labels[i] = pair->label;
+        grams->pairs[i].label = pair->label;
         grams->times[i] = pair->times;
-        grams->levels[i] = gram_level(pair->times);
+        grams->pairs[i].level = gram_level(pair->times);
     }
     grams->starts[n] = (uint32_t)c->n_pairs;
     grams->least = TIMES_MIN;
-    grams_index(grams);
 }
 
 /* ln of the mean number of grams of a label over that of this label, with all
@@ -219,7 +236,7 @@ static void find_shifts(const struct counting *c, struct grams *grams)
     int n_labels = grams->n_labels;
     double all = 0, smoothing = GRAM_SMOOTHING * (double)grams->n;
     for (size_t i = 0; i < grams->n_pairs; i++)
-        c->n_of_label[grams->labels[i]] += grams->times[i];
+        c->n_of_label[grams->pairs[i].label] += grams->times[i];
     for (int k = 0; k < n_labels; k++)
         all += c->n_of_label[k] + smoothing;
     for (int k = 0; k < n_labels && all > 0; k++) {
@@ -232,12 +249,14 @@ static enum status make(struct counting *c, struct grams *grams, size_t n_most)
 {
     int n_labels = c->examples->n_labels;
     c->n_of_label = calloc((size_t)n_labels, sizeof *c->n_of_label);
-    if (!c->n_of_label)
+    c->has_character = calloc(GRAM_CHARACTER_END, sizeof(bool));
+    if (!c->n_of_label || !c->has_character)
         return fail_memory("the grams");
     TRY(count_all(c));
-    TRY(grams_open(grams, count_grams(c), c->n_pairs, n_labels, true));
+    TRY(grams_open(grams, count_grams(c), c->n_pairs, n_labels));
     fill(c, grams);
-    TRY(gram_prune(grams, c->examples, c->n, n_most));
+    TRY(list_characters(c, grams));
+    gram_prune(grams, n_most);
     find_shifts(c, grams);
     return OK;
 }
@@ -252,5 +271,6 @@ enum status gram_counts_make(struct grams *grams,
     free(counting.other);
     free(counting.pairs);
     free(counting.n_of_label);
+    free(counting.has_character);
     return status;
 }

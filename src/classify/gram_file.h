@@ -1,11 +1,11 @@
 /* gram_file.h -- a table of grams as bytes: those of a tensor in a file.
  *
- * The numbers of grams and of pairs, and the length of the text below: 4 bytes
- * each, little-endian.  Then the text, packed by LZMA2: for each gram its key
- * less the one before it, in groups of 7 bits, the lowest first, all but the
- * last with the upper bit set; for each gram, in the same form, its number of
- * pairs; for each pair, in the same form, its label, less 1 and the label
- * before it in its gram, if any; for each pair, a byte, its level.
+ * Numbers of 4 bytes, little-endian: how many sequences of up to 4 characters
+ * there are, and how many pairs they have; the same of the longest sequences,
+ * and of words, pairs and shapes; and how many bytes the probabilities and the
+ * sequences take.  Then come the probabilities, a byte for each context
+ * (gram_contexts.h), packed by LZMA2; the sequences (gram_tree.h); and the
+ * words (gram_words.h).  mambyte.5 has every detail.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -18,11 +18,10 @@
 #include "base/status.h"
 #include "classify/grams.h"
 
-/* *bytes, [*n], are to be freed. */
-enum status grams_pack(const struct grams *grams, uint8_t **bytes, size_t *n);
+enum { GRAM_FILE_NUMBERS = 8 };
 
-/* Opens grams.  E_MODEL when the bytes are no table for n_labels.  The shifts
- * are zero. */
+/* Opens grams.  E_MODEL when the bytes are no table for n_labels; but most of
+ * it is decoded when it is needed.  The shifts are zero. */
 enum status grams_unpack(struct grams *grams, const uint8_t *bytes, size_t n,
                          int n_labels);
 

@@ -66,8 +66,8 @@ static void correct(struct refining *r, uint32_t gram, uint32_t count, int own,
 {
     const struct grams *g = r->grams;
     for (uint32_t i = g->starts[gram]; i < g->starts[gram + 1]; i++) {
-        float residual = r->logits[g->labels[i]];
-        bool is_there = g->labels[i] != own || g->times[i] > count;
+        float residual = r->logits[g->pairs[i].label];
+        bool is_there = g->pairs[i].label != own || g->times[i] > count;
         if (residual != 0 && is_there)
             move(r, i, factor * residual);
     }
@@ -118,10 +118,10 @@ static void shuffle(uint32_t *order, uint32_t n, uint64_t pass)
 static void round_weights(struct grams *g)
 {
     for (size_t i = 0; i < g->n_pairs; i++) {
-        float level = g->level_weights[g->levels[i]];
+        float level = g->level_weights[g->pairs[i].level];
         float steps = floorf((g->weights[i] - level) / GRAM_CORRECTION + 0.5f);
         steps = exact_max(exact_min(steps, CORRECTION_MOST), -CORRECTION_MOST);
-        g->corrections[i] = (int8_t)steps;
+        g->pairs[i].correction = (int8_t)steps;
         g->weights[i] = level + GRAM_CORRECTION * steps;
     }
 }

@@ -11,7 +11,7 @@
 #include "classify/lower_case.h"
 
 /* FNV-1a, and the finish of splitmix64: the upper bits are well mixed. */
-#define BASIS  0xcbf29ce484222325u
+#define BASIS  GRAM_SEQUENCE_START
 #define PRIME  0x00000100000001b3u
 #define FINISH 0xbf58476d1ce4e5b9u
 #define KIND   0x9e3779b97f4a7c15u
@@ -21,6 +21,12 @@
 /* Tokens, after the bytes that are one. */
 enum { NUMBER = 0x100, SNAKE, SNAKE_CAPITALS, SMALL, CAPITALS, TITLE, CAMEL };
 
+/* What of a hash is a key. */
+enum {
+    SEQUENCE_SHIFT = 64 - (GRAM_KEY_BITS - 1),
+    WORD_SHIFT = 64 - GRAM_WORD_BITS
+};
+
 /* What bytes of a word are. */
 enum { IS_SMALL = 1, IS_CAPITAL = 2, IS_DIGIT = 4, IS_UNDERSCORE = 8 };
 
@@ -29,19 +35,29 @@ static uint64_t extend(uint64_t hash, uint32_t x)
     return (hash ^ ((uint64_t)x + 1)) * PRIME;
 }
 
-static uint32_t key_of(uint64_t hash, int kind)
+static uint64_t key_of(uint64_t hash, int kind)
 {
     hash += (uint64_t)kind * KIND;
     hash = (hash ^ hash >> 30) * FINISH;
     hash ^= hash >> 27;
     hash *= KIND;
-    uint32_t half = (uint32_t)(hash >> (64 - (GRAM_KEY_BITS - 1)));
-    return kind >= GRAM_WORD ? half + GRAM_FIRST_WORD : half;
+    return kind >= GRAM_WORD ? gram_word_key((uint32_t)(hash >> WORD_SHIFT))
+                             : hash >> SEQUENCE_SHIFT;
 }
 
 static bool is_space(uint32_t c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+uint64_t gram_sequence_extend(uint64_t hash, uint32_t c)
+{
+    return extend(hash, c);
+}
+
+uint64_t gram_sequence_key(uint64_t hash, int length)
+{
+    return key_of(hash, length);
 }
 
 /* Tells of a gram. */

@@ -19,8 +19,8 @@
  * example, EXAMPLE, AnExample or anExample.  At least one token of a shape is
  * such a byte.
  *
- * Only the key of a gram is kept, which is a hash; half of the keys are for
- * words, pairs of words and shapes.
+ * While grams are counted, only the key of each is kept, which is a hash; half
+ * of the keys are for words, pairs of words and shapes.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -37,10 +37,13 @@ enum {
     GRAM_SHAPE,
     GRAM_ACROSS = 4,     /* of the longest sequences with a space inside */
     GRAM_TOKENS_MIN = 3, /* of a shape, up to GRAM_CHARACTERS */
-    GRAM_KEY_BITS = 28,
-    GRAM_KEYS = 1 << GRAM_KEY_BITS,
-    GRAM_FIRST_WORD = GRAM_KEYS / 2 /* the first key of words */
+    GRAM_KEY_BITS = 48,
+    GRAM_WORD_BITS = 27, /* of the key of a word, which tell it from others */
+    GRAM_CHARACTER_END = 0x110100 /* bytes that are no UTF-8 come last */
 };
+
+#define GRAM_KEYS       ((uint64_t)1 << GRAM_KEY_BITS)
+#define GRAM_FIRST_WORD (GRAM_KEYS / 2) /* the first key of words */
 
 /* The last characters, or tokens. */
 struct gram_run {
@@ -63,12 +66,32 @@ struct gram_scan {
 
 /* kind: how many characters a sequence has; GRAM_WORD, GRAM_PAIR or
  * GRAM_SHAPE. */
-typedef void gram_found(void *context, uint32_t key, int kind);
+typedef void gram_found(void *context, uint64_t key, int kind);
 
 void gram_scan_begin(struct gram_scan *scan);
 void gram_scan_feed(struct gram_scan *scan, const uint8_t *bytes, size_t n,
                     gram_found *found, void *context);
 void gram_scan_end(struct gram_scan *scan, gram_found *found, void *context);
+
+/* The hash of a sequence starts so, and each character extends it; a character
+ * is below GRAM_CHARACTER_END. */
+#define GRAM_SEQUENCE_START 0xcbf29ce484222325u
+uint64_t gram_sequence_extend(uint64_t hash, uint32_t c);
+uint64_t gram_sequence_key(uint64_t hash, int length);
+
+/* The keys of words, pairs and shapes have few bits, as a file holds them;
+ * their lower bits are 0. */
+static inline uint64_t gram_word_key(uint32_t word)
+{
+    return GRAM_FIRST_WORD +
+           ((uint64_t)word << (GRAM_KEY_BITS - 1 - GRAM_WORD_BITS));
+}
+
+static inline uint32_t gram_word_of(uint64_t key)
+{
+    return (uint32_t)((key - GRAM_FIRST_WORD) >>
+                      (GRAM_KEY_BITS - 1 - GRAM_WORD_BITS));
+}
 
 /* The most grams that n bytes and the end of a record can give: each byte a
  * character and two words, with two pairs, and their shapes; and what was

@@ -9,13 +9,17 @@
 #include <string.h>
 
 #include "base/exact.h"
+#include "base/large_pages.h"
+#include "classify/gram_tree.h"
+#include "classify/gram_words.h"
 
 #define LN2        0x1.62e42fefa39efp-1
 #define WORD_VALUE 3.0f /* of a word or shape, where a sequence has 1 */
 
 enum {
-    BUCKET_SHIFT = 8,
+    BUCKET_SHIFT = 28,
     BUCKETS = GRAM_KEYS >> BUCKET_SHIFT,
+    LATE = 16, /* grams whose places are on their way */
     AHEAD = 8, /* grams whose weights are on their way */
     LINE = 16  /* weights that the memory sends at once */
 };
@@ -27,25 +31,39 @@ double gram_log(double x)
 
 /* ---- the table ---------------------------------------------------------- */
 
-enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
-                       int n_labels, bool has_times)
+static void find_level_weights(struct grams *grams)
+{
+    for (int level = 0; level < GRAM_LEVELS; level++)
+        grams->level_weights[level] =
+            (float)gram_log(1 + (double)(1 << level) / GRAM_SMOOTHING);
+}
+
+enum status grams_open_packed(struct grams *grams, size_t n, size_t n_pairs,
+                              int n_labels)
 {
     struct grams *g = grams;
     *g = (struct grams){.n = n, .n_pairs = n_pairs, .n_labels = n_labels};
-    g->keys = calloc(n + 1, sizeof *g->keys);
-    g->starts = calloc(n + 1, sizeof *g->starts);
-    g->labels = calloc(n_pairs + 1, sizeof *g->labels);
-    g->levels = calloc(n_pairs + 1, sizeof *g->levels);
-    g->corrections = calloc(n_pairs + 1, sizeof *g->corrections);
-    g->weights = calloc(n_pairs + 1, sizeof *g->weights);
+    g->starts = large_pages_calloc(n + 1, sizeof *g->starts);
+    g->pairs = large_pages_calloc(n_pairs + 1, sizeof *g->pairs);
     g->shifts = calloc((size_t)n_labels, sizeof *g->shifts);
+    g->places = large_pages_calloc(n + 1, sizeof *g->places);
+    find_level_weights(g);
+    if (g->starts && g->pairs && g->shifts && g->places)
+        return OK;
+    grams_close(g);
+    return fail_memory("the grams");
+}
+
+enum status grams_open(struct grams *grams, size_t n, size_t n_pairs,
+                       int n_labels)
+{
+    struct grams *g = grams;
+    TRY(grams_open_packed(g, n, n_pairs, n_labels));
+    g->keys = calloc(n + 1, sizeof *g->keys);
     g->buckets = calloc(BUCKETS + 1, sizeof *g->buckets);
-    g->places = calloc(n + 1, sizeof *g->places);
-    if (has_times)
-        g->times = calloc(n_pairs + 1, sizeof *g->times);
-    if (g->keys && g->starts && g->labels && g->levels && g->corrections &&
-        g->weights && g->shifts && g->buckets && g->places &&
-        (g->times || !has_times))
+    g->weights = calloc(n_pairs + 1, sizeof *g->weights);
+    g->times = calloc(n_pairs + 1, sizeof *g->times);
+    if (g->keys && g->buckets && g->weights && g->times)
         return OK;
     grams_close(g);
     return fail_memory("the grams");
@@ -55,15 +73,25 @@ void grams_close(struct grams *grams)
 {
     free(grams->keys);
     free(grams->starts);
-    free(grams->labels);
-    free(grams->levels);
-    free(grams->corrections);
+    free(grams->pairs);
     free(grams->weights);
     free(grams->times);
     free(grams->shifts);
     free(grams->buckets);
     free(grams->places);
+    free(grams->characters);
+    free(grams->bytes);
+    gram_contexts_close(&grams->contexts);
+    gram_tree_close(grams->tree);
+    gram_words_close(grams->words);
     *grams = (struct grams){0};
+}
+
+/* The weight of a pair, of its level and correction. */
+static float weight_of(const struct grams *grams, size_t pair)
+{
+    return grams->level_weights[grams->pairs[pair].level] +
+           GRAM_CORRECTION * (float)grams->pairs[pair].correction;
 }
 
 void grams_index(struct grams *grams)
@@ -74,12 +102,9 @@ void grams_index(struct grams *grams)
             i++;
         grams->buckets[bucket] = i;
     }
-    for (int level = 0; level < GRAM_LEVELS; level++)
-        grams->level_weights[level] =
-            (float)gram_log(1 + (double)(1 << level) / GRAM_SMOOTHING);
+    grams->first_word = grams->buckets[GRAM_FIRST_WORD >> BUCKET_SHIFT];
     for (size_t j = 0; j < grams->n_pairs; j++)
-        grams->weights[j] = grams->level_weights[grams->levels[j]] +
-                            GRAM_CORRECTION * (float)grams->corrections[j];
+        grams->weights[j] = weight_of(grams, j);
 }
 
 uint8_t gram_level(uint32_t times)
@@ -88,7 +113,7 @@ uint8_t gram_level(uint32_t times)
     return (uint8_t)(level < GRAM_LEVELS ? level : GRAM_LEVELS - 1);
 }
 
-int64_t grams_find(const struct grams *grams, uint32_t key)
+int64_t grams_find(const struct grams *grams, uint64_t key)
 {
     const uint32_t *begin = grams->buckets + (key >> BUCKET_SHIFT);
     for (uint32_t i = begin[0]; i < begin[1]; i++) {
@@ -104,6 +129,10 @@ void gram_bag_begin(struct gram_bag *bag)
 {
     bag->n = 0;
     gram_scan_begin(&bag->scan);
+    for (int i = 0; i < GRAM_CHARACTERS; i++)
+        bag->ends[i] = GRAM_NONE;
+    bag->ends[0] = GRAM_ROOT;
+    bag->ends[1] = GRAM_SPACE;
 }
 
 void gram_bag_free(struct gram_bag *bag)
@@ -136,23 +165,71 @@ static enum status need_room(const struct grams *grams, struct gram_bag *bag,
 struct filling {
     struct grams *grams;
     struct gram_bag *bag;
+    uint32_t late[LATE]; /* grams found last, the n_found-th at n_found % LATE,
+                          * whose places are on their way */
+    size_t n_found;
 };
 
-static void put(void *context, uint32_t key, int kind)
+/* The sequence of so many characters that the tree has at the end of what was
+ * read: longer ones come before shorter ones, and a space alone never. */
+static uint32_t find_sequence(const struct filling *filling, int length)
 {
-    (void)kind;
-    const struct filling *filling = context;
     struct gram_bag *bag = filling->bag;
-    int64_t column = grams_find(filling->grams, key);
-    if (column < 0)
-        return;
+    uint32_t before = bag->ends[length - 1], c = bag->scan.characters.last;
+    uint32_t gram = before == GRAM_NONE
+                        ? GRAM_NONE
+                        : gram_tree_find(filling->grams->tree, before, c);
+    if (length < GRAM_CHARACTERS)
+        bag->ends[length] = gram;
+    if (length < GRAM_CHARACTERS && gram != GRAM_NONE)
+        __builtin_prefetch(filling->grams->tree->nodes + gram);
+    if (length == 2 && c == ' ')
+        bag->ends[1] = GRAM_SPACE;
+    return gram;
+}
+
+static uint32_t find_gram(const struct filling *filling, uint64_t key, int kind)
+{
+    if (kind < GRAM_WORD && filling->grams->tree)
+        return find_sequence(filling, kind);
+    if (filling->grams->words)
+        return gram_words_find(filling->grams->words, gram_word_of(key));
+    int64_t i = grams_find(filling->grams, key);
+    return i < 0 ? GRAM_NONE : (uint32_t)i;
+}
+
+/* Counts a gram. */
+static void add(const struct filling *filling, uint32_t column)
+{
+    struct gram_bag *bag = filling->bag;
     uint32_t *place = &filling->grams->places[column];
     if (*place == 0) {
-        bag->columns[bag->n] = (uint32_t)column;
+        bag->columns[bag->n] = column;
         bag->counts[bag->n++] = 0;
         *place = (uint32_t)bag->n;
     }
     bag->counts[*place - 1] += bag->counts[*place - 1] < UINT32_MAX;
+}
+
+static void put(void *context, uint64_t key, int kind)
+{
+    struct filling *filling = context;
+    uint32_t column = find_gram(filling, key, kind);
+    if (column == GRAM_NONE)
+        return;
+    uint32_t *late = filling->late + filling->n_found++ % LATE;
+    if (filling->n_found > LATE)
+        add(filling, *late);
+    *late = column;
+    __builtin_prefetch(filling->grams->places + column, 1);
+}
+
+/* Counts those that are late. */
+static void finish(const struct filling *filling)
+{
+    size_t n = filling->n_found;
+    for (size_t i = n < LATE ? 0 : n - LATE; i < n; i++)
+        add(filling, filling->late[i % LATE]);
 }
 
 static void open_places(struct grams *grams, const struct gram_bag *bag)
@@ -167,25 +244,36 @@ static void close_places(struct grams *grams, const struct gram_bag *bag)
         grams->places[bag->columns[i]] = 0;
 }
 
+/* Whether all that was needed could be decoded. */
+static enum status check(const struct grams *grams)
+{
+    if (!grams->tree ||
+        (grams->tree->status == OK && grams->words->status == OK))
+        return OK;
+    return fail(E_MODEL, GRAMS_DAMAGED);
+}
+
 enum status grams_feed(struct grams *grams, struct gram_bag *bag,
                        const uint8_t *bytes, size_t n)
 {
-    struct filling filling = {grams, bag};
+    struct filling filling = {.grams = grams, .bag = bag};
     TRY(need_room(grams, bag, n));
     open_places(grams, bag);
     gram_scan_feed(&bag->scan, bytes, n, put, &filling);
+    finish(&filling);
     close_places(grams, bag);
-    return OK;
+    return check(grams);
 }
 
 enum status grams_end(struct grams *grams, struct gram_bag *bag)
 {
-    struct filling filling = {grams, bag};
+    struct filling filling = {.grams = grams, .bag = bag};
     TRY(need_room(grams, bag, 0));
     open_places(grams, bag);
     gram_scan_end(&bag->scan, put, &filling);
+    finish(&filling);
     close_places(grams, bag);
-    return OK;
+    return check(grams);
 }
 
 /* ---- evidence ----------------------------------------------------------- */
@@ -195,7 +283,7 @@ static uint32_t times_without(const struct grams *grams, uint32_t pair, int own,
                               uint32_t n)
 {
     uint32_t times = grams->times[pair];
-    if (grams->labels[pair] != own)
+    if (grams->pairs[pair].label != own)
         return times;
     return times > n ? times - n : 0;
 }
@@ -217,7 +305,7 @@ static float weight_without(const struct grams *grams, uint32_t pair, int own,
     uint32_t times = times_without(grams, pair, own, n);
     return times == 0 ? 0
                       : grams->weights[pair] -
-                            grams->level_weights[grams->levels[pair]] +
+                            grams->level_weights[grams->pairs[pair].level] +
                             grams->level_weights[gram_level(times)];
 }
 
@@ -229,8 +317,7 @@ double gram_strength(uint32_t n)
 /* How many times the strength is the value of gram [i]. */
 static float value_of(const struct grams *grams, uint32_t i)
 {
-    bool is_word = i >= grams->buckets[GRAM_FIRST_WORD >> BUCKET_SHIFT];
-    return is_word ? WORD_VALUE : 1;
+    return i >= grams->first_word ? WORD_VALUE : 1;
 }
 
 /* Adds a gram of the bag. */
@@ -239,7 +326,8 @@ static void add_gram(const struct grams *grams, uint32_t gram, float value,
 {
     uint32_t end = grams->starts[gram + 1];
     for (uint32_t i = grams->starts[gram]; i < end; i++)
-        evidence[grams->labels[i]] += value * grams->weights[i];
+        evidence[grams->pairs[i].label] +=
+            value * (grams->weights ? grams->weights[i] : weight_of(grams, i));
 }
 
 /* The same, without the count that a record of own has. */
@@ -248,7 +336,7 @@ static void add_gram_without(const struct grams *grams, uint32_t gram,
                              float *evidence)
 {
     for (uint32_t i = grams->starts[gram]; i < grams->starts[gram + 1]; i++) {
-        int label = grams->labels[i];
+        int label = grams->pairs[i].label;
         float weight = label == own ? weight_without(grams, i, own, count)
                                     : grams->weights[i];
         evidence[label] += value * weight;
@@ -265,8 +353,9 @@ static void fetch_ahead(const struct grams *grams, const struct gram_bag *bag,
         return;
     uint32_t gram = bag->columns[i + AHEAD], end = grams->starts[gram + 1];
     for (uint32_t j = grams->starts[gram]; j < end; j += LINE) {
-        __builtin_prefetch(grams->labels + j);
-        __builtin_prefetch(grams->weights + j);
+        __builtin_prefetch(grams->pairs + j);
+        if (grams->weights)
+            __builtin_prefetch(grams->weights + j);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "base/signals.h"
 #include "classify/examples.h"
 #include "classify/gram_file.h"
+#include "classify/gram_pack.h"
 #include "engine/engine.h"
 #include "engine/pooled.h"
 #include "model/quantise.h"
@@ -25,7 +26,7 @@
 
 #define FORMAT "mambyte-head"
 
-#define HEAD_VERSION "3"
+#define HEAD_VERSION "4"
 
 enum {
     FEATURE_TENSORS = 4,

@@ -13,16 +13,27 @@ libmambyte_a_SOURCES += \
   src/classify/examples.h \
   src/classify/feature_table.c \
   src/classify/feature_table.h \
+  src/classify/gram_coder.c \
+  src/classify/gram_coder.h \
+  src/classify/gram_contexts.h \
   src/classify/gram_counts.c \
   src/classify/gram_counts.h \
   src/classify/gram_file.c \
   src/classify/gram_file.h \
+  src/classify/gram_pack.c \
+  src/classify/gram_pack.h \
+  src/classify/gram_pairs.c \
+  src/classify/gram_pairs.h \
   src/classify/gram_prune.c \
   src/classify/gram_prune.h \
   src/classify/gram_refine.c \
   src/classify/gram_refine.h \
   src/classify/gram_scan.c \
   src/classify/gram_scan.h \
+  src/classify/gram_tree.c \
+  src/classify/gram_tree.h \
+  src/classify/gram_words.c \
+  src/classify/gram_words.h \
   src/classify/grams.c \
   src/classify/grams.h \
   src/classify/lbfgs.c \

@@ -131,14 +131,16 @@ static void read_share(void *context, int index, int n_members)
         reading->grams = fill_bags(reading);
 }
 
-/* A thread's sentence is its own: that of the engine was kept, and grams fail
- * for lack of memory only. */
+/* A thread's sentence is its own: that of the engine was kept, and that of the
+ * grams is said again. */
 static enum status read_parts(struct reading *reading)
 {
     TRY(record_reader_share(reading->reader, reading->n, read_share, reading));
     TRY(reading->caller);
     if (reading->engine != OK)
         return fail(reading->engine, "%s", reading->sentence);
+    if (reading->grams == E_MODEL)
+        return fail(E_MODEL, GRAMS_DAMAGED);
     return reading->grams == OK ? OK : fail_memory("a record");
 }
 

@@ -30,7 +30,7 @@
 #include "model/catalog.h"
 
 /* So many pairs of a gram and a label: in a file they take 6 MB at most. */
-enum { GRAM_PAIRS = 4800000 };
+enum { GRAM_PAIRS = 7500000 };
 
 struct training {
     const struct classifier_options *options;

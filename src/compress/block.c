@@ -277,8 +277,7 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
         uint8_t *other = malloc(n);
         if (!other)
             return fail_memory("a block");
-        enum status status =
-            lzma2_pack(LZMA2_BYTES, bytes, n, other, n, &n_lzma);
+        enum status status = lzma2_pack(bytes, n, other, n, &n_lzma);
         if (status == OK && n_lzma < *n_packed) {
             memcpy(packed, other, n_lzma);
             *n_packed = n_lzma;
@@ -299,7 +298,7 @@ static enum status unpack_lzma(uint8_t *bytes, size_t n, const uint8_t *packed,
                                size_t n_packed)
 {
     bool is_whole;
-    TRY(lzma2_unpack(LZMA2_BYTES, bytes, n, packed, n_packed, &is_whole));
+    TRY(lzma2_unpack(bytes, n, packed, n_packed, &is_whole));
     return is_whole ? OK : fail(E_FORMAT, "a block is not what LZMA2 made");
 }
 

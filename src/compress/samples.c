@@ -161,8 +161,7 @@ static enum status ask_lzma(struct survey *s)
         *cost = s->sample_bytes;
         if (s->regions[i].is_random)
             continue;
-        TRY(lzma2_pack(LZMA2_BYTES, sample, s->sample_bytes, s->code, s->room,
-                       cost));
+        TRY(lzma2_pack(sample, s->sample_bytes, s->code, s->room, cost));
         *cost = least(*cost, s->sample_bytes);
         *cost -= *cost / GAIN_PART;
         sample += s->sample_bytes;
