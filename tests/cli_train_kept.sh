@@ -71,6 +71,10 @@ run train --steps=4 -o expected text
 run train --steps=4 --resume --checkpoint=run -o model text
 same "the model, later" "0 " "$status $(cat err)"
 same_files "the model, later" expected model
+run train --steps=3 --resume --checkpoint=run -o model text
+same "a run that was longer" "0 mambyte-train: warning: run: the run is at \
+step 4 already, past the 3 of this command" "$status $(cat err)"
+same_files "and stays so" expected model
 
 rm model
 run train --steps=4 --checkpoint=/dev/full -o model text

@@ -428,6 +428,15 @@ static void note_run(const struct run *run)
                      text_plural(run->n_steps), step_bytes(run));
 }
 
+static void warn_of_length(const struct run *run)
+{
+    uint64_t step = run->progress.step;
+    if (run->n_steps > 0 && step > run->n_steps)
+        message_warning("%s: the run is at step %" PRIu64
+                        " already, past the %" PRIu64 " of this command",
+                        run->options->checkpoint, step, run->n_steps);
+}
+
 static enum status open_run(struct run *run)
 {
     const struct train_options *o = run->options;
@@ -478,6 +487,7 @@ static enum status go(struct run *run, struct sink *out)
 {
     TRY(open_run(run));
     note_run(run);
+    warn_of_length(run);
     signals_be_patient(true);
     bool was_done = share_done(run) >= 1;
     TRY(run_steps(run));
