@@ -43,6 +43,9 @@ START_TEST(a_source_reads_to_the_end)
     ck_assert_uint_eq(source.size, 6);
     ck_assert_int_eq(source_read(&source, bytes, 4, &n), OK);
     ck_assert_uint_eq(n, 4);
+    ck_assert_uint_eq(source_peek(&source, bytes, 1), 1);
+    ck_assert_mem_eq(bytes, "e", 1);
+    ck_assert_uint_eq(source_peek(&source, bytes, 4), 2);
     ck_assert_int_eq(source_read(&source, bytes, 4, &n), OK);
     ck_assert_uint_eq(n, 2);
     ck_assert_mem_eq(bytes, "ef", 2);
@@ -50,6 +53,7 @@ START_TEST(a_source_reads_to_the_end)
         ck_assert_int_eq(source_read(&source, bytes, 4, &n), OK);
         ck_assert_uint_eq(n, 0);
     }
+    ck_assert_uint_eq(source_peek(&source, bytes, 4), 0);
     ck_assert_uint_eq(source.n_read, 6);
     source_close(&source);
     source_close(&source);

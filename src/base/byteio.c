@@ -142,6 +142,13 @@ enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
     return OK;
 }
 
+size_t source_peek(const struct source *source, uint8_t *bytes, size_t n)
+{
+    off_t at = source->is_regular ? lseek(source->fd, 0, SEEK_CUR) : -1;
+    ssize_t r = at >= 0 ? pread(source->fd, bytes, n, at) : 0;
+    return r > 0 ? (size_t)r : 0;
+}
+
 bool source_is_ready(const struct source *source)
 {
     struct pollfd p = {.fd = source->fd, .events = POLLIN};

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/byteio.h"
 #include "base/signals.h"
@@ -26,18 +25,15 @@ enum { START_BYTES = 64 };
 
 _Static_assert((int)START_BYTES >= (int)STREAM_HEADER_BYTES, "a header fits");
 
-/* The first bytes of a regular file, of standard input those that come next,
- * which stay unread.  0 of anything else, which can be read only once. */
+/* Of what is no regular file there are none: it can be read only once. */
 static size_t read_start(uint8_t bytes[START_BYTES], const char *path)
 {
     struct source source;
-    ssize_t n = 0;
     if (source_open_at_once(&source, path) != OK)
         return 0;
-    if (source.is_regular)
-        n = pread(source.fd, bytes, START_BYTES, lseek(source.fd, 0, SEEK_CUR));
+    size_t n = source_peek(&source, bytes, START_BYTES);
     source_close(&source);
-    return n > 0 ? (size_t)n : 0;
+    return n;
 }
 
 /* Of a compressed file or a state. */
