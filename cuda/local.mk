@@ -12,6 +12,7 @@ cuda_sources = \
   cuda/batch/chain_heads.cu \
   cuda/batch/chain_rows.cu \
   cuda/batch/chain_states.cu \
+  cuda/batch/chain_streams.cu \
   cuda/common/device.cu \
   cuda/common/upload.cu \
   cuda/decode/decode.cu \
@@ -89,6 +90,8 @@ cuda_headers = \
   cuda/batch/chain_block.cuh \
   cuda/batch/chain_conv.cuh \
   cuda/batch/chain_head.cuh \
+  cuda/batch/chain_norm.cuh \
+  cuda/batch/chain_streams.cuh \
   cuda/batch/chain_sums.cuh \
   cuda/common/cost.cuh \
   cuda/common/device.cuh \

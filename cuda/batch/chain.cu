@@ -45,16 +45,24 @@ static enum status run_in(const struct chain *c, struct queue q,
     return launch_mamba2_in(q, b, &c->mamba2, tick);
 }
 
+static enum status run_heads(const struct chain *c, const struct chain_rows *r,
+                             struct queue q, const struct prefill_batch *b,
+                             struct tick tick, int layer)
+{
+    const struct cuda_layer *l = &c->model->layers[layer];
+    q.priority = 0;
+    if (r->part_heads > 0)
+        return launch_chain_streams(q, b, &c->mamba2, r, l, tick);
+    return launch_chain_heads(q, b, &c->mamba2, r, l, tick);
+}
+
 static enum status run_layer(const struct chain *c, const struct part *p,
                              struct queue q, int layer, int n)
 {
     struct prefill_batch b = p->batch;
     struct tick tick = chain_tick(&b, layer, n);
-    struct queue of_heads = q;
-    of_heads.priority = 0;
     TRY(run_in(c, q, &b, tick));
-    TRY(launch_chain_heads(of_heads, &b, &c->mamba2, &p->rows,
-                           &c->model->layers[layer], tick));
+    TRY(run_heads(c, &p->rows, q, &b, tick, layer));
     return launch_product(q, &b, tick, PRODUCT_OUT);
 }
 
@@ -211,11 +219,12 @@ static enum status describe(struct chain *c, const struct cuda_model *model)
 
 static enum status prepare(struct chain *c)
 {
-    bool can_stage;
+    int part_heads;
     TRY(products_prepare(&c->parts[0].batch));
-    TRY(chain_heads_prepare(&c->parts[0].batch, &c->mamba2, &can_stage));
+    TRY(chain_heads_prepare(&c->parts[0].batch, &c->mamba2));
+    TRY(chain_streams_prepare(&c->parts[0].batch, &c->mamba2, &part_heads));
     for (int i = 0; i < PARTS; i++)
-        c->parts[i].rows.can_stage = can_stage;
+        c->parts[i].rows.part_heads = part_heads;
     return OK;
 }
 

@@ -31,7 +31,8 @@ struct chain_rows {
     int *places;    /* [rows]: of the stream's byte in its chunk           */
     int *ended;     /* [1 + rows]: how many streams end a chunk, and which */
     float **wanted; /* [rows]: where the host wants the logits, or NULL    */
-    bool can_stage; /* few rows: shared memory has room for a state        */
+    int part_heads; /* heads of a stream that a block takes at once; 0:
+                     * see launch_chain_streams()                          */
 };
 
 /* Layer `layer`, or lm_head as the layer after the last.  `number` is the
@@ -47,9 +48,12 @@ static inline struct tick chain_tick(struct prefill_batch *b, int layer,
 bool chain_heads_fit(const struct prefill_batch *b,
                      const struct mamba2_batch *m);
 
-/* Once for each device.  can_stage: for chain_rows. */
+/* Once for each device.  part_heads: for chain_rows. */
 enum status chain_heads_prepare(const struct prefill_batch *b,
-                                const struct mamba2_batch *m, bool *can_stage);
+                                const struct mamba2_batch *m);
+enum status chain_streams_prepare(const struct prefill_batch *b,
+                                  const struct mamba2_batch *m,
+                                  int *part_heads);
 
 /* The microbatch and the rest of *rows, from the host. */
 enum status launch_chain_enter(struct queue q, const struct prefill_batch *b,
@@ -64,6 +68,14 @@ enum status launch_chain_heads(struct queue q, const struct prefill_batch *b,
                                const struct chain_rows *rows,
                                const struct cuda_layer *layer,
                                struct tick tick);
+
+/* The same, faster, where part_heads is not 0: the device has bulk copies, and
+ * shared memory for some heads. */
+enum status launch_chain_streams(struct queue q, const struct prefill_batch *b,
+                                 const struct mamba2_batch *m,
+                                 const struct chain_rows *rows,
+                                 const struct cuda_layer *layer,
+                                 struct tick tick);
 
 /* S and S^ of the streams whose chunk ends, in all layers. */
 enum status launch_chain_states(struct queue q, const struct prefill_batch *b,

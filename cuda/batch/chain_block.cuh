@@ -18,12 +18,7 @@ enum {
     HEADDIM = CHAIN_HEADDIM,
     TAPS = CHAIN_TAPS,
     LOADS = 8, /* of a warp: 64 bytes of eight rows each                    */
-    WARPS_MAX = 16,
-    STAGED_BOUND = 640, /* threads, of which there are at most 512: so a
-                         * thread gets 96 registers, and as many as two
-                         * blocks of in_proj need are left                  */
-    X_GAP = 32 /* bytes between rows of x^ in shared memory: then lanes load
-                * from different banks                                      */
+    WARPS_MAX = 16
 };
 
 /* Offsets of the arrays of a block in its shared memory. */
@@ -34,17 +29,16 @@ struct heads_memory {
     int delta, alpha, e;  /* f32 [n_heads]                                 */
     int squares, largest; /* f32, u32 [n_heads]                            */
     int mix;              /* i8 [warps][CHUNK]: m^                         */
-    /* Where the state is staged: */
-    int s;    /* i8 [d_inner][d_state]: S^                                 */
-    int x;    /* i8 [CHUNK][d_inner + X_GAP]: x^                           */
-    int come; /* the mbarrier that counts their bytes                      */
-    int end;
+    /* Of chain_streams.cu: */
+    int s;    /* i8 [warps][HEADDIM][d_state]: S^                          */
+    int x;    /* i8 [warps][CHUNK][HEADDIM]: x^                            */
+    int come; /* u64 [warps]: the mbarriers that count bytes of S^         */
 };
 
 static __host__ __device__ __forceinline__ struct heads_memory
 memory_of(const struct mamba2_batch &m, int d_inner, int d_state)
 {
-    struct heads_memory at;
+    struct heads_memory at = {};
     const int f = sizeof(float);
     at.v = 0;
     at.b = at.v + d_inner * f;
@@ -57,10 +51,6 @@ memory_of(const struct mamba2_batch &m, int d_inner, int d_state)
     at.squares = at.e + m.n_heads * f;
     at.largest = at.squares + m.n_heads * f;
     at.mix = round_up(at.largest + m.n_heads * f, 16);
-    at.s = round_up(at.mix + WARPS_MAX * CHUNK, 128);
-    at.x = at.s + d_inner * d_state;
-    at.come = at.x + CHUNK * (d_inner + X_GAP);
-    at.end = at.come + (int)sizeof(uint64_t);
     return at;
 }
 
@@ -97,6 +87,44 @@ struct byte_block {
         return bytes(at.mix) + warp * CHUNK;
     }
 };
+
+/* A stream of the launch. */
+struct chain_stream {
+    int row;
+    float *image;
+    int place; /* of the byte in its chunk */
+};
+
+static __device__ __forceinline__ struct chain_stream
+stream_of(const struct prefill_batch &b, const struct chain_rows &rows, int row)
+{
+    return {row, b.slots->spans[row].image, rows.places[row]};
+}
+
+static __device__ __forceinline__ struct byte_block
+block_of(const struct prefill_batch &b, const struct mamba2_batch &m,
+         const struct cuda_layer &layer, const struct tick &tick,
+         const struct chain_stream &stream, const struct heads_memory &at,
+         char *shared)
+{
+    const int lane = threadIdx.x % WARP;
+    const size_t row = (size_t)tick.first * b.rows + stream.row;
+    return {b,
+            m,
+            layer,
+            mamba2_layer_state(stream.image, m.state, tick.number),
+            at,
+            shared,
+            row,
+            b.uz + row * m.zx_stride,
+            stream.place,
+            (int)threadIdx.x / WARP,
+            (int)blockDim.x / WARP,
+            lane,
+            lane / 4,
+            lane % 4,
+            m.n_groups == 1 ? m.n_heads : m.n_heads / m.n_groups};
+}
 
 /* Sums of products of 64 rows with a vector. */
 struct row_sums {

@@ -12,18 +12,32 @@ struct conv_input {
     float2 past[TAPS - 1], weight[TAPS], bias;
 };
 
-/* Of channels c and c + 1 of x | B | C. */
+/* Of channels c and c + 1 of x | B | C: past inputs. */
+static __device__ __forceinline__ void
+load_past(struct conv_input &in, const struct byte_block &k, int c)
+{
+#pragma unroll
+    for (int j = 0; j < TAPS - 1; j++)
+        in.past[j] =
+            *(const float2 *)(k.state.past + j * k.m.conv_channels + c);
+}
+
+/* Weights, rows of `stride` floats, and bias. */
+static __device__ __forceinline__ void load_taps(struct conv_input &in,
+                                                 const float *weight,
+                                                 int stride, const float *bias)
+{
+#pragma unroll
+    for (int j = 0; j < TAPS; j++)
+        in.weight[j] = *(const float2 *)(weight + j * stride);
+    in.bias = *(const float2 *)bias;
+}
+
 static __device__ __forceinline__ void
 load_conv(struct conv_input &in, const struct byte_block &k, int c)
 {
-    const int n = k.m.conv_channels;
-#pragma unroll
-    for (int j = 0; j < TAPS; j++) {
-        if (j < TAPS - 1)
-            in.past[j] = *(const float2 *)(k.state.past + j * n + c);
-        in.weight[j] = *(const float2 *)(k.layer.conv + j * n + c);
-    }
-    in.bias = *(const float2 *)(k.layer.conv_bias + c);
+    load_past(in, k, c);
+    load_taps(in, k.layer.conv + c, k.m.conv_channels, k.layer.conv_bias + c);
 }
 
 /* conv; the past moves on. */
@@ -116,6 +130,18 @@ convolve_vectors(const struct byte_block &k, vector_input<n_states> &in)
         if (k.lane == 0)
             k.floats(i < n ? k.at.b_scale : k.at.c_scale)[group] = scale;
     }
+}
+
+/* Starts to copy B^ of the chunk so far to shared memory. */
+static __device__ __forceinline__ void fetch_b(const struct byte_block &k,
+                                               int d_state)
+{
+    int n = k.place * k.m.n_groups * d_state;
+#pragma unroll 1
+    for (int i = (k.warp * WARP + k.lane) * 16; i < n;
+         i += k.n_warps * WARP * 16)
+        copy16(k.bytes(k.at.b) + i, k.state.b + i, true);
+    copy_commit();
 }
 
 /* Step sizes and decays of all heads, and what is left of the states: by one

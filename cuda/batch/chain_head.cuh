@@ -11,7 +11,8 @@
 /* What is large of a head's state. */
 struct head_rows {
     uint4 s[LOADS]; /* S^: states 16 t on of channel 8 j + g; the first 64 */
-    uint2 x[2 * LOADS]; /* x^: channels 8 g on of byte 16 t + j            */
+    uint2 x[2 * LOADS]; /* x^: channels 8 g on of byte 16 t + j, or, from
+                         * shared memory, 4 j + t                          */
 };
 
 /* Numbers of the lane's two channels or bytes. */
@@ -24,15 +25,25 @@ struct head_input {
     struct head_output out;
 };
 
+/* Of the state. */
 static __device__ __forceinline__ void
-load_head(struct head_input &in, const struct byte_block &k, int h)
+load_head_state(struct head_input &in, const struct byte_block &k, int h)
 {
     const int c = h * HEADDIM + 2 * k.lane;
-    load_conv(in.conv, k, c);
+    load_past(in.conv, k, c);
     in.w = make_float2(0.0f, 0.0f);
     if (2 * k.lane < k.place)
         in.w = *(const float2 *)(k.state.w + c);
     in.out.s_scale = *(const float2 *)(k.state.s_scale + c);
+}
+
+static __device__ __forceinline__ void
+load_head(struct head_input &in, const struct byte_block &k, int h)
+{
+    const int c = h * HEADDIM + 2 * k.lane;
+    load_head_state(in, k, h);
+    load_taps(in.conv, k.layer.conv + c, k.m.conv_channels,
+              k.layer.conv_bias + c);
     in.out.d = *(const float2 *)(k.layer.d + c);
     in.out.norm = *(const float2 *)(k.layer.gate_norm + c);
 }
@@ -69,28 +80,6 @@ load_bytes(struct head_rows &rows, const struct byte_block &k, int h)
     }
 }
 
-/* The lane's part of S^ and x^ in shared memory.  Of x^ it has bytes 4 j + t,
- * j < 16, and those past the byte are anything. */
-template <int n_states>
-static __device__ __forceinline__ void
-take_states(struct head_rows &rows, const struct byte_block &k, int h, int part)
-{
-    const int8_t *s = k.bytes(k.at.s) + states_at<n_states>(k, h) + part * 64;
-#pragma unroll
-    for (int j = 0; j < LOADS; j++)
-        rows.s[j] = *(const uint4 *)(s + 8 * j * n_states);
-}
-
-static __device__ __forceinline__ void
-take_bytes(struct head_rows &rows, const struct byte_block &k, int h)
-{
-    const int stride = k.b.d_inner + X_GAP;
-    const int8_t *x = k.bytes(k.at.x) + k.t * stride + h * HEADDIM + 8 * k.g;
-#pragma unroll
-    for (int j = 0; j < 2 * LOADS; j++)
-        rows.x[j] = *(const uint2 *)(x + 4 * j * stride);
-}
-
 /* Asks the L2 cache for x^ of the chunk so far. */
 static __device__ __forceinline__ void
 prefetch_bytes(const struct byte_block &k, int h)
@@ -102,8 +91,7 @@ prefetch_bytes(const struct byte_block &k, int h)
         prefetch_line(x + (size_t)WARP * k.b.d_inner);
 }
 
-/* The same for load_head and, where they are not staged, S^ and x^. */
-template <bool is_staged>
+/* The same for load_head, S^ and x^. */
 static __device__ __forceinline__ void prefetch_head(const struct byte_block &k,
                                                      int h)
 {
@@ -114,12 +102,11 @@ static __device__ __forceinline__ void prefetch_head(const struct byte_block &k,
                         : i < TAPS   ? k.state.w
                                      : k.state.s_scale;
 #pragma unroll 1
-    for (int at = k.lane * LINE; !is_staged && at < bytes; at += WARP * LINE)
+    for (int at = k.lane * LINE; at < bytes; at += WARP * LINE)
         prefetch_line(s + at);
     if (i <= TAPS)
         prefetch_line(from + h * HEADDIM + k.lane % 2 * FLOATS);
-    if (!is_staged)
-        prefetch_bytes(k, h);
+    prefetch_bytes(k, h);
 }
 
 /* What in_proj has made for the head, of the lane's channels. */

@@ -37,8 +37,8 @@ static __device__ __forceinline__ int2 score(const struct byte_block &k,
     return sums_from(sums, k.lane);
 }
 
-/* The sum of S^ C^ for the lane's channels. */
-template <bool is_staged, int n_states>
+/* The sum of S^ C^ for the lane's channels; the first 64 states are loaded. */
+template <int n_states>
 static __device__ __forceinline__ int2 read_states(const struct byte_block &k,
                                                    struct head_rows &rows,
                                                    int h, int group)
@@ -46,9 +46,7 @@ static __device__ __forceinline__ int2 read_states(const struct byte_block &k,
     struct row_sums sums = {};
 #pragma unroll
     for (int part = 0; part < n_states / 64; part++) {
-        if (is_staged)
-            take_states<n_states>(rows, k, h, part);
-        else if (part > 0)
+        if (part > 0)
             load_states<n_states>(rows, k, h, part);
         add_rows(sums, rows.s, c_quarter<n_states>(k, group, part));
     }
@@ -63,9 +61,9 @@ static __device__ __forceinline__ float weigh(float w, float alpha, float now,
     return at <= place ? w : 0.0f;
 }
 
-/* m^, for all lanes; returns its scale.  What the bytes weigh goes to the
- * state. */
-template <bool is_staged>
+/* m^, for all lanes, in the order of x^ in struct head_rows; returns its scale.
+ * What the bytes weigh goes to the state. */
+template <bool is_shared>
 static __device__ __forceinline__ float
 mix(const struct byte_block &k, const struct head_input &in,
     const struct head_byte &byte, int2 scores, int h, int group)
@@ -81,7 +79,7 @@ mix(const struct byte_block &k, const struct head_input &in,
         *(float2 *)(k.state.w + h * CHUNK + at) = w;
     struct exact_scale s = scale_of_products(warp_max(magnitude2(m)));
     const int2 q = quantised(m, s);
-    if (is_staged) { /* number 4 j + t is at 16 t + j: see take_bytes() */
+    if (is_shared) { /* number 4 j + t is at 16 t + j */
         int8_t *to = k.mix() + at % 4 * 16 + at / 4;
         to[0] = (int8_t)q.x;
         to[16] = (int8_t)q.y;
@@ -99,15 +97,15 @@ mix(const struct byte_block &k, const struct head_input &in,
  * multiplied by four columns: column c has m^ at place c, and zeros.  Rows of
  * the product are words: row g is word 2 g, row g + 8 is word 2 g + 1.  Columns
  * 4 to 7 are 0 to 3 again, which gives each lane its channels in half of what
- * it has. */
-template <bool is_staged>
+ * it has.  The byte's own x^ is in shared memory with the others. */
+template <bool is_shared>
 static __device__ __forceinline__ int2 mix_bytes(const struct byte_block &k,
                                                  const struct head_rows &rows,
                                                  const struct head_byte &byte)
 {
     const uint4 m = *(const uint4 *)(k.mix() + 16 * k.t);
     const uint32_t words[4] = {m.x, m.y, m.z, m.w};
-    const int now = is_staged ? 0 : k.mix()[k.place], shift = k.g % 4 * 4;
+    const int now = is_shared ? 0 : k.mix()[k.place], shift = k.g % 4 * 4;
     int32_t sum[2][4] = {};
 #pragma unroll
     for (int j = 0; j < 2 * LOADS; j += 2) {
@@ -123,6 +121,45 @@ static __device__ __forceinline__ int2 mix_bytes(const struct byte_block &k,
     int x = is_low ? sum[0][0] + sum[1][0] : sum[0][2] + sum[1][2];
     int y = is_low ? sum[0][1] + sum[1][1] : sum[0][3] + sum[1][3];
     return make_int2(x + now * byte.x.x, y + now * byte.x.y);
+}
+
+/* ---- v ------------------------------------------------------------------- */
+
+/* v of a channel. */
+static __device__ __forceinline__ float value_of(int mixed, float m_scale,
+                                                 int read, float s_scale,
+                                                 float d, float x, float gate)
+{
+    float y = (float)mixed * m_scale;
+    y = fmaf((float)read, s_scale, y);
+    y = fmaf(d, x, y);
+    return y * gate;
+}
+
+/* v of the head, and what the norm has to know of it.  The squares are added in
+ * the order of exact.h: channels 32 apart first, .., neighbours last. */
+static __device__ __forceinline__ void read_out(const struct byte_block &k,
+                                                const struct head_output &out,
+                                                const struct head_byte &byte,
+                                                float m_scale, int2 mixed,
+                                                int2 read, int h, int group)
+{
+    const float c_scale = k.floats(k.at.c_scale)[group];
+    const float e = c_scale * k.floats(k.at.e)[h];
+    float2 v;
+    m_scale *= c_scale;
+    v.x = value_of(mixed.x, m_scale, read.x, out.s_scale.x * e, out.d.x,
+                   (float)byte.x.x * byte.x_scale, byte.gate.x);
+    v.y = value_of(mixed.y, m_scale, read.y, out.s_scale.y * e, out.d.y,
+                   (float)byte.x.y * byte.x_scale, byte.gate.y);
+    ((float2 *)k.floats(k.at.v))[h * HEADDIM / 2 + k.lane] = v;
+    float squares = warp_sum(v.x * v.x) + warp_sum(v.y * v.y);
+    uint32_t largest =
+        warp_max(magnitude2(make_float2(v.x * out.norm.x, v.y * out.norm.y)));
+    if (k.lane == 0) {
+        k.floats(k.at.squares)[h] = squares;
+        ((uint32_t *)k.floats(k.at.largest))[h] = largest;
+    }
 }
 
 #endif
