@@ -14,7 +14,7 @@ enum {
     HEADDIM = CHAIN_HEADDIM,
     WARPS = HEADDIM / 16,
     THREADS = WARPS * WARP,
-    BLOCKS_EACH = 8,     /* blocks on a multiprocessor                       */
+    BLOCKS_EACH = 5,     /* blocks on a multiprocessor                       */
     STRIDE = CHUNK + 16, /* of rows along the bytes: other banks             */
     DEPTH = 32           /* of a product                                     */
 };
@@ -29,17 +29,17 @@ template <int n_states> struct ended_head {
     int h, group, lane;
     int p0; /* the warp's first channel */
 
-    /* Of the lane's channel p0 + lane / 4 + 8 half: its first two states. */
+    /* Of the lane's channel p0 + lane / 4 + 8 half: its first four states. */
     __device__ __forceinline__ size_t at(int half) const
     {
         return ((size_t)h * HEADDIM + p0 + lane / 4 + 8 * half) * n_states +
-               lane % 4 * 2;
+               lane % 4 * 4;
     }
 };
 
-/* The lane's states: 2 of each 8 of two channels. */
+/* The lane's states: 4 of each 16 of two channels. */
 template <int n_states> struct some_states {
-    float2 s[n_states / 8][2];
+    float4 s[n_states / 16][2];
 };
 
 /* ---- loading ------------------------------------------------------------- */
@@ -78,16 +78,38 @@ load_turned(int8_t *to, const int8_t *from, int stride)
     }
 }
 
-template <int n_states>
+/* Four neighbours: in one piece where layers allow that. */
+static __device__ __forceinline__ float4 load_four(const float *from,
+                                                   bool is_aligned)
+{
+    if (is_aligned)
+        return load_streamed((const float4 *)from);
+    const float2 low = load_streamed((const float2 *)from);
+    const float2 high = load_streamed((const float2 *)from + 1);
+    return make_float4(low.x, low.y, high.x, high.y);
+}
+
+static __device__ __forceinline__ void store_four(float *to, float4 x,
+                                                  bool is_aligned)
+{
+    if (is_aligned) {
+        store_streamed((float4 *)to, x);
+    } else {
+        store_streamed((float2 *)to, make_float2(x.x, x.y));
+        store_streamed((float2 *)to + 1, make_float2(x.z, x.w));
+    }
+}
+
+template <int n_states, bool is_aligned>
 static __device__ __forceinline__ void
 load_states(some_states<n_states> &old, const ended_head<n_states> &k)
 {
 #pragma unroll
-    for (int j = 0; j < n_states / 8; j++) {
+    for (int j = 0; j < n_states / 16; j++) {
 #pragma unroll
         for (int half = 0; half < 2; half++)
             old.s[j][half] =
-                load_streamed((const float2 *)(k.state.s + k.at(half) + j * 8));
+                load_four(k.state.s + k.at(half) + j * 16, is_aligned);
     }
 }
 
@@ -133,31 +155,25 @@ static __device__ __forceinline__ void weigh(const ended_head<n_states> &k,
 
 /* ---- the states ---------------------------------------------------------- */
 
-/* sum[i] of states n0 + 8 i: v^ B^ of the warp's channels. */
+/* v^ B^ of the warp's channels, of states n0 to n0 + 15.  Columns 2 t and 2 t +
+ * 1 of sum[i] are states n0 + 4 t + 2 i and the next, so that a lane gets four
+ * neighbours. */
 template <int n_states>
 static __device__ __forceinline__ void
 multiply(int32_t sum[2][4], const ended_head<n_states> &k, int n0)
 {
+    const int column = k.lane % 8;
+    const int state = column / 2 * 4 + k.lane / 16 * 2 + column % 2;
 #pragma unroll
     for (int d = 0; d < CHUNK; d += DEPTH) {
         uint32_t a[4], b[4];
         load_matrices(a, k.x + (k.p0 + k.lane % 16) * STRIDE + d +
                              k.lane / 16 * 16);
-        load_matrices(b, k.turned +
-                             (n0 + k.lane % 8 + k.lane / 16 * 8) * STRIDE + d +
+        load_matrices(b, k.turned + (n0 + state) * STRIDE + d +
                              k.lane / 8 % 2 * 16);
         product_16x8x32(sum[0], a, b);
         product_16x8x32(sum[1], a, b + 2);
     }
-}
-
-static __device__ __forceinline__ uint16_t
-quantised2(float2 x, const struct exact_scale &s)
-{
-    if (s.scale == 0.0f)
-        return 0;
-    return (uint16_t)((uint8_t)exact_quantise(x.x, s.inverse) |
-                      (uint8_t)exact_quantise(x.y, s.inverse) << 8);
 }
 
 /* Adds the chunk to the lane's states; amax: of its two channels. */
@@ -167,23 +183,23 @@ add_chunk(some_states<n_states> &s, const ended_head<n_states> &k, float e,
           const float scales[2], uint32_t amax[2])
 {
 #pragma unroll
-    for (int j = 0; j < n_states / 8; j += 2) {
+    for (int j = 0; j < n_states / 16; j++) {
         int32_t sum[2][4] = {};
-        multiply(sum, k, j * 8);
+        multiply(sum, k, j * 16);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int half = i % 2;
-            float2 &x = s.s[j + i / 2][half];
-            const int32_t *c = &sum[i / 2][half * 2];
-            x.x = exact_state(e, x.x, c[0], scales[half]);
-            x.y = exact_state(e, x.y, c[1], scales[half]);
-            amax[half] =
-                max(amax[half], max(magnitude_bits(x.x), magnitude_bits(x.y)));
+        for (int half = 0; half < 2; half++) {
+            float4 &x = s.s[j][half];
+            const int32_t *low = &sum[0][half * 2], *high = &sum[1][half * 2];
+            x.x = exact_state(e, x.x, low[0], scales[half]);
+            x.y = exact_state(e, x.y, low[1], scales[half]);
+            x.z = exact_state(e, x.z, high[0], scales[half]);
+            x.w = exact_state(e, x.w, high[1], scales[half]);
+            amax[half] = max(amax[half], magnitude4(x));
         }
     }
 }
 
-template <int n_states>
+template <int n_states, bool is_aligned>
 static __device__ __forceinline__ void
 store_states(const some_states<n_states> &s, const ended_head<n_states> &k,
              const uint32_t amax[2])
@@ -193,10 +209,10 @@ store_states(const some_states<n_states> &s, const ended_head<n_states> &k,
         struct exact_scale scale = scale_of_products(lanes_max<4>(amax[half]));
         size_t at = k.at(half);
 #pragma unroll
-        for (int j = 0; j < n_states / 8; j++) {
-            store_streamed((float2 *)(k.state.s + at + j * 8), s.s[j][half]);
-            *(uint16_t *)(k.state.s_q + at + j * 8) =
-                quantised2(s.s[j][half], scale);
+        for (int j = 0; j < n_states / 16; j++) {
+            store_four(k.state.s + at + j * 16, s.s[j][half], is_aligned);
+            *(uint32_t *)(k.state.s_q + at + j * 16) =
+                quantised4(s.s[j][half], scale);
         }
         if (k.lane % 4 == 0)
             k.state.s_scale[at / n_states] = scale.scale;
@@ -205,13 +221,13 @@ store_states(const some_states<n_states> &s, const ended_head<n_states> &k,
 
 /* ---- the kernel ---------------------------------------------------------- */
 
-template <int n_states>
+template <int n_states, bool is_aligned>
 static __device__ __forceinline__ void end_chunk(const ended_head<n_states> &k)
 {
     some_states<n_states> s;
     float scales[2] = {};
     uint32_t amax[2] = {};
-    load_states(s, k);
+    load_states<n_states, is_aligned>(s, k);
     if (threadIdx.x < CHUNK)
         k.w[threadIdx.x] = k.state.w[k.h * CHUNK + threadIdx.x];
     load_turned<HEADDIM>(k.x, k.state.x + k.h * HEADDIM, k.b.d_inner);
@@ -220,7 +236,7 @@ static __device__ __forceinline__ void end_chunk(const ended_head<n_states> &k)
     __syncthreads(); /* x^, B^ and w are there */
     weigh(k, scales);
     add_chunk(s, k, k.state.e[k.h], scales, amax);
-    store_states(s, k, amax);
+    store_states<n_states, is_aligned>(s, k, amax);
     __syncthreads(); /* v^ and B^ are read */
 }
 
@@ -247,7 +263,7 @@ prefetch_states(const struct mamba2_layer_state &s, int h, int d_inner)
         prefetch_line(s.x + (size_t)threadIdx.x * d_inner + h * HEADDIM);
 }
 
-template <int n_states>
+template <int n_states, bool is_aligned>
 static __global__ void __launch_bounds__(THREADS)
     end_chunks(struct prefill_batch b, struct mamba2_batch m,
                struct chain_rows rows)
@@ -263,16 +279,28 @@ static __global__ void __launch_bounds__(THREADS)
         if (next < n)
             prefetch_states<n_states>(state_of(b, m, rows, next),
                                       next % m.n_heads, b.d_inner);
-        end_chunk<n_states>({state_of(b, m, rows, i), b, m, x, turned, w, h,
-                             h / (m.n_heads / m.n_groups), lane, warp * 16});
+        end_chunk<n_states, is_aligned>(
+            {state_of(b, m, rows, i), b, m, x, turned, w, h,
+             h / (m.n_heads / m.n_groups), lane, warp * 16});
     }
+}
+
+typedef void ends_kernel(struct prefill_batch, struct mamba2_batch,
+                         struct chain_rows);
+
+template <int n_states>
+static ends_kernel *kernel_of(const struct mamba2_batch *m)
+{
+    return m->state.layer_floats % 4 == 0 ? end_chunks<n_states, true>
+                                          : end_chunks<n_states, false>;
 }
 
 enum status launch_chain_states(struct queue q, const struct prefill_batch *b,
                                 const struct mamba2_batch *m,
                                 const struct chain_rows *rows)
 {
-    return launch(
-        "the ends of chunks", q, dim3(b->n_processors * BLOCKS_EACH), THREADS,
-        0, b->d_state == 64 ? end_chunks<64> : end_chunks<128>, *b, *m, *rows);
+    return launch("the ends of chunks", q, dim3(b->n_processors * BLOCKS_EACH),
+                  THREADS, 0,
+                  b->d_state == 64 ? kernel_of<64>(m) : kernel_of<128>(m), *b,
+                  *m, *rows);
 }
