@@ -211,13 +211,18 @@ static __device__ __forceinline__ void silu_divide_all(float *x, const float *d)
         x[i] = fmaf(-y[i], fmaf(d[i], q[i], -x[i]), q[i]);
 }
 
-/* A call for all of them, which keeps this out of the way of the usual case: a
- * call for each made a tenth of the code of in_proj. */
+/* A call for all of several numbers, which keeps this out of the way of the
+ * usual case: a call for each made a tenth of the code of in_proj. */
 static __device__ __noinline__ void silu_unusual(float *x, int n)
 {
 #pragma unroll 1
     for (int i = 0; i < n; i++)
         x[i] = exact_silu(x[i]);
+}
+
+static __device__ __noinline__ float silu_unusual(float x)
+{
+    return exact_silu(x);
 }
 
 /* exact_silu().  Usual is |x| < 64: there the divisor is at most 1 + e^64, and
@@ -237,7 +242,9 @@ template <int n> static __device__ __forceinline__ void silu_all(float *x)
     for (int i = 0; i < n; i++)
         d[i] = 1.0f + d[i];
     silu_divide_all<n>(y, d);
-    if (!is_usual) {
+    if (n == 1 && !is_usual) {
+        y[0] = silu_unusual(x[0]);
+    } else if (!is_usual) {
         float z[n];
 #pragma unroll
         for (int i = 0; i < n; i++)
