@@ -26,7 +26,7 @@ store_columns(const struct in_job &job, const int32_t sum[COLS / 8][4],
     int lane = threadIdx.x % WARP;
     row += lane / 4;
     col += lane % 4 * 2;
-    w_scale += lane % 4 * 2;
+    w_scale += col;
     float *to =
         job.b.uz + (job.layer_row + job.row0 + row) * job.m.zx_stride + col;
     float x[2] = {job.x_scale[row], job.x_scale[row + 8]};
@@ -37,7 +37,7 @@ store_columns(const struct in_job &job, const int32_t sum[COLS / 8][4],
         float2 w[4];
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            w[j] = *(const float2 *)(w_scale + (j0 + j) * 8);
+            w[j] = __ldg((const float2 *)(w_scale + (j0 + j) * 8));
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float v[8];
@@ -64,7 +64,7 @@ store_columns(const struct in_job &job, const int32_t sum[COLS / 8][4],
 /* Step sizes and decays, of dt in shared memory: room for [ROWS][n_heads]. */
 static __device__ __forceinline__ void
 store_steps(const struct in_job &job, const int32_t sum[COLS / 8][4],
-            const float *w_scale, int row, float *dts, int barrier)
+            const float *w_scale, int row, int col, float *dts, int barrier)
 {
     const struct mamba2_batch &m = job.m;
     int lane = threadIdx.x % WARP, g = lane / 4, n = m.n_heads;
@@ -74,8 +74,8 @@ store_steps(const struct in_job &job, const int32_t sum[COLS / 8][4],
         for (int i = 0; i < 4; i++) {
             int h = j * 8 + lane % 4 * 2 + i % 2, r = row + g + i / 2 * 8;
             if (h < n)
-                dts[r * n + h] =
-                    exact_dequantise(sum[j][i], job.x_scale[r], w_scale[h]);
+                dts[r * n + h] = exact_dequantise(sum[j][i], job.x_scale[r],
+                                                  w_scale[col + h]);
         }
     }
     barrier_sync(barrier, PART_THREADS);
@@ -94,7 +94,7 @@ store_steps(const struct in_job &job, const int32_t sum[COLS / 8][4],
 /* ---- a part -------------------------------------------------------------- */
 
 #if HAVE_WARPGROUP_PRODUCT
-/* The sums of a tile of R::slots sections, which are on their way. */
+/* The sums of a tile of R::ahead sections, which are on their way. */
 template <class R>
 static __device__ __forceinline__ void
 multiply_short_tile(int32_t (&sum)[1][COLS / 8][4], const int8_t *x, int row,
@@ -102,7 +102,7 @@ multiply_short_tile(int32_t (&sum)[1][COLS / 8][4], const int8_t *x, int row,
 {
     x += row / 64 * 64 * DEPTH;
 #pragma unroll
-    for (int i = 0; i < R::slots; i++) {
+    for (int i = 0; i < R::ahead; i++) {
         stream.await(i);
         group_begin();
         group_multiply_section(sum, x + i * ROWS * DEPTH,
@@ -158,39 +158,38 @@ run_part(const struct in_job &job, const int8_t *x,
     int warp = warp_number(), barrier = 1 + warp / PART_WARPS;
     int row = warp % PART_WARPS * SIDE;
     int32_t *sums = (int32_t *)(stream.room + R::kept * SECTION_BYTES);
+    const float *w_scale = job.l.in_proj.scale;
     for (; tile < end; tile += step) {
         int32_t sum[1][COLS / 8][4];
 #if HAVE_WARPGROUP_PRODUCT
-        if (stream.n == R::slots)
+        if (stream.n == R::ahead)
             multiply_short_tile(sum, x, row, stream);
         else
 #endif
             multiply_tile(sum, x, row, stream, barrier);
         barrier_sync(barrier, PART_THREADS); /* all sections are free */
-        int col = tile * COLS;
-        const struct tile_numbers numbers = stream.numbers(col);
         stream.start(tile + step, end);
         for (int i = 0; i < R::kept; i++)
             stream.load(i);
+        int col = tile * COLS;
         enum columns kind = columns_at(job.b, job.m, col);
         if (kind == COLUMNS_CONV)
-            store_convolved(job, sum[0], numbers, sums, most, row, col,
+            store_convolved(job, sum[0], w_scale, sums, most, row, col,
                             barrier);
         else if (kind == COLUMNS_DT)
-            store_steps(job, sum[0], job.l.in_proj.scale + col, row,
-                        (float *)sums, barrier);
+            store_steps(job, sum[0], w_scale, row, col, (float *)sums, barrier);
         if (kind == COLUMNS_CONV || kind == COLUMNS_DT) {
 #ifdef HAS_CLUSTER
             fence_async_proxy();
 #endif
             barrier_sync(barrier, PART_THREADS); /* nobody reads the sums */
         }
-        for (int i = R::kept; i < stream.at_once(); i++)
+        for (int i = R::kept; i < R::ahead; i++)
             stream.load(i);
         if (kind == COLUMNS_Z)
-            store_columns<true>(job, sum[0], numbers.w_scale, row, col);
+            store_columns<true>(job, sum[0], w_scale, row, col);
         else if (kind == COLUMNS_PLAIN)
-            store_columns<false>(job, sum[0], numbers.w_scale, row, col);
+            store_columns<false>(job, sum[0], w_scale, row, col);
     }
 }
 
@@ -212,7 +211,6 @@ static __global__ void __launch_bounds__(PARTS *PART_THREADS, 1)
     __shared__ struct row_note notes[ROWS];
     __shared__ uint32_t most[PARTS][ROWS];
     __shared__ uint64_t come[PARTS][R::slots];
-    __shared__ struct numbers_room<R> numbers[PARTS];
     int layer = tick.first + blockIdx.z;
     const struct microbatch *mb = &b.slots[slot_of(b, tick, layer)];
     const struct cuda_layer &l = b.layers[layer];
@@ -236,7 +234,7 @@ static __global__ void __launch_bounds__(PARTS *PART_THREADS, 1)
     int8_t *room = sections + n * ROWS * DEPTH + part * R::n_bytes;
     const int8_t *packed = m.in_packed + layer * packed_bytes(w.rows, w.stride);
     struct weight_sections<R> stream = {
-        job, w, room, n, packed, come[part], numbers[part].at[0][0]
+        w, room, n, packed, come[part]
     };
     stream.set_up();
     stream.start(tile, end);
@@ -250,7 +248,7 @@ static __global__ void __launch_bounds__(PARTS *PART_THREADS, 1)
                        b.x + job.layer_row * w.stride, w.stride, i * DEPTH,
                        row_of);
     copy_commit();
-    for (int i = 0; i < stream.at_once(); i++)
+    for (int i = 0; i < R::ahead; i++)
         stream.load(i);
     if (threadIdx.x < ROWS) {
         x_scale[threadIdx.x] = b.x_scale[job.layer_row + row_of(threadIdx.x)];
@@ -278,20 +276,20 @@ static enum status prepare(const struct prefill_batch *b)
 
 /* The best first. */
 enum form { TWO_PARTS, TWO_SMALL_PARTS, ONE_PART, NO_FORM };
-using large_room = part_room<2>;
+using large_room = part_room<3>;
 using small_room = part_room<1>;
 
 /* That of the shape, where the kernel can take it and there is room. */
 static enum form form_of(const struct prefill_batch *b,
                          const struct mamba2_batch *m)
 {
-    enum { OTHER = 2048, NUMBERS = 12288 }; /* what static arrays take */
+    enum { OTHER = 2048 }; /* what static arrays take */
     int room = b->max_shared - OTHER;
     if (m->headdim != HEAD || b->d_state % HEAD != 0 || b->d_conv != TAPS ||
         b->d_inner % COLS != 0 || m->conv_channels % COLS != 0 ||
         m->n_heads > HEAD)
         return NO_FORM;
-    if (shared_of<2, large_room>(b->x_stride) <= room - NUMBERS)
+    if (shared_of<2, large_room>(b->x_stride) <= room)
         return TWO_PARTS;
     if (shared_of<2, small_room>(b->x_stride) <= room)
         return TWO_SMALL_PARTS;

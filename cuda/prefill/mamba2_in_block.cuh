@@ -29,7 +29,6 @@ enum {
 template <int kept_> struct part_room {
     static constexpr int kept = kept_, slots = kept + SUMS_SLOTS;
     static constexpr int ahead = slots - 1; /* sections on their way          */
-    static constexpr bool has_numbers = kept > 1;
     static constexpr int n_bytes = slots * SECTION_BYTES;
 };
 

@@ -45,16 +45,17 @@ struct channel_pair {
     float2 taps[TAPS], bias, w_scale;
 };
 
-/* Of channels i and i + 1 of the tile. */
+/* Of channels `channel` and the next one of x | B | C. */
 static __device__ __forceinline__ struct channel_pair
-channel_pair_of(const struct tile_numbers &of, int i)
+channel_pair_of(const struct in_job &job, const float *w_scale, int channel)
 {
     struct channel_pair pair;
 #pragma unroll
     for (int k = 0; k < TAPS; k++)
-        pair.taps[k] = *(const float2 *)(of.taps + k * of.stride + i);
-    pair.bias = *(const float2 *)(of.bias + i);
-    pair.w_scale = *(const float2 *)(of.w_scale + i);
+        pair.taps[k] = __ldg(
+            (const float2 *)(job.l.conv + k * job.m.conv_channels + channel));
+    pair.bias = __ldg((const float2 *)(job.l.conv_bias + channel));
+    pair.w_scale = __ldg((const float2 *)(w_scale + job.b.d_inner + channel));
     return pair;
 }
 
@@ -297,8 +298,8 @@ store_int8(const struct conv_walk &walk, const struct int8_place &place)
  * [ROWS][HEAD]; most: shared [ROWS]; barrier: of the part. */
 static __device__ __forceinline__ void
 store_convolved(const struct in_job &job, const int32_t sum[COLS / 8][4],
-                const struct tile_numbers &numbers, int32_t *sums,
-                uint32_t *most, int row, int col, int barrier)
+                const float *w_scale, int32_t *sums, uint32_t *most, int row,
+                int col, int barrier)
 {
     int lane = threadIdx.x % WARP, i = row + lane % SIDE;
     struct row_note note = job.notes[i];
@@ -312,16 +313,16 @@ store_convolved(const struct in_job &job, const int32_t sum[COLS / 8][4],
 #pragma unroll 1
     for (int p = 0; p < COLS / HEAD; p++) {
         const struct conv_walk walk = {
-            job,   channel_pair_of(numbers, p * HEAD + lane * 2),
+            job,   channel_pair_of(job, w_scale, channel + lane * 2),
             sums,  most + row,
             row,   channel + lane * 2,
             starts};
-        if (p == 0) {
+        __syncwarp(); /* the warp has read its rows of the last half; others
+                       * had before the second barrier */
+        if (p == 0)
             put_sums(sums, sum, row);
-        } else {
-            barrier_sync(barrier, PART_THREADS); /* nobody reads the last */
+        else
             put_sums(sums, sum + HEAD / 8, row);
-        }
         barrier_sync(barrier, PART_THREADS); /* the sums are there */
         store_inputs(walk, kept);
         float2 before[HALO];

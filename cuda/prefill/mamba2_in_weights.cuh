@@ -1,5 +1,5 @@
 /* mamba2_in_weights.cuh -- the weights of in_proj on their way to the parts of
- * a block of mamba2_in.cu, and the numbers of their columns.
+ * a block of mamba2_in.cu.
  *
  * They come by sections, through a ring.  From compute capability 9.0 on, W is
  * packed beforehand, so that a section is one bulk copy, which an mbarrier of
@@ -8,7 +8,6 @@
  *     may be replaced        when all warps of the part have
  *     a slot of the ring     multiplied it
  *     a slot of sums         read the sums as well
- *     numbers of a tile      multiplied the next tile
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,47 +25,21 @@ static __host__ __device__ __forceinline__ size_t packed_bytes(int rows,
            SECTION_BYTES;
 }
 
-/* What the columns of a tile have, from the first on. */
-struct tile_numbers {
-    const float *w_scale, *bias, *taps; /* [TAPS][stride]                   */
-    size_t stride;
-};
-
-static __device__ __forceinline__ struct tile_numbers
-tile_numbers_of(const struct in_job &job, int col)
-{
-    int channel = col - job.b.d_inner;
-    return {job.l.in_proj.scale + col, job.l.conv_bias + channel,
-            job.l.conv + channel, (size_t)job.m.conv_channels};
-}
-
-enum { N_NUMBERS = 2 + TAPS };
-
-/* The numbers of a tile, and of the next one, where there is room. */
-template <class R> struct alignas(16) numbers_room {
-    float at[2][N_NUMBERS][R::has_numbers ? COLS : 1];
-};
-
 #ifdef HAS_CLUSTER
-/* The sections of the tiles of a part, and the numbers; one thread asks for
- * them. */
+/* The sections of the tiles of a part; one thread asks for them. */
 template <class R> struct weight_sections {
     static constexpr bool is_bulk = true;
-    const struct in_job &job;
     const struct cuda_matrix &w;
     int8_t *room;         /* [R::slots][COLS][DEPTH]                        */
     int n;                /* of a tile                                      */
     const int8_t *packed; /* of the layer                                   */
     uint64_t *come;       /* mbarriers, of each slot                        */
-    float *room_numbers;  /* [2][N_NUMBERS][COLS]                           */
-    int tile;             /* the next one                                   */
     const int8_t *from;   /* of the tile; NULL: there is none               */
     uint32_t parities;    /* of the next phase of each slot, as bits        */
-    int turn;             /* of the numbers of the next tile                */
 
     __device__ __forceinline__ void set_up(void)
     {
-        parities = turn = 0;
+        parities = 0;
         if (part_thread() != 0)
             return;
         for (int i = 0; i < R::slots; i++)
@@ -74,43 +47,19 @@ template <class R> struct weight_sections {
         mbarrier_publish();
     }
     /* The next sections will be those of a tile. */
-    __device__ __forceinline__ void start(int next, int end)
+    __device__ __forceinline__ void start(int tile, int end)
     {
-        tile = next;
         from = tile < end ? packed + (size_t)tile * n * SECTION_BYTES : NULL;
-        turn ^= 1;
     }
-    /* Starts to copy section i, if there is one; with the first one, numbers.
-     */
+    /* Starts to copy section i, if there is one. */
     __device__ __forceinline__ void load(int i) const
     {
         if (part_thread() != 0 || !from || i >= n)
             return;
         int slot = i % R::slots;
-        enum columns kind = columns_at(job.b, job.m, tile * COLS);
-        int n_numbers = i > 0 || !R::has_numbers || kind == COLUMNS_DT ? 0
-                        : kind == COLUMNS_CONV ? N_NUMBERS
-                                               : 1;
-        mbarrier_expect(come + slot, SECTION_BYTES + n_numbers * COLS * 4);
+        mbarrier_expect(come + slot, SECTION_BYTES);
         bulk_copy(room + slot * SECTION_BYTES, from + i * SECTION_BYTES,
                   SECTION_BYTES, come + slot);
-        struct tile_numbers of = tile_numbers_of(job, tile * COLS);
-        float *to = room_numbers + turn * N_NUMBERS * COLS;
-        for (int k = 0; k < n_numbers; k++)
-            bulk_copy(to + k * COLS,
-                      k == 0   ? of.w_scale
-                      : k == 1 ? of.bias
-                               : of.taps + (k - 2) * of.stride,
-                      COLS * 4, come + slot);
-    }
-    /* Sections that can be on their way before a tile. */
-    __device__ __forceinline__ int at_once(void) const
-    {
-#if HAVE_WARPGROUP_PRODUCT
-        if (n == R::slots) /* none follows: multiply_short_tile() */
-            return R::slots;
-#endif
-        return R::ahead;
     }
     __device__ __forceinline__ void await(int i)
     {
@@ -118,27 +67,17 @@ template <class R> struct weight_sections {
         mbarrier_wait(come + slot, parities >> slot & 1);
         parities ^= 1u << slot;
     }
-    /* Of the tile that has come, but not of dt: before start(). */
-    __device__ __forceinline__ struct tile_numbers numbers(int col) const
-    {
-        if (!R::has_numbers)
-            return tile_numbers_of(job, col);
-        const float *of = room_numbers + turn * N_NUMBERS * COLS;
-        return {of, of + COLS, of + 2 * COLS, COLS};
-    }
 };
 #else
 /* A thread's share of the sections of the tiles of a part. */
 template <class R> struct weight_sections {
     static constexpr bool is_bulk = false;
     static constexpr int step = PART_THREADS / CELLS, count = COLS / step;
-    const struct in_job &job;
     const struct cuda_matrix &w;
     int8_t *room;         /* [R::slots][COLS][DEPTH]                        */
     int n;                /* of a tile                                      */
-    const int8_t *packed; /* not used, as the next ones                     */
+    const int8_t *packed; /* not used, as the next one                       */
     uint64_t *come;
-    float *room_numbers;
     bool has_tile;        /* there is a tile                                */
     uint32_t from[count]; /* where the thread's cells are in W              */
 
@@ -172,17 +111,9 @@ template <class R> struct weight_sections {
         }
         copy_commit();
     }
-    __device__ __forceinline__ int at_once(void) const
-    {
-        return R::ahead;
-    }
     __device__ __forceinline__ void await(int i) const
     {
         copy_wait<R::ahead - 1>();
-    }
-    __device__ __forceinline__ struct tile_numbers numbers(int col) const
-    {
-        return tile_numbers_of(job, col);
     }
 };
 #endif
