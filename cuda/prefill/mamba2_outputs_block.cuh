@@ -182,20 +182,6 @@ static __device__ __forceinline__ void fetch(const struct outputs_job &job)
             make_uint4(0, 0, 0, 0);
 }
 
-/* Starts to copy rows of n bytes, of a whole chunk. */
-template <int n>
-static __device__ __forceinline__ void
-fetch_whole(int8_t *to, int stride, const int8_t *from, size_t ld)
-{
-    constexpr int cells = n / 16, step = THREADS / cells;
-    int s = threadIdx.x / cells, k = threadIdx.x % cells * 16;
-    to += s * stride + k;
-    from += s * ld + k;
-#pragma unroll
-    for (int i = 0; i < CHUNK / step; i++)
-        copy16(to + i * step * stride, from + i * step * ld, true);
-}
-
 /* The same as fetch() where all of the chunk is in the span, and the block has
  * all its heads. */
 template <class S>
@@ -210,12 +196,12 @@ fetch_whole_chunk(const struct outputs_job &job)
     const int8_t *bc = m.bc + row * 2 * n + job.group * N;
     const int8_t *x = m.x + row * d_inner + job.first * P;
     size_t head = (size_t)job.start * m.n_heads + job.first;
-    fetch_whole<N>(job.shared, bc_stride, bc, 2 * n);
-    fetch_whole<N>(job.shared + job.at.c, bc_stride, bc + n, 2 * n);
+    fetch_whole<N, THREADS>(job.shared, bc_stride, bc, 2 * n);
+    fetch_whole<N, THREADS>(job.shared + job.at.c, bc_stride, bc + n, 2 * n);
 #pragma unroll
     for (int i = 0; i < HEADS; i++)
-        fetch_whole<P>(job.shared + job.at.x + i * CHUNK * x_stride, x_stride,
-                       x + i * P, d_inner);
+        fetch_whole<P, THREADS>(job.shared + job.at.x + i * CHUNK * x_stride,
+                                x_stride, x + i * P, d_inner);
     int k = threadIdx.x * 16;
 #pragma unroll
     for (int i = 0; i < s_bytes; i += THREADS * 16)

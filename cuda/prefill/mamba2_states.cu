@@ -284,19 +284,18 @@ move_states(float4 s[BLOCKS][2], const struct states_job &job,
 
 /* The same as fetch() of a whole chunk, and of 64 channels and states. */
 static __device__ __forceinline__ void
-fetch_whole(const struct states_job &job, const struct span_chunk &c, int stage)
+fetch_whole_chunk(const struct states_job &job, const struct span_chunk &c,
+                  int stage)
 {
-    constexpr int cells = CHANNELS / 16, stride = CHANNELS + 16;
+    constexpr int stride = CHANNELS + 16; /* as row_stride() */
     const struct mamba2_batch &m = job.m;
-    int k = threadIdx.x % cells * 16;
-    int n_bc = 2 * m.n_groups * STATE_TILE;
-    int8_t *to = job.shared + stage * job.at.stage + k;
-    const int8_t *x = m.x + c.row * job.b.d_inner + job.head * CHANNELS + k;
-    const int8_t *b = m.bc + c.row * n_bc + job.group * STATE_TILE + k;
-    for (int i = threadIdx.x / cells; i < CHUNK; i += blockDim.x / cells) {
-        copy16(to + i * stride, x + i * (ptrdiff_t)job.b.d_inner, true);
-        copy16(to + job.at.b + i * stride, b + i * (ptrdiff_t)n_bc, true);
-    }
+    int8_t *to = job.shared + stage * job.at.stage;
+    ptrdiff_t d_inner = job.b.d_inner, n_bc = 2 * m.n_groups * STATE_TILE;
+    fetch_whole<CHANNELS, SMALL_THREADS>(
+        to, stride, m.x + c.row * d_inner + job.head * CHANNELS, d_inner);
+    fetch_whole<STATE_TILE, SMALL_THREADS>(
+        to + job.at.b, stride, m.bc + c.row * n_bc + job.group * STATE_TILE,
+        n_bc);
     copy_commit();
 }
 
@@ -306,7 +305,7 @@ fetch(const struct states_job &job, const struct span_chunk &c, int stage)
 {
     if (job.m.headdim == CHANNELS && job.b.d_state == STATE_TILE &&
         c.place == 0 && c.end == CHUNK)
-        return fetch_whole(job, c, stage);
+        return fetch_whole_chunk(job, c, stage);
     int8_t *to = job.shared + stage * job.at.stage;
     int n = min(job.m.headdim - job.first, (int)CHANNELS);
     fetch_rows(to, job.at.x_stride,
