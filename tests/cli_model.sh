@@ -100,6 +100,16 @@ run usr/bin/mambyte -t -m b text.mbz
 same "a model that is named is taken" 1 "$status"
 run sh -c 'cat text.mbz | usr/bin/mambyte -t'
 same "a pipe is read once" 1 "$status"
+usr/bin/mambyte -z <text >default.mbz
+# A named pipe is opened once, or who writes to it may see us go and end.
+mkfifo pipe
+status=0
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	cat default.mbz >pipe &
+	run timeout 20 usr/bin/mambyte -t pipe
+	test "$status" -eq 0 || break
+done
+same "a named pipe, the ${i}th time" 0 "$status"
 
 refuses 1 "there is no model named 'nobody'; see --list-models" \
 	usr/bin/mambyte -m nobody text

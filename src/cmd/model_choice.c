@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/byteio.h"
+#include "base/file_place.h"
 #include "base/signals.h"
 #include "compress/container.h"
 #include "engine/snapshot.h"
@@ -25,11 +26,14 @@ enum { START_BYTES = 64 };
 
 _Static_assert((int)START_BYTES >= (int)STREAM_HEADER_BYTES, "a header fits");
 
-/* Of what is no regular file there are none: it can be read only once. */
+/* What is no regular file can be read only once.  It is not even opened: who
+ * writes to a pipe would take us for its reader, and find it gone. */
 static size_t read_start(uint8_t bytes[START_BYTES], const char *path)
 {
     struct source source;
-    if (source_open_at_once(&source, path) != OK)
+    struct file_place place = file_place_of(path);
+    if (!place.is_there || !S_ISREG(place.mode) ||
+        source_open_at_once(&source, path) != OK)
         return 0;
     size_t n = source_peek(&source, bytes, START_BYTES);
     source_close(&source);
