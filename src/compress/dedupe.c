@@ -25,13 +25,20 @@ enum {
 
 /* ---- finding ------------------------------------------------------------ */
 
+/* A window: most places that share its slot have another hash, and need no look
+ * at its bytes. */
+struct slot {
+    uint32_t at; /* 1 + where it starts, or 0 */
+    uint32_t hash;
+};
+
 struct finder {
     const uint8_t *bytes;
     size_t n;
-    size_t end;       /* of the last copy                                   */
-    uint32_t rolling; /* the hash of a window                               */
-    uint32_t leave;   /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out  */
-    uint32_t *slots;  /* [1 << log2_slots]: 1 + where a window starts, or 0 */
+    size_t end;         /* of the last copy                                   */
+    uint32_t rolling;   /* the hash of a window                               */
+    uint32_t leave;     /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out  */
+    struct slot *slots; /* [1 << log2_slots] */
     int log2_slots;
 };
 
@@ -111,11 +118,11 @@ static enum status search(struct finder *finder, struct copy_list *copies)
     size_t at = 0;
     roll_anew(finder, at);
     while (at + WINDOW < finder->n) {
-        uint32_t *slot = &finder->slots[finder->rolling * HASH_MULTIPLIER >>
-                                        (32 - finder->log2_slots)];
+        struct slot *slot = &finder->slots[finder->rolling * HASH_MULTIPLIER >>
+                                           (32 - finder->log2_slots)];
         size_t next = at;
-        if (*slot > 0)
-            TRY(take(finder, copies, at, *slot - 1, &next));
+        if (slot->hash == finder->rolling && slot->at > 0)
+            TRY(take(finder, copies, at, slot->at - 1, &next));
         if (next > at) {
             at = next;
             if (at + WINDOW < finder->n)
@@ -123,7 +130,7 @@ static enum status search(struct finder *finder, struct copy_list *copies)
             continue;
         }
         if (at % WINDOW == 0)
-            *slot = (uint32_t)at + 1;
+            *slot = (struct slot){(uint32_t)at + 1, finder->rolling};
         roll(finder, at);
         at++;
     }
