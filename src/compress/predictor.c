@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/carver.h"
 #include "compress/predictor_state.h"
 
 enum {
@@ -18,17 +19,8 @@ enum {
     BYTES_A_LINE = 8, /* of the data, for each line of a context   */
     LOG2_SLOTS_MAX = 18,
     N_CHOICES = 3, /* of weights, which are added               */
-    HISTORY_TRUST = 6,
-    CACHE_LINE = 64
+    HISTORY_TRUST = 6
 };
-
-/* Zeros, from a cache line on; NULL when there is no memory. */
-static void *make_zeros(size_t n, size_t size)
-{
-    size_t bytes = (n * size + CACHE_LINE - 1) & -(size_t)CACHE_LINE;
-    void *zeros = aligned_alloc(CACHE_LINE, bytes);
-    return zeros ? memset(zeros, 0, bytes) : NULL;
-}
 
 static int log2_at_least(uint32_t n, int least, int most)
 {
@@ -38,24 +30,47 @@ static int log2_at_least(uint32_t n, int least, int most)
     return log2;
 }
 
-static enum status make_tables(struct predictor *p)
+/* Tables for n bytes of data. */
+struct tables {
+    struct contexts contexts;
+    uint32_t *match_slots[N_MATCHES];
+    int log2_slots;
+};
+
+static struct tables carve_tables(struct carver *carver, uint32_t n)
 {
-    struct contexts *contexts = &p->contexts;
-    contexts->log2_lines =
-        log2_at_least(p->n / BYTES_A_LINE, LOG2_LINES_MIN, LOG2_LINES_MAX);
-    p->log2_slots = log2_at_least(p->n, LOG2_LINES_MIN, LOG2_SLOTS_MAX);
-    bool is_made = true;
-    for (int i = 0; i < N_CONTEXTS; i++) {
-        contexts->lines[i] = make_zeros((size_t)1 << contexts->log2_lines,
-                                        sizeof **contexts->lines);
-        is_made = is_made && contexts->lines[i];
-    }
-    for (int i = 0; i < N_MATCHES; i++) {
-        p->match_slots[i] =
-            make_zeros((size_t)1 << p->log2_slots, sizeof **p->match_slots);
-        is_made = is_made && p->match_slots[i];
-    }
-    return is_made ? OK : fail_memory("the predictor");
+    struct tables t;
+    t.contexts.log2_lines =
+        log2_at_least(n / BYTES_A_LINE, LOG2_LINES_MIN, LOG2_LINES_MAX);
+    t.log2_slots = log2_at_least(n, LOG2_LINES_MIN, LOG2_SLOTS_MAX);
+    for (int i = 0; i < N_CONTEXTS; i++)
+        t.contexts.lines[i] = carve(carver, (size_t)1 << t.contexts.log2_lines,
+                                    sizeof **t.contexts.lines);
+    for (int i = 0; i < N_MATCHES; i++)
+        t.match_slots[i] =
+            carve(carver, (size_t)1 << t.log2_slots, sizeof **t.match_slots);
+    return t;
+}
+
+/* All of it zeros, of which the system gives those that are used: a thread
+ * that codes finds most of its pages itself. */
+static struct predictor *make_predictor(uint32_t n)
+{
+    struct carver carver = {NULL, 0};
+    carve(&carver, 1, sizeof(struct predictor));
+    carve_tables(&carver, n);
+    char *memory = calloc(1, carver.n_bytes + CARVER_ALIGNMENT);
+    if (!memory)
+        return NULL;
+    uintptr_t beyond = (uintptr_t)memory % CARVER_ALIGNMENT;
+    carver = (struct carver){memory + CARVER_ALIGNMENT - beyond, 0};
+    struct predictor *p = carve(&carver, 1, sizeof *p);
+    struct tables tables = carve_tables(&carver, n);
+    p->memory = memory;
+    p->contexts = tables.contexts;
+    p->log2_slots = tables.log2_slots;
+    memcpy(p->match_slots, tables.match_slots, sizeof p->match_slots);
+    return p;
 }
 
 /* Of a history of z zeros and o ones: (o + 2/5) / (z + o + 4/5). */
@@ -108,7 +123,7 @@ static void make_weights(weights *all, int n)
 enum status predictor_new(struct predictor **predictor, uint8_t *bytes,
                           uint32_t n, uint32_t stride)
 {
-    struct predictor *p = *predictor = make_zeros(1, sizeof **predictor);
+    struct predictor *p = *predictor = make_predictor(n);
     if (!p)
         return fail_memory("the predictor");
     logistic_init();
@@ -123,23 +138,13 @@ enum status predictor_new(struct predictor **predictor, uint8_t *bytes,
     make_weights(p->by_match, N_MATCH_STATES);
     make_weights(p->by_node, 256);
     make_weights(p->by_last, 256);
-    enum status status = make_tables(p);
-    if (status != OK) {
-        predictor_free(p);
-        *predictor = NULL;
-    }
-    return status;
+    return OK;
 }
 
 void predictor_free(struct predictor *predictor)
 {
-    if (!predictor)
-        return;
-    for (int i = 0; i < N_CONTEXTS; i++)
-        free(predictor->contexts.lines[i]);
-    for (int i = 0; i < N_MATCHES; i++)
-        free(predictor->match_slots[i]);
-    free(predictor);
+    if (predictor)
+        free(predictor->memory);
 }
 
 struct predictor_slice predictor_slice_make(uint32_t start)

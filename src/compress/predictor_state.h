@@ -31,6 +31,7 @@ typedef ints weights[N_VECTORS];
 
 struct predictor {
     const struct predictor_level *level;
+    void *memory;   /* owned: of the predictor and its tables */
     uint8_t *bytes; /* the caller's */
     uint32_t n, stride;
     struct contexts contexts;
