@@ -40,6 +40,7 @@ cuda_sources = \
   cuda/prefill/prefill.cu \
   cuda/prefill/prefill_open.cu \
   cuda/prefill/recording.cu \
+  cuda/prefill/results.cu \
   cuda/prefill/scan.cu \
   cuda/train/cuda_trainer.cu \
   cuda/train/mamba2_chunk.cu \

@@ -584,6 +584,43 @@ static void assert_predictions(size_t n, size_t times)
     free(of_gpu);
 }
 
+/* Predictions of several bytes a stream come to memory of the engine's: to
+ * places that are equally far apart, and others; in calls that follow each
+ * other. */
+static void assert_spans_of_predictions(void)
+{
+    enum { N = 6, EACH = 70, N_FLOATS = 2 * N * EACH * 256 };
+    static const size_t lengths[N] = {64, 64, 64, 30, 64, 1};
+    struct segment of_gpu[2][N], of_cpu[2][N];
+    float *got, *want = calloc(N_FLOATS, sizeof *want);
+    assert_ok(engine_floats_new(gpu, &got, N_FLOATS));
+    memset(got, 0, N_FLOATS * sizeof *got);
+    for (size_t i = 0; i < N; i++) {
+        struct state *on_gpu = new_state(gpu), *on_cpu = new_state(cpu);
+        for (size_t call = 0; call < 2; call++) {
+            size_t at = (call * N + i) * EACH * 256;
+            struct segment s = {.bytes = text + call * 64 + i, .n = lengths[i]};
+            of_gpu[call][i] = of_cpu[call][i] = s;
+            of_gpu[call][i].state = on_gpu;
+            of_gpu[call][i].logits = got + at;
+            of_cpu[call][i].state = on_cpu;
+            of_cpu[call][i].logits = want + at;
+        }
+    }
+    for (size_t call = 0; call < 2; call++) {
+        assert_ok(engine_feed_start(gpu, of_gpu[call], N));
+        assert_ok(engine_feed(cpu, of_cpu[call], N));
+    }
+    assert_ok(engine_feed_finish(gpu));
+    ck_assert_mem_eq(got, want, N_FLOATS * sizeof *got);
+    for (size_t i = 0; i < N; i++) {
+        engine_state_free(gpu, of_gpu[0][i].state);
+        engine_state_free(cpu, of_cpu[0][i].state);
+    }
+    engine_floats_free(gpu, got);
+    free(want);
+}
+
 /* ---- streams at different places of their chunks --------------------------
  */
 
@@ -712,6 +749,14 @@ START_TEST(a_few_places_agree)
 {
     open_spec(12);
     assert_places(7, 20);
+    close_spec();
+}
+END_TEST
+
+START_TEST(spans_of_predictions_come_where_they_are_wanted)
+{
+    open_spec(little_specs[_i]);
+    assert_spans_of_predictions();
     close_spec();
 }
 END_TEST
@@ -1145,6 +1190,8 @@ static Suite *cuda_suite(void)
     tcase_add_loop_test(few, a_little_agrees, 0, N_LITTLE_SPECS);
     tcase_add_loop_test(few, a_little_is_decoded, 0, N_LITTLE_SPECS);
     tcase_add_test(few, a_few_places_agree);
+    tcase_add_loop_test(few, spans_of_predictions_come_where_they_are_wanted, 0,
+                        N_LITTLE_SPECS);
 
     TCase *race = add_case(suite, "race");
     tcase_add_loop_test(race, a_little_agrees_without_decode, 0,

@@ -13,7 +13,7 @@ enum {
 static void refill(struct backlog *b)
 {
     for (; b->n_active < ROWS_MAX && b->next < b->n; b->next++) {
-        struct segment_share share = {&b->segments[b->next], 0, 0, 0};
+        struct segment_share share = {&b->segments[b->next], 0, 0, 0, NULL};
         if (share.segment->n > 0)
             b->active[b->n_active++] = share;
     }
@@ -62,6 +62,7 @@ int backlog_following_rows(const struct backlog *backlog,
     size_t want = backlog->left / ((size_t)b->n_slots + 1);
     if (want < ENOUGH_ROWS)
         return backlog_lone_rows(backlog, b);
+    want -= want % CHUNK;
     return want < (size_t)b->rows ? (int)want : b->rows;
 }
 

@@ -27,11 +27,6 @@ enum {
     TICKS_MAX = 1 << 30 /* after which numbers start at 0 again          */
 };
 
-static int slot_of(const struct prefill *p, int m)
-{
-    return m % p->batch.n_slots;
-}
-
 /* ---- microbatches -------------------------------------------------------- */
 
 static void add_strips(struct microbatch *m, int span)
@@ -50,13 +45,14 @@ static bool build_microbatch(struct prefill *p, int number)
     struct backlog *backlog = &p->backlog;
     if (backlog->n_active == 0)
         return false;
-    int slot = slot_of(p, number);
+    int slot = prefill_slot(p, number);
     struct microbatch *m = &p->slots[slot];
     m->n_rows = m->n_strips = m->n_chunks = 0;
     m->n_spans = backlog_share(backlog);
     for (int i = 0; i < m->n_spans; i++) {
         struct segment_share *share = &backlog->active[i];
         share->row = m->n_rows;
+        share->pinned = results_memory(p->floats, share);
         p->shares[slot][i] = *share;
         m->spans[i].image = share->segment->state->image;
         m->spans[i].pooled = call_pooled(&p->calls[p->newest], share->segment);
@@ -78,7 +74,7 @@ static bool build_microbatch(struct prefill *p, int number)
 static enum status send_microbatch(struct prefill *p, int number,
                                    cudaStream_t stream)
 {
-    int slot = slot_of(p, number);
+    int slot = prefill_slot(p, number);
     const struct microbatch *m = &p->slots[slot];
     size_t size =
         offsetof(struct microbatch, strips) + m->n_strips * sizeof m->strips[0];
@@ -87,68 +83,6 @@ static enum status send_microbatch(struct prefill *p, int number,
              "sending bytes");
     CUDA_TRY(cudaEventRecord(p->copied, p->copies), "sending bytes");
     CUDA_TRY(cudaStreamWaitEvent(stream, p->copied, 0), "sending bytes");
-    return OK;
-}
-
-/* ---- results ------------------------------------------------------------- */
-
-/* Waits for the results of microbatch number m, and hands them out.  Where a
- * later one has overflown, its error comes early. */
-static enum status take_result(struct prefill *p, int number)
-{
-    struct delivery *d = &p->deliveries[number % RESULTS];
-    CUDA_TRY(cudaEventSynchronize(d->done), "reading bytes");
-    if (*p->overflow)
-        return model_overflows(p->model);
-    for (int i = 0; i < d->n_shares; i++) {
-        const struct segment_share *share = &d->shares[i];
-        const struct segment *s = share->segment;
-        if (s->bits)
-            memcpy(s->bits + share->offset, d->bits + share->row,
-                   share->n * sizeof *s->bits);
-        if (s->logits)
-            memcpy(s->logits + share->offset * N_BYTES_VOCAB,
-                   d->logits + (size_t)share->row * N_BYTES_VOCAB,
-                   share->n * N_BYTES_VOCAB * sizeof *s->logits);
-    }
-    return OK;
-}
-
-/* Takes the results of all microbatches before number end, which were sent. */
-static enum status take_results(struct prefill *p, int end)
-{
-    for (; p->n_taken < end; p->n_taken++)
-        TRY(take_result(p, p->n_taken));
-    return OK;
-}
-
-/* Enqueues the copy of the results of microbatch number m, on stream. */
-static enum status send_result(struct prefill *p, cudaStream_t stream,
-                               int number)
-{
-    struct delivery *d = &p->deliveries[number % RESULTS];
-    int slot = slot_of(p, number);
-    const struct microbatch *m = &p->slots[slot];
-    bool wants_bits = false, wants_logits = false;
-    TRY(take_results(p, number - RESULTS + 1));
-    d->n_shares = m->n_spans;
-    for (int i = 0; i < m->n_spans; i++) {
-        d->shares[i] = p->shares[slot][i];
-        wants_bits |= d->shares[i].segment->bits != NULL;
-        wants_logits |= d->shares[i].segment->logits != NULL;
-    }
-    if (wants_bits)
-        CUDA_TRY(cudaMemcpyAsync(d->bits, p->batch.bits,
-                                 m->n_rows * sizeof *d->bits,
-                                 cudaMemcpyDeviceToHost, stream),
-                 "fetching costs");
-    if (wants_logits)
-        CUDA_TRY(cudaMemcpyAsync(d->logits, p->batch.logits,
-                                 (size_t)m->n_rows * N_BYTES_VOCAB *
-                                     sizeof *d->logits,
-                                 cudaMemcpyDeviceToHost, stream),
-                 "fetching logits");
-    CUDA_TRY(cudaEventRecord(d->done, stream), "reading bytes");
     return OK;
 }
 
@@ -166,7 +100,7 @@ static struct tick tick_of(const struct prefill *p,
         tick.first = k - p->n_microbatches + 1;
     tick.count = end > tick.first ? end - tick.first : 0;
     for (int l = tick.first; l < end; l++) {
-        const struct microbatch *m = &p->slots[slot_of(p, k - l)];
+        const struct microbatch *m = &p->slots[prefill_slot(p, k - l)];
         tick.rows = m->n_rows > tick.rows ? m->n_rows : tick.rows;
         tick.spans = m->n_spans > tick.spans ? m->n_spans : tick.spans;
         tick.strips = m->n_strips > tick.strips ? m->n_strips : tick.strips;
@@ -248,7 +182,7 @@ static enum status run_group(struct prefill *p, int g, int k)
     q.stream = p->head;
     TRY(wait_for(q.stream, group));
     TRY(run_head(q, p, tick));
-    return send_result(p, q.stream, k - (p->batch.n_layer - 1));
+    return results_send(p, q.stream, k - (p->batch.n_layer - 1));
 }
 
 /* Cuts the layers into groups; nothing is under way. */
@@ -331,8 +265,7 @@ static enum status run_single(struct prefill *p)
         CUDA_TRY(cudaGraphLaunch(p->recording.launch, stream), "reading bytes");
     else
         TRY(run_all_layers(p, stream));
-    TRY(send_result(p, stream, 0));
-    return take_result(p, 0);
+    return results_send(p, stream, 0);
 }
 
 /* ---- calls --------------------------------------------------------------- */
@@ -365,7 +298,7 @@ static struct call *oldest(struct prefill *p)
 static enum status end_call(struct prefill *p)
 {
     struct call *call = oldest(p);
-    TRY(take_results(p, call->end));
+    TRY(results_take(p, call->end));
     TRY(call_finish(call));
     p->n_calls--;
     return OK;
@@ -392,8 +325,10 @@ static enum status drain(struct prefill *p)
 static enum status run_alone(struct prefill *p)
 {
     TRY(run_single(p));
-    p->calls[p->newest].end = 0; /* its results were taken */
-    return end_call(p);
+    p->calls[p->newest].end = 1;
+    TRY(end_call(p));
+    restart_numbers(p);
+    return OK;
 }
 
 /* Enters all microbatches of the newest call; the call before it, if there is
@@ -413,6 +348,7 @@ static enum status start(struct prefill *p, const struct segment *segments,
                          size_t n, const struct host_floats *floats)
 {
     struct backlog *backlog = &p->backlog;
+    p->floats = floats;
     backlog_open(backlog, segments, n);
     if (backlog->left == 0)
         return drain(p);

@@ -1,5 +1,5 @@
 /* prefill_parts.cuh -- what a prefill is made of; private to prefill.cu, which
- * runs it, and prefill_open.cu, which sets it up.
+ * runs it, results.cu, and prefill_open.cu, which sets it up.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,8 +26,9 @@ struct layer_group {
 /* The results of a microbatch on the way to the host. */
 struct delivery {
     cudaEvent_t done;
-    float *bits;   /* pinned [rows]                                       */
-    float *logits; /* pinned [rows][256]                                  */
+    float *bits;    /* pinned [rows]                                       */
+    float *logits;  /* pinned [rows][256]                                  */
+    bool is_direct; /* the logits go to the callers' memory instead        */
     struct segment_share shares[ROWS_MAX];
     int n_shares;
 };
@@ -51,6 +52,7 @@ struct prefill {
     struct recording recording;
     struct delivery deliveries[RESULTS];
     struct backlog backlog;                   /* of the newest call        */
+    const struct host_floats *floats;         /* pinned, while it starts   */
     struct segment_share (*shares)[ROWS_MAX]; /* owned [n_slots]           */
 
     /* What is under way: microbatches since there was nothing, and how far
@@ -62,5 +64,24 @@ struct prefill {
     int n_calls; /* under way: two while the second is started             */
     int newest;  /* of the calls                                           */
 };
+
+static inline int prefill_slot(const struct prefill *p, int microbatch)
+{
+    return microbatch % p->batch.n_slots;
+}
+
+/* ---- results.cu --------------------------------------------------------- */
+
+/* Of these, the one that holds what the logits of a share go to; NULL: none
+ * does. */
+const struct host_floats *results_memory(const struct host_floats *floats,
+                                         const struct segment_share *share);
+
+/* Enqueues the copy of the results of a microbatch. */
+enum status results_send(struct prefill *prefill, cudaStream_t stream,
+                         int number);
+
+/* Takes the results of all microbatches before number end, which were sent. */
+enum status results_take(struct prefill *prefill, int end);
 
 #endif

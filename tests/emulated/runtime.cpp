@@ -294,7 +294,13 @@ cudaError_t cudaHostAlloc(void **p, size_t n, unsigned)
     return error;
 }
 
-cudaError_t cudaFreeHost(void *p)
+cudaError_t cudaHostRegister(void *p, size_t n, unsigned)
+{
+    pinned_memory.push_back({(char *)p, (char *)p + n});
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *p)
 {
     cudaDeviceSynchronize();
     for (size_t i = 0; i < pinned_memory.size(); i++) {
@@ -303,6 +309,12 @@ cudaError_t cudaFreeHost(void *p)
             break;
         }
     }
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    cudaHostUnregister(p);
     free(p);
     return cudaSuccess;
 }
@@ -345,6 +357,17 @@ cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from,
     for (size_t i = 0; i < height; i++)
         memcpy((char *)to + i * to_pitch, (const char *)from + i * from_pitch,
                width);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from,
+                              size_t from_pitch, size_t width, size_t height,
+                              cudaMemcpyKind kind, cudaStream_t stream)
+{
+    for (size_t i = 0; i < height; i++)
+        cudaMemcpyAsync((char *)to + i * to_pitch,
+                        (const char *)from + i * from_pitch, width, kind,
+                        stream);
     return cudaSuccess;
 }
 
