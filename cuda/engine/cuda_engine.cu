@@ -17,6 +17,7 @@
 #include "cuda/prefill/prefill.cuh"
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 enum {
     /* Up to so many bytes of one stream the persistent kernel is faster. */
@@ -28,7 +29,11 @@ enum {
     /* Up to so many short streams are worth reading in one call, if their
      * states take no more than 1 / TOGETHER_SHARE of the device's memory. */
     STREAMS_TOGETHER = 4 * BUSY_STREAMS,
-    TOGETHER_SHARE = 16
+    TOGETHER_SHARE = 16,
+
+    /* Bytes of results from which on they are in large pages. */
+    LARGE_PAGE = 1 << 21,
+    LARGE_FROM = 1 << 26
 };
 
 struct cuda_engine {
@@ -44,6 +49,11 @@ struct cuda_engine {
     struct prefill *prefill; /* NULL until needed                         */
     struct cuda_states states;
     struct host_floats *floats; /* pinned, the callers'                     */
+};
+
+struct pinned_floats {
+    struct host_floats base;
+    bool is_registered; /* else it came from CUDA */
 };
 
 static struct cuda_engine *cuda_engine_of(struct engine *engine)
@@ -297,25 +307,49 @@ static void cuda_close(struct engine *engine)
     free(e);
 }
 
+/* Memory in large pages is pinned in half the time.  False: it cannot be. */
+static bool pin_large_pages(struct pinned_floats *one, size_t n_bytes)
+{
+    if (n_bytes < LARGE_FROM)
+        return false;
+    n_bytes = (n_bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    void *memory = aligned_alloc(LARGE_PAGE, n_bytes);
+    if (!memory)
+        return false;
+    madvise(memory, n_bytes, MADV_HUGEPAGE);
+    one->is_registered =
+        cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault) ==
+        cudaSuccess;
+    if (one->is_registered)
+        one->base.begin = (float *)memory;
+    else
+        free(memory);
+    cudaGetLastError(); /* no failure: there is another way */
+    return one->is_registered;
+}
+
 static enum status cuda_floats_new(struct engine *engine, float **floats,
                                    size_t n)
 {
     struct cuda_engine *e = cuda_engine_of(engine);
     *floats = NULL;
     TRY(enter(e));
-    struct host_floats *one = (struct host_floats *)calloc(1, sizeof *one);
+    struct pinned_floats *one = (struct pinned_floats *)calloc(1, sizeof *one);
     if (!one)
         return fail_memory("results");
-    enum status status = cuda_status(
-        cudaMallocHost(&one->begin, n * sizeof **floats), "memory for results");
+    size_t n_bytes = n * sizeof **floats;
+    enum status status = OK;
+    if (!pin_large_pages(one, n_bytes))
+        status = cuda_status(cudaMallocHost(&one->base.begin, n_bytes),
+                             "memory for results");
     if (status != OK) {
         free(one);
         return status;
     }
-    one->end = one->begin + n;
-    one->next = e->floats;
-    e->floats = one;
-    *floats = one->begin;
+    one->base.end = one->base.begin + n;
+    one->base.next = e->floats;
+    e->floats = &one->base;
+    *floats = one->base.begin;
     return OK;
 }
 
@@ -325,12 +359,18 @@ static void cuda_floats_free(struct engine *engine, float *floats)
     struct host_floats **at = &e->floats;
     while (*at && (*at)->begin != floats)
         at = &(*at)->next;
-    struct host_floats *one = *at;
+    struct pinned_floats *one = (struct pinned_floats *)*at;
     if (!one)
         return;
-    *at = one->next;
+    *at = one->base.next;
     cudaSetDevice(e->index);
-    cudaFreeHost(one->begin);
+    if (one->is_registered) {
+        cudaDeviceSynchronize();
+        cudaHostUnregister(floats);
+        free(floats);
+    } else {
+        cudaFreeHost(floats);
+    }
     free(one);
 }
 
