@@ -101,8 +101,7 @@ struct threads {
     atomic_int n_asleep;
 };
 
-/* How many cores this process may run on. */
-static int cores_available(void)
+int threads_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) != 0)
@@ -297,7 +296,7 @@ static enum status members_start_silent(struct threads *threads)
 
 int threads_cut(int n)
 {
-    int n_cores = cores_available(), most = N_THREADS_A_CORE * n_cores;
+    int n_cores = threads_cores(), most = N_THREADS_A_CORE * n_cores;
     if (n <= most)
         return n;
     message_warning("%d threads are too many for %d core%s: starting %d", n,
@@ -308,7 +307,7 @@ int threads_cut(int n)
 enum status threads_open(struct threads **out, int n)
 {
     *out = NULL;
-    int n_cores = cores_available();
+    int n_cores = threads_cores();
     if (n <= 0)
         n = n_cores;
     if (n > N_THREADS_MAX)

@@ -20,6 +20,9 @@ struct threads;
 /* One member of a team at work. */
 typedef void threads_work(void *context, int index);
 
+/* How many cores this process may run on. */
+int threads_cores(void);
+
 /* How many threads to start where a user asks for n: at most N_THREADS_A_CORE
  * for each core, with a warning.  More only wait for each other: a thousand on
  * two cores take hundreds of times as long as two. */

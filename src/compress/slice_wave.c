@@ -10,16 +10,27 @@
 #include "engine/state_image.h"
 
 /* An encoder's portion: bytes of a slice, or, when there are few slices, bytes
- * of all of them together. */
+ * of all of them together.  One that is read ahead is a multiple of CHUNK. */
 enum {
-    PORTION_SYNCHRONOUS = 64,
-    PORTION_ASYNCHRONOUS = 128,
-    PORTION_TOGETHER = 1024
+    PORTION = 64,
+    PORTION_TOGETHER = 1024,
+    PORTION_AHEAD = 256,
+    PORTION_AHEAD_MOST = 1024,
+    PORTION_AHEAD_TOGETHER = 8192,
+
+    N_CALLS = 2, /* under way, while the second is started */
+    N_PLACES_AHEAD = N_CALLS + 1
 };
 
 static size_t least(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+/* Whether the threads code one portion while the engine reads another. */
+static bool reads_ahead(const struct wave *w)
+{
+    return !w->is_decoder && engine_is_asynchronous(w->engine);
 }
 
 /* ---- opening and closing ------------------------------------------------ */
@@ -92,7 +103,8 @@ static enum status need_room(struct wave *w, uint32_t n)
     struct slice *slices = realloc(w->slices, n * sizeof *slices);
     if (slices)
         w->slices = slices;
-    struct segment *segments = realloc(w->segments, n * sizeof *segments);
+    struct segment *segments =
+        realloc(w->segments, N_CALLS * (size_t)n * sizeof *segments);
     if (segments)
         w->segments = segments;
     return states && slices && segments ? OK : fail_memory("the slices");
@@ -118,10 +130,12 @@ static enum status make_slices(struct wave *w, uint32_t *n, uint32_t group)
     return status;
 }
 
-/* The team pauses while the engine computes. */
+/* Where the engine reads ahead, one more member drives it, and hardly needs a
+ * core.  Elsewhere the team pauses while an asynchronous engine computes. */
 static enum status open_team(struct wave *w)
 {
-    TRY(threads_open(&w->team, w->n_threads));
+    int n = w->n_threads > 0 ? w->n_threads : threads_cores();
+    TRY(threads_open(&w->team, reads_ahead(w) ? n + 1 : n));
     if (engine_is_asynchronous(w->engine))
         threads_keep_pace(w->team);
     return OK;
@@ -129,7 +143,7 @@ static enum status open_team(struct wave *w)
 
 static enum status make_groups(struct wave *w, uint32_t n)
 {
-    if (n > 1 && !w->team)
+    if ((n > 1 || reads_ahead(w)) && !w->team)
         TRY(open_team(w));
     if (n <= w->n_groups_made)
         return OK;
@@ -141,10 +155,10 @@ static enum status make_groups(struct wave *w, uint32_t n)
     return OK;
 }
 
-static enum status make_logits(struct wave *w, uint32_t n_slices)
+static enum status make_logits_of(struct wave *w, uint32_t n_slices)
 {
     size_t rows =
-        w->is_decoder ? 1 : (w->portion + (size_t)1) * (size_t)w->n_turns;
+        w->is_decoder ? 1 : (w->portion + (size_t)1) * (size_t)w->n_places;
     size_t n = n_slices * rows * 256;
     if (n > w->n_logits_made) {
         free_logits(w);
@@ -154,6 +168,17 @@ static enum status make_logits(struct wave *w, uint32_t n_slices)
     for (uint32_t i = 0; i < n_slices; i++)
         w->slices[i].logits = w->logits + i * rows * 256;
     return OK;
+}
+
+/* Where memory ends, portions that are read ahead get shorter. */
+static enum status make_logits(struct wave *w, uint32_t n_slices)
+{
+    enum status status = make_logits_of(w, n_slices);
+    while (status == E_MEMORY && reads_ahead(w) && w->portion > CHUNK) {
+        w->portion = (uint32_t)ceil_div(w->portion / 2, CHUNK) * CHUNK;
+        status = make_logits_of(w, n_slices);
+    }
+    return status;
 }
 
 /* Where slice i starts; for i = n_slices, where all end. */
@@ -207,35 +232,22 @@ static uint32_t wave_groups(const struct wave *w, const struct slicing *slicing)
 
 static uint32_t choose_portion(const struct wave *w, uint32_t n_slices)
 {
-    uint32_t least_bytes = engine_is_asynchronous(w->engine)
-                               ? PORTION_ASYNCHRONOUS
-                               : PORTION_SYNCHRONOUS;
     if (w->is_decoder)
         return 1;
-    return n_slices * least_bytes < PORTION_TOGETHER
-               ? PORTION_TOGETHER / n_slices
-               : least_bytes;
+    if (!reads_ahead(w))
+        return n_slices * PORTION < PORTION_TOGETHER
+                   ? PORTION_TOGETHER / n_slices
+                   : PORTION;
+    size_t n = ceil_div(PORTION_AHEAD_TOGETHER, n_slices);
+    n = ceil_div(n, CHUNK) * CHUNK;
+    n = n > PORTION_AHEAD ? n : PORTION_AHEAD;
+    return (uint32_t)least(n, PORTION_AHEAD_MOST);
 }
 
-/* With halves, a slice has logits that are being coded, and others that the
- * engine is writing. */
-static int choose_turns(const struct wave *w, uint32_t n_groups)
+/* Chunks of a stream are counted from its begin byte on. */
+static uint32_t choose_lead(const struct wave *w)
 {
-    bool has_halves = !w->is_decoder && engine_is_asynchronous(w->engine) &&
-                      n_groups > 1 && threads_count(w->team) > 1;
-    return has_halves ? 2 : 1;
-}
-
-static void make_halves(struct wave *w)
-{
-    uint32_t n = w->n_groups, first = w->n_turns == 2 ? (n + 1) / 2 : n;
-    uint32_t slice = first < n ? (uint32_t)(w->groups[first].slices - w->slices)
-                               : w->n_slices;
-    w->halves[0] = (struct half){.end_group = first, .end_slice = slice};
-    w->halves[1] = (struct half){.group = first,
-                                 .end_group = n,
-                                 .slice = slice,
-                                 .end_slice = w->n_slices};
+    return reads_ahead(w) && engine_model(w->engine)->config.begin_byte >= 0;
 }
 
 enum status wave_start(struct wave *w, const struct slicing *slicing,
@@ -249,70 +261,87 @@ enum status wave_start(struct wave *w, const struct slicing *slicing,
     TRY(make_slices(w, &n_slices, slicing->group_slices));
     n_groups = (uint32_t)ceil_div(n_slices, slicing->group_slices);
     w->portion = choose_portion(w, n_slices);
+    w->lead = choose_lead(w);
+    w->n_places = reads_ahead(w) ? N_PLACES_AHEAD : 1;
     TRY(make_groups(w, n_groups));
-    w->n_turns = choose_turns(w, n_groups);
     TRY(make_logits(w, n_slices));
     for (uint32_t i = 0; i < n_groups; i++)
         TRY(start_group(w, slicing, i,
                         first_slice + i * slicing->group_slices));
-    make_halves(w);
     return OK;
+}
+
+/* ---- portions ----------------------------------------------------------- */
+
+/* Where portion p of a slice begins. */
+static uint32_t portion_begin(const struct wave *w, uint32_t p)
+{
+    return p == 0 ? 0 : p * w->portion - w->lead;
+}
+
+/* Bytes that a slice has of portion p. */
+static uint32_t portion_bytes(const struct wave *w, const struct slice *slice,
+                              uint32_t p)
+{
+    size_t begin = portion_begin(w, p);
+    size_t end = least(portion_begin(w, p + 1), slice->length);
+    return begin < end ? (uint32_t)(end - begin) : 0;
+}
+
+/* How many portions there are; the first slice is as long as any. */
+static uint32_t count_portions(const struct wave *w)
+{
+    return (uint32_t)ceil_div(w->slices[0].length + w->lead, w->portion);
+}
+
+/* Where a slice has its logits for portion p, in floats.  The first of them
+ * come from the portion before. */
+static size_t logits_at(const struct wave *w, uint32_t p)
+{
+    size_t place = p % (uint32_t)w->n_places;
+    return place * (w->portion + (size_t)1) * 256;
 }
 
 /* ---- reading ------------------------------------------------------------ */
 
-/* Bytes that a slice has of the portion at t. */
-static uint32_t portion_bytes(const struct wave *w, const struct slice *slice,
-                              uint32_t t)
+/* Makes the segments of portion p; returns how many there are.  What follows a
+ * decoder's last byte need not be predicted. */
+static size_t make_segments(struct wave *w, struct segment *segments,
+                            uint32_t p)
 {
-    return slice->length <= t ? 0
-                              : (uint32_t)least(w->portion, slice->length - t);
-}
-
-/* Where a slice has its logits for the portion at t, in floats.  The first of
- * them come from the portion before. */
-static size_t logits_at(const struct wave *w, uint32_t t)
-{
-    size_t turn = t / w->portion % (uint32_t)w->n_turns;
-    return turn * (w->portion + (size_t)1) * 256;
-}
-
-/* Makes the segments that the engine reads next; returns how many there are.
- * What follows a decoder's last byte need not be predicted. */
-static size_t make_segments(struct wave *w, struct half *half)
-{
-    struct segment *segments = w->segments + half->slice;
-    size_t n = 0, at = logits_at(w, half->n_read) + (w->is_decoder ? 0 : 256);
-    for (uint32_t i = half->slice; i < half->end_slice; i++) {
+    size_t n = 0, at = logits_at(w, p) + (w->is_decoder ? 0 : 256);
+    uint32_t begin = portion_begin(w, p);
+    for (uint32_t i = 0; i < w->n_slices; i++) {
         struct slice *slice = &w->slices[i];
-        uint32_t k = portion_bytes(w, slice, half->n_read);
-        bool is_over = w->is_decoder && half->n_read + k == slice->length;
+        uint32_t k = portion_bytes(w, slice, p);
+        bool is_over = w->is_decoder && begin + k == slice->length;
         if (k == 0 || is_over)
             continue;
         segments[n] = (struct segment){
             .state = slice->state,
-            .bytes = slice->bytes + half->n_read,
+            .bytes = slice->bytes + begin,
             .n = k,
             .logits = slice->logits + at,
         };
         n++;
     }
-    half->n_read += w->portion;
     return n;
 }
 
-static enum status feed(struct wave *w, struct half *half)
+static enum status feed(struct wave *w, uint32_t p)
 {
-    size_t n = make_segments(w, half);
-    return n > 0 ? engine_feed(w->engine, w->segments + half->slice, n) : OK;
+    size_t n = make_segments(w, w->segments, p);
+    return n > 0 ? engine_feed(w->engine, w->segments, n) : OK;
 }
 
-/* Starts to read a portion of half, or of none.  When it returns, the portion
- * that was started before has been read. */
-static enum status start_feed(struct wave *w, struct half *half)
+/* Starts to read portion p, if there is one.  When it returns, the portion
+ * before it has been read. */
+static enum status start_feed(struct wave *w, uint32_t p)
 {
-    size_t n = half ? make_segments(w, half) : 0;
-    return n > 0 ? engine_feed_start(w->engine, w->segments + half->slice, n)
+    struct segment *segments =
+        w->segments + p % N_CALLS * (size_t)w->n_slices_made;
+    size_t n = make_segments(w, segments, p);
+    return n > 0 ? engine_feed_start(w->engine, segments, n)
                  : engine_feed_finish(w->engine);
 }
 
@@ -337,21 +366,22 @@ static bool is_no_gain(const struct slice_group *group, uint32_t n)
     return n_code >= n_plain;
 }
 
-/* Codes the portion of a group at t: a byte of each slice in turn. */
+/* Codes portion p of a group: a byte of each slice in turn. */
 static void code_group(const struct wave *w, struct slice_group *group,
-                       uint32_t t)
+                       uint32_t p)
 {
-    size_t at = logits_at(w, t);
-    for (uint32_t k = 0; k < w->portion; k++, at += 256) {
+    size_t at = logits_at(w, p);
+    uint32_t t = portion_begin(w, p), end = portion_begin(w, p + 1);
+    for (; t < end; t++, at += 256) {
         for (uint32_t i = 0; i < group->n_slices; i++) {
             struct slice *slice = &group->slices[i];
             if (i + 1 < group->n_slices)
                 fetch_logits(slice[1].logits + at);
-            if (k < portion_bytes(w, slice, t))
+            if (t < slice->length)
                 predictor_code(group->predictor, &slice->history, &slice->coder,
                                slice->logits + at);
         }
-        if (t + k + 1 == group->trial)
+        if (t + 1 == group->trial)
             group->has_failed = is_no_gain(group, group->trial);
     }
 }
@@ -359,11 +389,10 @@ static void code_group(const struct wave *w, struct slice_group *group,
 /* Codes the share of member index, of n. */
 static void code_share(const struct wave *w, int index, int n)
 {
-    const struct half *half = w->coding;
     int begin, end;
-    threads_split(&begin, &end, (int)(half->end_group - half->group), index, n);
+    threads_split(&begin, &end, (int)w->n_groups, index, n);
     for (int i = begin; i < end; i++)
-        code_group(w, &w->groups[half->group + (uint32_t)i], half->t);
+        code_group(w, &w->groups[i], w->coding);
 }
 
 static void code_together(void *context, int index)
@@ -372,10 +401,10 @@ static void code_together(void *context, int index)
     code_share(w, index, threads_count(w->team));
 }
 
-static void code(struct wave *w, const struct half *half)
+static void code(struct wave *w, uint32_t p)
 {
-    w->coding = half;
-    if (half->end_group - half->group > 1)
+    w->coding = p;
+    if (w->n_groups > 1)
         threads_run(w->team, code_together, w);
     else
         code_share(w, 0, 1);
@@ -387,26 +416,25 @@ static void read_and_code(void *context, int index)
     struct wave *w = context;
     if (index == 0)
         w->status = start_feed(w, w->reading);
-    else if (w->coding)
+    else if (w->reading >= N_CALLS)
         code_share(w, index - 1, threads_count(w->team) - 1);
 }
 
 /* ---- running a wave ----------------------------------------------------- */
 
-/* Goes to the next portion: the last prediction of each slice is its first. */
-static enum status advance(struct wave *w, struct half *half)
+/* Portion p is done: the last prediction of each slice is the first of the next
+ * portion. */
+static enum status finish_portion(struct wave *w, uint32_t p)
 {
-    size_t n = 0, at = logits_at(w, half->t);
-    size_t next = logits_at(w, half->t + w->portion);
-    for (uint32_t i = half->slice; i < half->end_slice; i++) {
+    size_t n = 0, at = logits_at(w, p), next = logits_at(w, p + 1);
+    for (uint32_t i = 0; i < w->n_slices; i++) {
         struct slice *slice = &w->slices[i];
-        uint32_t k = portion_bytes(w, slice, half->t);
+        uint32_t k = portion_bytes(w, slice, p);
         if (k > 0 && !w->is_decoder)
             memcpy(slice->logits + next, slice->logits + at + 256 * k,
                    sizeof w->fresh_logits);
         n += k;
     }
-    half->t += w->portion;
     return w->tick(w->context, n);
 }
 
@@ -427,57 +455,45 @@ static bool is_hopeless(const struct wave *w, size_t room)
     return code_bytes(w) > room || w->groups[0].has_failed;
 }
 
-static uint32_t count_portions(const struct wave *w)
-{
-    return (uint32_t)ceil_div(w->slices[0].length, w->portion);
-}
-
 /* The engine and the threads take turns. */
 static enum status run_in_turns(struct wave *w, size_t room)
 {
-    struct half *all = &w->halves[0];
-    for (uint32_t i = count_portions(w); i > 0 && !w->is_hopeless; i--) {
+    uint32_t n = count_portions(w);
+    for (uint32_t p = 0; p < n && !w->is_hopeless; p++) {
         if (w->is_decoder)
-            code(w, all);
-        TRY(feed(w, all));
+            code(w, p);
+        TRY(feed(w, p));
         if (!w->is_decoder)
-            code(w, all);
-        TRY(advance(w, all));
+            code(w, p);
+        TRY(finish_portion(w, p));
         w->is_hopeless = !w->is_decoder && is_hopeless(w, room);
     }
     return OK;
 }
 
-/* The halves take turns.  Portion p of a half, with its logits in place p % 2:
- *
- *     round  the engine starts to read   it still reads      the threads code
- *      0     half 0, portion 0
- *      1     half 1, portion 0           half 0, portion 0
- *      2     half 0, portion 1           half 1, portion 0   half 0, portion 0
- *      3     half 1, portion 1           half 0, portion 1   half 1, portion 0
- *
- * and so on.  Who may write to the logits of a slice:
+/* In each round the engine starts to read a portion, while it still reads the
+ * one before it and the threads code the one before that.  Portion p has its
+ * logits in place p % 3:
  *
  *     place               reused by             ordered by
- *     p % 2, but the      the engine, for       its reading starts two rounds
- *     first logits        portion p + 2         after p was coded
- *     p % 2, the first    advance(), for        it runs between rounds, and the
- *     logits              portion p + 2         engine never writes there
- *     p % 2, all          read by the threads   the start of the next reading
+ *     p % 3, but the      the engine, for       its reading starts a round
+ *     first logits        portion p + 3         after p was coded
+ *     p % 3, the first    finish_portion(),     it runs between rounds, and
+ *     logits              for portion p + 3     the engine never writes there
+ *     p % 3, all          read by the threads   the start of reading p + 1
  *                                               returns when p has been read
  */
 static enum status run_ahead(struct wave *w, size_t room)
 {
-    uint32_t n = 2 * count_portions(w);
-    for (uint32_t round = 0; round < n + 2 && !w->is_hopeless; round++) {
-        struct half *half = &w->halves[round % 2];
-        w->reading = round < n ? half : NULL;
-        w->coding = round > 1 ? half : NULL;
+    uint32_t n = count_portions(w);
+    for (uint32_t p = 0; p < n + N_CALLS && !w->is_hopeless; p++) {
+        w->reading = p;
+        w->coding = p - N_CALLS;
         threads_run(w->team, read_and_code, w);
         TRY(w->status);
-        if (!w->coding)
+        if (p < N_CALLS)
             continue;
-        TRY(advance(w, half));
+        TRY(finish_portion(w, w->coding));
         w->is_hopeless = is_hopeless(w, room);
     }
     return OK;
@@ -485,7 +501,7 @@ static enum status run_ahead(struct wave *w, size_t room)
 
 enum status wave_run(struct wave *w, size_t room)
 {
-    if (w->n_turns == 1)
+    if (!reads_ahead(w))
         return run_in_turns(w, room);
     enum status status = run_ahead(w, room);
     enum status finished = engine_feed_finish(w->engine);

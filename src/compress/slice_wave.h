@@ -9,9 +9,11 @@
  *                then the engine reads it, and predicts what follows
  *
  * While an asynchronous engine computes, the cores are free.  So an encoder
- * cuts its wave in two halves: the threads code a portion of one half while the
- * engine reads a portion of the other.  A decoder does not: for half as many
- * slices the engine takes more than half the time.
+ * reads ahead there: the threads code a portion while the engine reads the two
+ * after it.  These portions end where chunks of Mamba-2 end, so that the engine
+ * reads no chunk in two pieces.  A decoder could decode one half of its slices
+ * while the engine reads the other; but for half as many slices the engine
+ * takes more than half the time.
  *
  * For slices.c only.
  *
@@ -48,7 +50,7 @@ struct slice {
     struct range_coder coder;
     uint8_t *bytes; /* [length] */
     uint32_t length;
-    float *logits; /* [n_turns][portion + 1][256]: of the next byte, then of
+    float *logits; /* [n_places][portion + 1][256]: of the next byte, then of
                     * those after it; a decoder has the first alone */
 };
 
@@ -61,18 +63,9 @@ struct slice_group {
     bool has_failed; /* the trial */
 };
 
-/* Groups [group, end_group) and slices [slice, end_slice) of a wave.  The
- * second half may be empty. */
-struct half {
-    uint32_t group, end_group;
-    uint32_t slice, end_slice;
-    uint32_t n_read; /* bytes of each slice that the engine was given */
-    uint32_t t;      /* bytes of each slice that are done */
-};
-
 struct wave {
     struct engine *engine;
-    struct threads *team; /* NULL until there are two groups */
+    struct threads *team; /* NULL until there is work for two */
     int n_threads;
     slices_tick *tick;
     void *context;
@@ -81,7 +74,7 @@ struct wave {
     /* Kept from one wave to the next. */
     struct state **states;    /* [n_slices_made] */
     struct slice *slices;     /* [n_slices_made] */
-    struct segment *segments; /* [n_slices_made] */
+    struct segment *segments; /* [N_CALLS][n_slices_made] */
     uint32_t n_slices_made;
     struct slice_group *groups; /* [n_groups_made] */
     uint32_t n_groups_made;
@@ -90,14 +83,15 @@ struct wave {
 
     /* Of this wave. */
     uint32_t n_slices, n_groups;
-    struct half halves[2];
-    uint32_t portion; /* bytes of each slice that are taken at a time */
-    int n_turns;      /* portions of a slice whose logits are kept */
+    uint32_t portion; /* bytes of each slice that are taken at a time; of the
+                       * first portion, lead fewer */
+    uint32_t lead;    /* bytes that a stream has read before its slice */
+    int n_places;     /* portions of a slice whose logits are kept */
     bool is_decoder;
-    bool is_hopeless;          /* an encoder's code: see slices_encode() */
-    struct half *reading;      /* now, by the engine; or NULL */
-    const struct half *coding; /* now, by the threads; or NULL */
-    enum status status;        /* of the reading */
+    bool is_hopeless;   /* an encoder's code: see slices_encode() */
+    uint32_t reading;   /* the portion that the engine starts to read */
+    uint32_t coding;    /* the one that the threads code */
+    enum status status; /* of the reading */
 };
 
 /* On failure the caller closes the wave all the same. */
