@@ -15,7 +15,7 @@ BEGIN {
 	left = 48       # of a panel, for the numbers of its axis
 	top = 40
 	bottom = 44
-	n_colors = split("#1f6fb4 #c2571a #2e8b57 #8254a8 #b03a5b", run_color, " ")
+	n_colors = split("#1f6fb4 #c2571a #2e8b57 #8254a8 #b03a5b #5f6b73", run_color, " ")
 }
 
 FNR == 1 {

@@ -8,7 +8,7 @@
 # The real model: the same digits on every machine.
 printf 'The cat sat on the mat.\n' >cat.txt
 run "$MAMBYTE" --perplexity cat.txt
-same "cat.txt" "cat.txt${TAB}24${TAB}55.223558" "$(cut -f 1-3 out)"
+same "cat.txt" "cat.txt${TAB}24${TAB}52.569871" "$(cut -f 1-3 out)"
 
 export MAMBYTE_MODEL="$tiny"
 : >empty

@@ -8,7 +8,7 @@
 # The real model finds the odd one out.
 printf 'GET /index.html 200\nGET /index.html 200\nGET /x?q=%%00zQ 500\n' >log
 bits=$("$MAMBYTE" --score log | cut -f 1 | sed 's/\..*//' | xargs)
-same "bits of a log" "52 13 74" "$bits"
+same "bits of a log" "46 5 73" "$bits"
 same "--threshold" "GET /x?q=%00zQ 500" \
 	"$("$MAMBYTE" --score --threshold=40 log | tail -n 1 | cut -f 4)"
 
