@@ -9,7 +9,7 @@
 
 enum {
     PARTS = 2,
-    SPLIT_ROWS = 256 /* from so many on, rows are in two parts             */
+    SPLIT_ROWS = 256 /* from so many on, rows may be in two parts          */
 };
 
 /* Rows that go through the layers together. */
@@ -105,12 +105,23 @@ static struct batch_job part_of(const struct batch_job *job, int first, int n)
 }
 
 /* Two parts run beside each other: while one waits for states, the other
- * multiplies. */
+ * multiplies.  One is faster where a block takes whole streams, and in_proj of
+ * all rows has large tiles, in_proj of half of them has not. */
+static bool splits(const struct chain *c, int n)
+{
+    const struct part *p = &c->parts[0];
+    if (p->rows.part_heads == c->mamba2.n_heads &&
+        mamba2_in_is_large(&p->batch, &c->mamba2, n) &&
+        !mamba2_in_is_large(&p->batch, &c->mamba2, n / PARTS))
+        return false;
+    return n >= SPLIT_ROWS;
+}
+
 static enum status run_chain(const struct chain *c, cudaStream_t stream,
                              const struct batch_job *job)
 {
     const char *what = "decoding a batch";
-    if (job->n_rows < SPLIT_ROWS)
+    if (!splits(c, job->n_rows))
         return run_part(c, c->parts, stream, job);
     const struct part *side = &c->parts[1];
     int n = job->n_rows / 2;
@@ -210,7 +221,7 @@ static enum status describe(struct chain *c, const struct cuda_model *model)
         struct prefill_batch *b = &c->parts[i].batch;
         prefill_describe(b, model);
         b->n_slots = 1;
-        b->rows = CHAIN_ROWS / PARTS;
+        b->rows = i == 0 ? CHAIN_ROWS : CHAIN_ROWS / PARTS;
         TRY(prefill_ask_device(b));
     }
     c->fits = chain_heads_fit(&c->parts[0].batch, &c->mamba2);

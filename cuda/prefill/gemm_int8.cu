@@ -21,11 +21,12 @@ struct int8_product {
 };
 
 /* The large one suits products of a warpgroup.  Few rows wait for memory: the
- * deep one asks for 896 bytes of each row at once. */
+ * deep ones ask for 640 and 896 bytes of each row at once. */
 using large_tile = tile<128, 128, 16, 128, 3>;
 using small_tile = tile<64, 64, 32, 32, 3>;
+using deep_small_tile = tile<64, 64, 32, 32, 6>;
 using tiny_tile = tile<32, 32, 16, 16, 3>;
-using deep_tile = tile<32, 32, 16, 16, 8>;
+using deep_tiny_tile = tile<32, 32, 16, 16, 8>;
 
 /* Stores v, the values of columns r and r + 1 of a row; old: what was there,
  * for PRODUCT_OUT. */
@@ -303,23 +304,44 @@ template <class T> static bool fits(const struct prefill_batch *b)
     return T::shared + (int)sizeof(tile_scales<T>) <= b->max_shared;
 }
 
-/* The largest tile that still gives every multiprocessor a block. */
+enum { ENOUGH_BLOCKS = 128 };
+
+template <class T> static int blocks_of(int rows, int cols)
+{
+    return ceil_div(rows, T::rows) * ceil_div(cols, T::cols);
+}
+
+/* Whether the large tile gives every multiprocessor a block. */
+static bool is_large(const struct prefill_batch *b, int rows, int cols,
+                     int n_layers)
+{
+    return fits<large_tile>(b) &&
+           blocks_of<large_tile>(rows, cols) * n_layers >= ENOUGH_BLOCKS;
+}
+
+/* For batch decode, which has one slot: whether the deep tile gives every other
+ * multiprocessor a block, and all its blocks run at once. */
+static bool is_deep_small(const struct prefill_batch *b, int rows, int cols)
+{
+    const int n = blocks_of<deep_small_tile>(rows, cols);
+    return b->n_slots == 1 && fits<deep_small_tile>(b) &&
+           n >= ENOUGH_BLOCKS / 2 && n <= 2 * b->n_processors;
+}
+
+/* The largest tile that still gives every multiprocessor a block, if any. */
 template <enum product_kind kind>
 static enum status launch_best(struct queue q, const struct prefill_batch *b,
                                struct tick tick, struct int8_product p,
                                int n_cols)
 {
-    enum { ENOUGH_BLOCKS = 128 };
-    auto blocks = [&](int rows, int cols) {
-        return ceil_div(tick.rows, rows) * ceil_div(n_cols, cols) * tick.count;
-    };
-    if (kind != PRODUCT_X && fits<large_tile>(b) &&
-        blocks(large_tile::rows, large_tile::cols) >= ENOUGH_BLOCKS)
+    if (kind != PRODUCT_X && is_large(b, tick.rows, n_cols, tick.count))
         return launch_tile<large_tile, kind>(q, b, tick, p, n_cols);
-    if (blocks(small_tile::rows, small_tile::cols) >= ENOUGH_BLOCKS)
+    if (is_deep_small(b, tick.rows, n_cols))
+        return launch_tile<deep_small_tile, kind>(q, b, tick, p, n_cols);
+    if (blocks_of<small_tile>(tick.rows, n_cols) * tick.count >= ENOUGH_BLOCKS)
         return launch_tile<small_tile, kind>(q, b, tick, p, n_cols);
-    if (fits<deep_tile>(b))
-        return launch_tile<deep_tile, kind>(q, b, tick, p, n_cols);
+    if (fits<deep_tiny_tile>(b))
+        return launch_tile<deep_tiny_tile, kind>(q, b, tick, p, n_cols);
     return launch_tile<tiny_tile, kind>(q, b, tick, p, n_cols);
 }
 
@@ -329,6 +351,12 @@ static enum status launch_kind(struct queue q, const struct prefill_batch *b,
 {
     return launch_best<kind>(q, b, tick, product_of(b, kind),
                              product_cols(b, kind));
+}
+
+bool mamba2_in_is_large(const struct prefill_batch *b,
+                        const struct mamba2_batch *m, int rows)
+{
+    return is_large(b, rows, m->zx_columns, 1);
 }
 
 enum status launch_mamba2_in(struct queue q, const struct prefill_batch *b,
@@ -382,7 +410,8 @@ static enum status prepare_kind(const struct prefill_batch *b)
 {
     TRY((prepare_tile<large_tile, kind>(b)));
     TRY((prepare_tile<small_tile, kind>(b)));
-    TRY((prepare_tile<deep_tile, kind>(b)));
+    TRY((prepare_tile<deep_small_tile, kind>(b)));
+    TRY((prepare_tile<deep_tiny_tile, kind>(b)));
     return prepare_tile<tiny_tile, kind>(b);
 }
 

@@ -115,6 +115,9 @@ enum status mamba2_outputs_prepare(const struct prefill_batch *b,
 /* z | x | B | C | dt of x, or silu(z) | x | B | C | dt.  In gemm_int8.cu. */
 enum status launch_mamba2_in(struct queue q, const struct prefill_batch *b,
                              const struct mamba2_batch *m, struct tick tick);
+/* Whether launch_mamba2_in() takes the largest tile, for rows of a layer. */
+bool mamba2_in_is_large(const struct prefill_batch *b,
+                        const struct mamba2_batch *m, int rows);
 enum status launch_mamba2_gated_in(struct queue q,
                                    const struct prefill_batch *b,
                                    const struct mamba2_batch *m,
