@@ -388,19 +388,6 @@ static enum status need_grown(struct gram_tree *t, uint32_t node)
     return decode_group(t, t->groups[t->nodes[node].first]);
 }
 
-/* The place of a character among rising ones, [n]; or n. */
-static uint32_t find_character(const uint32_t *characters, uint32_t n,
-                               uint32_t c)
-{
-    uint32_t first = 0;
-    for (uint32_t left = n; left > 1;) {
-        uint32_t half = left / 2;
-        first += characters[first + half] <= c ? half : 0;
-        left -= half;
-    }
-    return n > 0 && characters[first] == c ? first : n;
-}
-
 uint32_t gram_tree_find(struct gram_tree *tree, uint32_t node, uint32_t c)
 {
     struct gram_tree *t = tree;
@@ -411,6 +398,6 @@ uint32_t gram_tree_find(struct gram_tree *tree, uint32_t node, uint32_t c)
         return GRAM_NONE;
     uint32_t n = p->end - p->first;
     uint32_t i =
-        find_character(t->characters + p->first, n, gram_tree_character(c));
+        gram_find_rising(t->characters + p->first, n, gram_tree_character(c));
     return i < n ? p->first + i : GRAM_NONE;
 }

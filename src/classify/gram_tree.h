@@ -105,6 +105,19 @@ static inline uint64_t gram_tree_pairs(struct gram_tree_size size, int n_labels)
     return 2 * (uint64_t)n_labels + size.n_pairs + size.n_leaf_pairs;
 }
 
+/* The place of x among rising numbers, [n]; or n. */
+static inline uint32_t gram_find_rising(const uint32_t *numbers, uint32_t n,
+                                        uint32_t x)
+{
+    uint32_t first = 0;
+    for (uint32_t left = n; left > 1;) {
+        uint32_t half = left / 2;
+        first += numbers[first + half] <= x ? half : 0;
+        left -= half;
+    }
+    return n > 0 && numbers[first] == x ? first : n;
+}
+
 /* What stands for a character: order is that of what grows from a node. */
 static inline uint32_t gram_tree_character(uint32_t c)
 {

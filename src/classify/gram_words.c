@@ -127,20 +127,6 @@ static enum status decode_block(struct gram_words *w, uint32_t number)
     return OK;
 }
 
-/* The place of a key among those of its block, rising: [n]; any place if it is
- * not there.  Keys are hashes, so that its lower bits tell about where. */
-static uint32_t find_place(const uint32_t *words, uint32_t n, uint32_t word,
-                           int n_bits)
-{
-    uint32_t lower = word & (((uint32_t)1 << n_bits) - 1);
-    uint32_t i = (uint32_t)((uint64_t)lower * n >> n_bits);
-    while (i > 0 && words[i] > word)
-        i--;
-    while (i + 1 < n && words[i] < word)
-        i++;
-    return i;
-}
-
 uint32_t gram_words_find(struct gram_words *words, uint32_t word)
 {
     struct gram_words *w = words;
@@ -148,10 +134,10 @@ uint32_t gram_words_find(struct gram_words *words, uint32_t word)
     const struct gram_block *block = &w->blocks[number];
     if (block->first == GRAM_NONE && w->status == OK)
         w->status = decode_block(w, number);
-    if (w->status != OK || block->first == block->end)
+    if (w->status != OK)
         return GRAM_NONE;
-    uint32_t first = block->first - w->first;
-    uint32_t i = find_place(w->words + first, block->end - block->first, word,
-                            GRAM_WORD_BITS - w->block_bits);
-    return w->words[first + i] == word ? block->first + i : GRAM_NONE;
+    uint32_t n = block->end - block->first;
+    uint32_t i =
+        gram_find_rising(w->words + (block->first - w->first), n, word);
+    return i < n ? block->first + i : GRAM_NONE;
 }
