@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "classify/examples.h"
+#include "classify/gram_contexts.h"
 #include "classify/gram_counts.h"
 #include "classify/gram_file.h"
 #include "classify/gram_pack.h"
+#include "classify/gram_pairs.h"
 #include "classify/gram_tree.h"
 #include "classify/gram_words.h"
 #include "classify/grams.h"
@@ -265,6 +267,77 @@ START_TEST(a_table_may_be_empty)
 }
 END_TEST
 
+START_TEST(numbers_have_a_limit)
+{
+    static const uint32_t values[] = {
+        0, 1, 2, 126, GRAM_NUMBER_MAX, GRAM_NUMBER_MAX + 1u, UINT32_MAX - 1};
+    enum { N = sizeof values / sizeof values[0] };
+    struct gram_contexts contexts;
+    ck_assert_int_eq(gram_contexts_open(&contexts, GRAM_NUMBER_CONTEXTS, false),
+                     OK);
+    struct gram_coder in = {.range = range_encoder(), .contexts = &contexts};
+    for (int i = 0; i < N; i++) {
+        gram_number(&in, 0, values[i]);
+        gram_even_number(&in, values[i]);
+    }
+    ck_assert_int_eq(range_finish(&in.range), OK);
+    struct gram_coder out = {.range = range_decoder(in.range.code, in.range.n),
+                             .contexts = &contexts,
+                             .is_decoder = true};
+    for (int i = 0; i < N; i++) {
+        uint32_t x =
+            values[i] < GRAM_NUMBER_MAX ? values[i] : (uint32_t)GRAM_NUMBER_MAX;
+        ck_assert_uint_eq(gram_number(&out, 0, 0), x);
+        ck_assert_uint_eq(gram_even_number(&out, 0), x);
+    }
+    range_free(&in.range);
+    gram_contexts_close(&contexts);
+}
+END_TEST
+
+/* Decodes a gram with one pair, whose correction is of that size; all bits are
+ * as likely, so that any context does. */
+static enum status decode_correction(struct grams *grams, int is_below,
+                                     uint32_t size)
+{
+    static const int before[] = {1, 0, 0, 0, 0, 0}; /* one pair: 0, at 0 */
+    struct gram_contexts *contexts = &grams->contexts;
+    struct gram_coder in = {.range = range_encoder(), .contexts = contexts};
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
+        gram_bit(&in, 0, before[i]);
+    gram_bit(&in, 0, is_below);
+    gram_number(&in, CONTEXTS_SIZE, size);
+    ck_assert_int_eq(range_finish(&in.range), OK);
+    struct gram_coder out = {.range = range_decoder(in.range.code, in.range.n),
+                             .contexts = contexts,
+                             .is_decoder = true};
+    enum status status = pairs_code_alone(&out, grams, 0, 1, false);
+    range_free(&in.range);
+    return status;
+}
+
+START_TEST(corrections_are_in_range)
+{
+    static const uint32_t large[] = {128, GRAM_NUMBER_MAX, INT32_MAX,
+                                     UINT32_MAX - 1};
+    struct grams grams;
+    ck_assert_int_eq(grams_open_packed(&grams, 1, 1, WORD_LABELS), OK);
+    ck_assert_int_eq(
+        gram_contexts_open(&grams.contexts, contexts_count(WORD_LABELS), false),
+        OK);
+    ck_assert_int_eq(decode_correction(&grams, 0, 126), OK);
+    ck_assert_int_eq(grams.pairs[0].correction, 127);
+    ck_assert_int_eq(decode_correction(&grams, 1, 127), OK);
+    ck_assert_int_eq(grams.pairs[0].correction, -128);
+    ck_assert_int_eq(decode_correction(&grams, 0, 127), E_MODEL);
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
+        ck_assert_int_eq(decode_correction(&grams, 0, large[i]), E_MODEL);
+        ck_assert_int_eq(decode_correction(&grams, 1, large[i]), E_MODEL);
+    }
+    grams_close(&grams);
+}
+END_TEST
+
 /* Of what a byte can stand for, the nearest. */
 START_TEST(probabilities_are_learnt)
 {
@@ -306,6 +379,8 @@ int main(void)
     tcase_add_test(tests, a_table_without_room_fails_when_it_is_used);
     tcase_add_test(tests, sequences_without_parts_are_left_out);
     tcase_add_test(tests, a_table_may_be_empty);
+    tcase_add_test(tests, numbers_have_a_limit);
+    tcase_add_test(tests, corrections_are_in_range);
     tcase_add_test(tests, probabilities_are_learnt);
     suite_add_tcase(suite, tests);
     return run_suite(suite);

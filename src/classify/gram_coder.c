@@ -109,6 +109,12 @@ static uint32_t code_rest(struct gram_coder *coder, uint32_t upper,
     return upper;
 }
 
+/* The number that is one less than x, above 0. */
+static uint32_t number_before(uint32_t x)
+{
+    return x - 1 < GRAM_NUMBER_MAX ? x - 1 : GRAM_NUMBER_MAX;
+}
+
 static unsigned length_of(uint32_t x)
 {
     unsigned length = 0;
@@ -124,11 +130,12 @@ uint32_t gram_number(struct gram_coder *coder, size_t contexts, uint32_t value)
     uint32_t upper = 1u << n_told;
     upper += gram_bits(coder, contexts + (1 << 5) + ((size_t)length << 2),
                        (int)n_told, value >> n_even & (upper - 1));
-    return code_rest(coder, upper, n_even, value) - 1;
+    return number_before(code_rest(coder, upper, n_even, value));
 }
 
 uint32_t gram_even_number(struct gram_coder *coder, uint32_t value)
 {
     unsigned length = code_even(coder, 5, length_of(++value));
-    return code_rest(coder, 1, length, value & ((1u << length) - 1)) - 1;
+    return number_before(
+        code_rest(coder, 1, length, value & ((1u << length) - 1)));
 }

@@ -80,8 +80,10 @@ static inline unsigned gram_bits(struct gram_coder *coder, size_t contexts,
     return node - (1u << n_bits);
 }
 
-/* A number up to 2^31 - 2: the length of what is one more, and the bits below
- * its leading one, of which the first two have contexts. */
+/* A number up to GRAM_NUMBER_MAX: the length of what is one more, and the bits
+ * below its leading one, of which the first two have contexts.  A decoder that
+ * finds a larger one, in a damaged file, returns GRAM_NUMBER_MAX. */
+enum { GRAM_NUMBER_MAX = INT32_MAX - 1 };
 enum { GRAM_NUMBER_CONTEXTS = (1 << 5) * (1 + (1 << 2)) };
 uint32_t gram_number(struct gram_coder *coder, size_t contexts, uint32_t value);
 

@@ -33,34 +33,37 @@ struct pair_list pairs_of(const struct grams *grams, uint32_t gram)
 }
 
 /* That of a gram that has corrections. */
-static void code_correction(struct gram_coder *c, struct grams *g,
-                            uint32_t pair)
+static enum status code_correction(struct gram_coder *c, struct grams *g,
+                                   uint32_t pair)
 {
     size_t contexts = CONTEXTS_CORRECTION + 2 * (size_t)g->pairs[pair].level;
     int correction = g->pairs[pair].correction;
     if (gram_bit(c, contexts, correction == 0)) {
         g->pairs[pair].correction = 0;
-        return;
+        return OK;
     }
     bool is_below = gram_bit(c, contexts + 1, correction < 0);
-    uint32_t size = (uint32_t)(is_below ? -correction - 1 : correction - 1);
-    size = gram_number(c, CONTEXTS_SIZE, size);
-    g->pairs[pair].correction =
-        (int8_t)(is_below ? -1 - (int)size : (int)size + 1);
+    int size = is_below ? -correction - 1 : correction - 1;
+    size = (int)gram_number(c, CONTEXTS_SIZE, (uint32_t)size);
+    if (size > INT8_MAX - !is_below)
+        return E_MODEL;
+    g->pairs[pair].correction = (int8_t)(is_below ? -1 - size : size + 1);
+    return OK;
 }
 
 /* Most grams have none. */
-static void code_corrections(struct gram_coder *c, struct grams *g,
-                             uint32_t gram)
+static enum status code_corrections(struct gram_coder *c, struct grams *g,
+                                    uint32_t gram)
 {
     uint32_t start = g->starts[gram], end = g->starts[gram + 1];
     int n = at_most((int)(end - start), COUNTS), has_none = 1;
     for (uint32_t i = start; i < end && !c->is_decoder; i++)
         has_none &= g->pairs[i].correction == 0;
     if (gram_bit(c, CONTEXTS_UNCORRECTED + (size_t)n, has_none))
-        return;
+        return OK;
     for (uint32_t i = start; i < end; i++)
-        code_correction(c, g, i);
+        TRY(code_correction(c, g, i));
+    return OK;
 }
 
 /* ---- alone -------------------------------------------------------------- */
@@ -115,8 +118,7 @@ enum status pairs_code_alone(struct gram_coder *coder, struct grams *grams,
         grams->pairs[start + i].level = (uint8_t)level;
     }
     grams->starts[gram + 1] = start + n;
-    code_corrections(c, grams, gram);
-    return OK;
+    return code_corrections(c, grams, gram);
 }
 
 /* ---- shared ------------------------------------------------------------- */
@@ -242,6 +244,5 @@ enum status pairs_code_shared(struct gram_coder *coder, struct grams *grams,
         n++;
     }
     grams->starts[gram + 1] = start + n;
-    code_corrections(c, grams, gram);
-    return n > 0 ? OK : E_MODEL;
+    return n > 0 ? code_corrections(c, grams, gram) : E_MODEL;
 }
