@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memlimit.h"
 #include "classify/examples.h"
 #include "classify/gram_contexts.h"
 #include "classify/gram_counts.h"
@@ -267,6 +268,26 @@ START_TEST(a_table_may_be_empty)
 }
 END_TEST
 
+/* The contexts of many labels are memory too. */
+START_TEST(labels_count_against_the_limit)
+{
+    struct grams grams, back;
+    uint8_t *bytes;
+    size_t n;
+    ck_assert_int_eq(grams_open(&grams, 0, 0, LABELS_MAX), OK);
+    grams_index(&grams);
+    ck_assert_int_eq(grams_pack(&grams, &bytes, &n), OK);
+    memlimit_set(16 << 20);
+    ck_assert_int_eq(grams_unpack(&back, bytes, n, LABELS_MAX), E_LIMIT);
+    memlimit_set(32 << 20);
+    ck_assert_int_eq(grams_unpack(&back, bytes, n, LABELS_MAX), OK);
+    memlimit_set(0);
+    free(bytes);
+    grams_close(&grams);
+    grams_close(&back);
+}
+END_TEST
+
 START_TEST(numbers_have_a_limit)
 {
     static const uint32_t values[] = {
@@ -379,6 +400,7 @@ int main(void)
     tcase_add_test(tests, a_table_without_room_fails_when_it_is_used);
     tcase_add_test(tests, sequences_without_parts_are_left_out);
     tcase_add_test(tests, a_table_may_be_empty);
+    tcase_add_test(tests, labels_count_against_the_limit);
     tcase_add_test(tests, numbers_have_a_limit);
     tcase_add_test(tests, corrections_are_in_range);
     tcase_add_test(tests, probabilities_are_learnt);

@@ -14,8 +14,15 @@
 #include "classify/gram_tree.h"
 #include "classify/gram_words.h"
 
-/* Memory that is taken for each, at most. */
-enum { GRAM_BYTES = 64, PAIR_BYTES = 4 };
+/* Memory that is taken for each, at most; NODE_BYTES for sequences that may
+ * grow. */
+enum {
+    NODE_BYTES = 64,
+    LEAF_BYTES = 12,
+    WORD_BYTES = 16,
+    PAIR_BYTES = 4,
+    CONTEXT_BYTES = 6
+};
 
 /* What the numbers say. */
 struct sizes {
@@ -80,6 +87,16 @@ static enum status unpack(struct grams *g, const struct sizes *s,
                            bytes + words, n - words);
 }
 
+/* All that is taken for a table, but for its own bytes. */
+static uint64_t memory_for(const struct sizes *s, uint64_t n_pairs,
+                           int n_labels)
+{
+    return (uint64_t)NODE_BYTES * (s->tree.n + GRAM_TREE_FIRST) +
+           (uint64_t)LEAF_BYTES * s->tree.n_leaves +
+           (uint64_t)WORD_BYTES * s->n_words + PAIR_BYTES * n_pairs +
+           CONTEXT_BYTES * contexts_count(n_labels);
+}
+
 enum status grams_unpack(struct grams *grams, const uint8_t *bytes, size_t n,
                          int n_labels)
 {
@@ -88,7 +105,7 @@ enum status grams_unpack(struct grams *grams, const uint8_t *bytes, size_t n,
         return is_no_table();
     uint64_t n_grams = gram_tree_grams(s.tree) + s.n_words;
     uint64_t n_pairs = gram_tree_pairs(s.tree, n_labels) + s.n_word_pairs;
-    TRY(memlimit_check(GRAM_BYTES * n_grams + PAIR_BYTES * n_pairs, "a head"));
+    TRY(memlimit_check(memory_for(&s, n_pairs, n_labels) + n, "a head"));
     TRY(grams_open_packed(grams, n_grams, n_pairs, n_labels));
     grams->bytes = malloc(n);
     enum status status = grams->bytes ? OK : fail_memory("the grams");
