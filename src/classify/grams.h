@@ -112,7 +112,10 @@ void gram_bag_begin(struct gram_bag *bag);
 void gram_bag_free(struct gram_bag *bag);
 
 /* Fill a bag.  How a record is split into parts makes no difference; call
- * grams_end once, after them.  E_MODEL when a table from a file is damaged. */
+ * grams_end once, after them.  E_MODEL when a table from a file is damaged.
+ * One thread at a time fills bags of a table: it decodes what it needs.  Others
+ * may meanwhile take the evidence of bags that were filled before, as what is
+ * decoded stays as it is. */
 enum status grams_feed(struct grams *grams, struct gram_bag *bag,
                        const uint8_t *bytes, size_t n);
 enum status grams_end(struct grams *grams, struct gram_bag *bag);
