@@ -302,9 +302,7 @@ START_TEST(numbers_have_a_limit)
         gram_even_number(&in, values[i]);
     }
     ck_assert_int_eq(range_finish(&in.range), OK);
-    struct gram_coder out = {.range = range_decoder(in.range.code, in.range.n),
-                             .contexts = &contexts,
-                             .is_decoder = true};
+    struct gram_coder out = gram_decoder(&contexts, in.range.code, in.range.n);
     for (int i = 0; i < N; i++) {
         uint32_t x =
             values[i] < GRAM_NUMBER_MAX ? values[i] : (uint32_t)GRAM_NUMBER_MAX;
@@ -329,9 +327,7 @@ static enum status decode_correction(struct grams *grams, int is_below,
     gram_bit(&in, 0, is_below);
     gram_number(&in, CONTEXTS_SIZE, size);
     ck_assert_int_eq(range_finish(&in.range), OK);
-    struct gram_coder out = {.range = range_decoder(in.range.code, in.range.n),
-                             .contexts = contexts,
-                             .is_decoder = true};
+    struct gram_coder out = gram_decoder(contexts, in.range.code, in.range.n);
     enum status status = pairs_code_alone(&out, grams, 0, 1, false);
     range_free(&in.range);
     return status;

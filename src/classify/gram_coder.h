@@ -45,6 +45,16 @@ void gram_contexts_learn(struct gram_contexts *contexts, uint8_t *bytes);
 /* Takes those that bytes stand for; false if one stands for none. */
 bool gram_contexts_read(struct gram_contexts *contexts, const uint8_t *bytes);
 
+/* A decoder of a code that is to stay. */
+static inline struct gram_coder
+gram_decoder(const struct gram_contexts *contexts, const uint8_t *code,
+             size_t size)
+{
+    return (struct gram_coder){.range = range_decoder(code, size),
+                               .contexts = contexts,
+                               .is_decoder = true};
+}
+
 static inline int gram_bit(struct gram_coder *coder, size_t context, int value)
 {
     const struct gram_contexts *contexts = coder->contexts;

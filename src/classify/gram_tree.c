@@ -326,14 +326,6 @@ enum status gram_tree_code(struct gram_tree *tree, struct gram_coder *coder,
 
 /* ---- decoding ----------------------------------------------------------- */
 
-static struct gram_coder open_decoder(const struct gram_tree *t, uint32_t at,
-                                      uint32_t size)
-{
-    return (struct gram_coder){.range = range_decoder(t->bytes + at, size),
-                               .contexts = t->contexts,
-                               .is_decoder = true};
-}
-
 /* Cuts the nodes from first on into groups, whose codes end at code_end. */
 static enum status cut_groups(struct gram_tree *t, struct gram_coder *coder,
                               uint32_t first, uint32_t at, uint32_t code_end)
@@ -363,7 +355,7 @@ enum status gram_tree_start(struct gram_tree *tree, const uint8_t *bytes,
 {
     struct gram_tree *t = tree;
     t->bytes = bytes;
-    struct gram_coder coder = open_decoder(t, 0, (uint32_t)n);
+    struct gram_coder coder = gram_decoder(t->contexts, bytes, n);
     TRY(gram_tree_code_characters(t, &coder));
     return cut_groups(t, &coder, GRAM_SPACE, 0, (uint32_t)n);
 }
@@ -375,7 +367,8 @@ static enum status decode_group(struct gram_tree *t, struct gram_group group)
     for (uint32_t i = group.first; i < group.end; i++)
         TRY(need_grown(t, t->nodes[i].suffix));
     uint32_t n_before = t->list.n;
-    struct gram_coder coder = open_decoder(t, group.at, group.size);
+    struct gram_coder coder =
+        gram_decoder(t->contexts, t->bytes + group.at, group.size);
     TRY(gram_tree_code(t, &coder, group.first, group.end));
     return cut_groups(t, &coder, n_before, group.at, group.at + group.size);
 }

@@ -106,10 +106,8 @@ static enum status decode_block(struct gram_words *w, uint32_t number)
     struct gram_block *block = &w->blocks[number];
     int n_bits = GRAM_WORD_BITS - w->block_bits;
     uint32_t key = 0;
-    struct gram_coder coder = {
-        .range = range_decoder(w->bytes + block->at, block->size),
-        .contexts = w->contexts,
-        .is_decoder = true};
+    struct gram_coder coder =
+        gram_decoder(w->contexts, w->bytes + block->at, block->size);
     block->first = w->list.n;
     for (;; w->list.n++) {
         uint32_t distance = gram_words_code_distance(&coder, 0);
