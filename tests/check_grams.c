@@ -440,6 +440,28 @@ START_TEST(corrections_are_learnt)
 }
 END_TEST
 
+/* Room for what a record may have in common with a large table, when it has
+ * nothing. */
+START_TEST(a_bag_takes_room_as_it_grows)
+{
+    enum { N_GRAMS = 1 << 20, N_BYTES = 1 << 20 };
+    struct grams grams;
+    struct gram_bag bag = {0};
+    uint8_t *record = calloc(N_BYTES, 1);
+    ck_assert_ptr_nonnull(record);
+    ck_assert_int_eq(grams_open(&grams, N_GRAMS, 0, N_LABELS), OK);
+    grams_index(&grams);
+    gram_bag_begin(&bag);
+    ck_assert_int_eq(grams_feed(&grams, &bag, record, N_BYTES), OK);
+    ck_assert_int_eq(grams_end(&grams, &bag), OK);
+    ck_assert_uint_eq(bag.n, 0);
+    ck_assert_uint_lt(bag.room, N_GRAMS / 8);
+    gram_bag_free(&bag);
+    free(record);
+    grams_close(&grams);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("grams");
@@ -456,6 +478,7 @@ int main(void)
     tcase_add_test(tests, evidence_is_that_of_the_definition);
     tcase_add_test(tests, what_examples_have_often_is_counted);
     tcase_add_test(tests, corrections_are_learnt);
+    tcase_add_test(tests, a_bag_takes_room_as_it_grows);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }

@@ -19,9 +19,10 @@
 enum {
     BUCKET_SHIFT = 28,
     BUCKETS = GRAM_KEYS >> BUCKET_SHIFT,
-    LATE = 16, /* grams whose places are on their way */
-    AHEAD = 8, /* grams whose weights are on their way */
-    LINE = 16  /* weights that the memory sends at once */
+    PART_BYTES = 1 << 12, /* a bag gets room for so many at a time */
+    LATE = 16,            /* grams whose places are on their way */
+    AHEAD = 8,            /* grams whose weights are on their way */
+    LINE = 16             /* weights that the memory sends at once */
 };
 
 double gram_log(double x)
@@ -253,16 +254,28 @@ static enum status check(const struct grams *grams)
     return fail(E_MODEL, GRAMS_DAMAGED);
 }
 
-enum status grams_feed(struct grams *grams, struct gram_bag *bag,
-                       const uint8_t *bytes, size_t n)
+/* Places are open. */
+static enum status feed_part(struct grams *grams, struct gram_bag *bag,
+                             const uint8_t *bytes, size_t n)
 {
     struct filling filling = {.grams = grams, .bag = bag};
     TRY(need_room(grams, bag, n));
-    open_places(grams, bag);
     gram_scan_feed(&bag->scan, bytes, n, put, &filling);
     finish(&filling);
+    return OK;
+}
+
+enum status grams_feed(struct grams *grams, struct gram_bag *bag,
+                       const uint8_t *bytes, size_t n)
+{
+    enum status status = OK;
+    open_places(grams, bag);
+    for (size_t i = 0, size; i < n && status == OK; i += size) {
+        size = n - i < PART_BYTES ? n - i : PART_BYTES;
+        status = feed_part(grams, bag, bytes + i, size);
+    }
     close_places(grams, bag);
-    return check(grams);
+    return status == OK ? check(grams) : status;
 }
 
 enum status grams_end(struct grams *grams, struct gram_bag *bag)
