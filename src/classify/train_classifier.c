@@ -29,8 +29,9 @@
 #include "engine/engine.h"
 #include "model/catalog.h"
 
-/* So many pairs of a gram and a label: in a file they take 6 MB at most. */
+/* At most so many pairs of a gram and a label: some 6 MB in a file. */
 enum { GRAM_PAIRS = 7500000 };
+_Static_assert((int)GRAM_PAIRS <= (int)GRAMS_MAX, "a file holds their grams");
 
 struct training {
     const struct classifier_options *options;
