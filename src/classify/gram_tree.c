@@ -9,7 +9,7 @@
 #include "base/large_pages.h"
 #include "classify/gram_contexts.h"
 
-/* Of each 4 bits. */
+/* The ones in each 4 bits. */
 static uint64_t count_fours(uint64_t x)
 {
     x -= x >> 1 & 0x5555555555555555u;
@@ -25,7 +25,8 @@ static int count_bits(uint64_t x, uint64_t y)
 
 /* ---- nodes -------------------------------------------------------------- */
 
-/* Twice the logarithm of base 2, rounded down. */
+/* About twice the logarithm of base 2: 2 w from 2^w on, and 2 w + 1 from one and
+ * a half times that on; but 1 for 1. */
 static uint8_t twice_log2(uint64_t x)
 {
     int whole = 63 - __builtin_clzll(x);
@@ -49,7 +50,7 @@ static void measure(const struct gram_tree *t, uint32_t i)
     node->total = twice_log2(total);
 }
 
-/* What grows from a node is nodes, or the longest. */
+/* Whether the longest sequences, which are no nodes, grow from a node. */
 static bool is_next_to_last(const struct gram_node *node)
 {
     return node->length == GRAM_CHARACTERS - 1;
@@ -189,7 +190,7 @@ static size_t at_most(int x, int most)
     return (size_t)(x < most ? x : most);
 }
 
-/* What the bit depends on that says whether two nodes meet that overlap in the
+/* What a bit depends on: whether two nodes meet, which overlap in the
  * middle. */
 static size_t find_meeting(const struct gram_node *prefix,
                            const struct gram_node *suffix,
@@ -210,7 +211,7 @@ static size_t find_meeting(const struct gram_node *prefix,
            at_most(most, CONTEXT_MOST - 1);
 }
 
-/* What the bit depends on that says whether a node grows by any of n others. */
+/* What a bit depends on: whether a node grows by any of n others. */
 static size_t find_growth(const struct gram_node *node, uint32_t n)
 {
     size_t i = (size_t)(node->length - 1) * CONTEXT_TOTALS +
