@@ -93,6 +93,10 @@ reads_as_zz -n 1 --load-state=one.state text
 reads_as_zz --score --load-state=one.state text
 reads_as_zz --classify=zz.head text
 reads_as_zz --classify=one.state,two.state text
+usr/bin/mambyte -m b -n 0 --save-state=zz text # no matter to the head zz
+cp zz.head "$weights"
+reads_as_zz --classify=zz text
+rm zz "$weights/zz.head"
 reads_as_zz -m zz -t text.mbz
 usr/bin/mambyte -d <text.mbz >out || bad "-d of standard input"
 same_files "the same from standard input" text out
@@ -101,7 +105,7 @@ same "a model that is named is taken" 1 "$status"
 run sh -c 'cat text.mbz | usr/bin/mambyte -t'
 same "a pipe is read once" 1 "$status"
 usr/bin/mambyte -z <text >default.mbz
-# A named pipe is opened once, or who writes to it may see us go and end.
+# A named pipe is opened once: whoever writes to it would see us go, and end.
 mkfifo pipe
 status=0
 for i in 1 2 3 4 5 6 7 8 9 10; do

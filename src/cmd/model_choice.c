@@ -1,7 +1,8 @@
 /* model_choice.c -- the model of a command.
  *
- * What is read here of a file from outside, before any privilege is dropped, is
- * its first bytes: those of a compressed file have a checksum.
+ * This runs before any privilege is dropped, so of a file to decompress it
+ * reads the first bytes only: its header, which has a checksum.  Such a file
+ * chooses among the models that are installed, and no more.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -26,8 +27,9 @@ enum { START_BYTES = 64 };
 
 _Static_assert((int)START_BYTES >= (int)STREAM_HEADER_BYTES, "a header fits");
 
-/* What is no regular file can be read only once.  It is not even opened: who
- * writes to a pipe would take us for its reader, and find it gone. */
+/* Of a regular file only.  Anything else can be read only once, and is not even
+ * opened: whoever writes to a pipe would take us for its reader, and find it
+ * gone. */
 static size_t read_start(uint8_t bytes[START_BYTES], const char *path)
 {
     struct source source;
@@ -73,7 +75,7 @@ static bool find_in_head(char text[FINGERPRINT_CHARS], const char *choice)
     return found != NULL;
 }
 
-/* Of the first of several states. */
+/* Of the first of several states, with commas between. */
 static bool find_in_states(struct fingerprint *model, const char *choice)
 {
     char *first = strndup(choice, strcspn(choice, ","));
@@ -88,16 +90,16 @@ static bool find_maker(char text[FINGERPRINT_CHARS],
 {
     struct fingerprint model;
     bool is_found = false;
-    if (options->mode == MODE_DECOMPRESS || options->mode == MODE_TEST)
-        is_found = find_in_start(&model, options->files[0]);
-    else if (options->mode == MODE_CLASSIFY)
+    if (options->mode == MODE_CLASSIFY && !strchr(options->classify, ','))
+        return find_in_head(text, options->classify);
+    if (options->mode == MODE_CLASSIFY)
         is_found = find_in_states(&model, options->classify);
+    else if (options->mode == MODE_DECOMPRESS || options->mode == MODE_TEST)
+        is_found = find_in_start(&model, options->files[0]);
     else if (options->load_state)
         is_found = find_in_start(&model, options->load_state);
     if (is_found)
         fingerprint_text(text, &model);
-    else if (options->mode == MODE_CLASSIFY)
-        is_found = find_in_head(text, options->classify);
     return is_found;
 }
 
