@@ -193,7 +193,7 @@ static void draw_numbers(uint32_t *values)
     values[0] = INT32_MAX - 1;
 }
 
-/* First counted, then coded by what was counted; with anything after them. */
+/* First counted, then coded by what was counted. */
 START_TEST(numbers_with_contexts_come_back)
 {
     static uint32_t values[N_NUMBERS], coded[N_NUMBERS], decoded[N_NUMBERS];

@@ -41,6 +41,7 @@ fi
 echo 'some words, and some more' >line
 heads=$srcdir/tests/fuzz_corpus/fuzz_linear_classifier
 run "$MAMBYTE" --classify="$heads/good-grams.head" line
+same "one that is whole" "0 1" "$status $(wc -l <out | xargs)"
 for head in pairs leaves words; do
 	refuses 1 "the head is damaged: its grams cannot be decoded" \
 		"$MAMBYTE" --classify="$heads/bad-gram-$head.head" line
