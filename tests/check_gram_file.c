@@ -315,7 +315,7 @@ START_TEST(numbers_have_a_limit)
 END_TEST
 
 /* Decodes a gram with one pair, whose correction is of that size; all bits are
- * as likely, so that any context does. */
+ * equally likely, so that any context does. */
 static enum status decode_correction(struct grams *grams, int is_below,
                                      uint32_t size)
 {

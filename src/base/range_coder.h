@@ -26,14 +26,14 @@ enum { PROBABILITY_BITS = 24, PROBABILITY_ONE = 1 << PROBABILITY_BITS };
 
 struct range_coder {
     bool is_decoder;
-    bool has_failed; /* an encoder got no memory                      */
-    uint64_t low;    /* encoder                                       */
-    uint64_t value;  /* decoder: the code, relative to low            */
+    bool has_failed; /* an encoder got no memory */
+    uint64_t low;    /* encoder */
+    uint64_t value;  /* decoder: the code, relative to low */
     uint64_t range;
-    uint8_t *code;         /* encoder: owned, NULL at first                 */
-    const uint8_t *source; /* decoder                                       */
-    size_t n;              /* bytes written, or read                        */
-    size_t size;           /* bytes of code allocated, or of source         */
+    uint8_t *code;         /* encoder: owned, NULL at first */
+    const uint8_t *source; /* decoder */
+    size_t n;              /* bytes written, or read */
+    size_t size;           /* bytes of code allocated, or of source */
 };
 
 struct range_coder range_encoder(void);
@@ -60,7 +60,7 @@ static inline int range_decode(struct range_coder *coder, uint32_t p)
     return bit;
 }
 
-/* A value of n_bits, 1 to 24, all values of which are as likely. */
+/* A value of n_bits, 1 to 24; all of them are equally likely. */
 uint32_t range_code_even(struct range_coder *coder, int n_bits, uint32_t value);
 
 /* Ends an encoder: code[0..n) is the whole code. */

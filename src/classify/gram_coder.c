@@ -49,7 +49,7 @@ void gram_contexts_close(struct gram_contexts *contexts)
     *contexts = (struct gram_contexts){0};
 }
 
-/* The byte whose probability is next to that of the counts. */
+/* The byte whose probability is nearest to that of the counts. */
 static uint8_t find_byte(const uint32_t seen[2])
 {
     uint64_t all = (uint64_t)seen[0] + seen[1];
@@ -109,7 +109,7 @@ static uint32_t code_rest(struct gram_coder *coder, uint32_t upper,
     return upper;
 }
 
-/* The number that is one less than x, above 0. */
+/* x - 1, but at most GRAM_NUMBER_MAX; x is above 0. */
 static uint32_t number_before(uint32_t x)
 {
     return x - 1 < GRAM_NUMBER_MAX ? x - 1 : GRAM_NUMBER_MAX;

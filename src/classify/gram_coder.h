@@ -38,7 +38,7 @@ enum status gram_contexts_open(struct gram_contexts *contexts, size_t n,
                                bool has_seen);
 void gram_contexts_close(struct gram_contexts *contexts);
 
-/* Takes the probabilities that fit what was counted best, of those that a byte
+/* Takes those probabilities that fit best what was counted, of all that a byte
  * can stand for; bytes: [n]. */
 void gram_contexts_learn(struct gram_contexts *contexts, uint8_t *bytes);
 
@@ -67,8 +67,8 @@ static inline int gram_bit(struct gram_coder *coder, size_t context, int value)
     return range_code(&coder->range, value, contexts->p[context]);
 }
 
-/* A number below limit, as so many ones and a zero, but for the last number:
- * contexts: [limit - 1]. */
+/* A number below limit: as many ones, then a zero, which limit - 1 does
+ * without.  contexts: [limit - 1]. */
 static inline unsigned gram_unary(struct gram_coder *coder, size_t contexts,
                                   unsigned limit, unsigned value)
 {

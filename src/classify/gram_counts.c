@@ -122,14 +122,14 @@ static enum status need_pairs(struct counting *c, size_t n)
     return OK;
 }
 
-/* The most times that a label has the gram whose pairs start at begin, of
- * [n]; *end: where they end. */
+/* The most times that a label has the gram whose pairs, of [n], go from start
+ * to *end. */
 static uint32_t find_most(const struct counted_pair *pairs, size_t n,
-                          size_t begin, size_t *end)
+                          size_t start, size_t *end)
 {
     uint32_t most = 0;
-    size_t i = begin;
-    for (; i < n && pairs[i].key == pairs[begin].key; i++)
+    size_t i = start;
+    for (; i < n && pairs[i].key == pairs[start].key; i++)
         most = pairs[i].times > most ? pairs[i].times : most;
     *end = i;
     return most;

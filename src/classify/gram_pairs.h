@@ -36,9 +36,9 @@ struct shared_pairs {
     uint32_t n;
 };
 
-/* A prefix: its pairs, and by label whether it is one of them, its level, and
- * how much higher that is than in the middle, which the sequence has without
- * both. */
+/* A prefix: its pairs; and by label, whether the prefix has it, at which level,
+ * and how much higher that is than in the middle, the prefix without its first
+ * character. */
 struct parted_pairs {
     struct pair_list prefix;
     bool has[LABELS_MAX];
@@ -55,13 +55,13 @@ enum status pairs_code_shared(struct gram_coder *coder, struct grams *grams,
                               uint32_t gram, uint32_t limit,
                               const struct shared_pairs *shared);
 
-/* middle: the pairs of what a prefix has in common with its suffixes. */
+/* middle: the pairs of the prefix without its first character. */
 void pairs_part(struct parted_pairs *parted, struct pair_list prefix,
                 struct pair_list middle);
 void pairs_share(struct shared_pairs *shared, const struct parted_pairs *parted,
                  struct pair_list suffix);
 
-/* Whether a gram can have been made of such parts. */
+/* Whether a gram can be made of such parts. */
 bool pairs_are_shared(struct pair_list gram, const struct shared_pairs *shared);
 
 struct pair_list pairs_of(const struct grams *grams, uint32_t gram);

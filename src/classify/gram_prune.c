@@ -9,12 +9,12 @@ static void drop_rare(struct grams *g)
 {
     uint32_t n = 0, n_pairs = 0;
     for (uint32_t i = 0; i < g->n; i++) {
-        uint32_t begin = g->starts[i], end = g->starts[i + 1];
+        uint32_t start = g->starts[i], end = g->starts[i + 1];
         if (!grams_has_without(g, i, -1, 0))
             continue;
         g->keys[n] = g->keys[i];
         g->starts[n++] = n_pairs;
-        for (uint32_t j = begin; j < end; j++, n_pairs++) {
+        for (uint32_t j = start; j < end; j++, n_pairs++) {
             g->pairs[n_pairs] = g->pairs[j];
             g->times[n_pairs] = g->times[j];
         }

@@ -24,7 +24,7 @@
 #include "classify/grams.h"
 
 enum {
-    GRAM_BLOCK_WORDS = 24, /* about as many are in a block, or half of them */
+    GRAM_BLOCK_WORDS = 24, /* in a block, on the mean, at most */
     GRAM_BLOCK_BITS_MAX = 20
 };
 
@@ -62,8 +62,8 @@ void gram_words_close(struct gram_words *words); /* NULL is accepted */
  * words->status. */
 uint32_t gram_words_find(struct gram_words *words, uint32_t word);
 
-/* Codes a word, or 0 for the end of its block: less: what of the key its block
- * tells, and the word before it, plus 1. */
+/* Codes how far a word is from the one before it in its block; for the first
+ * one, 1 plus its key without the bits that tell the block.  0 ends a block. */
 uint32_t gram_words_code_distance(struct gram_coder *coder, uint32_t distance);
 
 #endif

@@ -14,7 +14,7 @@
 #include "classify/gram_words.h"
 
 #define LN2        0x1.62e42fefa39efp-1
-#define WORD_VALUE 3.0f /* of a word or shape, where a sequence has 1 */
+#define WORD_VALUE 3.0f /* of a word, pair or shape; a sequence has 1 */
 
 enum {
     BUCKET_SHIFT = 28,
@@ -116,8 +116,8 @@ uint8_t gram_level(uint32_t times)
 
 int64_t grams_find(const struct grams *grams, uint64_t key)
 {
-    const uint32_t *begin = grams->buckets + (key >> BUCKET_SHIFT);
-    for (uint32_t i = begin[0]; i < begin[1]; i++) {
+    const uint32_t *starts = grams->buckets + (key >> BUCKET_SHIFT);
+    for (uint32_t i = starts[0]; i < starts[1]; i++) {
         if (grams->keys[i] == key)
             return i;
     }
