@@ -15,9 +15,11 @@
 #include "cuda/engine/cuda_model.cuh"
 #include "cuda/engine/cuda_states.cuh"
 #include "cuda/prefill/prefill.cuh"
+extern "C" {
+#include "base/large_pages.h"
+}
 
 #include <stdio.h>
-#include <sys/mman.h>
 
 enum {
     /* Up to so many bytes of one stream the persistent kernel is faster. */
@@ -32,7 +34,6 @@ enum {
     TOGETHER_SHARE = 16,
 
     /* Bytes of results from which on they are in large pages. */
-    LARGE_PAGE = 1 << 21,
     LARGE_FROM = 1 << 26
 };
 
@@ -307,16 +308,15 @@ static void cuda_close(struct engine *engine)
     free(e);
 }
 
-/* Memory in large pages is pinned in half the time.  False: it cannot be. */
+/* Memory in large pages is pinned in half the time.  False: it is not much, or
+ * cannot be pinned. */
 static bool pin_large_pages(struct pinned_floats *one, size_t n_bytes)
 {
     if (n_bytes < LARGE_FROM)
         return false;
-    n_bytes = (n_bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-    void *memory = aligned_alloc(LARGE_PAGE, n_bytes);
+    void *memory = large_pages_alloc(n_bytes);
     if (!memory)
         return false;
-    madvise(memory, n_bytes, MADV_HUGEPAGE);
     one->is_registered =
         cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault) ==
         cudaSuccess;
@@ -365,7 +365,7 @@ static void cuda_floats_free(struct engine *engine, float *floats)
     *at = one->base.next;
     cudaSetDevice(e->index);
     if (one->is_registered) {
-        cudaDeviceSynchronize();
+        cudaDeviceSynchronize(); /* as cudaFreeHost does */
         cudaHostUnregister(floats);
         free(floats);
     } else {

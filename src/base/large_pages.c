@@ -1,4 +1,4 @@
-/* large_pages.c -- memory of zeros, in large pages where the system has them.
+/* large_pages.c -- memory in large pages, where the system has them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -8,7 +8,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/carver.h"
+
 enum { LARGE_PAGE = 2 << 20 };
+
+void *large_pages_alloc(size_t n_bytes)
+{
+    size_t unit = n_bytes >= LARGE_PAGE ? LARGE_PAGE : CARVER_ALIGNMENT;
+    void *memory = aligned_alloc(unit, (n_bytes + unit - 1) / unit * unit);
+    if (memory && unit == LARGE_PAGE)
+        madvise(memory, n_bytes, MADV_HUGEPAGE); /* or its pages stay small */
+    return memory;
+}
 
 void *large_pages_calloc(size_t n, size_t size)
 {

@@ -11,26 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/large_pages.h"
 #include "base/text.h"
 
-/* Large pages, where the system has them, are read a third faster. */
-enum { LARGE_PAGE = 2 << 20 };
-
-/* Aligned for every level, and in large pages when it is large; or NULL. */
-static void *make_room(size_t n_bytes)
-{
-    size_t unit = n_bytes >= LARGE_PAGE ? LARGE_PAGE : CARVER_ALIGNMENT;
-    void *room = aligned_alloc(unit, (n_bytes + unit - 1) / unit * unit);
-    if (room && unit == LARGE_PAGE)
-        madvise(room, n_bytes, MADV_HUGEPAGE); /* or its pages stay small */
-    return room;
-}
-
+/* Aligned for every level; or NULL. */
 static void *make_zeros(size_t n_bytes)
 {
-    void *room = make_room(n_bytes);
+    void *room = large_pages_alloc(n_bytes);
     if (room)
         memset(room, 0, n_bytes);
     return room;
@@ -200,7 +188,7 @@ static enum status repack(struct cpu_engine *e)
         total += e->kernels->panels_size(&p->matrix);
     if (total == 0)
         return OK;
-    e->panels = make_room(total);
+    e->panels = large_pages_alloc(total); /* read a third faster */
     if (!e->panels)
         return fail_memory("the weights");
     char *at = e->panels;
