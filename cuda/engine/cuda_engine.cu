@@ -308,6 +308,19 @@ static void cuda_close(struct engine *engine)
     free(e);
 }
 
+/* Pins memory, if kernels then find it where the host does. */
+static bool pin(void *memory, size_t n_bytes)
+{
+    void *of_kernels = NULL;
+    if (cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault) !=
+        cudaSuccess)
+        return false;
+    cudaHostGetDevicePointer(&of_kernels, memory, 0);
+    if (of_kernels != memory)
+        cudaHostUnregister(memory);
+    return of_kernels == memory;
+}
+
 /* Memory in large pages is pinned in half the time.  False: it is not much, or
  * cannot be pinned. */
 static bool pin_large_pages(struct pinned_floats *one, size_t n_bytes)
@@ -317,9 +330,7 @@ static bool pin_large_pages(struct pinned_floats *one, size_t n_bytes)
     void *memory = large_pages_alloc(n_bytes);
     if (!memory)
         return false;
-    one->is_registered =
-        cudaHostRegister(memory, n_bytes, cudaHostRegisterDefault) ==
-        cudaSuccess;
+    one->is_registered = pin(memory, n_bytes);
     if (one->is_registered)
         one->base.begin = (float *)memory;
     else

@@ -312,6 +312,12 @@ cudaError_t cudaHostUnregister(void *p)
     return cudaSuccess;
 }
 
+cudaError_t cudaHostGetDevicePointer(void **of_kernels, void *p, unsigned)
+{
+    *of_kernels = p;
+    return cudaSuccess;
+}
+
 cudaError_t cudaFreeHost(void *p)
 {
     cudaHostUnregister(p);
