@@ -25,8 +25,8 @@ enum {
 
 /* ---- finding ------------------------------------------------------------ */
 
-/* A window: most places that share its slot have another hash, and need no look
- * at its bytes. */
+/* A window.  Most that share its slot have another hash, so their bytes need
+ * not be compared. */
 struct slot {
     uint32_t at; /* 1 + where it starts, or 0 */
     uint32_t hash;
@@ -35,9 +35,9 @@ struct slot {
 struct finder {
     const uint8_t *bytes;
     size_t n;
-    size_t end;         /* of the last copy                                   */
-    uint32_t rolling;   /* the hash of a window                               */
-    uint32_t leave;     /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out  */
+    size_t end;         /* of the last copy */
+    uint32_t rolling;   /* the hash of a window */
+    uint32_t leave;     /* ROLL_MULTIPLIER^WINDOW: takes the oldest byte out */
     struct slot *slots; /* [1 << log2_slots] */
     int log2_slots;
 };

@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/status.h"
 #include "base/range_coder.h"
+#include "base/status.h"
 
 /* After run literals come length bytes from distance back; they may overlap
  * their source. */

@@ -52,8 +52,8 @@ static struct tables carve_tables(struct carver *carver, uint32_t n)
     return t;
 }
 
-/* All of it zeros, of which the system gives those that are used: a thread
- * that codes finds most of its pages itself. */
+/* A predictor and its tables, all zeros.  The system makes a page of them when
+ * it is first used: mostly by the thread that codes, beside the others. */
 static struct predictor *make_predictor(uint32_t n)
 {
     struct carver carver = {NULL, 0};

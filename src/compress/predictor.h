@@ -23,10 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/range_coder.h"
 #include "base/status.h"
 #include "compress/context_lines.h"
 #include "compress/match.h"
-#include "base/range_coder.h"
 #include "compress/text_place.h"
 
 struct predictor;

@@ -130,8 +130,9 @@ static enum status make_slices(struct wave *w, uint32_t *n, uint32_t group)
     return status;
 }
 
-/* Where the engine reads ahead, one more member drives it, and hardly needs a
- * core.  Elsewhere the team pauses while an asynchronous engine computes. */
+/* Of a team that codes while the engine reads ahead, one more member drives the
+ * engine, and hardly needs a core.  Others pause while an asynchronous engine
+ * computes. */
 static enum status open_team(struct wave *w)
 {
     int n = w->n_threads > 0 ? w->n_threads : threads_cores();

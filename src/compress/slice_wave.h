@@ -26,10 +26,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/range_coder.h"
 #include "base/status.h"
 #include "base/threads.h"
 #include "compress/predictor.h"
-#include "base/range_coder.h"
 #include "compress/slices.h"
 #include "engine/engine.h"
 

@@ -19,9 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/range_coder.h"
 #include "base/status.h"
 #include "compress/integer_coder.h"
-#include "base/range_coder.h"
 #include "engine/engine.h"
 
 enum { SLICE_BYTES = 1 << 14, GROUP_SLICES = 64 };
