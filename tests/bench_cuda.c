@@ -3,8 +3,8 @@
  * usage: bench_cuda [SHAPE[:MODE]]...
  *
  * Random models of the shapes 27M, 353M and 972M, of Mamba-1 and, as m2-27M and
- * so on, of Mamba-2; CSV on stdout, a line for
- * each shape and mode, of all or of those named:
+ * so on, of Mamba-2; CSV on stdout, a line for each shape and mode, of all or
+ * of those named:
  *
  *     decode      one stream, drawing
  *     streams128  128 streams, a byte each at a time; streams1024 as well

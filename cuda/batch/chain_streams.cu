@@ -7,9 +7,9 @@
  * for what another one copies.  Where a stream has more heads than a block has
  * room for, it is taken in parts.
  *
- * What the heads of a stream share is up to four more warps, the helpers.  They
- * make B^, C^, the scores and the decays of a stream while the heads work on
- * the one before it, and its norm while they work on the one after it.  So a
+ * What the heads of a stream share comes from four more warps, the helpers:
+ * B^, C^, the scores and the decays of a stream while the heads work on the
+ * one before it, and its norm while they work on the one after it.  So a
  * part needs one barrier, and of what one role writes and the other reads there
  * are two, of streams in turn:
  *
@@ -237,7 +237,7 @@ work_on_heads(const struct streams_job &job)
     __syncthreads(); /* v of the last stream is there */
 }
 
-/* While the heads work on `now`, of which `before` is the stream before it. */
+/* While the heads work on `now`; `before` is of the stream before that one. */
 template <int n_states>
 static __device__ __forceinline__ void help(const struct streams_job &job)
 {

@@ -55,7 +55,8 @@ int backlog_lone_rows(const struct backlog *backlog,
 
 /* A call between two others neither fills nor drains the layers: the more rows
  * the better, as long as the other call's results come out meanwhile without a
- * wait.  A call too short for that has the rows of a call that runs alone. */
+ * wait.  They are whole chunks, so that spans of whole chunks are not cut.  A
+ * call too short for that has the rows of a call that runs alone. */
 int backlog_following_rows(const struct backlog *backlog,
                            const struct prefill_batch *b)
 {

@@ -19,8 +19,8 @@ struct segment_share {
     const struct segment *segment;
     size_t offset;
     int row, n;
-    const struct host_floats *pinned; /* memory to which its logits are
-                                       * copied directly, or NULL */
+    const struct host_floats *pinned; /* memory that the device may copy its
+                                       * logits to, or NULL */
 };
 
 /* The bytes that a call has still to put into microbatches. */

@@ -76,7 +76,7 @@ template <class R> struct weight_sections {
     const struct cuda_matrix &w;
     int8_t *room;         /* [R::slots][COLS][DEPTH]                        */
     int n;                /* of a tile                                      */
-    const int8_t *packed; /* not used, as the next one                       */
+    const int8_t *packed; /* not used, as the next one                      */
     uint64_t *come;
     bool has_tile;        /* there is a tile                                */
     uint32_t from[count]; /* where the thread's cells are in W              */

@@ -8,8 +8,7 @@
  */
 #include "cuda/prefill/prefill_parts.cuh"
 
-/* Copies for the logits of a microbatch: for more of them, the host is as fast.
- */
+/* Copies of a microbatch's logits: instead of more, the host is as fast. */
 enum { RUNS_MAX = 8 };
 
 #define PITCH_MAX ((ptrdiff_t)1 << 28) /* floats: devices have a limit */
@@ -132,8 +131,8 @@ enum status results_send(struct prefill *p, cudaStream_t stream, int number)
 
 /* ---- to the callers ----------------------------------------------------- */
 
-/* Waits for the results of microbatch number m, and hands them out.  Where a
- * later one has overflown, its error comes early. */
+/* Waits for the results of a microbatch, and hands them out.  Where a later one
+ * has overflown, its error comes early. */
 static enum status take(struct prefill *p, int number)
 {
     struct delivery *d = &p->deliveries[number % RESULTS];
