@@ -221,8 +221,8 @@ static struct blob make_two_groups(void)
     return make_letters(66 * 16384 + 5);
 }
 
-/* In waves of one group, of all, and in halves for an asynchronous engine, one
- * that is late, too. */
+/* In waves of one group and of all; with an asynchronous engine, which reads
+ * ahead, and with one that is late. */
 static void check_every_engine_packs(const struct blob *plain,
                                      enum block_kind kind)
 {

@@ -38,6 +38,7 @@ unit_tests = \
   tests/check_safetensors \
   tests/check_sampler \
   tests/check_sandbox \
+  tests/check_slices \
   tests/check_snapshot \
   tests/check_team_choice \
   tests/check_threads \
@@ -285,6 +286,7 @@ tests_check_safetensors_LDADD = $(unit_libs)
 tests_check_sampler_LDADD = $(unit_libs)
 tests_check_sandbox_SOURCES = tests/check_sandbox.c $(own_folder)
 tests_check_sandbox_LDADD = $(unit_libs)
+tests_check_slices_LDADD = $(unit_libs)
 tests_check_snapshot_SOURCES = tests/check_snapshot.c $(own_folder)
 tests_check_snapshot_LDADD = $(unit_libs)
 tests_check_team_choice_LDADD = $(unit_libs)
