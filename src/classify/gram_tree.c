@@ -25,8 +25,8 @@ static int count_bits(uint64_t x, uint64_t y)
 
 /* ---- nodes -------------------------------------------------------------- */
 
-/* About twice the logarithm of base 2: 2 w from 2^w on, and 2 w + 1 from one and
- * a half times that on; but 1 for 1. */
+/* About twice the logarithm of base 2: 2 w from 2^w on, and 2 w + 1 from one
+ * and a half times that on; but 1 for 1. */
 static uint8_t twice_log2(uint64_t x)
 {
     int whole = 63 - __builtin_clzll(x);
