@@ -59,28 +59,24 @@ head -c 16000000 /dev/urandom >kept/random
 ends_soon "$MAMBYTE" -z -B 16M kept/random
 same "what is left" "random" "$(ls -A kept)"
 
-# While it waits for input that does not come.
+# waits_for WHAT -- it waits for that, at a pipe, when SIGTERM comes.
+waits_for()
+{
+	"$MAMBYTE" --score pipe >out 2>err &
+	pid=$!
+	sleep 0.5
+	kill -s TERM $pid
+	status=0
+	wait $pid || status=$?
+	same "SIGTERM while it waits for $1" "143 " "$status $(cat err)"
+}
+
 mkfifo pipe
 sleep 60 >pipe &
 sleep_pid=$!
-: >out
-"$MAMBYTE" --score pipe >out 2>err &
-pid=$!
-sleep 0.5
-kill -s TERM $pid
-status=0
-wait $pid || status=$?
-same "status after SIGTERM while waiting" 143 "$status"
+waits_for "input"
 kill $sleep_pid
-
-# While it waits for somebody to write to a pipe.
-"$MAMBYTE" --score pipe >out 2>err &
-pid=$!
-sleep 0.5
-kill -s TERM $pid
-status=0
-wait $pid || status=$?
-same "SIGTERM without a writer" "143 " "$status $(cat err)"
+waits_for "a writer"
 
 # The same where a file that cannot be opened is left out.
 mkfifo alone
