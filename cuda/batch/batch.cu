@@ -54,7 +54,7 @@ static enum status place_logits(struct batch_decoder *d, int i,
 {
     float *wanted = d->segments[i]->logits;
     *place = wanted;
-    if (!wanted || are_pinned(floats, wanted, N_BYTES_VOCAB))
+    if (!wanted || find_pinned(floats, wanted, N_BYTES_VOCAB))
         return OK;
     if (!d->host_logits)
         CUDA_TRY(cudaMallocHost(&d->host_logits,

@@ -71,13 +71,13 @@ struct host_floats {
     struct host_floats *next;
 };
 
-/* Whether n floats from p on lie in one of these. */
-static inline bool are_pinned(const struct host_floats *floats, const float *p,
-                              size_t n)
+/* That of these in which n floats from p on lie, or NULL. */
+static inline const struct host_floats *
+find_pinned(const struct host_floats *floats, const float *p, size_t n)
 {
     while (floats && !(p >= floats->begin && p < floats->end))
         floats = floats->next;
-    return floats && n <= (size_t)(floats->end - p);
+    return floats && n <= (size_t)(floats->end - p) ? floats : NULL;
 }
 
 /* Where the parts of a state's image lie, in floats: the past inputs of layer l

@@ -23,7 +23,7 @@ static bool are_together(const struct segment *segments, size_t n, size_t each,
         if (segments[i].pooled != segments[0].pooled + i * each)
             return false;
     }
-    return are_pinned(floats, segments[0].pooled, n * each);
+    return find_pinned(floats, segments[0].pooled, n * each) != NULL;
 }
 
 static enum status need_device(struct call *call, size_t n)

@@ -28,12 +28,7 @@ static size_t logits_floats(const struct segment_share *share)
 const struct host_floats *results_memory(const struct host_floats *floats,
                                          const struct segment_share *share)
 {
-    const float *logits = logits_of(share);
-    size_t n = logits_floats(share);
-    while (floats && !(logits >= floats->begin && logits < floats->end &&
-                       n <= (size_t)(floats->end - logits)))
-        floats = floats->next;
-    return floats;
+    return find_pinned(floats, logits_of(share), logits_floats(share));
 }
 
 /* ---- from the device ---------------------------------------------------- */
