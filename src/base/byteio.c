@@ -9,11 +9,14 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/signals.h"
+
+enum { READ_BYTES = 1 << 16 }; /* at a time, where all is read */
 
 void byteio_guard_standard(void)
 {
@@ -139,6 +142,23 @@ enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
     size_t part = 1;
     for (*got = 0; *got < n && part > 0; *got += part)
         TRY(source_read(source, bytes + *got, n - *got, &part));
+    return OK;
+}
+
+enum status source_read_all(struct source *source, uint8_t **bytes, size_t *n)
+{
+    size_t room = 0, got = 1;
+    *bytes = NULL;
+    for (*n = 0; got > 0; *n += got) {
+        if (room - *n < READ_BYTES) {
+            room = 2 * room + READ_BYTES;
+            uint8_t *more = realloc(*bytes, room);
+            if (!more)
+                return fail_memory(source->name);
+            *bytes = more;
+        }
+        TRY(source_read(source, *bytes + *n, room - *n - 1, &got));
+    }
     return OK;
 }
 

@@ -49,6 +49,10 @@ enum status source_read(struct source *source, uint8_t *bytes, size_t n,
 enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
                              size_t *got);
 
+/* Reads all that is left.  *bytes is for the caller to free, after a failure
+ * too; it has room for one byte more than *n. */
+enum status source_read_all(struct source *source, uint8_t **bytes, size_t *n);
+
 /* The next bytes of a regular file, n at most, which stay unread; returns how
  * many, 0 where there is no such file. */
 size_t source_peek(const struct source *source, uint8_t *bytes, size_t n);

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
+
 static int compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -18,16 +20,13 @@ static int compare_names(const void *a, const void *b)
 
 static enum status add_name(struct folder *folder, const char *name)
 {
-    if (folder->n == folder->room) {
-        size_t room = folder->room > 0 ? 2 * folder->room : 16;
-        char **grown = realloc(folder->names, room * sizeof *grown);
-        if (!grown)
-            return fail_memory("the names of a folder");
-        folder->names = grown;
-        folder->room = room;
-    }
-    folder->names[folder->n] = strdup(name);
-    if (!folder->names[folder->n])
+    char **names = (char **)array_grow(folder->names, folder->n, &folder->room,
+                                       sizeof *names);
+    if (!names)
+        return fail_memory("the names of a folder");
+    folder->names = names;
+    names[folder->n] = strdup(name);
+    if (!names[folder->n])
         return fail_memory("the names of a folder");
     folder->n++;
     return OK;

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: MIT
 
 libmambyte_a_SOURCES += \
+  src/base/array.c \
+  src/base/array.h \
   src/base/atomic_file.c \
   src/base/atomic_file.h \
   src/base/byteio.c \

@@ -15,8 +15,6 @@
 
 #define PREFIX "__label__"
 
-enum { READ_BYTES = 1 << 16 };
-
 enum status label_check(const char *label)
 {
     size_t n = strlen(label);
@@ -54,28 +52,6 @@ static int find_label(const char *const *labels, int n, const char *label)
 }
 
 /* ---- reading ------------------------------------------------------------ */
-
-/* Reads all of the source, and adds a newline where the last line has none.
- * *bytes is for the caller to free. */
-static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
-{
-    size_t room = 0, got;
-    *n = 0;
-    do {
-        if (room - *n <= READ_BYTES) {
-            room = 2 * room + 2 * READ_BYTES;
-            uint8_t *more = realloc(*bytes, room);
-            if (!more)
-                return fail_memory("the examples");
-            *bytes = more;
-        }
-        TRY(source_read(source, *bytes + *n, READ_BYTES, &got));
-        *n += got;
-    } while (got > 0);
-    if (*n > 0 && (*bytes)[*n - 1] != '\n')
-        (*bytes)[(*n)++] = '\n';
-    return OK;
-}
 
 static size_t count_lines(const uint8_t *bytes, size_t n)
 {
@@ -229,7 +205,9 @@ enum status examples_drop(struct examples *e)
 static enum status fill(struct examples *e, struct source *source)
 {
     size_t n_bytes;
-    TRY(read_all(source, &e->bytes, &n_bytes));
+    TRY(source_read_all(source, &e->bytes, &n_bytes));
+    if (n_bytes > 0 && e->bytes[n_bytes - 1] != '\n')
+        e->bytes[n_bytes++] = '\n';
     size_t n_lines = count_lines(e->bytes, n_bytes);
     const char **lines = malloc((n_lines + 1) * sizeof *lines);
     e->items = malloc((n_lines + 1) * sizeof *e->items);

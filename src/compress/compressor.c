@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
@@ -363,20 +364,17 @@ struct block_place {
 struct block_map {
     struct compressor *compressor;
     struct block_place *blocks; /* [n], owned, the last one first */
-    size_t n, n_allocated;
+    size_t n, room;
     uint64_t n_plain; /* of all blocks so far */
 };
 
 static enum status add_block(struct block_map *map, struct block_place block)
 {
-    if (map->n == map->n_allocated) {
-        size_t n = map->n ? 2 * map->n : 16;
-        struct block_place *blocks = realloc(map->blocks, n * sizeof *blocks);
-        if (!blocks)
-            return fail_memory("the index");
-        map->blocks = blocks;
-        map->n_allocated = n;
-    }
+    struct block_place *blocks =
+        array_grow(map->blocks, map->n, &map->room, sizeof *blocks);
+    if (!blocks)
+        return fail_memory("the index");
+    map->blocks = blocks;
     map->blocks[map->n++] = block;
     return OK;
 }

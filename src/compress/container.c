@@ -20,6 +20,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "base/exact.h"
 #include "base/little_endian.h"
 
@@ -172,15 +173,11 @@ enum { AT_DIGEST = 4, AT_END_CHECKSUM = 8, AT_MARK = 12 };
 
 static enum status append(struct index *index, struct index_entry entry)
 {
-    if (index->n == index->n_allocated) {
-        size_t n = index->n ? 2 * index->n : 16;
-        struct index_entry *entries =
-            realloc(index->entries, n * sizeof *entries);
-        if (!entries)
-            return fail_memory("the index");
-        index->entries = entries;
-        index->n_allocated = n;
-    }
+    struct index_entry *entries =
+        array_grow(index->entries, index->n, &index->room, sizeof *entries);
+    if (!entries)
+        return fail_memory("the index");
+    index->entries = entries;
     index->entries[index->n++] = entry;
     index->n_plain += entry.n_plain;
     index->n_packed += entry.n_packed;

@@ -42,14 +42,16 @@ struct block_header {
     uint32_t packed_checksum; /* its lower half                            */
 };
 
+struct index_entry {
+    uint32_t n_plain, n_packed;
+};
+
 /* The lengths of blocks, in order, and a digest of their headers. */
 struct index {
-    struct index_entry {
-        uint32_t n_plain, n_packed;
-    } * entries; /* [n], owned                                */
-    size_t n, n_allocated;
-    uint64_t n_plain, n_packed; /* sums                                      */
-    uint32_t digest; /* chained checksum of the headers             */
+    struct index_entry *entries; /* [n], owned */
+    size_t n, room;
+    uint64_t n_plain, n_packed; /* sums */
+    uint32_t digest;            /* chained checksum of the headers */
 };
 
 uint64_t checksum64(const void *bytes, size_t n);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "compress/integer_coder.h"
 
 enum {
@@ -75,14 +76,11 @@ static enum status finder_init(struct finder *finder, const uint8_t *bytes,
 
 static enum status append(struct copy_list *copies, struct copy copy)
 {
-    if (copies->n == copies->n_allocated) {
-        size_t n = copies->n ? 2 * copies->n : 64;
-        struct copy *all = realloc(copies->all, n * sizeof *all);
-        if (!all)
-            return fail_memory("a block");
-        copies->all = all;
-        copies->n_allocated = n;
-    }
+    struct copy *all =
+        array_grow(copies->all, copies->n, &copies->room, sizeof *all);
+    if (!all)
+        return fail_memory("a block");
+    copies->all = all;
     copies->all[copies->n++] = copy;
     copies->n_copied += copy.length;
     return OK;

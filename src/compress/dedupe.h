@@ -24,10 +24,9 @@ struct copy {
 
 /* In the order of the block. */
 struct copy_list {
-    struct copy *all; /* [n], owned                                         */
-    size_t n;
-    size_t n_allocated;
-    size_t n_copied; /* bytes that they make                               */
+    struct copy *all; /* [n], owned */
+    size_t n, room;
+    size_t n_copied; /* bytes that they make */
 };
 
 enum { DEDUPE_MAX = 1 << 30 }; /* bytes of a block */

@@ -17,27 +17,24 @@
 #define XXH_INLINE_ALL /* so that its state may live on our stack */
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "base/byteio.h"
 #include "base/folder.h"
 #include "base/signals.h"
 
 /* Smaller files are read: the number of mappings has a limit. */
-enum { MAP_FROM = 1 << 16, READ_BYTES = 1 << 16, SAMPLE_BYTES = 4096 };
+enum { MAP_FROM = 1 << 16, SAMPLE_BYTES = 4096 };
 
 /* ---- documents ---------------------------------------------------------- */
 
 static enum status add_document(struct data_source *s, uint8_t *bytes, size_t n,
                                 bool is_mapped)
 {
-    if (s->n_documents == s->room) {
-        size_t room = s->room > 0 ? 2 * s->room : 16;
-        struct document *grown =
-            realloc(s->documents, room * sizeof *s->documents);
-        if (!grown)
-            return fail_memory("the list of documents");
-        s->documents = grown;
-        s->room = room;
-    }
+    struct document *documents =
+        array_grow(s->documents, s->n_documents, &s->room, sizeof *documents);
+    if (!documents)
+        return fail_memory("the list of documents");
+    s->documents = documents;
     s->documents[s->n_documents++] =
         (struct document){bytes, n, is_mapped, s->n_bytes};
     s->n_bytes += n + (bytes[n - 1] != 0);
@@ -63,33 +60,13 @@ static enum status take(struct data_source *s, uint8_t *bytes, size_t n,
     return status;
 }
 
-/* All bytes of a file or a pipe. */
-static enum status read_all(struct source *source, uint8_t **bytes, size_t *n)
-{
-    size_t room = 0, got = 1;
-    *bytes = NULL;
-    *n = 0;
-    while (got > 0) {
-        if (room - *n < READ_BYTES) {
-            room = 2 * room + READ_BYTES;
-            uint8_t *grown = realloc(*bytes, room);
-            if (!grown)
-                return fail_memory(source->name);
-            *bytes = grown;
-        }
-        TRY(source_read(source, *bytes + *n, room - *n, &got));
-        *n += got;
-    }
-    return OK;
-}
-
 static enum status read_document(struct data_source *s, const char *path)
 {
     struct source source;
     uint8_t *bytes;
     size_t n;
     TRY(source_open(&source, path));
-    enum status status = read_all(&source, &bytes, &n);
+    enum status status = source_read_all(&source, &bytes, &n);
     source_close(&source);
     if (status != OK) {
         free(bytes);
