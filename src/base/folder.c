@@ -34,12 +34,16 @@ static enum status add_name(struct folder *folder, const char *name)
 
 static enum status read_names(struct folder *folder, DIR *dir)
 {
-    struct dirent *entry;
-    while ((entry = readdir(dir)) != NULL) {
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry && errno != 0)
+            return fail(E_IO, "%s: %s", folder->path, strerror(errno));
+        if (!entry)
+            return OK;
         if (entry->d_name[0] != '.')
             TRY(add_name(folder, entry->d_name));
     }
-    return OK;
 }
 
 enum status folder_open(struct folder *folder, const char *path)
