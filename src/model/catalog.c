@@ -99,12 +99,15 @@ static enum status add_folder(struct catalog *catalog, const char *folder)
     DIR *dir = opendir(folder);
     if (!dir)
         return note_unread(catalog, folder, errno);
-    for (struct dirent *d; status == OK && (d = readdir(dir));) {
+    struct dirent *d;
+    for (errno = 0; status == OK && (d = readdir(dir)); errno = 0) {
         if (has_suffix(d->d_name, CATALOG_MODEL))
             status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);
         else if (has_suffix(d->d_name, CATALOG_HEAD))
             status = add_file(catalog, CATALOG_HEAD, folder, d->d_name);
     }
+    if (status == OK && errno != 0)
+        status = note_unread(catalog, folder, errno);
     closedir(dir);
     return status;
 }
