@@ -37,11 +37,11 @@ void linear_classifier_free(struct linear_classifier *c)
 /* ---- its model ---------------------------------------------------------- */
 
 /* The name of a file without its folder and ".safetensors". */
-static void name_model(char name[64], const struct model *model)
+static void name_model(char name[PRINTABLE_CHARS], const struct model *model)
 {
     const char *path = safetensors_path(model->file);
     const char *slash = strrchr(path, '/');
-    snprintf(name, 64, "%s", slash ? slash + 1 : path);
+    snprintf(name, PRINTABLE_CHARS, "%s", slash ? slash + 1 : path);
     char *dot = strstr(name, ".safetensors");
     if (dot)
         *dot = '\0';

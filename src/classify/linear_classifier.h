@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/printable.h"
 #include "base/status.h"
 #include "classify/grams.h"
 #include "model/model.h"
@@ -29,8 +30,8 @@ struct linear_classifier {
     struct grams grams;
     float ease; /* what the evidence of the grams is multiplied by */
     struct fingerprint model;
-    char model_name[64]; /* for people */
-    double temperature;  /* the weights are divided by it already */
+    char model_name[PRINTABLE_CHARS]; /* for people */
+    double temperature; /* the weights are divided by it already */
 };
 
 /* Room for n_features and n_labels, which are set; all zero. */

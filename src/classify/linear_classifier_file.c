@@ -12,20 +12,20 @@
 
 #include "base/exact.h"
 #include "base/little_endian.h"
+#include "base/printable.h"
 #include "base/signals.h"
 #include "classify/examples.h"
 #include "classify/gram_file.h"
 #include "classify/gram_pack.h"
 #include "engine/engine.h"
 #include "engine/pooled.h"
-#include "model/quantise.h"
 #include "model/json_text.h"
+#include "model/quantise.h"
 #include "model/safetensors.h"
 #include "model/safetensors_checksum.h"
 #include "model/safetensors_write.h"
 
-#define FORMAT "mambyte-head"
-
+#define FORMAT       "mambyte-head"
 #define HEAD_VERSION "4"
 
 enum {
@@ -60,9 +60,7 @@ static enum status read_model(struct linear_classifier *c,
                         (int)FINGERPRINT_CHARS - 1);
         c->model.bytes[i] = (uint8_t)byte;
     }
-    size_t n = 0;
-    for (; n < sizeof c->model_name - 1 && name[n]; n++)
-        c->model_name[n] = name[n] < ' ' || name[n] > '~' ? '?' : name[n];
+    printable_start(c->model_name, name, strlen(name));
     return OK;
 }
 

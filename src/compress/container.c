@@ -62,7 +62,7 @@ void stream_header_make(struct stream_header *header,
     size_t n = strcspn(base, ".");
     *header = (struct stream_header){.model = *model};
     for (size_t i = 0; i < n && i < MODEL_NAME_BYTES; i++)
-        header->model_name[i] = base[i] > ' ' && base[i] < 127 ? base[i] : '_';
+        header->model_name[i] = base[i] > ' ' && base[i] <= '~' ? base[i] : '_';
 }
 
 void stream_header_format(uint8_t bytes[STREAM_HEADER_BYTES],
@@ -78,10 +78,10 @@ void stream_header_format(uint8_t bytes[STREAM_HEADER_BYTES],
 }
 
 /* The name goes into messages: it must not command a terminal. */
-static bool is_printable(const char *name)
+static bool is_name(const char *name)
 {
     for (; *name; name++) {
-        if (*name <= ' ' || *name >= 127)
+        if (*name <= ' ' || *name > '~')
             return false;
     }
     return true;
@@ -113,7 +113,7 @@ enum status stream_header_parse(struct stream_header *header,
     *header = (struct stream_header){.model_name = ""};
     memcpy(header->model.bytes, bytes + AT_MODEL, sizeof header->model.bytes);
     memcpy(header->model_name, bytes + AT_NAME, MODEL_NAME_BYTES);
-    if (!is_printable(header->model_name))
+    if (!is_name(header->model_name))
         return fail(E_FORMAT, "the header names no model");
     return OK;
 }
