@@ -81,9 +81,8 @@ enum status record_reader_share(struct record_reader *reader, int n,
 /* Records that are read together. */
 struct reading {
     struct record_reader *reader;
-    const struct record_part *parts;
-    int n, n_ended;
-    bool goes_on, is_started;
+    const struct record_parts *parts;
+    bool only_starts;
     record_reader_meanwhile *meanwhile;
     void *context;
     enum status engine, grams, caller; /* what came of the work of each */
@@ -93,13 +92,13 @@ struct reading {
 static enum status fill_bags(const struct reading *reading)
 {
     struct record_reader *r = reading->reader;
+    const struct record_parts *p = reading->parts;
     struct gram_bag *bags = r->bags[r->records.next];
-    for (int i = 0; bags && i < reading->n; i++) {
-        const struct record_part *part = &reading->parts[i];
-        if (i > 0 || !reading->goes_on)
+    for (int i = 0; bags && i < p->n; i++) {
+        if (i > 0 || !p->goes_on)
             gram_bag_begin(&bags[i]);
-        TRY(grams_feed(r->grams, &bags[i], part->bytes, part->n));
-        if (i < reading->n_ended)
+        TRY(grams_feed(r->grams, &bags[i], p->parts[i].bytes, p->parts[i].n));
+        if (i < p->n_ended)
             TRY(grams_end(r->grams, &bags[i]));
     }
     return OK;
@@ -108,10 +107,10 @@ static enum status fill_bags(const struct reading *reading)
 static void drive_engine(struct reading *reading)
 {
     struct records *r = &reading->reader->records;
-    reading->engine =
-        reading->is_started
-            ? records_start(r, reading->parts, reading->n, reading->goes_on)
-            : records_feed(r, reading->parts, reading->n, reading->goes_on);
+    const struct record_parts *p = reading->parts;
+    reading->engine = reading->only_starts
+                          ? records_start(r, p->parts, p->n, p->goes_on)
+                          : records_feed(r, p->parts, p->n, p->goes_on);
     if (reading->engine != OK)
         snprintf(reading->sentence, sizeof reading->sentence, "%s",
                  status_message());
@@ -123,7 +122,7 @@ static void read_share(void *context, int index, int n_members)
 {
     struct reading *reading = context;
     int for_engine = n_members > 1 ? 1 : 0, for_grams = n_members > 2 ? 2 : 0;
-    if (index == 0 && reading->meanwhile)
+    if (index == 0)
         reading->caller = reading->meanwhile(reading->context);
     if (index == for_engine)
         drive_engine(reading);
@@ -135,7 +134,8 @@ static void read_share(void *context, int index, int n_members)
  * grams is said again. */
 static enum status read_parts(struct reading *reading)
 {
-    TRY(record_reader_share(reading->reader, reading->n, read_share, reading));
+    TRY(record_reader_share(reading->reader, reading->parts->n, read_share,
+                            reading));
     TRY(reading->caller);
     if (reading->engine != OK)
         return fail(reading->engine, "%s", reading->sentence);
@@ -145,33 +145,25 @@ static enum status read_parts(struct reading *reading)
 }
 
 enum status record_reader_feed(struct record_reader *reader,
-                               const struct record_part *parts, int n,
-                               int n_ended, bool goes_on,
+                               const struct record_parts *parts,
                                record_reader_meanwhile *meanwhile,
                                void *context)
 {
     struct reading reading = {.reader = reader,
                               .parts = parts,
-                              .n = n,
-                              .n_ended = n_ended,
-                              .goes_on = goes_on,
                               .meanwhile = meanwhile,
                               .context = context};
     return read_parts(&reading);
 }
 
 enum status record_reader_start(struct record_reader *reader,
-                                const struct record_part *parts, int n,
-                                bool goes_on,
+                                const struct record_parts *parts,
                                 record_reader_meanwhile *meanwhile,
                                 void *context)
 {
     struct reading reading = {.reader = reader,
                               .parts = parts,
-                              .n = n,
-                              .n_ended = n,
-                              .goes_on = goes_on,
-                              .is_started = true,
+                              .only_starts = true,
                               .meanwhile = meanwhile,
                               .context = context};
     return read_parts(&reading);
@@ -207,7 +199,8 @@ static enum status read_all(struct record_reader *r, const struct examples *e,
             parts[j] =
                 (struct record_part){e->items[i + j].text, e->items[i + j].n};
         TRY(signals_check());
-        TRY(record_reader_start(r, parts, (int)size, false, take, context));
+        struct record_parts all = {parts, (int)size, (int)size, false};
+        TRY(record_reader_start(r, &all, take, context));
         TRY(records_turn(&r->records));
     }
     TRY(take(context));

@@ -38,23 +38,27 @@ enum status record_reader_open(struct record_reader *reader,
                                int n_threads);
 void record_reader_close(struct record_reader *reader);
 
+/* Parts of records that are read together. */
+struct record_parts {
+    const struct record_part *parts; /* [n]: part i is of item i */
+    int n, n_ended;                  /* the first n_ended end their records */
+    bool goes_on;                    /* item 0 goes on with its record */
+};
+
 /* What the caller does while records are read, with those set aside, say. */
 typedef enum status record_reader_meanwhile(void *context);
 
-/* records_feed, and the grams too; the first n_ended parts come to the ends of
- * their records.  The caller's thread calls meanwhile, before this returns, if
- * it is not NULL. */
+/* records_feed, and the grams too.  The caller's thread calls meanwhile before
+ * this returns. */
 enum status record_reader_feed(struct record_reader *reader,
-                               const struct record_part *parts, int n,
-                               int n_ended, bool goes_on,
+                               const struct record_parts *parts,
                                record_reader_meanwhile *meanwhile,
                                void *context);
 
 /* Like record_reader_feed, by records_start, for records that all end; call
  * records_turn or records_finish afterwards. */
 enum status record_reader_start(struct record_reader *reader,
-                                const struct record_part *parts, int n,
-                                bool goes_on,
+                                const struct record_parts *parts,
                                 record_reader_meanwhile *meanwhile,
                                 void *context);
 

@@ -132,8 +132,8 @@ static enum status show_all(struct record_stream *s)
 static enum status read_batch(struct record_stream *s)
 {
     struct record_batch *b = next_batch(s);
-    TRY(record_reader_feed(s->reader, b->parts, b->n, b->n_ended, s->is_open,
-                           show_aside, s));
+    struct record_parts all = {b->parts, b->n, b->n_ended, s->is_open};
+    TRY(record_reader_feed(s->reader, &all, show_aside, s));
     s->is_open = b->n_ended < b->n;
     if (b->n_ended > 0) {
         TRY(record_reader_set_aside(s->reader, b->n_ended, s->is_open));
@@ -155,8 +155,8 @@ static enum status start_batch(struct record_stream *s)
     struct record_batch *b = next_batch(s);
     const struct record_part *open = &b->parts[b->n_ended];
     bool has_open = b->n_ended < b->n;
-    TRY(record_reader_start(s->reader, b->parts, b->n_ended, s->is_open,
-                            show_aside, s));
+    struct record_parts ended = {b->parts, b->n_ended, b->n_ended, s->is_open};
+    TRY(record_reader_start(s->reader, &ended, show_aside, s));
     TRY(records_turn(&s->reader->records));
     s->has_aside = true;
     s->is_open = false;
