@@ -82,9 +82,10 @@ static enum status unpack(struct grams *g, const struct sizes *s,
     TRY(gram_tree_start(g->tree, bytes + s->contexts, s->sequences));
     g->starts[first_word] = (uint32_t)gram_tree_pairs(s->tree, g->n_labels);
     g->first_word = first_word;
-    return gram_words_open(&g->words, g, &g->contexts, first_word,
-                           first_word + s->n_words, (uint32_t)g->n_pairs,
-                           bytes + words, n - words);
+    struct gram_list list = {first_word, first_word + s->n_words,
+                             (uint32_t)g->n_pairs};
+    return gram_words_open(&g->words, g, &g->contexts, list, bytes + words,
+                           n - words);
 }
 
 /* All that is taken for a table, but for its own bytes. */

@@ -124,7 +124,8 @@ static inline uint32_t gram_tree_character(uint32_t c)
     return c == ' ' ? 0 : c + 1;
 }
 
-/* Needs a table with room for it, from its first gram on. */
+/* Needs a table with room for it, from its first gram on.  *tree is to be
+ * closed after a failure too. */
 enum status gram_tree_open(struct gram_tree **tree, struct grams *grams,
                            const struct gram_contexts *contexts,
                            struct gram_tree_size size);

@@ -71,8 +71,8 @@ static enum status open_words(struct gram_words *w, size_t n)
 
 enum status gram_words_open(struct gram_words **words, struct grams *grams,
                             const struct gram_contexts *contexts,
-                            uint32_t first, uint32_t end, uint32_t pairs_end,
-                            const uint8_t *bytes, size_t n)
+                            struct gram_list list, const uint8_t *bytes,
+                            size_t n)
 {
     struct gram_words *w = *words = calloc(1, sizeof *w);
     if (!w)
@@ -80,8 +80,8 @@ enum status gram_words_open(struct gram_words **words, struct grams *grams,
     w->grams = grams;
     w->contexts = contexts;
     w->bytes = bytes;
-    w->first = first;
-    w->list = (struct gram_list){first, end, pairs_end};
+    w->first = list.n;
+    w->list = list;
     return open_words(w, n);
 }
 

@@ -49,13 +49,14 @@ struct gram_words {
 /* The upper bits of a key that tell its block, for n words. */
 int gram_words_block_bits(size_t n);
 
-/* Words up to a gram below end, with pairs below pairs_end; the first one is
- * gram [first], whose start is set.  The n bytes are to stay.  E_MODEL, without
- * a sentence, when they cannot be what was packed. */
+/* list: the grams and the pairs that the words may have; the start of its first
+ * gram is set.  The n bytes are to stay.  E_MODEL, without a sentence, when
+ * they cannot be what was packed.  *words is to be closed after a failure too.
+ */
 enum status gram_words_open(struct gram_words **words, struct grams *grams,
                             const struct gram_contexts *contexts,
-                            uint32_t first, uint32_t end, uint32_t pairs_end,
-                            const uint8_t *bytes, size_t n);
+                            struct gram_list list, const uint8_t *bytes,
+                            size_t n);
 void gram_words_close(struct gram_words *words); /* NULL is accepted */
 
 /* The gram of a key, or GRAM_NONE.  Decodes what is needed; a failure stays in
