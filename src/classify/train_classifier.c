@@ -152,8 +152,8 @@ static enum status report_test(struct training *t,
 
 /* ---- all of it ---------------------------------------------------------- */
 
-/* Only of a classifier without features: these would be fitted to examples
- * that the corrections know already. */
+/* Only for a classifier without features: weights of features would be fitted
+ * to the same examples that the corrections were learnt from. */
 static enum status refine(struct training *t, size_t n)
 {
     message_status("%s: weighing words", t->options->examples);
@@ -293,11 +293,8 @@ static enum status run(struct training *t, struct examples *test,
     TRY(read_examples(t));
     if (t->options->test)
         TRY(examples_read(test, t->options->test));
-    enum status status = open_all(t);
-    if (status == OK)
-        status = make_classifier(t, t->options->test ? test : NULL, out);
-    close_all(t);
-    return status;
+    TRY(open_all(t));
+    return make_classifier(t, t->options->test ? test : NULL, out);
 }
 
 enum status train_classifier(const struct classifier_options *options,
@@ -307,7 +304,7 @@ enum status train_classifier(const struct classifier_options *options,
     struct examples test = {0};
     enum status status = run(&training, &test, out);
     message_progress_end();
-    examples_free(&training.examples);
+    close_all(&training);
     examples_free(&test);
     return status;
 }
