@@ -21,8 +21,11 @@
 #ifndef MAMBYTE_STATE_IMAGE_H
 #define MAMBYTE_STATE_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
+#include "base/status.h"
 #include "model/model.h"
 
 static inline size_t state_layer_floats(const struct model_config *c)
@@ -60,12 +63,12 @@ static inline enum status state_int8s_check(const struct model_config *c,
 {
     size_t n = model_state_int8s(c);
     int place = int8s[n - 1];
-    for (size_t i = 0; i < n; i++) {
-        if (int8s[i] == -128 || place < 0 || place >= CHUNK)
-            return fail(E_FORMAT, "not a state of the model: one of its "
-                                  "numbers is out of range");
-    }
-    return OK;
+    bool is_state = place >= 0 && place < CHUNK;
+    for (size_t i = 0; i < n; i++)
+        is_state = is_state && int8s[i] != -128;
+    return is_state ? OK
+                    : fail(E_FORMAT, "not a state of the model: one of its "
+                                     "numbers is out of range");
 }
 
 #endif
