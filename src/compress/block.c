@@ -74,13 +74,16 @@ void block_coder_close(struct block_coder *coder)
  *           the slices' codes, or the literals
  */
 
-/* What block_pack works with and frees. */
+/* A part that is being packed. */
 struct packing {
+    const uint8_t *bytes; /* [part->n] */
+    const struct block_part *part;
+    enum block_kind kind; /* BLOCK_LZMA when nothing is coded here */
     struct copy_list copies;
+    uint8_t *literals; /* [n_literals], the bytes that are in no copy */
     size_t n_literals;
     struct range_coder side;
-    uint8_t *literals; /* [n_literals]                                      */
-    uint8_t *code;     /* [n], of which n_code are used                     */
+    uint8_t *code; /* [part->n], of which n_code are used */
     size_t n_code;
 };
 
@@ -89,163 +92,143 @@ static size_t literals_most(size_t n_packed)
     return LITERALS_A_BYTE * (n_packed + LITERALS_FREE);
 }
 
-/* Puts the parts together; SIZE_MAX bytes when there is no room, or when the
- * block would be one of the model with too many literals. */
-static size_t assemble(uint8_t *packed, size_t room,
-                       const struct packing *packing, enum block_kind kind)
+/* Puts the pieces together, into part->n bytes; SIZE_MAX bytes when they do not
+ * fit, or when the block would be one of the model with too many literals. */
+static size_t assemble(uint8_t *packed, const struct packing *p)
 {
-    const struct range_coder *side = &packing->side;
-    size_t n_before = SIDE_LENGTH_BYTES + side->n;
-    if (n_before > room || packing->n_code > room - n_before)
+    const struct range_coder *side = &p->side;
+    size_t n_before = SIDE_LENGTH_BYTES + side->n, room = p->part->n;
+    if (n_before > room || p->n_code > room - n_before)
         return SIZE_MAX;
-    if (kind == BLOCK_MODEL &&
-        packing->n_literals > literals_most(n_before + packing->n_code))
+    if (p->kind == BLOCK_MODEL &&
+        p->n_literals > literals_most(n_before + p->n_code))
         return SIZE_MAX;
     store_le(packed, side->n, SIDE_LENGTH_BYTES);
     if (side->n > 0)
         memcpy(packed + SIDE_LENGTH_BYTES, side->code, side->n);
-    memcpy(packed + n_before, packing->code, packing->n_code);
-    return n_before + packing->n_code;
+    memcpy(packed + n_before, p->code, p->n_code);
+    return n_before + p->n_code;
 }
 
-static enum status code_literals(struct block_coder *coder,
-                                 struct packing *packing,
-                                 const struct block_part *part,
-                                 enum block_kind kind)
+static enum status code_literals(struct block_coder *coder, struct packing *p)
 {
-    if (kind == BLOCK_COPIES) {
-        packing->n_code = packing->n_literals;
-        memcpy(packing->code, packing->literals, packing->n_literals);
+    if (p->kind == BLOCK_COPIES) {
+        p->n_code = p->n_literals;
+        memcpy(p->code, p->literals, p->n_literals);
         return OK;
     }
-    coder->n_literals = packing->n_literals;
+    coder->n_literals = p->n_literals;
     coder->n_done = 0;
-    return slices_encode(coder->slices, packing->literals, packing->n_literals,
-                         &packing->side, packing->code, part->n,
-                         &packing->n_code);
-}
-
-/* *kind is BLOCK_LZMA when nothing was coded. */
-static enum status pack_parts(struct block_coder *coder,
-                              struct packing *packing, const uint8_t *bytes,
-                              const struct block_part *part,
-                              enum block_kind *kind)
-{
-    size_t n = part->n;
-    packing->n_literals = n - packing->copies.n_copied;
-    packing->literals = malloc(packing->n_literals);
-    packing->code = malloc(n);
-    if (!packing->literals || !packing->code)
-        return fail_memory("a block");
-    dedupe_take(&packing->copies, packing->literals, bytes, n);
-    if (samples_look_random(packing->literals, packing->n_literals))
-        *kind = BLOCK_COPIES;
-    else
-        *kind = part->is_for_model ? BLOCK_MODEL : BLOCK_LZMA;
-    if (*kind == BLOCK_LZMA)
-        return OK;
-    TRY(dedupe_code(&packing->copies, &packing->side, n));
-    TRY(code_literals(coder, packing, part, *kind));
-    return range_finish(&packing->side);
+    return slices_encode(coder->slices, p->literals, p->n_literals, &p->side,
+                         p->code, p->part->n, &p->n_code);
 }
 
 /* Those that block_cut has found, or new ones. */
-static enum status find_copies(struct block_coder *coder,
-                               struct copy_list *copies, const uint8_t *bytes,
-                               size_t n)
+static enum status find_copies(struct block_coder *coder, struct packing *p)
 {
     if (!coder->has_copies)
-        return dedupe_find(copies, bytes, n);
-    *copies = coder->copies;
+        return dedupe_find(&p->copies, p->bytes, p->part->n);
+    p->copies = coder->copies;
     coder->copies = (struct copy_list){.n = 0};
     coder->has_copies = false;
     return OK;
 }
 
-/* *n_packed is SIZE_MAX when it would be more than the bytes, and when the part
- * is for liblzma.  *n_literals: the bytes that are in no copy. */
-static enum status pack_literals(struct block_coder *coder,
-                                 const uint8_t *bytes,
-                                 const struct block_part *part, uint8_t *packed,
-                                 size_t *n_packed, size_t *n_literals,
-                                 enum block_kind *kind)
+static enum status code_part(struct block_coder *coder, struct packing *p)
 {
-    struct packing packing = {.side = range_encoder()};
-    enum status status = find_copies(coder, &packing.copies, bytes, part->n);
+    size_t n = p->part->n;
+    TRY(find_copies(coder, p));
+    p->n_literals = n - p->copies.n_copied;
+    p->literals = malloc(p->n_literals);
+    p->code = malloc(n);
+    if (!p->literals || !p->code)
+        return fail_memory("a block");
+    dedupe_take(&p->copies, p->literals, p->bytes, n);
+    if (samples_look_random(p->literals, p->n_literals))
+        p->kind = BLOCK_COPIES;
+    else
+        p->kind = p->part->is_for_model ? BLOCK_MODEL : BLOCK_LZMA;
+    if (p->kind == BLOCK_LZMA)
+        return OK;
+    TRY(dedupe_code(&p->copies, &p->side, n));
+    TRY(code_literals(coder, p));
+    return range_finish(&p->side);
+}
+
+/* *n_packed is SIZE_MAX when it would be more than the bytes, and when the part
+ * is for liblzma. */
+static enum status pack_literals(struct block_coder *coder, struct packing *p,
+                                 uint8_t *packed, size_t *n_packed)
+{
+    enum status status = code_part(coder, p);
     if (status == OK)
-        status = pack_parts(coder, &packing, bytes, part, kind);
-    if (status == OK)
-        *n_packed = *kind == BLOCK_LZMA
-                        ? SIZE_MAX
-                        : assemble(packed, part->n, &packing, *kind);
-    *n_literals = packing.n_literals;
-    dedupe_free(&packing.copies);
-    range_free(&packing.side);
-    free(packing.literals);
-    free(packing.code);
+        *n_packed = p->kind == BLOCK_LZMA ? SIZE_MAX : assemble(packed, p);
+    dedupe_free(&p->copies);
+    range_free(&p->side);
+    free(p->literals);
+    free(p->code);
     return status;
 }
 
-/* What block_unpack works with and frees. */
+/* A block of the model, or of copies, that is being unpacked. */
 struct unpacking {
+    uint8_t *bytes; /* [n] */
+    size_t n;
+    const uint8_t *packed; /* [n_packed] */
+    size_t n_packed;
+    enum block_kind kind;
     struct copy_list copies;
     uint8_t *literals; /* [n] */
 };
 
 static enum status decode_literals(struct block_coder *coder,
-                                   struct unpacking *unpacking,
+                                   const struct unpacking *u,
                                    struct range_coder *side,
-                                   const uint8_t *code, size_t n_code,
-                                   enum block_kind kind)
+                                   const uint8_t *code)
 {
-    if (kind == BLOCK_MODEL)
-        return slices_decode(coder->slices, unpacking->literals,
-                             coder->n_literals, side, code, n_code);
+    size_t n_code = (size_t)(u->packed + u->n_packed - code);
+    if (u->kind == BLOCK_MODEL)
+        return slices_decode(coder->slices, u->literals, coder->n_literals,
+                             side, code, n_code);
     if (n_code != coder->n_literals)
         return fail(E_FORMAT, "a block does not fit its literals");
-    memcpy(unpacking->literals, code, n_code);
+    memcpy(u->literals, code, n_code);
     return OK;
 }
 
-static enum status unpack_parts(struct block_coder *coder,
-                                struct unpacking *unpacking, uint8_t *bytes,
-                                size_t n, const uint8_t *packed,
-                                size_t n_packed, enum block_kind kind)
+static enum status decode_block(struct block_coder *coder, struct unpacking *u)
 {
-    if (n_packed < SIDE_LENGTH_BYTES ||
-        load_le(packed, SIDE_LENGTH_BYTES) > n_packed - SIDE_LENGTH_BYTES)
+    const uint8_t *code = u->packed + SIDE_LENGTH_BYTES;
+    if (u->n_packed < SIDE_LENGTH_BYTES ||
+        load_le(u->packed, SIDE_LENGTH_BYTES) > u->n_packed - SIDE_LENGTH_BYTES)
         return fail(E_FORMAT, "a block is shorter than its copies");
-    size_t n_side = (size_t)load_le(packed, SIDE_LENGTH_BYTES);
-    const uint8_t *code = packed + SIDE_LENGTH_BYTES + n_side;
-    struct range_coder side = range_decoder(packed + SIDE_LENGTH_BYTES, n_side);
-    TRY(dedupe_code(&unpacking->copies, &side, n));
-    coder->n_literals = n - unpacking->copies.n_copied;
+    size_t n_side = (size_t)load_le(u->packed, SIDE_LENGTH_BYTES);
+    struct range_coder side = range_decoder(code, n_side);
+    TRY(dedupe_code(&u->copies, &side, u->n));
+    coder->n_literals = u->n - u->copies.n_copied;
     coder->n_done = 0;
     if (coder->n_literals == 0)
         return fail(E_FORMAT, "a block has nothing to copy from");
-    if (kind == BLOCK_MODEL && coder->n_literals > literals_most(n_packed))
+    if (u->kind == BLOCK_MODEL &&
+        coder->n_literals > literals_most(u->n_packed))
         return fail(E_FORMAT,
                     "a block claims %zu modelled bytes in %zu, more than is "
                     "possible",
-                    coder->n_literals, n_packed);
-    unpacking->literals = calloc(n, 1);
-    if (!unpacking->literals)
+                    coder->n_literals, u->n_packed);
+    u->literals = calloc(u->n, 1);
+    if (!u->literals)
         return fail_memory("a block");
-    TRY(decode_literals(coder, unpacking, &side, code,
-                        (size_t)(packed + n_packed - code), kind));
-    dedupe_put(&unpacking->copies, unpacking->literals, bytes, n);
+    TRY(decode_literals(coder, u, &side, code + n_side));
+    dedupe_put(&u->copies, u->literals, u->bytes, u->n);
     return OK;
 }
 
-static enum status unpack_literals(struct block_coder *coder, uint8_t *bytes,
-                                   size_t n, const uint8_t *packed,
-                                   size_t n_packed, enum block_kind kind)
+static enum status unpack_literals(struct block_coder *coder,
+                                   struct unpacking *u)
 {
-    struct unpacking unpacking = {.literals = NULL};
-    enum status status =
-        unpack_parts(coder, &unpacking, bytes, n, packed, n_packed, kind);
-    dedupe_free(&unpacking.copies);
-    free(unpacking.literals);
+    enum status status = decode_block(coder, u);
+    dedupe_free(&u->copies);
+    free(u->literals);
     return status;
 }
 
@@ -267,25 +250,35 @@ enum status block_cut(struct block_coder *coder, const uint8_t *bytes, size_t n,
     return status;
 }
 
+/* Packs by liblzma where that makes *n_packed less. */
+static enum status try_lzma(const uint8_t *bytes, size_t n, uint8_t *packed,
+                            size_t *n_packed, enum block_kind *kind)
+{
+    size_t n_lzma;
+    uint8_t *other = malloc(n);
+    if (!other)
+        return fail_memory("a block");
+    enum status status = lzma2_pack(bytes, n, other, n, &n_lzma);
+    if (status == OK && n_lzma < *n_packed) {
+        memcpy(packed, other, n_lzma);
+        *n_packed = n_lzma;
+        *kind = BLOCK_LZMA;
+    }
+    free(other);
+    return status;
+}
+
 enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
                        const struct block_part *part, uint8_t *packed,
                        size_t *n_packed, enum block_kind *kind)
 {
-    size_t n = part->n, n_literals, n_lzma;
-    TRY(pack_literals(coder, bytes, part, packed, n_packed, &n_literals, kind));
-    if (n <= LZMA_ALWAYS || *n_packed > n_literals / LZMA_RATIO) {
-        uint8_t *other = malloc(n);
-        if (!other)
-            return fail_memory("a block");
-        enum status status = lzma2_pack(bytes, n, other, n, &n_lzma);
-        if (status == OK && n_lzma < *n_packed) {
-            memcpy(packed, other, n_lzma);
-            *n_packed = n_lzma;
-            *kind = BLOCK_LZMA;
-        }
-        free(other);
-        TRY(status);
-    }
+    size_t n = part->n;
+    struct packing packing = {
+        .bytes = bytes, .part = part, .side = range_encoder()};
+    TRY(pack_literals(coder, &packing, packed, n_packed));
+    *kind = packing.kind;
+    if (n <= LZMA_ALWAYS || *n_packed > packing.n_literals / LZMA_RATIO)
+        TRY(try_lzma(bytes, n, packed, n_packed, kind));
     if (*n_packed >= n) {
         memcpy(packed, bytes, n);
         *n_packed = n;
@@ -306,10 +299,15 @@ enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
                          const uint8_t *packed, size_t n_packed,
                          enum block_kind kind)
 {
+    struct unpacking unpacking = {.bytes = bytes,
+                                  .n = n,
+                                  .packed = packed,
+                                  .n_packed = n_packed,
+                                  .kind = kind};
     switch (kind) {
     case BLOCK_MODEL:
     case BLOCK_COPIES:
-        return unpack_literals(coder, bytes, n, packed, n_packed, kind);
+        return unpack_literals(coder, &unpacking);
     case BLOCK_LZMA:
         return unpack_lzma(bytes, n, packed, n_packed);
     default:

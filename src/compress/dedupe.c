@@ -203,7 +203,7 @@ static struct copy code_copy(struct copy_coder *integers,
                                       (uint64_t)copy.length - COPY_MIN);
     uint64_t distance = 1 + integer_coder_code(&integers->distance, coder,
                                                (uint64_t)copy.distance - 1);
-    *fits = run <= DEDUPE_MAX && length <= DEDUPE_MAX && distance <= DEDUPE_MAX;
+    *fits = run <= UINT32_MAX && length <= UINT32_MAX && distance <= UINT32_MAX;
     return (struct copy){(uint32_t)run, (uint32_t)length, (uint32_t)distance};
 }
 

@@ -29,9 +29,7 @@ struct copy_list {
     size_t n_copied; /* bytes that they make */
 };
 
-enum { DEDUPE_MAX = 1 << 30 }; /* bytes of a block */
-
-/* Finds the copies in bytes[0..n).  On failure there are none. */
+/* Finds the copies in bytes[0..n), n < 2^32.  On failure there are none. */
 enum status dedupe_find(struct copy_list *copies, const uint8_t *bytes,
                         size_t n);
 
