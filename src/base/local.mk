@@ -46,6 +46,7 @@ libmambyte_a_SOURCES += \
   src/base/sandbox.h \
   src/base/signals.c \
   src/base/signals.h \
+  src/base/sizes.h \
   src/base/status.c \
   src/base/status.h \
   src/base/temporary.c \

@@ -32,6 +32,7 @@ libmambyte_a_SOURCES += \
   src/compress/samples.h \
   src/compress/slice_wave.c \
   src/compress/slice_wave.h \
+  src/compress/slice_wave_run.c \
   src/compress/slices.c \
   src/compress/slices.h \
   src/compress/text_place.h

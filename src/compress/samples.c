@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/lzma2.h"
+#include "base/sizes.h"
 #include "compress/dedupe.h"
 
 enum {
@@ -54,11 +55,6 @@ struct survey {
     size_t room;
 };
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 bool samples_look_random(const uint8_t *bytes, size_t n)
 {
     uint64_t counts[256] = {0}, squares = 0;
@@ -92,12 +88,13 @@ static void take_excerpts(struct survey *s, size_t begin, size_t end)
 
 static enum status take_samples(struct survey *s)
 {
-    s->n_regions = least(s->n_literals / REGION_BYTES, PARTS_MAX);
+    s->n_regions = size_least(s->n_literals / REGION_BYTES, PARTS_MAX);
     if (s->n_regions == 0)
         s->n_regions = 1;
-    s->sample_bytes = EXCERPT_BYTES * least(s->n_literals / s->n_regions /
-                                                SAMPLED_PART / EXCERPT_BYTES,
-                                            SAMPLE_EXCERPTS);
+    s->sample_bytes =
+        EXCERPT_BYTES *
+        size_least(s->n_literals / s->n_regions / SAMPLED_PART / EXCERPT_BYTES,
+                   SAMPLE_EXCERPTS);
     s->room = 2 * s->n_regions * s->sample_bytes;
     s->samples = malloc(s->n_regions * s->sample_bytes);
     s->code = malloc(s->room);
@@ -162,7 +159,7 @@ static enum status ask_lzma(struct survey *s)
         if (s->regions[i].is_random)
             continue;
         TRY(lzma2_pack(sample, s->sample_bytes, s->code, s->room, cost));
-        *cost = least(*cost, s->sample_bytes);
+        *cost = size_least(*cost, s->sample_bytes);
         *cost -= *cost / GAIN_PART;
         sample += s->sample_bytes;
     }
@@ -236,7 +233,7 @@ static size_t count_lost(const struct copy_list *copies,
         while (at >= begin + part->n)
             begin += part++->n;
         if (at - copy->distance < begin)
-            n_lost += least(copy->length, begin - (at - copy->distance));
+            n_lost += size_least(copy->length, begin - (at - copy->distance));
         at += copy->length;
     }
     return n_lost;

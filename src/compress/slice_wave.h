@@ -15,7 +15,7 @@
  * while the engine reads the other; but for half as many slices the engine
  * takes more than half the time.
  *
- * For slices.c only.
+ * For slices.c only.  slice_wave.c makes waves, slice_wave_run.c runs them.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -33,7 +33,10 @@
 #include "compress/slices.h"
 #include "engine/engine.h"
 
-enum { GIVE_UP_BYTES = 1 << 16 }; /* from here on a code has to be a gain */
+enum {
+    GIVE_UP_BYTES = 1 << 16, /* from here on a code has to be a gain */
+    WAVE_CALLS = 2           /* of an asynchronous engine, under way together */
+};
 
 /* How n bytes are cut.  The last slice may be shorter; the last group may have
  * fewer slices. */
@@ -74,7 +77,7 @@ struct wave {
     /* Kept from one wave to the next. */
     struct state **states;    /* [n_slices_made] */
     struct slice *slices;     /* [n_slices_made] */
-    struct segment *segments; /* [N_CALLS][n_slices_made] */
+    struct segment *segments; /* [WAVE_CALLS][n_slices_made] */
     uint32_t n_slices_made;
     struct slice_group *groups; /* [n_groups_made] */
     uint32_t n_groups_made;
@@ -108,9 +111,10 @@ enum status wave_start(struct wave *wave, const struct slicing *slicing,
  * when its code takes more than room bytes or fails its trial. */
 enum status wave_run(struct wave *wave, size_t room);
 
-static inline size_t ceil_div(size_t a, size_t b)
+/* Whether the threads code one portion while the engine reads others. */
+static inline bool wave_reads_ahead(const struct wave *wave)
 {
-    return (a + b - 1) / b;
+    return !wave->is_decoder && engine_is_asynchronous(wave->engine);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sizes.h"
 #include "compress/slice_wave.h"
 
 struct slices {
@@ -44,16 +45,17 @@ void slices_close(struct slices *slices)
 static struct slicing slicing_make(uint8_t *bytes, size_t n)
 {
     size_t n_slices = n < SLICE_BYTES ? 1 : n / SLICE_BYTES;
-    size_t slice_bytes = ceil_div(n, n_slices);
-    n_slices = ceil_div(n, slice_bytes);
-    size_t group_slices = ceil_div(n_slices, ceil_div(n_slices, GROUP_SLICES));
+    size_t slice_bytes = size_ceil_div(n, n_slices);
+    n_slices = size_ceil_div(n, slice_bytes);
+    size_t group_slices =
+        size_ceil_div(n_slices, size_ceil_div(n_slices, GROUP_SLICES));
     return (struct slicing){
         .bytes = bytes,
         .n = n,
         .slice_bytes = (uint32_t)slice_bytes,
         .n_slices = (uint32_t)n_slices,
         .group_slices = (uint32_t)group_slices,
-        .n_groups = (uint32_t)ceil_div(n_slices, group_slices),
+        .n_groups = (uint32_t)size_ceil_div(n_slices, group_slices),
     };
 }
 
