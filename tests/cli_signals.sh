@@ -27,19 +27,19 @@ ends_by()
 ends_by TERM 143 "$MAMBYTE" -n 1G text
 ends_by HUP 129 "$MAMBYTE" -n 1G text
 
-# ends_soon COMMAND... -- although what it does takes minutes; SIGTERM comes
-# when it has done so for a second.  No subshell keeps the time: one that is
-# killed as it starts, with the traps of this shell, would remove its files.
-ends_soon()
+# ends_after SECONDS COMMAND... -- SIGTERM comes when it has run so long, and
+# ends it soon, although what it does takes minutes.
+ends_after()
 {
-	timeout -s KILL 9 "$@" >out 2>err &
-	pid=$!
-	sleep 1
-	kill -s TERM $pid || bad "$* has ended already: $(cat err)"
-	status=0
-	wait $pid || status=$?
+	# shellcheck disable=SC2016
+	run timeout -s KILL 20 sh -c 'seconds=$1
+		shift
+		"$@" >term.out 2>term.err &
+		sleep "$seconds"
+		kill -s TERM $!
+		wait $!' sh "$@"
 	same "status of $* after SIGTERM" 143 "$status"
-	same "silence of $* after SIGTERM" "" "$(cat err)"
+	same "silence of $* after SIGTERM" "" "$(cat term.err)"
 }
 
 # While it reads a record of 10 MB, or packs a block of random bytes.
@@ -49,33 +49,28 @@ write_labels >labels
 head -c 10000000 /dev/zero | tr '\000' x >record
 printf 'letters\t%s\n' "$(cat record)" >>labels
 mkdir kept
-ends_soon "${MAMBYTE_TRAIN:?}" -m "$large" --head=labels -o kept/new.head
+ends_after 1 "${MAMBYTE_TRAIN:?}" -m "$large" --head=labels -o kept/new.head
 head -c 16000000 /dev/urandom >kept/random
-ends_soon "$MAMBYTE" -z -B 16M kept/random
+ends_after 1 "$MAMBYTE" -z -B 16M kept/random
 same "what is left" "random" "$(ls -A kept)"
 
-# waits_for WHAT -- it waits for that, at a pipe, when SIGTERM comes.
-waits_for()
-{
-	"$MAMBYTE" --score pipe >out 2>err &
-	pid=$!
-	sleep 0.5
-	kill -s TERM $pid
-	status=0
-	wait $pid || status=$?
-	same "SIGTERM while it waits for $1" "143 " "$status $(cat err)"
-}
-
+# While it waits at a pipe, for input or for a writer.
 mkfifo pipe
 sleep 60 >pipe &
 sleep_pid=$!
-waits_for "input"
+ends_after 1 "$MAMBYTE" --score pipe
 kill $sleep_pid
-waits_for "a writer"
+ends_after 1 "$MAMBYTE" --score pipe
+
+# A signal that came while it started ends that wait too.
+for seconds in 0.005 0.01 0.015 0.02 0.03 0.05; do
+	ends_after $seconds "$MAMBYTE" -m "$large" --score pipe
+	ends_after $seconds "$MAMBYTE" -m "$large" --load-state=pipe text
+done
 
 # The same where a file that cannot be opened is left out.
 mkfifo alone
-ends_soon "$MAMBYTE" --perplexity alone text
+ends_after 1 "$MAMBYTE" --perplexity alone text
 
 if test -n "$default"; then
 	ends_by INT 130 "$MAMBYTE" -n 1G text

@@ -70,12 +70,15 @@ static enum status open_failed(const struct source *source)
     return read_failed(source);
 }
 
-/* A pipe opens once somebody writes to it. */
+/* A pipe opens once somebody writes to it.  A signal ends that wait; one that
+ * came before would not. */
 static enum status open_path(struct source *source, int flags)
 {
     flags |= O_RDONLY | O_CLOEXEC | O_NOCTTY;
-    while ((source->fd = open(source->path, flags)) < 0 && errno == EINTR)
+    do {
         TRY(signals_check());
+        source->fd = open(source->path, flags);
+    } while (source->fd < 0 && errno == EINTR);
     return source->fd < 0 ? open_failed(source) : OK;
 }
 

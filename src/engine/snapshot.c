@@ -30,6 +30,7 @@
 #include "base/atomic_file.h"
 #include "base/exact.h"
 #include "base/little_endian.h"
+#include "base/signals.h"
 #include "base/text.h"
 
 enum {
@@ -170,7 +171,11 @@ enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
 static enum status read_file(const char *path, uint8_t *bytes, size_t size,
                              size_t *n)
 {
-    FILE *in = fopen(path, "rb");
+    FILE *in;
+    do { /* a pipe opens once somebody writes to it */
+        TRY(signals_check());
+        in = fopen(path, "rb");
+    } while (!in && errno == EINTR);
     if (!in)
         return system_error();
     *n = fread(bytes, 1, size, in);

@@ -14,6 +14,7 @@
 #include "base/escape.h"
 #include "base/memory_stream.h"
 #include "base/message.h"
+#include "base/signals.h"
 
 enum { NAME_CHARS = 4096 };
 
@@ -80,10 +81,12 @@ enum status train_log_open(struct train_log *log, const char *path,
     if (first_step > 0)
         log->file = fopen(path, "r+");
     bool is_kept = log->file != NULL;
-    if (!log->file)
+    while (!log->file) { /* a pipe opens once somebody reads from it */
+        TRY(signals_check());
         log->file = fopen(path, "w");
-    if (!log->file)
-        return log_error(log);
+        if (!log->file && errno != EINTR)
+            return log_error(log);
+    }
     enum status status =
         is_kept ? go_on(log, first_step, valid) : write_header(log, valid);
     if (status != OK) {
