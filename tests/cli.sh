@@ -11,8 +11,12 @@
 set -u
 : "${MAMBYTE:?}" "${MAMBYTE_MODEL:?}" "${MAKE_MODEL:?}" "${srcdir:?}"
 
+# Bash also runs this in a child that a signal ends before it has become another
+# program: only the shell that made the folder removes it.
 dir=$(mktemp -d) || exit 99
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
+# shellcheck disable=SC2016
+trap 'test "$(exec sh -c "echo \$PPID")" != $$ ||
+	{ chmod -R u+w "$dir"; rm -rf "$dir"; }' EXIT
 tiny=$dir/tiny.safetensors
 "$MAKE_MODEL" --d-model=64 --n-layer=2 "$tiny" || exit 99
 cd "$dir" || exit 99
