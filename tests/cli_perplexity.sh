@@ -99,11 +99,18 @@ printf '%s\n' "$one" | cut -f 1-5 | cmp - out || bad "the locale matters"
 head -c 100000 /dev/zero >zeros
 run "$MAMBYTE" --perplexity zeros
 same "no progress in a pipe" "" "$(cat err)"
-(
-	printf a
-	sleep 1.5
-	printf b
-) | "$MAMBYTE" --perplexity --progress >out 2>err
+mkfifo pipe
+"$MAMBYTE" --perplexity --progress <pipe >out 2>err &
+exec 3>pipe
+# shellcheck disable=SC2317 # through wait_for
+more()
+{
+	printf a >&3
+	test -s err
+}
+wait_for more
+exec 3>&-
+wait $! || bad "status of --progress"
 same "progress of standard input" "standard input" \
 	"$(sed -n '1s/:.*//p' err)"
 

@@ -118,13 +118,15 @@ if within size=8k : 2>/dev/null; then
 		"$status $(cat err)"
 fi
 
-# A log whose reader goes away, when it gets a line that would kill.
+# A log whose reader goes away, when it gets a line that would kill: more lines
+# than a pipe holds.
 rm -f pipe
 mkfifo pipe
 (
 	timeout 20 head -n 3 pipe >lines
 ) &
-run train -f --steps=400 --log=pipe -o model text
+run train -f --d-model=4 --windows=1 --length=8 --steps=4000 --log=pipe \
+	-o model text
 same "a log without a reader" 0 "$status"
 grep -q '^mambyte-train: warning: pipe: Broken pipe: the log lacks step' err ||
 	bad "the log: $(cat err)"

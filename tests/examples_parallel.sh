@@ -24,7 +24,7 @@ done >log
 printf 'the last line has no end' >>log
 mambyte --score --context=reset log >expected
 for block in 1k 3000 1M; do
-	BLOCK=$block run sh "$srcdir/examples/parallel.sh" log
+	BLOCK=$block run sh "$srcdir/examples/parallel.sh" log --jobs 4
 	same "parallel.sh, blocks of $block" "0 " "$status $(cat err)"
 	same_files "blocks of $block" expected out
 done
@@ -42,7 +42,7 @@ SHELL=/bin/sh exec sh -c "$*"
 END
 chmod +x bin/own-ssh
 BLOCK=2k run sh "$srcdir/examples/parallel.sh" log \
-	--sshlogin "2/$dir/bin/own-ssh host" --env PATH --env MAMBYTE_MODEL
+	--sshlogin "2/own-ssh host" --env PATH --env MAMBYTE_MODEL
 same "a host" "0 " "$status $(cat err)"
 same_files "a host" expected out
 

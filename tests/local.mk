@@ -179,6 +179,7 @@ AM_TESTS_ENVIRONMENT = \
   FAULTS='$(abs_top_builddir)/tests/faults.so'; export FAULTS; \
   srcdir='$(abs_top_srcdir)'; export srcdir; \
   HARDENING='$(HARDENING_CFLAGS) $(HARDENING_LDFLAGS)'; export HARDENING; \
+  CK_DEFAULT_TIMEOUT=120; export CK_DEFAULT_TIMEOUT; \
   LC_ALL=C; export LC_ALL;
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = $(SHELL)
