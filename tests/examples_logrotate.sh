@@ -14,7 +14,7 @@ export MAMBYTE_MODEL="$tiny"
 mkdir log
 head -c 5000 "$srcdir/tests/text/docs" >log/a.log
 cp log/a.log expected
-sed "s|/var/log/example|$dir/log|; s|/usr/bin/mambyte|$MAMBYTE|
+sed "s|/var/log/example/[^ ]*|\"$dir/log/*.log\"|; s|/usr/bin/mambyte|$MAMBYTE|
 	/delaycompress/d; /daily/a su $(id -un) $(id -gn)" \
 	"$srcdir/examples/logrotate.conf" >conf
 chmod 600 conf
