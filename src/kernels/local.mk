@@ -9,7 +9,9 @@ libmambyte_a_SOURCES += \
   src/kernels/cpu_scalar.c \
   src/kernels/cpu_scalar_mamba2.c \
   src/kernels/cpu_vector.h \
+  src/kernels/cpu_vector_channels.h \
   src/kernels/cpu_vector_cost.h \
+  src/kernels/cpu_vector_floats.h \
   src/kernels/cpu_vector_heads.h \
   src/kernels/cpu_vector_mamba2.h \
   src/kernels/cpu_vector_panels.h \
