@@ -75,6 +75,16 @@ refuses()
 	refuses_as mambyte "$@"
 }
 
+# has_level LEVEL -- whether this CPU has that level of instructions.  A level
+# that fails in any other way is a failure.
+has_level()
+{
+	MAMBYTE_CPU=$1 "$MAMBYTE" --device=cpu -n 0 /dev/null >level 2>&1 &&
+		return
+	grep -q 'this CPU has no level' level || bad "$1: $(cat level)"
+	return 1
+}
+
 # write_labels -- lines of digits and of letters, which even random weights tell
 # apart.
 write_labels()
