@@ -107,6 +107,8 @@ trains_not 2 "--model and --no-features do not go together" --head=labels \
 run "$MAMBYTE_TRAIN" --head=labels -m ./float.safetensors -o new.head
 same "status for a model of floats" 1 "$status"
 test -e new.head && bad "a head of a model of floats"
+trains_not 1 "$tiny: its header needs 1 MiB of memory, the limit is 1 KiB: \
+--memlimit=1M allows it" --head=labels -M 1K -o new.head
 mkdir folder
 run "$MAMBYTE_TRAIN" --head=labels -o folder
 same "status for a folder" 1 "$status"

@@ -255,8 +255,8 @@ static enum status check_classifier(const struct train_command *command,
                                     const bool *given)
 {
     static const char *const known[] = {
-        "output", "head",    "test",     "model", "device",      "threads",
-        "quiet",  "verbose", "progress", "force", "no-features",
+        "output",   "head",  "test",    "model",    "device", "threads",
+        "memlimit", "quiet", "verbose", "progress", "force",  "no-features",
     };
     for (int i = 0; i < N_ROWS; i++) {
         size_t j = 0, n = sizeof known / sizeof known[0];
