@@ -52,10 +52,15 @@ read_as_english()
 # spread N -- N of the lines.
 spread()
 {
-	cat >lines.tmp
-	awk -v all="$(wc -l <lines.tmp)" -v most="$1" -v OFS='\t' \
-		'int(NR * most / all) > n { n++; print "en", $0 }' lines.tmp
-	rm lines.tmp
+	awk -v most="$1" -v OFS='\t' '
+	{ line[NR] = $0 }
+	END {
+		for (i = 1; i <= NR; i++)
+			if (int(i * most / NR) > n) {
+				n++
+				print "en", line[i]
+			}
+	}'
 }
 
 unpack "$1" | sed 's/^.*> //' |

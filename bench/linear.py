@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """linear.py MODEL [LARGEST] -- the seconds and the memory that reading takes.
 
 Reads 1, 4, 16 .. KiB up to LARGEST bytes (64 MiB), a process and a file each, as
