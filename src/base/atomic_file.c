@@ -40,7 +40,7 @@ static const char *base_of(const char *target)
     return slash ? slash + 1 : target;
 }
 
-/* What is at the path may have to stay. */
+/* Whether the file at the path may be replaced. */
 static enum status check_old(const struct atomic_file *file,
                              const struct stat *old)
 {

@@ -46,7 +46,7 @@ int range_code(struct range_coder *coder, int bit, uint32_t p);
 /* Shifts range, below 2^32, by 32 bits. */
 void range_renew(struct range_coder *coder);
 
-/* What range_code() does in a decoder, without a branch on the bit. */
+/* Decodes as range_code() does, without a branch on the bit. */
 static inline int range_decode(struct range_coder *coder, uint32_t p)
 {
     uint64_t cut = (coder->range >> PROBABILITY_BITS) * p;

@@ -195,7 +195,7 @@ enum { N_BARRED = sizeof barred / sizeof barred[0], N_BEFORE = 5, N_AFTER = 2 };
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, member))
 #define ANSWER(action) BPF_STMT(BPF_RET | BPF_K, (action))
 
-/* What is barred fails with EPERM, and so do calls of another ABI. */
+/* Calls that are barred, and those of another ABI, fail with EPERM. */
 static bool restrict_calls(void)
 {
     struct sock_filter code[N_BEFORE + N_BARRED + N_AFTER] = {

@@ -31,7 +31,7 @@ static int wake[2] = {-1, -1};       /* a pipe: readable once one came */
 static char mapped_path[PATH_BYTES]; /* escaped */
 static void (*clean_up)(void);       /* or NULL */
 
-/* What a terminal is told before we leave it. */
+/* The text that a terminal gets before we leave it. */
 static struct {
     int fd; /* -1: nothing */
     const char *text;

@@ -23,14 +23,14 @@ static inline const char *text_find_tail(const char *text, const char *tail)
     return strcmp(end, tail) == 0 ? end : NULL;
 }
 
-/* What a noun in a sentence ends with when there are n: 1 byte, 2 bytes. */
+/* The ending of a noun in a sentence: 1 byte, 2 bytes. */
 static inline const char *text_plural(uint64_t n)
 {
     return n == 1 ? "" : "s";
 }
 
-/* Whether bytes, [n], are spaces, tabs and ends of lines, or none at all: what
- * everything that labels records takes for a blank one. */
+/* Whether bytes, [n], are a blank record: only spaces, tabs and ends of lines,
+ * or nothing at all. */
 static inline bool text_is_blank(const uint8_t *bytes, size_t n)
 {
     size_t i = 0;

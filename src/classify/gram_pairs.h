@@ -1,9 +1,9 @@
 /* gram_pairs.h -- the labels and levels of a gram, through a range coder.
  *
  * The pairs of a gram that stands alone are coded one after another.  Those of
- * a longer sequence follow from its parts, the sequences without its last and
- * without its first character: a label that has the sequence has both parts,
- * and at least as often.
+ * a longer sequence are coded by means of its parts, the sequences without its
+ * last and without its first character: a label that has the sequence has both
+ * parts, each at least as often.
  *
  * One function encodes and decodes, as in gram_coder.h.
  *

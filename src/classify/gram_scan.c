@@ -21,13 +21,13 @@
 /* Tokens, after the bytes that are one. */
 enum { NUMBER = 0x100, SNAKE, SNAKE_CAPITALS, SMALL, CAPITALS, TITLE, CAMEL };
 
-/* What of a hash is a key. */
+/* Keys are the upper bits of hashes. */
 enum {
     SEQUENCE_SHIFT = 64 - (GRAM_KEY_BITS - 1),
     WORD_SHIFT = 64 - GRAM_WORD_BITS
 };
 
-/* What bytes of a word are. */
+/* The looks of bytes in words. */
 enum { IS_SMALL = 1, IS_CAPITAL = 2, IS_DIGIT = 4, IS_UNDERSCORE = 8 };
 
 static uint64_t extend(uint64_t hash, uint32_t x)
@@ -137,7 +137,7 @@ static void read_pending(struct gram_scan *s, bool is_end, gram_found *found,
 
 /* ---- words and shapes --------------------------------------------------- */
 
-/* What a byte of a word is; 0: it is of none. */
+/* The look of a byte; 0: it is of no word. */
 static unsigned look_of(uint8_t byte)
 {
     if ((byte >= 'a' && byte <= 'z') || byte >= 0x80)
@@ -149,7 +149,7 @@ static unsigned look_of(uint8_t byte)
     return byte == '_' ? IS_UNDERSCORE : 0;
 }
 
-/* first: what the first byte of a word is; all: what any of its bytes is. */
+/* first: the look of the first byte of a word; all: those of all its bytes. */
 static uint32_t token_of(unsigned first, unsigned all)
 {
     if (first == IS_DIGIT)

@@ -13,10 +13,10 @@
  * in upper and lower case as they are; or any other byte alone, except spaces,
  * tabs, newlines and carriage returns.
  *
- * A shape is a run of 3 to 5 tokens: punctuation with whatever names are around
- * it, as in `f(x, y);'.  A token is a space, as in sequences; or a byte that is
- * a word alone; or what other words look like: 10, an_example, AN_EXAMPLE,
- * example, EXAMPLE, AnExample or anExample.  At least one token of a shape is
+ * A shape is a run of 3 to 5 tokens: punctuation and the looks of the words
+ * around it, as in `f(x, y);'.  A token is a space, as in sequences; or a byte
+ * that is a word alone; or the look of another word: 10, an_example,
+ * AN_EXAMPLE, example, EXAMPLE, AnExample or anExample.  At least one token is
  * such a byte.
  *
  * While grams are counted, only the key of each is kept, which is a hash; half
@@ -59,8 +59,8 @@ struct gram_scan {
     uint8_t pending[4]; /* [n_pending]: the start of a character */
     size_t n_pending;
     struct gram_run characters, tokens;
-    unsigned first, all;   /* what the first byte of this word is, and what any
-                            * of them is: 0 outside of words */
+    unsigned first, all;   /* of this word: the look of its first byte, and
+                            * those of all its bytes; all is 0 outside words */
     uint64_t word, before; /* hashes: of this word, of the one before, or 0 */
 };
 

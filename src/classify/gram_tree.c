@@ -33,7 +33,7 @@ static uint8_t twice_log2(uint64_t x)
     return (uint8_t)(2 * whole + (x >= (3ull << whole) / 2));
 }
 
-/* What follows from the pairs of a node. */
+/* Sets the members of a node that follow from its pairs. */
 static void measure(const struct gram_tree *t, uint32_t i)
 {
     struct gram_node *node = &t->nodes[i];
@@ -190,7 +190,7 @@ static size_t at_most(int x, int most)
     return (size_t)(x < most ? x : most);
 }
 
-/* What a bit depends on: whether two nodes meet, which overlap in the
+/* The context of the bit that says whether two nodes meet, which overlap in the
  * middle. */
 static size_t find_meeting(const struct gram_node *prefix,
                            const struct gram_node *suffix,
@@ -211,7 +211,7 @@ static size_t find_meeting(const struct gram_node *prefix,
            at_most(most, CONTEXT_MOST - 1);
 }
 
-/* What a bit depends on: whether a node grows by any of n others. */
+/* The context of the bit that says whether a node meets any of n others. */
 static size_t find_growth(const struct gram_node *node, uint32_t n)
 {
     size_t i = (size_t)(node->length - 1) * CONTEXT_TOTALS +
@@ -256,7 +256,7 @@ bool gram_tree_may_grow(const struct gram_tree *tree, uint32_t prefix,
     return *n > 0 && (p->length < GRAM_ACROSS || !p->is_spaced);
 }
 
-/* Where what grows from a node goes. */
+/* The list that takes the grams that grow from a node. */
 static struct gram_list *find_list(struct gram_tree *t,
                                    const struct gram_node *node)
 {

@@ -1,21 +1,22 @@
 /* gram_tree.h -- the sequences of a table of grams, packed in groups.
  *
  * Sequences grow by a character at their end, from those of one character on.
- * One that the table has is made of two parts that the table has too, one
- * without its last character and one without its first.  So for each sequence
- * only those characters are asked for that follow its suffix; the labels and
- * levels of the two parts tell how likely it is that the table has both
- * together (gram_pairs.h).  Which sequences are at hand follows from the
- * characters alone: neither their text nor their keys are written.
+ * Each sequence in the table has two parts that are in the table too: the one
+ * without its last character (the prefix), and the one without its first (the
+ * suffix).  So a prefix can grow only by characters that follow its own suffix,
+ * and only these are coded; the labels and levels of the two parts tell how
+ * likely the longer sequence is (gram_pairs.h).  The characters give all
+ * sequences: neither their text nor their keys are written.
  *
- * What grows from a group of sequences that stand beside each other is one
- * code.  A decoder decodes it when it is first asked for: a record needs few of
- * them.  In which order that happens makes no difference.
+ * Neighbouring sequences form a group.  The sequences that grow from a group, by
+ * one character, are one code.  A decoder decodes a code when it is first asked
+ * for, in any order: a record needs few of them.
  *
- *     group    code, then what grows from the groups of its sequences
- *     code     for each sequence, what it grows by; then how many bytes what
- *              grows from each group of these takes, with all that grows from
- *              it.  The longest sequences form no groups.
+ *     group    its code, then the groups of the sequences that grow from it
+ *     code     for each sequence of the group, the characters it grows by; then
+ *              for each group of the grown ones how many bytes it takes, with
+ *              all groups that grow from it.  The longest sequences form no
+ *              groups.
  *
  * The first code has the characters.  The grams of a tree have numbers: first
  * the empty sequence and the space, which are no grams and have all labels,
@@ -51,7 +52,7 @@ enum {
 struct gram_node {
     uint64_t labels[2]; /* a bit for each, modulo 128 */
     uint32_t suffix;    /* the node without the first character */
-    uint32_t first;     /* what grows from it; before it has grown, its group */
+    uint32_t first;     /* [first, end) grew from it; before that, its group */
     uint32_t end;
     uint8_t n_labels;      /* that labels has */
     uint8_t total;         /* twice the logarithm of the sum of 2^level */
@@ -61,7 +62,7 @@ struct gram_node {
     uint8_t has_grown : 1;
 };
 
-/* Nodes [first, end), and where what grows from them is. */
+/* Nodes [first, end), and where the code of what grows from them is. */
 struct gram_group {
     uint32_t first, end, at, size;
 };
@@ -118,7 +119,8 @@ static inline uint32_t gram_find_rising(const uint32_t *numbers, uint32_t n,
     return n > 0 && numbers[first] == x ? first : n;
 }
 
-/* What stands for a character: order is that of what grows from a node. */
+/* The number of a character.  The grams that grow from a node are in the order
+ * of these. */
 static inline uint32_t gram_tree_character(uint32_t c)
 {
     return c == ' ' ? 0 : c + 1;
@@ -158,8 +160,8 @@ bool gram_tree_may_grow(const struct gram_tree *tree, uint32_t prefix,
 bool gram_tree_may_meet(const struct gram_tree *tree, uint32_t prefix,
                         uint32_t suffix);
 
-/* What the labels and levels of two nodes that overlap let expect, or NULL if
- * they have no label in common. */
+/* The labels that two overlapping nodes have in common, and the levels to
+ * expect; NULL if they have none. */
 const struct shared_pairs *gram_tree_share(struct gram_tree *tree,
                                            uint32_t prefix, uint32_t suffix);
 

@@ -1,4 +1,4 @@
-/* grams.c -- what the grams of a record say about its label.
+/* grams.c -- a table of grams, and the evidence that a record gets from it.
  *
  * SPDX-License-Identifier: MIT
  */

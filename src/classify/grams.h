@@ -1,4 +1,4 @@
-/* grams.h -- what the grams of a record say about its label.
+/* grams.h -- a table of grams, and the evidence that a record gets from it.
  *
  * A table has, for each gram (gram_scan.h), the labels whose examples had it,
  * and how many times.  The weight of a gram for a label is

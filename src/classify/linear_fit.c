@@ -20,7 +20,7 @@
 
 enum { PENALTY_STEPS = 3 };
 
-/* What the evidence of the grams is multiplied by.  The search raises it by
+/* The factor of the evidence of the grams.  The search raises it by
  * this factor for as long as that is better, or else lowers it. */
 #define EASE_FIRST 0.4
 #define EASE_STEP  1.4

@@ -45,7 +45,7 @@ struct record_parts {
     bool goes_on;                    /* item 0 goes on with its record */
 };
 
-/* What the caller does while records are read, with those set aside, say. */
+/* Work of the caller while records are read: on those set aside, say. */
 typedef enum status record_reader_meanwhile(void *context);
 
 /* records_feed, and the grams too.  The caller's thread calls meanwhile before

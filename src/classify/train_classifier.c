@@ -286,7 +286,7 @@ static enum status open_all(struct training *t)
     return status;
 }
 
-/* What can be wrong with the files is found before any work. */
+/* Reads the files first: errors in them show before any work. */
 static enum status run(struct training *t, struct examples *test,
                        struct sink *out)
 {

@@ -29,7 +29,7 @@ static enum status check_folder(const struct import_options *o)
     return OK;
 }
 
-/* What can be wrong with the output, before any work. */
+/* Checks the output before any work. */
 static enum status check_outputs(const struct import_command *command)
 {
     const struct import_options *o = &command->import;

@@ -74,7 +74,7 @@
         .help = "the version, and that of the arithmetic"                      \
     }
 
-/* What a program without modes has of these. */
+/* The options that every program without modes has. */
 struct machine_options {
     uint64_t memlimit; /* bytes; 0: the default */
     enum verbosity verbosity;

@@ -85,7 +85,7 @@ static enum status verdict(const struct task *task)
     return task->has_skipped ? E_SKIPPED : OK;
 }
 
-/* What tells its own sizes and speeds, file by file. */
+/* Whether the mode reports sizes and speeds itself, file by file. */
 static bool converts(const struct options *o)
 {
     return o->mode == MODE_COMPRESS || o->mode == MODE_DECOMPRESS ||
@@ -105,8 +105,8 @@ static enum status check_model(const struct task *task)
     return OK;
 }
 
-/* What unpacks files from outside reads these, and writes beside them at most.
- */
+/* A command that unpacks files from outside reads only these, and writes only
+ * beside them. */
 static void enter_sandbox(const struct options *o)
 {
     struct sandbox sandbox;
@@ -147,8 +147,8 @@ static enum status with_engine(struct task *task)
     return status;
 }
 
-/* What can be wrong with the outputs, before any work.  A state may replace the
- * one that was loaded. */
+/* Checks the outputs before any work.  A state may replace the one that was
+ * loaded. */
 static enum status check_outputs(const struct options *options,
                                  const char *model)
 {

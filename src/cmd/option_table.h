@@ -58,8 +58,8 @@ enum status option_table_print_version(const struct option_table *table,
 
 /* ---- for rows ----------------------------------------------------------- */
 
-/* What a row does with its value.  at: the offset of the member that takes it,
- * in the program's struct of options. */
+/* How a row takes its value.  at: the offset of the member for it in the
+ * program's struct of options. */
 #define INTO_BOOL(at) .take = option_take_true, .where = (at)
 #define INTO_TEXT(at) .take = option_take_text, .where = (at)
 #define INTO_LIST(at) .take = option_take_list, .where = (at)

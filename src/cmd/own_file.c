@@ -1,4 +1,4 @@
-/* own_file.c -- which of our kinds a file is, by what it holds.
+/* own_file.c -- recognises our kinds of files by their content.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -72,8 +72,8 @@ enum status stream_save(const struct stream *stream, struct task *task);
 
 enum { PIECE_BYTES = 1 << 20 };
 
-/* Reads a source in pieces.  A piece keeps the engine busy for a good while and
- * no more; a live pipe gives what is there. */
+/* Reads a source in pieces, each as large as the engine reads in a moment; from
+ * a live pipe, whatever is there. */
 struct reader {
     struct task *task;
     struct source source;

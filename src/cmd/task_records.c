@@ -83,7 +83,7 @@ static size_t add_part(struct record_stream *s, const uint8_t *bytes, size_t n)
 
 /* ---- showing ------------------------------------------------------------ */
 
-/* What is shown of record i of a batch. */
+/* Finds the text to show of record i of a batch. */
 static void find_text(struct ended_record *ended, struct record_batch *b, int i)
 {
     const struct record_part *part = &b->parts[i];

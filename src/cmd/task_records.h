@@ -31,8 +31,8 @@ struct ended_record {
     size_t n_text;
 };
 
-/* What becomes of records: prepare is called once for all that are aside, then
- * show for each. */
+/* What a task does with records: prepare is called once for all that are aside,
+ * then show for each. */
 struct record_use {
     enum status (*prepare)(void *context);
     enum status (*show)(void *context, const struct ended_record *ended);

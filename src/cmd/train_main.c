@@ -34,7 +34,7 @@ static enum status check_operand(const struct outputs *outputs,
     return status;
 }
 
-/* Beside a device, in /dev, is no place for a checkpoint that nobody named. */
+/* A checkpoint that nobody named does not go to /dev, beside a device. */
 static enum status check_checkpoint(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
@@ -54,7 +54,7 @@ static enum status check_checkpoint(const struct train_command *command)
                 o->checkpoint);
 }
 
-/* What can be wrong with the outputs of a run, before any work. */
+/* Checks the outputs of a run before any work. */
 static enum status check_run(const struct train_command *command)
 {
     const struct train_options *o = &command->train;

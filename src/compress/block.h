@@ -8,15 +8,15 @@
  *     copies   repeats are taken out; the rest looks random and is left as it
  *              is
  *
- * What the model cannot help with is told from samples (samples.h), and the
- * model is not tried on it.
+ * Samples show which parts the model does not make smaller (samples.h); it is
+ * not tried on these.
  *
  * Unpacking a block takes the block and the model, no other block.
  *
- * A block of the model has at most LITERALS_A_BYTE literals for each byte that
- * it is packed to, and as many for the LITERALS_FREE bytes of its header:
- * otherwise a block of some bytes could keep a machine busy for days.  No
- * text that people or programs write comes near.
+ * A block of the model has at most LITERALS_A_BYTE literals for each of its
+ * packed bytes, and as many for each of LITERALS_FREE more: otherwise a block
+ * of a few bytes could keep a machine busy for days.  Text that people or
+ * programs write does not come near that.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -70,7 +70,8 @@ static enum status find_stream(struct source *source, uint64_t end,
     return stream_header_parse(&stream->header, bytes);
 }
 
-/* What is not ours shows at its start, and no end has to be looked for. */
+/* A file that is not ours is recognised by its start, without looking for an
+ * end. */
 static enum status check_start(struct source *source)
 {
     uint8_t bytes[STREAM_HEADER_BYTES];

@@ -26,7 +26,7 @@ enum status compressor_open(struct compressor **compressor,
                             int n_threads);
 void compressor_close(struct compressor *compressor); /* NULL is accepted */
 
-/* What went through the last call. */
+/* The bytes of the last call. */
 struct traffic compressor_traffic(const struct compressor *compressor);
 
 /* Compresses all of source to one stream, in blocks of block_bytes at most. */

@@ -205,7 +205,7 @@ struct coding {
     struct history_line *lines[N_CONTEXTS];
 };
 
-/* What a bit is predicted from; then what the bit updates. */
+/* The inputs of the prediction of a bit, which the bit then updates. */
 struct bit_inputs {
     ints x[N_VECTORS];
     counts counters[N_VECTORS];
@@ -405,8 +405,8 @@ static void guess_ahead(const struct coding *coding)
     contexts_ahead(&coding->predictor->contexts, coding->slice->contexts, node);
 }
 
-/* What the matches predict.  Where both go on from the same place, there is the
- * long one only. */
+/* Sets what the matches predict.  Where both go on from the same place, only
+ * the long one counts. */
 static void expect(struct coding *coding, struct predictor_slice *slice)
 {
     struct predictor *p = coding->predictor;

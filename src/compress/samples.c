@@ -1,4 +1,4 @@
-/* samples.c -- tells from samples what the model can help with.
+/* samples.c -- finds, by samples, the parts that the model makes smaller.
  *
  *     regions   the literals in equal parts, of a megabyte or more
  *     excerpts  of each region, as far apart as they can be; those of a region
@@ -32,7 +32,7 @@ enum {
     LOST_PART = 256 /* one byte in so many may repeat another part          */
 };
 
-/* What a region is for; !kind is the other one. */
+/* The coder for a region; !kind is the other one. */
 enum kind { KIND_LZMA, KIND_MODEL, N_KINDS };
 
 struct region {

@@ -1,9 +1,9 @@
-/* samples.h -- tells from samples what the model can help with.
+/* samples.h -- finds, by samples, the parts that the model makes smaller.
  *
- * The model takes a hundred times as long as liblzma.  So a few excerpts of the
- * bytes are coded by both first.  Where the model does not save a thirty-second
- * of what liblzma makes of them, the bytes are left to liblzma.  Where some
- * megabytes suit the other of the two better than those before them, a new
+ * The model takes a hundred times as long as liblzma.  So both first code a few
+ * excerpts of the bytes.  Unless the model makes these smaller than liblzma
+ * does, by a thirty-second at least, the bytes are left to liblzma.  Where a
+ * few megabytes suit the other coder better than the bytes before them, a new
  * block starts.
  *
  * SPDX-License-Identifier: MIT

@@ -8,8 +8,7 @@
  *     slices        n / SLICE_BYTES, at least one, all but the last as long
  *     groups        of at most GROUP_SLICES slices each
  *
- * As many groups are coded at a time as the engine has use for; no bit of the
- * code depends on it.
+ * How many groups are coded at a time depends on the engine; the code does not.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -1,8 +1,9 @@
 /* text_place.h -- where a slice stands in its lines and fields.
  *
- * Logs, tables and code repeat themselves by column and by field: what stands
- * above, in the line before, says more than the bytes just before.  Any bytes
- * have lines and fields; where they mean nothing, the mixer learns so.
+ * Logs, tables and code repeat themselves by column and by field: the bytes
+ * above, in the line before, say more than the bytes just before.  All data
+ * have lines and fields in this sense; where they mean nothing, the mixer
+ * learns to ignore them.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -162,7 +162,8 @@ static void run_layer(struct cpu_engine *e, int thread, int l)
     cpu_meet_if(e, !e->is_long);
 }
 
-/* What the bytes of a span cost whose rows are mine, but for its first byte. */
+/* Finds the costs of the bytes of a span whose rows are mine, except its first
+ * byte. */
 static void find_costs(const struct cpu_engine *e, const struct span *p,
                        struct range mine)
 {

@@ -9,8 +9,8 @@
  * decompresses.  check_engine.c checks this.  Models of floats
  * (model_needs_int8) are left out of the promise: a GPU adds in another order.
  *
- * Where nothing is to be read there need not be an engine: NULL feeds no
- * segments, and has nothing under way.
+ * A caller that reads nothing needs no engine: the functions that feed, and
+ * engine_is_asynchronous(), accept NULL.
  *
  * An engine is used by one thread at a time.  engine_ops.h has the functions of
  * a backend, state_image.h the parts of a state.

@@ -301,7 +301,7 @@ static enum status check_pooled(const struct records *r,
     return sum == 0.0f ? OK : model_overflows(engine_model(r->engine));
 }
 
-/* What is known of a set once it has been read. */
+/* Takes the results of a set that has been read. */
 static enum status take_results(const struct records *r, struct record_set *set)
 {
     add_costs(r, set);

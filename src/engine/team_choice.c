@@ -26,7 +26,7 @@ static void start_trial(struct team_choice *c)
     c->tried = 0.0;
 }
 
-/* What a trial takes when a batch takes so many seconds. */
+/* The seconds of a trial whose batches take so many seconds each. */
 static double trial_seconds(double seconds)
 {
     return seconds * TEAM_TRIAL > LEAST ? seconds * TEAM_TRIAL : LEAST;

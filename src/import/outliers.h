@@ -16,7 +16,7 @@
 
 #include "base/status.h"
 
-/* What a projection was seen to multiply. */
+/* Inputs of a projection that were seen. */
 struct projection_inputs {
     float *x; /* [n_rows][n], owned */
     int n_rows, n;

@@ -87,7 +87,7 @@ enum status pickle_push_function(struct pickle_machine *m,
 
 /* ---- calls -------------------------------------------------------------- */
 
-/* What the call of a function that we do not know makes. */
+/* Pushes the result of a function that we do not know. */
 static enum status push_object(struct pickle_machine *m,
                                const struct value *function)
 {

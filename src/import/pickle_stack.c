@@ -128,7 +128,7 @@ static enum status add_entry(struct pickle_machine *m, int place, int key,
     return OK;
 }
 
-/* What is filled: the value below the first one that is put into it. */
+/* Finds the value to be filled: the one below the first that is put into it. */
 static enum status find_filled(const struct pickle_machine *m, int place,
                                enum value_kind kind, int *value)
 {

@@ -13,7 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/file_place.h"
 
-/* What a folder can hold of a model. */
+/* The files of a model in a folder. */
 static const struct {
     const char *name;
     bool is_weights;                /* or their index */

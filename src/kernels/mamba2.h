@@ -104,7 +104,7 @@ static inline size_t mamba2_s_size(const struct model_config *c)
     return (size_t)c->n_heads * mamba2_padded_headdim(c) * (size_t)c->d_state;
 }
 
-/* What the phases of a layer hand on, with a row for each byte of the batch. */
+/* The arrays that the phases of a layer pass on, with a row for each byte. */
 struct mamba2_rows {
     float *zx; /* [t][ld]: in_proj's product, z | x | B | C | dt; then x and
                 * B and C after the convolution; then v in place of x */

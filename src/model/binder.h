@@ -45,7 +45,7 @@ enum status binder_allocate(struct binder *b);
 /* The next n_bytes of it, rounded up to whole cache lines. */
 void *binder_carve(struct binder *b, size_t n_bytes);
 
-/* What a tensor has to be.  F32 stands for any type of floats. */
+/* The type and shape that a tensor has to have.  F32 stands for any floats. */
 struct tensor expected_vector(int n);
 struct tensor expected_matrix(enum dtype dtype, int rows, int cols);
 struct tensor expected_conv(int channels, int taps);

@@ -15,7 +15,7 @@
 void odds_from_logits(uint32_t frequency[256], const float logits[256],
                       float inverse_temperature);
 
-/* What byte costs under logits, in bits: -log2 of its softmax. */
+/* The cost of a byte under logits, in bits: -log2 of its softmax. */
 float odds_cost(const float logits[256], uint8_t byte);
 
 /* The byte with the largest logit, the first of equals. */
