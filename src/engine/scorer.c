@@ -56,11 +56,11 @@ static const struct {
     {3, {0xe3, 0x80}, 0x80, 0x80}, /* U+3000 */
 };
 
-enum match { NO_SPACE, PART_OF_SPACE, SPACE };
+enum space { NO_SPACE, PART_OF_SPACE, SPACE };
 
-static enum match match_space(const uint8_t *held, int n_held, uint8_t byte)
+static enum space find_space(const uint8_t *held, int n_held, uint8_t byte)
 {
-    enum match best = NO_SPACE;
+    enum space best = NO_SPACE;
     for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
         int n_lead = spaces[i].n - 1;
         if (memcmp(held, spaces[i].lead, (size_t)n_held) != 0)
@@ -88,18 +88,18 @@ static bool is_ascii_space(uint8_t byte)
 
 static void add_byte(struct words *words, uint8_t byte)
 {
-    enum match match = match_space(words->held, words->n_held, byte);
-    if (match == NO_SPACE && words->n_held > 0) {
+    enum space space = find_space(words->held, words->n_held, byte);
+    if (space == NO_SPACE && words->n_held > 0) {
         words->n_held = 0;
         words->is_inside = true;
-        match = match_space(words->held, 0, byte);
+        space = find_space(words->held, 0, byte);
     }
-    if (match == PART_OF_SPACE) {
+    if (space == PART_OF_SPACE) {
         words->held[words->n_held++] = byte;
         return;
     }
     words->n_held = 0;
-    if (match == SPACE || is_ascii_space(byte))
+    if (space == SPACE || is_ascii_space(byte))
         end_word(words);
     else
         words->is_inside = true;
