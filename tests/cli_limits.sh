@@ -109,6 +109,18 @@ floats="$srcdir/tests/data/import/authors"
 "$MAMBYTE_IMPORT" --memlimit=10M -o new.safetensors "$floats" >out 2>err ||
 	bad "import -M 10M: $(cat err)"
 
+# The model in training is no file; one that is there already is, and its kind
+# is not told where the limit keeps it from being read.
+small="--d-model=16 --n-layer=1 --windows=2 --length=32 --steps=2"
+code="$srcdir/tests/text/code"
+# shellcheck disable=SC2086
+"$MAMBYTE_TRAIN" $small -M 1K -o small "$code" >out 2>err ||
+	bad "train -M 1K: $(cat err)"
+# shellcheck disable=SC2086
+refuses_as mambyte-train 1 "small: its header needs 1 MiB of memory, the limit \
+is 1 KiB: --memlimit=1M allows it" "$MAMBYTE_TRAIN" $small -M 1K --resume \
+	-o small "$code"
+
 # Privileges are dropped, as far as the kernel lets us; check_sandbox says which.
 run "$MAMBYTE" -tv text.mbz
 grep -q '^mambyte: sandbox \(files and calls\|files\|calls\|none\)$' err ||

@@ -60,9 +60,12 @@ static enum status check_others(const struct outputs *outputs, int i)
 static enum status check_kind(const struct output *output)
 {
     struct stat info;
+    enum own_file kind;
     bool is_file = stat(output->path, &info) == 0 && S_ISREG(info.st_mode);
-    if (!is_file || info.st_size == 0 || output->kind == OWN_NONE ||
-        own_file_of(output->path) == output->kind)
+    if (!is_file || info.st_size == 0 || output->kind == OWN_NONE)
+        return OK;
+    TRY(own_file_find(&kind, output->path));
+    if (kind == output->kind)
         return OK;
     return fail(E_USAGE, "%s: exists and is not %s; --force replaces it",
                 output->path, own_file_name(output->kind));

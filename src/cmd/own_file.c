@@ -46,30 +46,38 @@ static enum own_file kind_of_start(const char *path)
     return OWN_NONE;
 }
 
-static enum own_file kind_of_tensors(const char *path)
+static enum status kind_of_tensors(enum own_file *kind, const char *path)
 {
     struct safetensors *file;
-    enum own_file kind = OWN_NONE;
     signals_guard_mapping(path);
-    if (safetensors_open(&file, path) != OK)
-        return OWN_NONE;
+    enum status status = safetensors_open(&file, path);
+    if (status != OK)
+        return status == E_LIMIT ? status : OK;
     if (is_checkpoint(file))
-        kind = OWN_CHECKPOINT;
+        *kind = OWN_CHECKPOINT;
     else if (is_linear_classifier(file))
-        kind = OWN_HEAD;
+        *kind = OWN_HEAD;
     else if (safetensors_find(file, "backbone.embedding.weight"))
-        kind = OWN_MODEL;
+        *kind = OWN_MODEL;
     safetensors_close(file);
-    return kind;
+    return OK;
+}
+
+enum status own_file_find(enum own_file *kind, const char *path)
+{
+    struct file_place place = file_place_of(path);
+    *kind = OWN_NONE;
+    if (!place.is_there || !S_ISREG(place.mode))
+        return OK;
+    *kind = kind_of_start(path);
+    return *kind == OWN_NONE ? kind_of_tensors(kind, path) : OK;
 }
 
 enum own_file own_file_of(const char *path)
 {
-    struct file_place place = file_place_of(path);
-    if (!place.is_there || !S_ISREG(place.mode))
-        return OWN_NONE;
-    enum own_file kind = kind_of_start(path);
-    return kind == OWN_NONE ? kind_of_tensors(path) : kind;
+    enum own_file kind;
+    (void)own_file_find(&kind, path);
+    return kind;
 }
 
 enum status own_file_check_model(const char *path)

@@ -19,6 +19,10 @@ enum own_file {
 
 enum own_file own_file_of(const char *path);
 
+/* The same, but E_LIMIT where only --memlimit keeps the file from being read.
+ */
+enum status own_file_find(enum own_file *kind, const char *path);
+
 /* Where a model is expected: E_MODEL if the file is a head, a checkpoint or a
  * saved state, with a sentence that says which program or option takes it. */
 enum status own_file_check_model(const char *path);

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/exact.h"
+#include "base/memlimit.h"
 #include "base/message.h"
 #include "base/signals.h"
 #include "base/text.h"
@@ -453,8 +454,10 @@ static enum status open_run(struct run *run)
         .decay_share = o->decay_share,
     };
     TRY(open_autosave(run));
-    return train_log_open(&run->log, o->log, run->progress.step,
-                          run->held_out.dataset);
+    TRY(train_log_open(&run->log, o->log, run->progress.step,
+                       run->held_out.dataset));
+    memlimit_set(0); /* it is for files, not for the model in training */
+    return OK;
 }
 
 /* Reports a failure; the run goes on, and ends with status 1. */
