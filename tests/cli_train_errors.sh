@@ -107,6 +107,8 @@ mkdir none
 	trains_not 2 "'text=x': the weight is not a number above 0" $small text=x
 	trains_not 1 "missing: No such file or directory" $small --valid=missing \
 		text
+	trains_not 2 "standard input can be read only once" $small -- - -=2
+	trains_not 2 "standard input can be read only once" $small --valid=- -
 	trains_not 2 "--plot: 'x.gif' does not end in .svg or .png" $small \
 		--log=log --plot=x.gif text
 }
@@ -150,6 +152,9 @@ mkdir none
 		-o /dev/full --checkpoint=c text
 	trains_not 1 "nowhere/model: No such file or directory" $small \
 		-o nowhere/model --checkpoint=c text
+	mkfifo fifo
+	trains_not 2 "/dev/fd/3: is not a regular file, so the run needs a \
+--checkpoint=FILE" $small -o /dev/fd/3 text 3<>fifo
 	trains_not 1 "/dev/full: No space left on device" $small --log=/dev/full -f \
 		text
 	status=0

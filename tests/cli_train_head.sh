@@ -100,6 +100,8 @@ trains_not 2 "there is nothing to do with 'labels'" --head=labels labels \
 trains_not 2 "--test needs --head" --test=labels -o new.head labels
 trains_not 2 "--model needs --head" --model=x -o new.head labels
 trains_not 2 "--no-features needs --head" --no-features -o new.head labels
+trains_not 2 "standard input can be read only once" --head=- --test=- \
+	-o new.head
 trains_not 2 "--model and --no-features do not go together" --head=labels \
 	--no-features --model=x -o new.head
 "$MAKE_MODEL" --d-model=64 --n-layer=2 --weights=F32 float.safetensors \

@@ -19,9 +19,20 @@
 
 static struct sink output;
 
+/* Two readers of standard input would get a part of it each. */
+static enum status check_standard_input(const char *name, bool *is_taken)
+{
+    if (strcmp(name, "-") != 0)
+        return OK;
+    if (*is_taken)
+        return fail(E_USAGE, "standard input can be read only once");
+    *is_taken = true;
+    return OK;
+}
+
 /* An operand without its weight. */
 static enum status check_operand(const struct outputs *outputs,
-                                 const char *operand)
+                                 const char *operand, bool *takes_input)
 {
     double weight;
     char *name = strdup(operand);
@@ -30,21 +41,29 @@ static enum status check_operand(const struct outputs *outputs,
     enum status status = dataset_parse_weight(name, &weight);
     if (status == OK)
         status = outputs_check_input(outputs, name);
+    if (status == OK)
+        status = check_standard_input(name, takes_input);
     free(name);
     return status;
 }
 
 /* A checkpoint that nobody named does not go to /dev, beside a device. */
-static enum status check_checkpoint(const struct train_command *command)
+static enum status check_default_checkpoint(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
     struct file_place model = file_place_of(o->output);
-    if (o->checkpoint == command->checkpoint && model.is_there &&
-        !S_ISREG(model.mode))
-        return fail(E_USAGE,
-                    "%s: is not a regular file, so the run needs a "
-                    "--checkpoint=FILE",
-                    o->output);
+    bool is_file = !model.is_there || S_ISREG(model.mode);
+    if (o->checkpoint != command->checkpoint || is_file || S_ISDIR(model.mode))
+        return OK;
+    return fail(E_USAGE,
+                "%s: is not a regular file, so the run needs a "
+                "--checkpoint=FILE",
+                o->output);
+}
+
+static enum status check_checkpoint(const struct train_command *command)
+{
+    const struct train_options *o = &command->train;
     if (o->resumes || command->machine.force ||
         own_file_of(o->checkpoint) != OWN_CHECKPOINT)
         return OK;
@@ -59,6 +78,8 @@ static enum status check_run(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
     struct outputs outputs = {.is_forced = command->machine.force};
+    bool takes_input = false;
+    TRY(check_default_checkpoint(command));
     outputs_add(&outputs, "output", o->output, OWN_MODEL);
     outputs_add(&outputs, "checkpoint", o->checkpoint,
                 o->resumes ? OWN_NONE : OWN_CHECKPOINT);
@@ -66,9 +87,9 @@ static enum status check_run(const struct train_command *command)
     outputs_add(&outputs, "plot", o->plot, OWN_PLOT);
     TRY(outputs_check_input(&outputs, o->init));
     for (int i = 0; i < o->n_operands; i++)
-        TRY(check_operand(&outputs, o->operands[i]));
+        TRY(check_operand(&outputs, o->operands[i], &takes_input));
     for (int i = 0; i < o->valids.n; i++)
-        TRY(check_operand(&outputs, o->valids.items[i]));
+        TRY(check_operand(&outputs, o->valids.items[i], &takes_input));
     TRY(outputs_check(&outputs));
     return check_checkpoint(command);
 }
@@ -77,9 +98,13 @@ static enum status check_head(const struct train_command *command)
 {
     const struct classifier_options *o = &command->classifier;
     struct outputs outputs = {.is_forced = command->machine.force};
+    bool takes_input = false;
     outputs_add(&outputs, "output", o->output, OWN_HEAD);
     TRY(outputs_check_input(&outputs, o->examples));
     TRY(outputs_check_input(&outputs, o->test));
+    TRY(check_standard_input(o->examples, &takes_input));
+    if (o->test)
+        TRY(check_standard_input(o->test, &takes_input));
     TRY(outputs_check_input(&outputs, o->model));
     return outputs_check(&outputs);
 }
