@@ -101,6 +101,8 @@ same "names of a checkpoint" mambyte-train "$(value names)"
 same "a checkpoint as int8" "$(bits trained)" "$(bits model)"
 imports --quantize=none run
 same "begin byte of a checkpoint" 0 "$(value 'begin byte')"
+same "a checkpoint of ours says what config.json would" "" \
+	"$(value config.json)"
 
 # ---- means of models
 

@@ -21,6 +21,7 @@
 #include "model/describe.h"
 #include "model/metadata_list.h"
 #include "model/safetensors_write.h"
+#include "train/checkpoint.h"
 #include "train/export.h"
 #include "train/parameters.h"
 
@@ -38,7 +39,8 @@ struct import_job {
 static bool is_own(const struct foreign *foreign)
 {
     return foreign->metadata &&
-           safetensors_metadata(foreign->metadata, "architecture");
+           (is_checkpoint(foreign->metadata) ||
+            safetensors_metadata(foreign->metadata, "architecture"));
 }
 
 static enum status print_found(const struct import_job *job)
