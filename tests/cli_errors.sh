@@ -56,7 +56,7 @@ misused "--temp does not go with --perplexity" --temp=1 --perplexity
 misused "--null does not go with --surprisal" -0 --surprisal
 misused "--save-state does not go with --context=reset" \
 	--score --context=reset --save-state=x
-misused "there is nothing to do with 'text'" --info
+misused "there is nothing to do with 'text': --info takes --model=FILE" --info
 misused "there is nothing to do with 'text'" --list-models
 misused "standard input can be read only once" --perplexity - -
 refuses 2 "--bytes needs N" "$MAMBYTE" text -n

@@ -454,7 +454,9 @@ static enum status take_operands(struct options *options, int n, char **words)
     bool reads =
         BIT(options->mode) & (READERS | RECORDS | COMPRESS | UNPACKERS);
     if (n > 0 && !reads)
-        return fail(E_USAGE, "there is nothing to do with '%s'", words[0]);
+        return fail(E_USAGE, "there is nothing to do with '%s'%s", words[0],
+                    options->mode == MODE_INFO ? ": --info takes --model=FILE"
+                                               : "");
     options->files = n > 0 ? (const char *const *)words : standard_input;
     options->n_files = n > 0 ? n : 1;
     if (options->eval && n > 1)
