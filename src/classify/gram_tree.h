@@ -8,9 +8,9 @@
  * likely the longer sequence is (gram_pairs.h).  The characters give all
  * sequences: neither their text nor their keys are written.
  *
- * Neighbouring sequences form a group.  The sequences that grow from a group, by
- * one character, are one code.  A decoder decodes a code when it is first asked
- * for, in any order: a record needs few of them.
+ * Neighbouring sequences form a group.  The sequences that grow from a group,
+ * by one character, are one code.  A decoder decodes a code when it is first
+ * asked for, in any order: a record needs few of them.
  *
  *     group    its code, then the groups of the sequences that grow from it
  *     code     for each sequence of the group, the characters it grows by; then

@@ -8,7 +8,6 @@
  * SPDX-License-Identifier: MIT
  */
 
-
 enum {
     FLOAT_VECTORS = EXACT_FLOAT_LANES / V_LANES,
     FLOAT_ROWS_OF_ONE = 8, /* rows of weights that meet one of activations */
