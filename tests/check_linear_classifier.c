@@ -205,7 +205,7 @@ static void refuses(const char *text, const char *other, const char *sentence)
 START_TEST(other_files_are_refused)
 {
     struct linear_classifier bad;
-    refuses("mambyte-head", "mambyte-heap", "bad: is no head");
+    refuses("mambyte-head", "mambyte-heap", "bad: is not a head");
     refuses("\"format\"", "\"formal\"", "no \"format\"");
     refuses("\"version\":\"4\"", "\"version\":\"2\"", "another version than 4");
     refuses("1.25", "-1.2", "temperature");
@@ -222,7 +222,7 @@ START_TEST(other_files_are_refused)
         linear_classifier_load_memory(&bad, "tiny", tiny.bytes,
                                       safetensors_file_size(tiny.model->file)),
         E_MODEL);
-    ck_assert_ptr_nonnull(strstr(status_message(), "tiny: is no head"));
+    ck_assert_ptr_nonnull(strstr(status_message(), "tiny: is not a head"));
     ck_assert_int_eq(linear_classifier_load(&bad, "/no/such.head"), E_IO);
 }
 END_TEST
@@ -368,7 +368,7 @@ START_TEST(examples_without_labels_are_refused)
         {"a\tx\nno tab\n", "line 2: there is no label"},
         {"\tx\n", "line 1: a label is empty"},
         {"__label__ x\n", "line 1: a label is empty"},
-        {"-\tx\n", "line 1: '-' is no label"},
+        {"-\tx\n", "line 1: '-' is not a label"},
         {"\x01\tx\n", "line 1: a label has a control character"},
         {"\xff\tx\n", "line 1: a label is not UTF-8"},
         {"__label__a __label__b x\n", "line 1: a second label"},

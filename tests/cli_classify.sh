@@ -176,9 +176,9 @@ run "$MAMBYTE" --classify=letters,states/digits.state --eval odd
 same "--eval by states" "accuracy${TAB}0.3333" "$(sed -n 2p out)"
 refuses 2 "--prior needs 2 numbers above 0 with commas between" \
 	"$MAMBYTE" --classify=letters,states/digits.state --prior=1
-refuses 2 "--prior is for states, and a head is one file" \
+refuses 2 "--prior is for states, not for a head" \
 	"$MAMBYTE" --classify=./small.head --prior=1,2
-refuses 2 "states/digits.state: one state alone is no choice: name several, \
+refuses 2 "states/digits.state: a single state leaves no choice: name several, \
 with commas between" "$MAMBYTE" --classify=states/digits.state
 refuses 2 "two states have the label 'letters'" \
 	"$MAMBYTE" --classify=letters,./letters
@@ -233,7 +233,7 @@ refuses 1 "there is no head named 'nonesuch'; see --list-models" \
 	"$MAMBYTE" --classify=nonesuch text
 refuses 1 "./none.head: No such file or directory" \
 	"$MAMBYTE" --classify=./none.head text
-refuses 1 "$weights: is no head: its metadata have no \"format\"" \
+refuses 1 "$weights: is not a head: its metadata have no \"format\"" \
 	"$MAMBYTE" --classify="$weights" text
 head -c 500 small.head >short.head
 run "$MAMBYTE" --classify=short.head text

@@ -125,7 +125,7 @@ same "a mean in floats" "0 " "$status $(cat err)"
 imports folder
 same "names of the mean" mamba-ssm "$(value names)"
 rm -rf folder
-imports_not 1 "./authors.int8: has another shape, so there is no mean with it" \
+imports_not 1 "./authors.int8: has another shape: there is no mean of the two" \
 	--average=./authors.int8 trained
 imports_not 1 "./missing: No such file or directory" --average=./missing \
 	trained

@@ -43,11 +43,11 @@ trains_not 2 "--d-state: 24 is not a power of two up to 64" \
 	--architecture=mamba1 --d-state=24 text
 trains_not 2 "--d-state: 24 is not a multiple of 16" --d-state=24 text
 trains_not 2 "--head-dim: 12 is not a multiple of 8" --head-dim=12 text
-trains_not 2 "--d-model times --expand, 40, is not made of heads of 16" \
+trains_not 2 "--d-model times --expand, 40, is not a multiple of --head-dim, 16" \
 	--d-model=20 --head-dim=16 text
-trains_not 2 "--d-model times --expand, 60, is not made of heads of 8" \
+trains_not 2 "--d-model times --expand, 60, is not a multiple of --head-dim, 8" \
 	--d-model=20 --expand=3 text
-trains_not 2 "8 heads are not made of 3 groups" --groups=3 text
+trains_not 2 "8 heads are not a multiple of --groups, 3" --groups=3 text
 trains_not 2 "--d-conv: 9 is not between 2 and 8" --d-conv=9 text
 trains_not 2 "--imitate: 'int4' is neither 'int8' nor 'none'" \
 	--imitate=int4 text

@@ -86,7 +86,7 @@ trains_not 1 "none: line 2: there is no label: a line is LABEL, a tab and \
 TEXT, or __label__LABEL TEXT" --head=none -o new.head
 trains_not 1 "one: all records have the label 'a': there is nothing to tell \
 apart" --head=one -o new.head
-trains_not 1 "dash: line 2: '-' is no label: it stands for none" \
+trains_not 1 "dash: line 2: '-' is not a label: it stands for none" \
 	--head=dash -o new.head
 trains_not 1 "empty: there are no records" --head=empty -o new.head
 trains_not 1 "missing: No such file or directory" --head=missing -o new.head

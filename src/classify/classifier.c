@@ -196,11 +196,11 @@ enum status classifier_open(struct classifier *classifier,
         status = open_states(classifier, choice, priors);
     else if (is_state(choice))
         status = fail(E_USAGE,
-                      "%s: one state alone is no choice: name several, with "
-                      "commas between",
+                      "%s: a single state leaves no choice: name several, "
+                      "with commas between",
                       choice);
     else if (priors)
-        status = fail(E_USAGE, "--prior is for states, and a head is one file");
+        status = fail(E_USAGE, "--prior is for states, not for a head");
     else
         status = open_linear(classifier, choice);
     if (status == OK)

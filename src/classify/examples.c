@@ -23,7 +23,7 @@ enum status label_check(const char *label)
     if (n > LABEL_MAX)
         return fail(E_FORMAT, "a label is longer than %d bytes", LABEL_MAX);
     if (strcmp(label, "-") == 0)
-        return fail(E_FORMAT, "'-' is no label: it stands for none");
+        return fail(E_FORMAT, "'-' is not a label: it stands for none");
     for (const char *p = label; *p; p++) {
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             return fail(E_FORMAT, "a label has a control character");

@@ -41,9 +41,9 @@ static enum status read_metadata(const struct safetensors *file,
                                  const char *key, const char **value)
 {
     *value = safetensors_metadata(file, key);
-    return *value
-               ? OK
-               : fail(E_MODEL, "is no head: its metadata have no \"%s\"", key);
+    return *value ? OK
+                  : fail(E_MODEL, "is not a head: its metadata have no \"%s\"",
+                         key);
 }
 
 static enum status read_model(struct linear_classifier *c,
@@ -78,7 +78,7 @@ static enum status read_kind(struct linear_classifier *c,
     char *end;
     TRY(read_metadata(file, "format", &format));
     if (!is_linear_classifier(file))
-        return fail(E_MODEL, "is no head: its format is not " FORMAT);
+        return fail(E_MODEL, "is not a head: its format is not " FORMAT);
     if (!version || strcmp(version, HEAD_VERSION) != 0)
         return fail(E_MODEL, "is a head of another version than " HEAD_VERSION
                              ": make it again with mambyte-train --head");

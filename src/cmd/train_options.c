@@ -307,11 +307,12 @@ static enum status check_mamba2(const struct train_options *o)
     if (d_inner % o->headdim != 0)
         return fail(E_USAGE,
                     "--d-model times --expand, %" PRIu64
-                    ", is not made of heads of %" PRIu64,
+                    ", is not a multiple of --head-dim, %" PRIu64,
                     d_inner, o->headdim);
     if (d_inner / o->headdim % o->n_groups != 0)
         return fail(E_USAGE,
-                    "%" PRIu64 " heads are not made of %" PRIu64 " groups",
+                    "%" PRIu64
+                    " heads are not a multiple of --groups, %" PRIu64,
                     d_inner / o->headdim, o->n_groups);
     return OK;
 }

@@ -33,7 +33,7 @@ static enum status load(float *others, const struct parameters *parameters,
         have_one_shape(&adopted.model->config, &first->config)
             ? parameters_load(parameters, others, adopted.model->file, "")
             : fail(E_MODEL,
-                   "%s: has another shape, so there is no mean with it",
+                   "%s: has another shape: there is no mean of the two",
                    foreign->path);
     adopted_close(&adopted);
     return status;
