@@ -65,7 +65,6 @@ ends_after 1 "$MAMBYTE" --score pipe
 # A signal that came while it started ends that wait too.
 for seconds in 0.005 0.01 0.015 0.02 0.03 0.05; do
 	ends_after $seconds "$MAMBYTE" -m "$large" --score pipe
-	ends_after $seconds "$MAMBYTE" -m "$large" --load-state=pipe text
 done
 
 # The same where a file that cannot be opened is left out.

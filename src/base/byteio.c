@@ -70,15 +70,12 @@ static enum status open_failed(const struct source *source)
     return read_failed(source);
 }
 
-/* A pipe opens once somebody writes to it.  A signal ends that wait; one that
- * came before would not. */
-static enum status open_path(struct source *source, int flags)
+/* Does not wait for whoever writes to a pipe: a signal that came just before
+ * would not end that.  source_read() waits. */
+static enum status open_path(struct source *source)
 {
-    flags |= O_RDONLY | O_CLOEXEC | O_NOCTTY;
-    do {
-        TRY(signals_check());
-        source->fd = open(source->path, flags);
-    } while (source->fd < 0 && errno == EINTR);
+    const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    source->fd = open(source->path, flags);
     return source->fd < 0 ? open_failed(source) : OK;
 }
 
@@ -95,8 +92,7 @@ static enum status look_at(struct source *source)
     return OK;
 }
 
-static enum status open_source(struct source *source, const char *path,
-                               int flags)
+enum status source_open(struct source *source, const char *path)
 {
     bool is_stdin = strcmp(path, "-") == 0;
     *source = (struct source){
@@ -105,21 +101,11 @@ static enum status open_source(struct source *source, const char *path,
         .fd = STDIN_FILENO,
     };
     if (!is_stdin)
-        TRY(open_path(source, flags));
+        TRY(open_path(source));
     enum status status = look_at(source);
     if (status != OK)
         source_close(source);
     return status;
-}
-
-enum status source_open(struct source *source, const char *path)
-{
-    return open_source(source, path, 0);
-}
-
-enum status source_open_at_once(struct source *source, const char *path)
-{
-    return open_source(source, path, O_NONBLOCK);
 }
 
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,

@@ -33,13 +33,8 @@ struct source {
 void byteio_guard_standard(void);
 
 /* "-" is standard input.  path must outlive the source.  A directory is
- * refused.  Waits for whoever writes to a pipe that has a name; E_INTERRUPTED
- * when a signal asks us to stop.  On failure the source is closed. */
+ * refused.  On failure the source is closed. */
 enum status source_open(struct source *source, const char *path);
-
-/* The same for what has to be a regular file: does not wait for the writer of a
- * named pipe. */
-enum status source_open_at_once(struct source *source, const char *path);
 
 /* Reads up to n bytes, at least one; *got is 0 at the end of input. */
 enum status source_read(struct source *source, uint8_t *bytes, size_t n,

@@ -35,7 +35,7 @@ static size_t read_start(uint8_t bytes[START_BYTES], const char *path)
     struct source source;
     struct file_place place = file_place_of(path);
     if (!place.is_there || !S_ISREG(place.mode) ||
-        source_open_at_once(&source, path) != OK)
+        source_open(&source, path) != OK)
         return 0;
     size_t n = source_peek(&source, bytes, START_BYTES);
     source_close(&source);

@@ -97,8 +97,7 @@ static enum status convert_to_output(struct task *task,
 {
     struct source source;
     struct sink *sink = task->options->mode == MODE_TEST ? NULL : task->out;
-    TRY(task->options->has_range ? source_open_at_once(&source, path)
-                                 : source_open(&source, path));
+    TRY(source_open(&source, path));
     enum status status = check_terminal(task, &source);
     if (status == OK)
         status = convert_timed(task, compressor, &source, sink);

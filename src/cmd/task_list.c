@@ -75,7 +75,7 @@ static enum status list_file(const struct task *task, struct total *total,
 {
     struct source source;
     struct listing listing;
-    TRY(source_open_at_once(&source, path));
+    TRY(source_open(&source, path));
     enum status status = compressed_streams_list(&listing, &source);
     source_close(&source);
     TRY(status);

@@ -153,8 +153,6 @@ static enum status open_file(struct file_ring *ring, int i)
     file->has_failed = false;
     enum status status =
         source_open(&file->source, ring->task->options->files[i]);
-    if (status == E_INTERRUPTED)
-        return status;
     if (status != OK)
         leave_out(ring, file);
     return stream_copy(&file->stream, &ring->first, ring->task);
