@@ -23,7 +23,7 @@ struct buffer {
     size_t n, room;
 };
 
-struct packing {
+struct gram_packing {
     struct grams grams;     /* what is packed */
     struct grams sequences; /* those of the tree, by its numbers */
     struct gram_tree *tree;
@@ -53,7 +53,7 @@ static enum status append(struct buffer *buffer, const void *bytes, size_t n)
 /* ---- the tree ----------------------------------------------------------- */
 
 /* Adds a gram to the tree; list: which of its lists that is. */
-static void add(struct packing *p, struct gram_list *list, uint32_t gram,
+static void add(struct gram_packing *p, struct gram_list *list, uint32_t gram,
                 uint32_t prefix, uint32_t suffix, uint32_t character)
 {
     struct grams *to = &p->sequences;
@@ -68,13 +68,14 @@ static void add(struct packing *p, struct gram_list *list, uint32_t gram,
 }
 
 /* The gram of a sequence if it is there and not in the tree, or -1. */
-static int64_t find_gram(const struct packing *p, uint64_t hash, int length)
+static int64_t find_gram(const struct gram_packing *p, uint64_t hash,
+                         int length)
 {
     int64_t gram = grams_find(&p->grams, gram_sequence_key(hash, length));
     return gram >= 0 && !p->is_taken[gram] ? gram : -1;
 }
 
-static void add_characters(struct packing *p)
+static void add_characters(struct gram_packing *p)
 {
     struct gram_list *list = &p->tree->list;
     p->hashes[GRAM_ROOT] = GRAM_SEQUENCE_START;
@@ -93,7 +94,7 @@ static void add_characters(struct packing *p)
 }
 
 /* Lets two nodes meet if the table has what they make. */
-static void try_to_meet(struct packing *p, struct gram_list *list,
+static void try_to_meet(struct gram_packing *p, struct gram_list *list,
                         uint32_t prefix, uint32_t suffix)
 {
     struct gram_tree *t = p->tree;
@@ -113,7 +114,7 @@ static void try_to_meet(struct packing *p, struct gram_list *list,
     add(p, list, (uint32_t)gram, prefix, suffix, c);
 }
 
-static void grow(struct packing *p, uint32_t i)
+static void grow(struct gram_packing *p, uint32_t i)
 {
     struct gram_tree *t = p->tree;
     struct gram_node *node = &t->nodes[i];
@@ -131,7 +132,7 @@ static void grow(struct packing *p, uint32_t i)
 }
 
 /* Nodes come in the order of their length, so that suffixes have grown. */
-static enum status grow_all(struct packing *p)
+static enum status grow_all(struct gram_packing *p)
 {
     for (uint32_t i = GRAM_SPACE; i < p->tree->list.n; i++) {
         if (i % 1024 == 0)
@@ -141,7 +142,7 @@ static enum status grow_all(struct packing *p)
     return OK;
 }
 
-static enum status make_tree(struct packing *p)
+static enum status make_tree(struct gram_packing *p)
 {
     uint32_t n = (uint32_t)p->grams.n, n_pairs = (uint32_t)p->grams.n_pairs;
     struct gram_tree_size size = {n, n_pairs, n, n_pairs};
@@ -159,7 +160,7 @@ static enum status make_tree(struct packing *p)
 
 /* ---- sequences ---------------------------------------------------------- */
 
-static struct gram_coder open_coder(const struct packing *p)
+static struct gram_coder open_coder(const struct gram_packing *p)
 {
     return (struct gram_coder){.range = range_encoder(),
                                .contexts = &p->contexts,
@@ -172,11 +173,11 @@ struct branch {
     struct buffer sizes, rest; /* sizes: of 4 bytes */
 };
 
-static enum status code_group(struct packing *p, uint32_t first, uint32_t end,
-                              struct buffer *out);
+static enum status code_group(struct gram_packing *p, uint32_t first,
+                              uint32_t end, struct buffer *out);
 
 /* Codes what grows from nodes that are all of one length. */
-static enum status code_groups(struct packing *p, struct branch *b,
+static enum status code_groups(struct gram_packing *p, struct branch *b,
                                uint32_t first, uint32_t end)
 {
     while (first < end) {
@@ -210,8 +211,8 @@ static void close_branch(struct branch *b)
     free(b->rest.bytes);
 }
 
-static enum status code_group(struct packing *p, uint32_t first, uint32_t end,
-                              struct buffer *out)
+static enum status code_group(struct gram_packing *p, uint32_t first,
+                              uint32_t end, struct buffer *out)
 {
     const struct gram_node *nodes = p->tree->nodes;
     struct branch b = {.coder = open_coder(p)};
@@ -224,7 +225,7 @@ static enum status code_group(struct packing *p, uint32_t first, uint32_t end,
     return status;
 }
 
-static enum status code_sequences(struct packing *p, struct buffer *out)
+static enum status code_sequences(struct gram_packing *p, struct buffer *out)
 {
     struct branch b = {.coder = open_coder(p)};
     enum status status = gram_tree_code_characters(p->tree, &b.coder);
@@ -239,7 +240,7 @@ static enum status code_sequences(struct packing *p, struct buffer *out)
 /* ---- words -------------------------------------------------------------- */
 
 /* Codes the grams from [first] to the end of the block, *end. */
-static enum status code_words(struct packing *p, struct gram_coder *coder,
+static enum status code_words(struct gram_packing *p, struct gram_coder *coder,
                               uint32_t block, uint32_t first, uint32_t *end)
 {
     struct grams *g = &p->grams;
@@ -266,7 +267,7 @@ static enum status write_size(struct buffer *buffer, size_t size)
     return append(buffer, bytes, n);
 }
 
-static enum status write_block(struct packing *p, struct gram_coder *coder)
+static enum status write_block(struct gram_packing *p, struct gram_coder *coder)
 {
     if (p->is_counting)
         return OK;
@@ -275,7 +276,7 @@ static enum status write_block(struct packing *p, struct gram_coder *coder)
     return append(&p->code, coder->range.code, coder->range.n);
 }
 
-static enum status code_all_words(struct packing *p)
+static enum status code_all_words(struct gram_packing *p)
 {
     uint32_t first = p->grams.first_word;
     uint32_t n_blocks = (uint32_t)1
@@ -293,7 +294,7 @@ static enum status code_all_words(struct packing *p)
 
 /* ---- all ---------------------------------------------------------------- */
 
-static enum status count(struct packing *p)
+static enum status count(struct gram_packing *p)
 {
     p->is_counting = true;
     TRY(code_sequences(p, &p->out));
@@ -302,7 +303,7 @@ static enum status count(struct packing *p)
     return OK;
 }
 
-static enum status write_contexts(struct packing *p)
+static enum status write_contexts(struct gram_packing *p)
 {
     size_t n = p->contexts.n, room = 2 * n + 4096, n_packed = 0;
     uint8_t *bytes = malloc(n), *packed = malloc(room);
@@ -318,7 +319,7 @@ static enum status write_contexts(struct packing *p)
     return status;
 }
 
-static void write_numbers(struct packing *p, size_t n_contexts,
+static void write_numbers(struct gram_packing *p, size_t n_contexts,
                           size_t n_sequences)
 {
     const struct gram_tree *t = p->tree;
@@ -335,7 +336,7 @@ static void write_numbers(struct packing *p, size_t n_contexts,
         store_le(p->out.bytes + 4 * i, numbers[i], 4);
 }
 
-static enum status pack(struct packing *p)
+static enum status pack(struct gram_packing *p)
 {
     static const uint8_t numbers[4 * GRAM_FILE_NUMBERS];
     TRY(gram_contexts_open(&p->contexts, contexts_count(p->grams.n_labels),
@@ -354,7 +355,7 @@ static enum status pack(struct packing *p)
 
 enum status grams_pack(const struct grams *grams, uint8_t **bytes, size_t *n)
 {
-    struct packing p = {.grams = *grams};
+    struct gram_packing p = {.grams = *grams};
     enum status status = pack(&p);
     *bytes = p.out.bytes;
     *n = p.out.n;

@@ -75,7 +75,7 @@ void block_coder_close(struct block_coder *coder)
  */
 
 /* A part that is being packed. */
-struct packing {
+struct block_packing {
     const uint8_t *bytes; /* [part->n] */
     const struct block_part *part;
     enum block_kind kind; /* BLOCK_LZMA when nothing is coded here */
@@ -94,7 +94,7 @@ static size_t literals_most(size_t n_packed)
 
 /* Puts the pieces together, into part->n bytes; SIZE_MAX bytes when they do not
  * fit, or when the block would be one of the model with too many literals. */
-static size_t assemble(uint8_t *packed, const struct packing *p)
+static size_t assemble(uint8_t *packed, const struct block_packing *p)
 {
     const struct range_coder *side = &p->side;
     size_t n_before = SIDE_LENGTH_BYTES + side->n, room = p->part->n;
@@ -110,7 +110,8 @@ static size_t assemble(uint8_t *packed, const struct packing *p)
     return n_before + p->n_code;
 }
 
-static enum status code_literals(struct block_coder *coder, struct packing *p)
+static enum status code_literals(struct block_coder *coder,
+                                 struct block_packing *p)
 {
     if (p->kind == BLOCK_COPIES) {
         p->n_code = p->n_literals;
@@ -124,7 +125,8 @@ static enum status code_literals(struct block_coder *coder, struct packing *p)
 }
 
 /* Those that block_cut has found, or new ones. */
-static enum status find_copies(struct block_coder *coder, struct packing *p)
+static enum status find_copies(struct block_coder *coder,
+                               struct block_packing *p)
 {
     if (!coder->has_copies)
         return dedupe_find(&p->copies, p->bytes, p->part->n);
@@ -134,7 +136,7 @@ static enum status find_copies(struct block_coder *coder, struct packing *p)
     return OK;
 }
 
-static enum status code_part(struct block_coder *coder, struct packing *p)
+static enum status code_part(struct block_coder *coder, struct block_packing *p)
 {
     size_t n = p->part->n;
     TRY(find_copies(coder, p));
@@ -157,8 +159,9 @@ static enum status code_part(struct block_coder *coder, struct packing *p)
 
 /* *n_packed is SIZE_MAX when it would be more than the bytes, and when the part
  * is for liblzma. */
-static enum status pack_literals(struct block_coder *coder, struct packing *p,
-                                 uint8_t *packed, size_t *n_packed)
+static enum status pack_literals(struct block_coder *coder,
+                                 struct block_packing *p, uint8_t *packed,
+                                 size_t *n_packed)
 {
     enum status status = code_part(coder, p);
     if (status == OK)
@@ -171,7 +174,7 @@ static enum status pack_literals(struct block_coder *coder, struct packing *p,
 }
 
 /* A block of the model, or of copies, that is being unpacked. */
-struct unpacking {
+struct block_unpacking {
     uint8_t *bytes; /* [n] */
     size_t n;
     const uint8_t *packed; /* [n_packed] */
@@ -182,7 +185,7 @@ struct unpacking {
 };
 
 static enum status decode_literals(struct block_coder *coder,
-                                   const struct unpacking *u,
+                                   const struct block_unpacking *u,
                                    struct range_coder *side,
                                    const uint8_t *code)
 {
@@ -196,7 +199,8 @@ static enum status decode_literals(struct block_coder *coder,
     return OK;
 }
 
-static enum status decode_block(struct block_coder *coder, struct unpacking *u)
+static enum status decode_block(struct block_coder *coder,
+                                struct block_unpacking *u)
 {
     const uint8_t *code = u->packed + SIDE_LENGTH_BYTES;
     if (u->n_packed < SIDE_LENGTH_BYTES ||
@@ -224,7 +228,7 @@ static enum status decode_block(struct block_coder *coder, struct unpacking *u)
 }
 
 static enum status unpack_literals(struct block_coder *coder,
-                                   struct unpacking *u)
+                                   struct block_unpacking *u)
 {
     enum status status = decode_block(coder, u);
     dedupe_free(&u->copies);
@@ -273,7 +277,7 @@ enum status block_pack(struct block_coder *coder, const uint8_t *bytes,
                        size_t *n_packed, enum block_kind *kind)
 {
     size_t n = part->n;
-    struct packing packing = {
+    struct block_packing packing = {
         .bytes = bytes, .part = part, .side = range_encoder()};
     TRY(pack_literals(coder, &packing, packed, n_packed));
     *kind = packing.kind;
@@ -299,11 +303,11 @@ enum status block_unpack(struct block_coder *coder, uint8_t *bytes, size_t n,
                          const uint8_t *packed, size_t n_packed,
                          enum block_kind kind)
 {
-    struct unpacking unpacking = {.bytes = bytes,
-                                  .n = n,
-                                  .packed = packed,
-                                  .n_packed = n_packed,
-                                  .kind = kind};
+    struct block_unpacking unpacking = {.bytes = bytes,
+                                        .n = n,
+                                        .packed = packed,
+                                        .n_packed = n_packed,
+                                        .kind = kind};
     switch (kind) {
     case BLOCK_MODEL:
     case BLOCK_COPIES:

@@ -17,7 +17,7 @@ static const char *const usual_names[] = {
 enum { N_USUAL = sizeof usual_names / sizeof usual_names[0] };
 
 /* A search through dicts in dicts, each of which is visited once. */
-struct search {
+struct dict_search {
     const struct pickle_machine *m;
     bool *is_visited; /* [n_values] */
     int found;        /* a dict, or NO_VALUE */
@@ -54,7 +54,8 @@ static int rank_of(const struct pickle_text *name)
     return rank;
 }
 
-static void take(struct search *s, int dict, const struct pickle_text *name)
+static void take(struct dict_search *s, int dict,
+                 const struct pickle_text *name)
 {
     int rank = rank_of(name);
     if (s->found != NO_VALUE && rank == s->found_rank) {
@@ -69,8 +70,8 @@ static void take(struct search *s, int dict, const struct pickle_text *name)
     s->is_unclear = false;
 }
 
-static void visit(struct search *s, int dict, const struct pickle_text *name,
-                  int depth)
+static void visit(struct dict_search *s, int dict,
+                  const struct pickle_text *name, int depth)
 {
     const struct pickle_machine *m = s->m;
     if (s->is_visited[dict] || depth > DEPTH_MAX)
@@ -92,7 +93,7 @@ static void visit(struct search *s, int dict, const struct pickle_text *name,
 enum status state_dict_find(const struct pickle_machine *m, int root, int *dict)
 {
     char shown[2][PRINTABLE_CHARS];
-    struct search s = {.m = m, .found = NO_VALUE};
+    struct dict_search s = {.m = m, .found = NO_VALUE};
     s.is_visited = calloc((size_t)m->n_values, sizeof *s.is_visited);
     if (!s.is_visited)
         return fail_memory("a pickle");
