@@ -104,6 +104,12 @@ same "begin byte of a checkpoint" 0 "$(value 'begin byte')"
 same "a checkpoint of ours says what config.json would" "" \
 	"$(value config.json)"
 
+cp run run.damaged
+printf '\377\377' | dd of=run.damaged bs=1 seek=9000 conv=notrunc 2>/dev/null
+damaged="run.damaged: the file is damaged: its checksum differs"
+imports_not 1 "$damaged" run.damaged
+imports_not 1 "$damaged" --average=run.damaged trained
+
 # ---- means of models
 
 run "$MAMBYTE_TRAIN" -q --steps=4 --windows=2 --length=64 --init=trained \

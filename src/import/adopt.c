@@ -15,6 +15,7 @@
 #include "import/families.h"
 #include "import/json_file.h"
 #include "import/vocabulary.h"
+#include "model/safetensors_checksum.h"
 #include "train/checkpoint.h"
 
 #define EMBEDDING "backbone.embedding.weight"
@@ -66,8 +67,10 @@ static enum status rename_all(struct adopted *a, const struct foreign *f)
 {
     TRY(list_tensors(a, f));
     TRY(tensor_names_adopt(a->names, a->content.n_tensors, &a->naming));
-    if (is_own_checkpoint(f))
+    if (is_own_checkpoint(f)) {
+        TRY(safetensors_check_checksum(f->metadata, false));
         a->naming = "mambyte-train";
+    }
     sort(a);
     return OK;
 }
