@@ -59,6 +59,14 @@ bool number_is_too_large(const char *text)
     return parse(text, &v, &fits) && !fits;
 }
 
+const char *number_parse_real(const char *text, double *value)
+{
+    char *end;
+    *value = strtod(text, &end);
+    size_t n = (size_t)(end - text);
+    return n > 0 && strspn(text, "0123456789.eE+-") >= n ? end : NULL;
+}
+
 const char *number_print(char text[32], float x)
 {
     int digits = 0;

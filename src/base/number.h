@@ -14,6 +14,10 @@ bool number_parse(const char *text, uint64_t *value);
 /* Whether number_parse() refuses text only because 64 bits do not hold it. */
 bool number_is_too_large(const char *text);
 
+/* The number at the start of text: "0.5", "1e-9"; no "0x10", " 5" or "inf".
+ * Returns where it ends, NULL when there is none. */
+const char *number_parse_real(const char *text, double *value);
+
 /* x, which is finite, in the fewest digits that are read back as x: 1e-05, not
  * 9.99999975e-06.  Returns text. */
 const char *number_print(char text[32], float x);

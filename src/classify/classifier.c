@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/exact.h"
+#include "base/number.h"
 #include "base/text.h"
 #include "classify/examples.h"
 #include "classify/linear_classifier_file.h"
@@ -81,7 +82,9 @@ static enum status load_states(struct classifier *c, char *paths)
 
 static enum status bad_priors(int n)
 {
-    return fail(E_USAGE, "--prior needs %d numbers above 0 with commas between",
+    return fail(E_USAGE,
+                "--prior needs %d numbers from 1e-30 to 1e30, with commas "
+                "between",
                 n);
 }
 
@@ -89,11 +92,11 @@ static enum status read_priors(struct classifier *c, const char *text)
 {
     double sum = 0;
     for (int i = 0; i < c->n_labels && text; i++) {
-        char *end;
-        double p = strtod(text, &end);
+        double p;
+        const char *end = number_parse_real(text, &p);
         bool is_last = i == c->n_labels - 1;
-        if (end == text || *end != (is_last ? '\0' : ',') ||
-            !(p > 1e-30 && p < 1e30))
+        if (!end || *end != (is_last ? '\0' : ',') ||
+            !(p >= 1e-30 && p <= 1e30))
             return bad_priors(c->n_labels);
         c->priors[i] = (float)p;
         sum += p;

@@ -8,7 +8,6 @@
 
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/exact.h"
@@ -92,10 +91,9 @@ enum status option_take_int(void *options, const struct option_row *row,
 enum status option_take_real(void *options, const struct option_row *row,
                              const char *value)
 {
-    char *end;
-    double v = strtod(value, &end);
-    bool is_decimal = strspn(value, "0123456789.eE+-") == strlen(value);
-    if (end == value || *end != '\0' || !is_decimal)
+    double v;
+    const char *end = number_parse_real(value, &v);
+    if (!end || *end != '\0')
         return fail(E_USAGE, "--%s: '%s' is not a number", row->name, value);
     if (!(v >= row->low && v <= row->high))
         return fail(E_USAGE, "--%s: %s is not between %g and %g", row->name,
