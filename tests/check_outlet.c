@@ -259,7 +259,7 @@ int main(void)
     tcase_add_test(cases, all_characters_and_no_others);
     tcase_add_test(cases, words_are_those_of_python);
     tcase_add_test(cases, powers_are_right);
-    tcase_set_timeout(cases, 60);
+    tcase_set_timeout(cases, 600);
     Suite *suite = suite_create("outlet");
     suite_add_tcase(suite, cases);
     return run_suite(suite);

@@ -254,7 +254,7 @@ int main(void)
 {
     Suite *suite = suite_create("range_coder");
     TCase *coder = tcase_create("coder");
-    tcase_set_timeout(coder, 60);
+    tcase_set_timeout(coder, 600);
     tcase_add_loop_test(coder, bits_come_back_at_their_price, 0, N_KINDS);
     tcase_add_loop_test(coder, short_codes_come_back, 0, N_KINDS);
     tcase_add_test(coder, no_bits_need_no_code);
