@@ -47,13 +47,15 @@ static enum status check_operand(const struct outputs *outputs,
     return status;
 }
 
-/* A checkpoint that nobody named does not go to /dev, beside a device. */
+/* A checkpoint that nobody named does not go to /dev, beside a device.  "-" is
+ * refused elsewhere: its place is that of standard input. */
 static enum status check_default_checkpoint(const struct train_command *command)
 {
     const struct train_options *o = &command->train;
     struct file_place model = file_place_of(o->output);
     bool is_file = !model.is_there || S_ISREG(model.mode);
-    if (o->checkpoint != command->checkpoint || is_file || S_ISDIR(model.mode))
+    if (o->checkpoint != command->checkpoint || is_file ||
+        S_ISDIR(model.mode) || strcmp(o->output, "-") == 0)
         return OK;
     return fail(E_USAGE,
                 "%s: is not a regular file, so the run needs a "
