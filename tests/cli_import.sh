@@ -109,6 +109,7 @@ printf '\377\377' | dd of=run.damaged bs=1 seek=9000 conv=notrunc 2>/dev/null
 damaged="run.damaged: the file is damaged: its checksum differs"
 imports_not 1 "$damaged" run.damaged
 imports_not 1 "$damaged" --average=run.damaged trained
+same "no mean of a damaged one" "" "$(value mean)"
 
 # ---- means of models
 

@@ -139,10 +139,10 @@ static enum status take_mean(struct quantiser *q)
     const struct import_job *job = q->job;
     const struct import_options *o = job->options;
     snprintf(q->mean, sizeof q->mean, "of %d models", o->averages.n + 1);
+    TRY(average_weights(q->weights, &q->parameters, job->adopted.model,
+                        o->averages.items, o->averages.n));
     TRY(describe_key(job->out, "mean"));
-    TRY(describe_text(job->out, q->mean));
-    return average_weights(q->weights, &q->parameters, job->adopted.model,
-                           o->averages.items, o->averages.n);
+    return describe_text(job->out, q->mean);
 }
 
 /* Measures int8 as it is and with outliers equalised, and takes the better
