@@ -207,6 +207,7 @@ check-emulated: libmambyte.a tests/libtest.a
 	+$(emulated) sources
 	+$(emulated) check small race
 	+$(emulated) ARCH=750 out=emulated/750 SEEDS=1 check small
+	+$(emulated) PART=train ARCH=800 out=emulated/train train
 .PHONY: check-emulated check-faults
 
 EXTRA_DIST += \
@@ -214,6 +215,8 @@ EXTRA_DIST += \
   tests/cli.sh \
   tests/data \
   tests/emulated/block.h \
+  tests/emulated/cublas.cpp \
+  tests/emulated/cublas_v2.h \
   tests/emulated/cuda_bf16.h \
   tests/emulated/cuda_fp16.h \
   tests/emulated/cuda_runtime.h \

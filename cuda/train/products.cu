@@ -232,10 +232,11 @@ static void add_diagonals(struct products *p, void *x, int m, int n,
     enum { THREADS = 256 };
     dim3 grid(ceil_div(m, THREADS), n);
     if (p->number == CUDA_R_32F)
-        add_diagonal<<<grid, THREADS, 0, p->stream>>>((float *)x, m, value);
+        add_diagonal<float>
+            <<<grid, THREADS, 0, p->stream>>>((float *)x, m, value);
     else
-        add_diagonal<<<grid, THREADS, 0, p->stream>>>((__nv_bfloat16 *)x, m,
-                                                      value);
+        add_diagonal<__nv_bfloat16>
+            <<<grid, THREADS, 0, p->stream>>>((__nv_bfloat16 *)x, m, value);
 }
 
 /* next = (a + b G + c G^2) X with G = X X^T.  Where there are more rows than

@@ -20,4 +20,23 @@ static inline float __bfloat162float(__nv_bfloat16 x)
     return y;
 }
 
+/* To the nearest, to even where two are as near. */
+static inline __nv_bfloat16 __float2bfloat16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return {0x7fff}; /* not a number */
+    return {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+struct __nv_bfloat162 {
+    __nv_bfloat16 x, y;
+};
+
+static inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y)
+{
+    return {__float2bfloat16(x), __float2bfloat16(y)};
+}
+
 #endif

@@ -1,6 +1,6 @@
-/* tensor.cuh -- stands in for the products of cuda/common/tensor.cuh that
- * engines use: int8, of a warp and of a warpgroup.  Where the numbers lie is
- * said there.
+/* tensor.cuh -- stands in for the products of cuda/common/tensor.cuh: int8, of
+ * a warp and of a warpgroup; bf16 and tf32, of a warp.  Where the numbers lie
+ * is said there.
  *
  * A product of a warpgroup is computed when it is asked for, or when it is
  * waited for: drawn, each thread for itself.  So it shows when its operands are
@@ -86,6 +86,62 @@ static inline void product_16x8x32(int32_t c[4], int4 start,
     c[2] = start.z;
     c[3] = start.w;
     product_16x8x32(c, a, b);
+}
+
+/* ---- products of floats -------------------------------------------------- */
+
+/* c += a b, 16 x 8.  Numbers lie as in product_16x8x32, and dot multiplies what
+ * two lanes hold of each. */
+template <class Operands, class Dot>
+static inline void emulated_float_product(float c[4], const Operands &own,
+                                          Dot dot)
+{
+    const emulated::slot *all =
+        emulated::warp_exchange("product", &own, sizeof own);
+    int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int k = 0; k < 4; k++) {
+        auto x = emulated::taken<Operands>(all, 4 * g + k);
+        for (int j = 0; j < 2; j++) {
+            auto y = emulated::taken<Operands>(all, 4 * (2 * t + j) + k);
+            for (int i = 0; i < 2; i++)
+                c[2 * i + j] += dot(x.a[i], y.b[0]) + dot(x.a[i + 2], y.b[1]);
+        }
+    }
+    __syncwarp();
+}
+
+static inline float emulated_bf16_dot(int a, int b)
+{
+    float sum = 0;
+    for (int shift = 0; shift < 32; shift += 16)
+        sum += exact_float((uint32_t)a >> shift << 16) *
+               exact_float((uint32_t)b >> shift << 16);
+    return sum;
+}
+
+static inline void product_16x8x16(float c[4], const uint32_t a[4],
+                                   const uint32_t b[2])
+{
+    emulated_operands own;
+    memcpy(own.a, a, sizeof own.a);
+    memcpy(own.b, b, sizeof own.b);
+    emulated_float_product(c, own, emulated_bf16_dot);
+}
+
+static inline float emulated_tf32(float x)
+{
+    return exact_float((exact_bits(x) + 0x1000) & 0xffffe000u);
+}
+
+static inline void product_16x8x8(float c[4], const float a[4], float b0,
+                                  float b1)
+{
+    struct operands {
+        float a[4], b[2];
+    } own = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    emulated_float_product(c, own, [](float x, float y) {
+        return emulated_tf32(x) * emulated_tf32(y);
+    });
 }
 
 /* ---- products of a warpgroup --------------------------------------------- */
