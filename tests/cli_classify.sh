@@ -174,7 +174,7 @@ run "$MAMBYTE" --classify=states/digits.state,letters --prior=1,1e-9 text
 same "--prior" "digits" "$(sed -n 4p out | cut -f 1)"
 run "$MAMBYTE" --classify=letters,states/digits.state --eval odd
 same "--eval by states" "accuracy${TAB}0.3333" "$(sed -n 2p out)"
-for prior in 1 1, 1,0 1,-1 1,0x1 "1, 1" 1,inf 1,1e400 1,1e31 1,2,3 1,2x; do
+for prior in 1 "1," 1,0 1,-1 1,0x1 "1, 1" 1,inf 1,1e400 1,1e31 1,2,3 1,2x; do
 	refuses 2 "--prior needs 2 numbers from 1e-30 to 1e30, with commas \
 between" "$MAMBYTE" --classify=letters,states/digits.state --prior="$prior"
 done
