@@ -2,7 +2,7 @@
 # licences.sh -- records without those that are called programs but are pieces of
 # a licence, for language.head.
 #
-#     bench/licences.sh langid2.train.tsv
+#     bench/licences.sh RECORDS
 #
 # SPDX-License-Identifier: MIT
 set -eu
