@@ -30,7 +30,7 @@
 #include "model/catalog.h"
 
 /* At most so many pairs of a gram and a label: some 6 MB in a file. */
-enum { GRAM_PAIRS = 7500000 };
+enum { GRAM_PAIRS = 8000000 };
 _Static_assert((int)GRAM_PAIRS <= (int)GRAMS_MAX, "a file holds their grams");
 
 struct training {
