@@ -68,9 +68,10 @@ seed-%: $(out)/check_cuda
 gpu-%: $(out)/check_cuda
 	$(run) MAMBYTE_SMALL_GPU=$(subst -,=,$*) ./$<
 
-train: $(out)/check_cuda_mamba2 $(out)/check_cuda_trainer
-	$(run) ./$(out)/check_cuda_mamba2
-	$(run) ./$(out)/check_cuda_trainer
+train: train-mamba2 train-trainer
+
+train-%: $(out)/check_cuda_%
+	$(run) ./$<
 
 signal: $(out)/check_cuda
 	$(run) CK_RUN_CASE=signal ./$<
