@@ -55,27 +55,32 @@ struct emulated_operands {
     int a[4], b[2];
 };
 
+/* c += a b, 16 x 8: lane 4 g + t gives what it has of rows g and g + 8 of a and
+ * of column g of b, and gets columns 2 t and 2 t + 1 of these rows.  dot
+ * multiplies what two lanes give in a place. */
+template <class Sum, class Operands, class Dot>
+static inline void emulated_product(Sum c[4], const Operands &own, Dot dot)
+{
+    const emulated::slot *all =
+        emulated::warp_exchange("product", &own, sizeof own);
+    int g = emulated::lane() / 4, t = emulated::lane() % 4;
+    for (int k = 0; k < 4; k++) {
+        auto x = emulated::taken<Operands>(all, 4 * g + k);
+        for (int j = 0; j < 2; j++) {
+            auto y = emulated::taken<Operands>(all, 4 * (2 * t + j) + k);
+            for (int i = 0; i < 2; i++)
+                c[2 * i + j] += dot(x.a[i], y.b[0]) + dot(x.a[i + 2], y.b[1]);
+        }
+    }
+}
+
 static inline void product_16x8x32(int32_t c[4], const uint32_t a[4],
                                    const uint32_t b[2])
 {
     emulated_operands own;
     memcpy(own.a, a, sizeof own.a);
     memcpy(own.b, b, sizeof own.b);
-    const emulated::slot *all =
-        emulated::warp_exchange("product", &own, sizeof own);
-    int g = emulated::lane() / 4, t = emulated::lane() % 4;
-    for (int k = 0; k < 4; k++) {
-        auto x = emulated::taken<emulated_operands>(all, 4 * g + k);
-        for (int j = 0; j < 2; j++) {
-            int column = 2 * t + j;
-            auto y = emulated::taken<emulated_operands>(all, 4 * column + k);
-            for (int i = 0; i < 2; i++) {
-                int32_t *sum = &c[2 * i + j];
-                *sum = __dp4a(x.a[i], y.b[0], *sum);
-                *sum = __dp4a(x.a[i + 2], y.b[1], *sum);
-            }
-        }
-    }
+    emulated_product(c, own, [](int x, int y) { return __dp4a(x, y, 0); });
 }
 
 static inline void product_16x8x32(int32_t c[4], int4 start,
@@ -89,26 +94,6 @@ static inline void product_16x8x32(int32_t c[4], int4 start,
 }
 
 /* ---- products of floats -------------------------------------------------- */
-
-/* c += a b, 16 x 8.  Numbers lie as in product_16x8x32, and dot multiplies what
- * two lanes hold of each. */
-template <class Operands, class Dot>
-static inline void emulated_float_product(float c[4], const Operands &own,
-                                          Dot dot)
-{
-    const emulated::slot *all =
-        emulated::warp_exchange("product", &own, sizeof own);
-    int g = emulated::lane() / 4, t = emulated::lane() % 4;
-    for (int k = 0; k < 4; k++) {
-        auto x = emulated::taken<Operands>(all, 4 * g + k);
-        for (int j = 0; j < 2; j++) {
-            auto y = emulated::taken<Operands>(all, 4 * (2 * t + j) + k);
-            for (int i = 0; i < 2; i++)
-                c[2 * i + j] += dot(x.a[i], y.b[0]) + dot(x.a[i + 2], y.b[1]);
-        }
-    }
-    __syncwarp();
-}
 
 static inline float emulated_bf16_dot(int a, int b)
 {
@@ -125,7 +110,7 @@ static inline void product_16x8x16(float c[4], const uint32_t a[4],
     emulated_operands own;
     memcpy(own.a, a, sizeof own.a);
     memcpy(own.b, b, sizeof own.b);
-    emulated_float_product(c, own, emulated_bf16_dot);
+    emulated_product(c, own, emulated_bf16_dot);
 }
 
 static inline float emulated_tf32(float x)
@@ -139,7 +124,7 @@ static inline void product_16x8x8(float c[4], const float a[4], float b0,
     struct operands {
         float a[4], b[2];
     } own = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
-    emulated_float_product(c, own, [](float x, float y) {
+    emulated_product(c, own, [](float x, float y) {
         return emulated_tf32(x) * emulated_tf32(y);
     });
 }
