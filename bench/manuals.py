@@ -12,7 +12,7 @@
 import random
 import sys
 
-from programs import COMMON, PLAIN, read_documents
+from programs import count_words, read_documents
 
 STARTS = 3000
 READ = 4000  # characters of a document that are looked at
@@ -20,10 +20,8 @@ LENGTHS = (60, 100, 150, 200, 300)
 
 
 def is_english(text):
-    words = text[:READ].split()
-    n_plain = sum(bool(PLAIN.match(word)) for word in words)
-    n_common = sum(word.lower() in COMMON for word in words)
-    return len(words) >= 40 and 2 * n_plain > len(words) < 8 * n_common
+    n_words, n_plain, n_common = count_words(text[:READ])
+    return n_words >= 40 and 2 * n_plain > n_words < 8 * n_common
 
 
 def main():

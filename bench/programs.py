@@ -66,11 +66,17 @@ def label_of(text):
     return labels[0] if len(labels) == 1 else None
 
 
-def reads_as_english(text):
+def count_words(text):
+    """How many words there are, are plain, and are common English ones."""
     words = text.split()
     n_plain = sum(bool(PLAIN.match(word)) for word in words)
     n_common = sum(word.lower() in COMMON for word in words)
-    return len(words) >= 6 and n_plain * 4 >= len(words) * 3 and n_common >= 2
+    return len(words), n_plain, n_common
+
+
+def reads_as_english(text):
+    n_words, n_plain, n_common = count_words(text)
+    return n_words >= 6 and n_plain * 4 >= n_words * 3 and n_common >= 2
 
 
 def sequences(text, n):
