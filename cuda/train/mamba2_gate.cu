@@ -1,9 +1,6 @@
 /* mamba2_gate.cu -- the gated norm of Mamba-2, forward and backward.
  *
- * A block takes every gridDim-th row, and asks for the next one while it works
- * on one; thread i has the channels from 4 (i + k threads) on.  What the warps
- * tell each other of a row has room of its own beside that of the row before,
- * so that each sum takes one barrier.
+ * Thread i has the channels from 8 i on, all of one group.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -12,30 +9,20 @@
 #include "cuda/common/reduce.cuh"
 #include "cuda/train/fast_math.cuh"
 
-/* Groups of four channels that a thread keeps: more where there are many. */
 enum {
-    FEW = 2,
-    MANY = 4,
-    D_OF_FEW = 2048,
-    GATE_WARPS = 16,      /* of a block, at most                            */
-    GATE_THREADS = 135168 /* of a grid, forward                             */
+    BLOCK_ROWS = 32,  /* of a block, forward                                 */
+    D_OF_MANY = 4096, /* channels up to which a block takes the more rows   */
+    GATE_WARPS = GATE_D_MAX / (8 * WARP)
 };
 
-/* Of this row and the next one, what each warp has summed for each group, and
- * its largest. */
-struct gate_room {
-    float sums[2][GATE_GROUPS_MAX][GATE_WARPS];
-    uint32_t largest[2][GATE_WARPS];
-};
-
-static int gate_threads(int d, int fours)
+static int gate_threads(int d)
 {
-    return WARP * ceil_div(d, WARP * 4 * fours);
+    return round_up(ceil_div(d, 8), WARP);
 }
 
-static constexpr int most_threads(int fours)
+static constexpr int most_threads(bool has_many)
 {
-    return (fours == FEW ? (int)D_OF_FEW : (int)GATE_D_MAX) / (4 * fours);
+    return (has_many ? (int)D_OF_MANY : (int)GATE_D_MAX) / 8;
 }
 
 /* Four sigmoids. */
@@ -45,274 +32,300 @@ static __device__ __forceinline__ float4 sigmoid4(float4 x)
                        fast_sigmoid(x.w));
 }
 
-/* The group of each k. */
-template <int FOURS>
-static __device__ __forceinline__ void find_groups(int group[FOURS],
-                                                   const struct gate_job &j)
+/* The channels of a thread: eight from c on, of a group; and what every row
+ * needs for them. */
+struct gate_channels {
+    int c, group;
+    bool is_there;
+    float4 weight[2], z_col[2];
+};
+
+static __device__ __forceinline__ struct gate_channels
+load_channels(const struct gate_job &j)
 {
+    struct gate_channels to;
+    to.is_there = 8 * (int)threadIdx.x < j.d;
+    to.c = to.is_there ? 8 * threadIdx.x : 0;
+    to.group = to.is_there ? to.c / (j.d / j.n_groups) : -1;
 #pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        const int i = 4 * (threadIdx.x + k * blockDim.x);
-        group[k] = i < j.d ? i / (j.d / j.n_groups) : 0;
+    for (int h = 0; h < 2; h++) {
+        to.weight[h] = get4(j.weight + to.c + 4 * h);
+        to.z_col[h] = get4(j.z_col + to.c + 4 * h);
     }
-}
-
-static __device__ __forceinline__ void clear(struct gate_room *room)
-{
-    const int n = sizeof *room / sizeof(uint32_t);
-    for (int i = threadIdx.x; i < n; i += blockDim.x)
-        ((uint32_t *)room)[i] = 0;
-    __syncthreads();
-}
-
-/* A row's sum over a group. */
-static __device__ __forceinline__ float total_of(const float sums[GATE_WARPS])
-{
-    float4 x = get4(sums);
-#pragma unroll 1
-    for (int i = 4; i < (int)blockDim.x / WARP; i += 4)
-        x = plus(x, get4(sums + i));
-    return (x.x + x.y) + (x.z + x.w);
-}
-
-/* A row's sum over the group of each k: x[k] is the part of the four channels
- * k.  A barrier. */
-template <int FOURS>
-static __device__ __forceinline__ void
-group_totals(float totals[FOURS], const float x[FOURS], const int group[FOURS],
-             int n_groups, float sums[GATE_GROUPS_MAX][GATE_WARPS])
-{
-#pragma unroll 1
-    for (int g = 0; g < n_groups; g++) {
-        float mine = 0.0f;
-#pragma unroll
-        for (int k = 0; k < FOURS; k++)
-            mine += group[k] == g ? x[k] : 0.0f;
-        mine = warp_sum(mine);
-        if (threadIdx.x % WARP == 0)
-            sums[g][threadIdx.x / WARP] = mine;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int k = 0; k < FOURS; k++)
-        totals[k] = total_of(sums[group[k]]);
-}
-
-/* The largest of a row.  A barrier. */
-static __device__ __forceinline__ uint32_t
-row_largest(uint32_t x, uint32_t largest[GATE_WARPS])
-{
-    x = warp_max(x);
-    if (threadIdx.x % WARP == 0)
-        largest[threadIdx.x / WARP] = x;
-    __syncthreads();
-#pragma unroll 1
-    for (int i = 0; i < (int)blockDim.x / WARP; i += 4) {
-        const uint4 four = *(const uint4 *)(largest + i);
-        x = max(max(max(x, four.x), four.y), max(four.z, four.w));
-    }
-    return x;
+    return to;
 }
 
 /* ---- forward ------------------------------------------------------------- */
 
+/* What the warps tell of some rows, and what they are told. */
+template <int ROWS> struct gate_room {
+    float sums[ROWS][GATE_GROUPS_MAX][GATE_WARPS + 1]; /* of squares        */
+    uint32_t largest[ROWS][GATE_GROUPS_MAX][GATE_WARPS + 1];
+    float factors[ROWS][GATE_GROUPS_MAX]; /* of v weight, to the integers   */
+};
+
 /* What a row needs, as it lies in memory. */
-template <typename T, int FOURS> struct gate_input {
-    four<T> y[FOURS], z[FOURS];
+template <typename T> struct gate_input {
+    eight<T> y, z;
     float z_row;
 };
 
-template <typename T, int FOURS>
-static __device__ __forceinline__ void
-load_gate_input(struct gate_input<T, FOURS> &to, const struct gate_job &j,
-                size_t row)
-{
-#pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        const int i = 4 * (threadIdx.x + k * blockDim.x);
-        if (i >= j.d)
-            continue;
-        to.y[k] = load_four<T>(j.y, row * j.d + i);
-        to.z[k] = load_four<T>(j.z, row * j.ld + i);
-    }
-    to.z_row = j.z_row[row];
+template <typename T>
+static __device__ __forceinline__ struct gate_input<T>
+load_gate_input(const struct gate_job &j, int c, size_t row) {
+    return {load_eight<T>(j.y, row *j.d + c), load_eight<T>(j.z, row *j.ld + c),
+            j.z_row[row]};
 }
 
-/* v, and the sum of its squares for each k. */
-template <typename T, int FOURS>
-static __device__ __forceinline__ void
-gate_values(float4 v[FOURS], float squares[FOURS],
-            const struct gate_input<T, FOURS> &now, const struct gate_job &j)
+/* v weight; returns the sum of the squares of v. */
+template <typename T>
+static __device__ __forceinline__ float
+gate_values(float4 vw[2], const struct gate_input<T> &in,
+            const struct gate_channels &own)
 {
+    float squares = 0.0f;
 #pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        const int i = 4 * (threadIdx.x + k * blockDim.x);
-        v[k] = zero4();
-        if (i < j.d) {
-            float4 x = times(get4(now.z[k]), now.z_row, get4(j.z_col + i));
-            v[k] = product(get4(now.y[k]), product(x, sigmoid4(x)));
+    for (int h = 0; h < 2; h++) {
+        float4 x = times(get4(in.z.half[h]), in.z_row, own.z_col[h]);
+        float4 v = product(get4(in.y.half[h]), product(x, sigmoid4(x)));
+        squares += dot4(v, v);
+        vw[h] = product(v, own.weight[h]);
+    }
+    return squares;
+}
+
+/* What this warp has of some rows. */
+template <int ROWS>
+static __device__ __forceinline__ void
+tell_rows(struct gate_room<ROWS> *room, const float squares[ROWS],
+          const float4 vw[ROWS][2], int group, int n_groups)
+{
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+#pragma unroll 1
+    for (int g = 0; g < n_groups; g++) {
+        float sums[ROWS];
+        uint32_t largest = 0;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++) {
+            uint32_t m = max(magnitude4(vw[i][0]), magnitude4(vw[i][1]));
+            m = warp_max(group == g ? m : 0);
+            largest = lane == i ? m : largest;
+            sums[i] = group == g ? squares[i] : 0.0f;
         }
-        squares[k] = dot4(v[k], v[k]);
+        lanes_reduce_scatter<ROWS, 1, WARP>(sums);
+        if (lane < ROWS) {
+            room->sums[lanes_scattered<ROWS, 1, WARP>()][g][warp] = sums[0];
+            room->largest[lane][g][warp] = largest;
+        }
     }
 }
 
-template <typename T, int FOURS>
-static __global__ void __launch_bounds__(most_threads(FOURS),
-                                         FOURS == FEW ? 5 : 1)
+/* For one warp: r of all groups of some rows, their scales, and the factors.
+ * A lane has a group of a row. */
+template <int ROWS>
+static __device__ __forceinline__ void finish_rows(struct gate_room<ROWS> *room,
+                                                   const struct gate_job &j,
+                                                   size_t first)
+{
+    const int i = threadIdx.x / GATE_GROUPS_MAX % ROWS;
+    const int g = threadIdx.x % GATE_GROUPS_MAX;
+    const size_t row = first + i;
+    const bool is_there = g < j.n_groups && row < (size_t)j.n_rows &&
+                          threadIdx.x < ROWS * GATE_GROUPS_MAX;
+    float sum = 0.0f;
+    uint32_t largest = 0;
+    for (int k = 0; is_there && k < (int)blockDim.x / WARP; k++) {
+        sum += room->sums[i][g][k];
+        largest = max(largest, room->largest[i][g][k]);
+    }
+    const float share = (float)j.n_groups / (float)j.d;
+    const float r = rsqrtf(fmaf(sum, share, j.epsilon));
+    const uint32_t amax = lanes_max<GATE_GROUPS_MAX>(
+        is_there ? magnitude_bits(exact_float(largest) * r) : 0);
+    const struct exact_scale s = scale_of(amax);
+    if (!is_there)
+        return;
+    j.r[row * j.n_groups + g] = r;
+    room->factors[i][g] = j.imitates ? s.inverse * r : r;
+    if (j.imitates && g == 0)
+        put_scale(j.scale, row, s);
+}
+
+/* A block takes some rows at a time: what a row costs beside its channels
+ * (addresses, sums over the block, the scale) is as much as they, if it is not
+ * shared.  A row's largest number is that of v weight, times r, so that all
+ * that the rows need of other threads comes at once. */
+template <typename T, int ROWS>
+static __global__ void __launch_bounds__(most_threads(ROWS == 4))
     gate(const __grid_constant__ struct gate_job j)
 {
-    __shared__ __align__(16) struct gate_room room;
-    const int step = 4 * blockDim.x, first = 4 * threadIdx.x;
-    const size_t n_rows = j.n_rows;
-    const float share = (float)j.n_groups / (float)j.d;
-    int group[FOURS], turn = 0;
-    find_groups<FOURS>(group, j);
-    struct gate_input<T, FOURS> next;
-    load_gate_input(next, j, blockIdx.x);
-    clear(&room);
-    for (size_t row = blockIdx.x; row < n_rows; row += gridDim.x, turn ^= 1) {
-        const struct gate_input<T, FOURS> now = next;
-        float4 v[FOURS];
-        float squares[FOURS], totals[FOURS];
-        uint32_t amax = 0;
-        if (row + gridDim.x < n_rows)
-            load_gate_input(next, j, row + gridDim.x);
-        gate_values(v, squares, now, j);
-        group_totals<FOURS>(totals, squares, group, j.n_groups,
-                            room.sums[turn]);
+    __shared__ struct gate_room<ROWS> room;
+    const struct gate_channels own = load_channels(j);
+    const size_t n_rows = j.n_rows, start = (size_t)blockIdx.x * BLOCK_ROWS;
+    const size_t end = min(start + BLOCK_ROWS, n_rows);
+    for (size_t first = start; first < end; first += ROWS) {
+        struct gate_input<T> in[ROWS];
+        float4 vw[ROWS][2];
+        float squares[ROWS];
 #pragma unroll
-        for (int k = 0; k < FOURS; k++) {
-            int i = first + k * step;
-            if (i >= j.d)
-                continue;
-            float r = rsqrtf(fmaf(totals[k], share, j.epsilon));
-            v[k] = product(scaled(v[k], r), get4(j.weight + i));
-            amax = max(amax, magnitude4(v[k]));
-        }
-        if ((int)threadIdx.x < j.n_groups)
-            j.r[row * j.n_groups + threadIdx.x] = rsqrtf(
-                fmaf(total_of(room.sums[turn][threadIdx.x]), share, j.epsilon));
-        struct exact_scale s = {1.0f, 1.0f};
-        if (j.imitates) {
-            s = scale_of(row_largest(amax, room.largest[turn]));
-            if (threadIdx.x == 0)
-                put_scale(j.scale, row, s);
-        }
+        for (int i = 0; i < ROWS; i++)
+            in[i] = load_gate_input<T>(j, own.c, min(first + i, n_rows - 1));
 #pragma unroll
-        for (int k = 0; k < FOURS; k++) {
-            int i = first + k * step;
-            if (i < j.d)
-                put4((T *)j.out + row * j.d + i,
-                     j.imitates ? quantise4(v[k], s) : v[k]);
+        for (int i = 0; i < ROWS; i++)
+            squares[i] = gate_values(vw[i], in[i], own);
+        tell_rows<ROWS>(&room, squares, vw, own.group, j.n_groups);
+        __syncthreads(); /* all have told, and read the last factors */
+        if (threadIdx.x < WARP)
+            finish_rows<ROWS>(&room, j, first);
+        __syncthreads(); /* the factors are there */
+#pragma unroll
+        for (int i = 0; i < ROWS && own.is_there; i++) {
+            const float factor = room.factors[i][own.group];
+            if (first + i >= end)
+                break;
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+                vw[i][h] = j.imitates ? quantise4(vw[i][h], {factor, factor})
+                                      : scaled(vw[i][h], factor);
+            put8((T *)j.out + (first + i) * j.d + own.c, vw[i]);
         }
     }
 }
 
 /* ---- backward ------------------------------------------------------------ */
 
-/* silu'(x), s being sigmoid(x) */
-static __device__ __forceinline__ float silu_slope_of(float x, float s)
-{
-    return s * fmaf(x, 1.0f - s, 1.0f);
-}
-
-/* With c = v r and e = dout weight:  dv = r (e - c mean of e c) */
-static __device__ __forceinline__ float4 dv_of(float4 e, float4 c, float r,
-                                               float mean)
-{
-    return make_float4(r * fmaf(-c.x, mean, e.x), r * fmaf(-c.y, mean, e.y),
-                       r * fmaf(-c.z, mean, e.z), r * fmaf(-c.w, mean, e.w));
-}
-
 /* What a row needs, as it lies in memory. */
-template <typename T, int FOURS> struct gate_row {
-    four<T> y[FOURS], z[FOURS], dout[FOURS];
-    float r[FOURS], z_row, inverse;
+template <typename T> struct gate_row {
+    eight<T> y, z, dout;
+    float r, z_row, inverse;
 };
 
-template <typename T, int FOURS>
-static __device__ __forceinline__ void
-load_gate_row(struct gate_row<T, FOURS> &to, const struct gate_job &j,
-              const int group[FOURS], size_t row)
-{
-#pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        const int i = 4 * (threadIdx.x + k * blockDim.x);
-        if (i >= j.d)
-            continue;
-        to.dout[k] = load_four<T>(j.dout, row * j.d + i);
-        to.y[k] = load_four<T>(j.y, row * j.d + i);
-        to.z[k] = load_four<T>(j.z, row * j.ld + i);
-        to.r[k] = j.r[row * j.n_groups + group[k]];
-    }
-    to.z_row = j.z_row[row];
-    to.inverse = j.scale.inverse[row];
+template <typename T>
+static __device__ __forceinline__ struct gate_row<T>
+load_gate_row(const struct gate_job &j, const struct gate_channels &own,
+              size_t row) {
+    return {load_eight<T>(j.y, row *j.d + own.c),
+            load_eight<T>(j.z, row *j.ld + own.c),
+            load_eight<T>(j.dout, row *j.d + own.c),
+            j.r[row * j.n_groups + max(own.group, 0)],
+            j.z_row[row],
+            j.scale.inverse[row]};
 }
 
-template <typename T, int FOURS>
-static __global__ void __launch_bounds__(most_threads(FOURS),
-                                         FOURS == FEW ? 3 : 1)
+/* silu(z) and its sigmoid, of four channels. */
+struct silu_parts {
+    float4 sigmoid, silu;
+};
+
+static __device__ __forceinline__ struct silu_parts silu_parts_of(float4 x)
+{
+    const float4 s = sigmoid4(x);
+    return {s, product(x, s)};
+}
+
+/* silu'(z): s + silu (1 - s) */
+static __device__ __forceinline__ float4 slope_of(const struct silu_parts &z)
+{
+    const float4 s = z.sigmoid;
+    return fused(
+        z.silu, make_float4(1.0f - s.x, 1.0f - s.y, 1.0f - s.z, 1.0f - s.w), s);
+}
+
+/* The sum of x over the group of this thread.  A barrier. */
+static __device__ __forceinline__ float
+group_total(float x, float sums[GATE_GROUPS_MAX][GATE_WARPS], int group,
+            int n_groups)
+{
+#pragma unroll 1
+    for (int g = 0; g < n_groups; g++) {
+        float mine = warp_sum(group == g ? x : 0.0f);
+        if (threadIdx.x % WARP == 0)
+            sums[g][threadIdx.x / WARP] = mine;
+    }
+    __syncthreads(); /* all have told of this row */
+    const float *from = sums[max(group, 0)];
+    float4 total = get4(from);
+#pragma unroll 1
+    for (int i = 4; i < (int)blockDim.x / WARP; i += 4)
+        total = plus(total, get4(from + i));
+    return (total.x + total.y) + (total.z + total.w);
+}
+
+/* dweight += d v r, where d is dout by its scale; returns the sum of
+ * dout v weight. */
+template <typename T>
+static __device__ __forceinline__ float
+add_row(float4 dweight[2], struct silu_parts z[2],
+        const struct gate_row<T> &row, const struct gate_channels &own)
+{
+    const float4 along = splat(row.inverse * row.r);
+    float sum = 0.0f;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        z[h] =
+            silu_parts_of(times(get4(row.z.half[h]), row.z_row, own.z_col[h]));
+        float4 v = product(get4(row.y.half[h]), z[h].silu);
+        float4 dv = product(get4(row.dout.half[h]), v);
+        dweight[h] = fused(along, dv, dweight[h]);
+        sum += dot4(dv, own.weight[h]);
+    }
+    return sum;
+}
+
+/* With the mean m over a group of d weight v r:
+ *     dv = r (d weight - v r m);  dy = dv silu(z);  dz = dv y silu'(z) */
+template <typename T>
+static __device__ __forceinline__ void
+put_row(const struct gate_job &j, size_t at, const struct gate_row<T> &row,
+        const struct silu_parts z[2], const struct gate_channels &own,
+        float sum)
+{
+    const float share = (float)j.n_groups / (float)j.d;
+    const float along = row.inverse * row.r;
+    const float against = -(along * row.r * row.r * (sum * share));
+    float4 dy[2], dz[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float4 y = get4(row.y.half[h]);
+        float4 dw = product(get4(row.dout.half[h]), own.weight[h]);
+        float4 dv =
+            fused(splat(against), product(y, z[h].silu), scaled(dw, along));
+        dy[h] = product(dv, z[h].silu);
+        dz[h] = scaled(product(product(dv, y), slope_of(z[h])), row.z_row);
+    }
+    put8((T *)j.dy + at * j.d + own.c, dy);
+    put8((T *)j.dz + at * j.ld + own.c, dz);
+}
+
+/* A block takes every gridDim-th row, and asks for the next one while it works
+ * on one.  Sums of a row have room of their own beside those of the row before,
+ * so that a row takes one barrier. */
+template <typename T, int THREADS>
+static __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 3)
     gate_back(const __grid_constant__ struct gate_job j)
 {
-    __shared__ __align__(16) struct gate_room room;
-    const int step = 4 * blockDim.x, first = 4 * threadIdx.x;
+    __shared__ __align__(16) float sums[2][GATE_GROUPS_MAX][GATE_WARPS];
+    const struct gate_channels own = load_channels(j);
     const size_t n_rows = j.n_rows;
-    const float share = (float)j.n_groups / (float)j.d;
-    float4 dweight[FOURS];
-#pragma unroll
-    for (int k = 0; k < FOURS; k++)
-        dweight[k] = zero4();
-    int group[FOURS], turn = 0;
-    find_groups<FOURS>(group, j);
-    struct gate_row<T, FOURS> next;
-    load_gate_row(next, j, group, blockIdx.x);
-    clear(&room);
+    float4 dweight[2] = {zero4(), zero4()};
+    struct gate_row<T> next = load_gate_row<T>(j, own, blockIdx.x);
+    int turn = 0;
+    for (int i = threadIdx.x; i < 2 * GATE_GROUPS_MAX * GATE_WARPS;
+         i += blockDim.x)
+        (&sums[0][0][0])[i] = 0.0f;
+    __syncthreads(); /* sums of warps that are not there are 0 */
     for (size_t row = blockIdx.x; row < n_rows; row += gridDim.x, turn ^= 1) {
-        const struct gate_row<T, FOURS> now = next;
-        float4 e[FOURS], x[FOURS], sigmoid[FOURS];
-        float along[FOURS], totals[FOURS];
+        const struct gate_row<T> now = next;
+        struct silu_parts z[2];
         if (row + gridDim.x < n_rows)
-            load_gate_row(next, j, group, row + gridDim.x);
-#pragma unroll
-        for (int k = 0; k < FOURS; k++) {
-            int i = first + k * step;
-            along[k] = 0.0f;
-            if (i >= j.d)
-                continue;
-            x[k] = times(get4(now.z[k]), now.z_row, get4(j.z_col + i));
-            sigmoid[k] = sigmoid4(x[k]);
-            float4 d = scaled(get4(now.dout[k]), now.inverse);
-            float4 c = scaled(
-                product(get4(now.y[k]), product(x[k], sigmoid[k])), now.r[k]);
-            e[k] = product(d, get4(j.weight + i));
-            dweight[k] = fused(d, c, dweight[k]);
-            along[k] = dot4(e[k], c);
-        }
-        group_totals<FOURS>(totals, along, group, j.n_groups, room.sums[turn]);
-#pragma unroll
-        for (int k = 0; k < FOURS; k++) {
-            int i = first + k * step;
-            if (i >= j.d)
-                continue;
-            const float r = now.r[k], mean = totals[k] * share;
-            float4 own = get4(now.y[k]), silu = product(x[k], sigmoid[k]);
-            float4 c = scaled(product(own, silu), r);
-            float4 dv = dv_of(e[k], c, r, mean);
-            put4((T *)j.dy + row * j.d + i, product(dv, silu));
-            float4 slope = make_float4(silu_slope_of(x[k].x, sigmoid[k].x),
-                                       silu_slope_of(x[k].y, sigmoid[k].y),
-                                       silu_slope_of(x[k].z, sigmoid[k].z),
-                                       silu_slope_of(x[k].w, sigmoid[k].w));
-            put4((T *)j.dz + row * j.ld + i,
-                 scaled(product(product(dv, own), slope), now.z_row));
-        }
+            next = load_gate_row<T>(j, own, row + gridDim.x);
+        float sum = add_row(dweight, z, now, own);
+        sum = group_total(sum, sums[turn], own.group, j.n_groups);
+        if (own.is_there)
+            put_row(j, row, now, z, own, sum);
     }
-#pragma unroll
-    for (int k = 0; k < FOURS; k++) {
-        int i = first + k * step;
-        if (i < j.d)
-            put4(j.partial + (size_t)blockIdx.x * j.d + i, dweight[k]);
-    }
+    if (own.is_there)
+        put8(j.partial + (size_t)blockIdx.x * j.d + own.c, dweight);
 }
 
 /* ---- launches ------------------------------------------------------------ */
@@ -320,14 +333,12 @@ static __global__ void __launch_bounds__(most_threads(FOURS),
 template <typename T>
 static void forward(const struct gate_job *j, cudaStream_t stream)
 {
-    const int fours = j->d <= D_OF_FEW ? FEW : MANY;
-    const int threads = gate_threads(j->d, fours);
-    const int most = GATE_THREADS / threads;
-    const int blocks = j->n_rows < most ? j->n_rows : most;
-    if (fours == FEW)
-        gate<T, FEW><<<blocks, threads, 0, stream>>>(*j);
+    const int threads = gate_threads(j->d);
+    const int blocks = ceil_div(j->n_rows, BLOCK_ROWS);
+    if (j->d <= D_OF_MANY)
+        gate<T, 4><<<blocks, threads, 0, stream>>>(*j);
     else
-        gate<T, MANY><<<blocks, threads, 0, stream>>>(*j);
+        gate<T, 2><<<blocks, threads, 0, stream>>>(*j);
 }
 
 void launch_gate(const struct gate_job *j, bool in_float, cudaStream_t stream)
@@ -338,10 +349,11 @@ void launch_gate(const struct gate_job *j, bool in_float, cudaStream_t stream)
 template <typename T>
 static void back(const struct gate_job *j, int blocks, cudaStream_t stream)
 {
-    if (j->d <= D_OF_FEW)
-        gate_back<T, FEW><<<blocks, gate_threads(j->d, FEW), 0, stream>>>(*j);
+    const int threads = gate_threads(j->d);
+    if (threads <= 256)
+        gate_back<T, 256><<<blocks, threads, 0, stream>>>(*j);
     else
-        gate_back<T, MANY><<<blocks, gate_threads(j->d, MANY), 0, stream>>>(*j);
+        gate_back<T, GATE_D_MAX / 8><<<blocks, threads, 0, stream>>>(*j);
 }
 
 int launch_gate_back(const struct gate_job *j, bool in_float,

@@ -190,17 +190,6 @@ static __global__ void __launch_bounds__(SIDE_THREADS, sizeof(T) == 2 ? 5 : 1)
 
 enum { PASS_THREADS = 256, AHEAD = 4, EACH = 8 };
 
-/* Eight neighbours as they lie in memory. */
-template <typename T> struct eight {
-    four<T> at[2];
-};
-
-template <typename T>
-static __device__ __forceinline__ eight<T> load_eight(const T *from)
-{
-    return {{load_four<T>(from, 0), load_four<T>(from, 4)}};
-}
-
 template <typename T>
 static __device__ __forceinline__ void store_eight(T *to, const float x[EACH])
 {
@@ -212,7 +201,7 @@ template <typename T>
 static __device__ __forceinline__ void get_eight(float x[EACH],
                                                  const eight<T> &from)
 {
-    float4 a = get4(from.at[0]), b = get4(from.at[1]);
+    float4 a = get4(from.half[0]), b = get4(from.half[1]);
     x[0] = a.x, x[1] = a.y, x[2] = a.z, x[3] = a.w;
     x[4] = b.x, x[5] = b.y, x[6] = b.z, x[7] = b.w;
 }
@@ -258,7 +247,7 @@ load_steps(struct pass_step<T> s[AHEAD], const struct chunk_job &j,
         int k = min(max(first + i * step, 0), j.n_chunks - 1);
         size_t chunk = (size_t)at.window * j.n_chunks + k;
         s[i].part =
-            load_eight(parts + (chunk * rows + at.row) * j.d_state + at.n);
+            load_eight<T>(parts, (chunk * rows + at.row) * j.d_state + at.n);
         s[i].cum = cum[chunk * CHUNK];
     }
 }

@@ -91,6 +91,32 @@ static __device__ __forceinline__ float4 get4(const four<T> &from)
     return get4((const T *)&from);
 }
 
+/* Eight neighbours, at a multiple of eight: one load of bf16. */
+template <typename T> struct __align__(16) eight
+{
+    four<T> half[2];
+};
+
+template <typename T>
+static __device__ __forceinline__ eight<T> load_eight(const void *from,
+                                                      size_t at)
+{
+    return *(const eight<T> *)((const T *)from + at);
+}
+
+static __device__ __forceinline__ void put8(float *to, const float4 x[2])
+{
+    put4(to, x[0]);
+    put4(to + 4, x[1]);
+}
+
+static __device__ __forceinline__ void put8(__nv_bfloat16 *to,
+                                            const float4 x[2])
+{
+    *(uint4 *)to = make_uint4(pack2(x[0].x, x[0].y), pack2(x[0].z, x[0].w),
+                              pack2(x[1].x, x[1].y), pack2(x[1].z, x[1].w));
+}
+
 /* x (row col) */
 static __device__ __forceinline__ float4 times(float4 x, float row, float4 col)
 {
