@@ -97,9 +97,9 @@ struct replica {
     size_t muon_bytes;
     void *o;          /* [t][d_model] numbers, sums of out_proj             */
     uint32_t *amax;   /* [t], of y                                          */
-    float *dh;        /* [t][d_model]                                       */
     float *loss;      /* [t]                                                */
-    void *dho;        /* [t][d_model] numbers: dh, for out_proj             */
+    void *dh;         /* [t][d_model] numbers: of h, as out_proj of the layer
+                       * before takes it; of the embedding in the end      */
     void *dx;         /* [t][d_model] numbers                               */
     void *dy;         /* [t][d_inner] numbers                               */
     void *dprojected; /* [t][projected_ld()] numbers                        */

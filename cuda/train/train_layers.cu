@@ -66,7 +66,7 @@ static void run_layer_backward(struct replica *r, int l)
     struct products *p = r->products;
     int d_model = r->config.d_model, d_inner = r->config.d_inner;
     int n = r->n_rows;
-    struct number_rows do_ = rows_of(r->dho, d_model);
+    struct number_rows do_ = rows_of(r->dh, d_model);
     struct number_rows dprojected = rows_of(r->dprojected, projected_ld(r));
 
     product_backward(p, out, do_, rows_of(r->dy, d_inner), false, n);
@@ -83,22 +83,33 @@ static void run_layer_backward(struct replica *r, int l)
     mark(r, PHASE_NORM_BACK);
 }
 
+/* How many rows from first on run_head and run_embedding_backward take. */
+static int rows_from(const struct replica *r, int first)
+{
+    int n = r->n_rows - first;
+    return n < HEAD_ROWS ? n : HEAD_ROWS;
+}
+
+static struct number_rows some_rows(const struct replica *r, void *x, int first)
+{
+    int d_model = r->config.d_model;
+    size_t at = (size_t)first * d_model * number_size(r);
+    return rows_of((char *)x + at, d_model);
+}
+
 /* The prediction, its loss and its gradient, some rows at a time. */
 static void run_head(struct replica *r)
 {
-    int l = r->config.n_layer, d_model = r->config.d_model;
+    int l = r->config.n_layer;
     const struct train_tape *head = &r->tapes[l];
     const struct train_weight *w = &head->weights[W_IN];
     struct products *p = r->products;
-    size_t size = number_size(r);
     struct number_rows dlogits = rows_of(r->dlogits, N_BYTES_VOCAB);
     launch_norm(r, l, false);
     for (int first = 0; first < r->n_rows; first += HEAD_ROWS) {
-        int n = r->n_rows - first;
-        n = n < HEAD_ROWS ? n : HEAD_ROWS;
-        size_t at = (size_t)first * d_model * size;
-        struct number_rows x = rows_of((char *)head->x + at, d_model);
-        struct number_rows dx = rows_of((char *)r->dx + at, d_model);
+        int n = rows_from(r, first);
+        struct number_rows x = some_rows(r, head->x, first);
+        struct number_rows dx = some_rows(r, r->dx, first);
         product_forward(p, w, x, rows_of(r->logits, N_BYTES_VOCAB), true, n);
         launch_cross_entropy(r, first, n);
         product_backward(p, w, dlogits, dx, false, n);
@@ -107,6 +118,31 @@ static void run_head(struct replica *r)
     launch_loss(r);
     launch_norm_backward(r, l);
     mark(r, PHASE_HEAD);
+}
+
+/* The rows of dh of each byte are added up: a product with rows that are 1 at
+ * their byte.  Where lm_head is tied, its part of the gradient is there
+ * already.
+ */
+static void run_embedding_backward(struct replica *r)
+{
+    const struct parameter *p = parameters_embedding(r->parameters);
+    const struct train_weight table = {N_BYTES_VOCAB,
+                                       r->config.d_model,
+                                       r->config.d_model,
+                                       p->offset,
+                                       NULL,
+                                       NULL,
+                                       NULL};
+    for (int first = 0; first < r->n_rows; first += HEAD_ROWS) {
+        int n = rows_from(r, first);
+        launch_one_hot(r, first, n);
+        product_gradient(r->products, &table,
+                         rows_of(r->dlogits, N_BYTES_VOCAB),
+                         some_rows(r, r->dh, first), gradient_of(r, &table),
+                         first > 0 || r->config.is_tied, n);
+    }
+    mark(r, PHASE_EMBEDDING);
 }
 
 /* ---- a step -------------------------------------------------------------- */
@@ -123,8 +159,7 @@ void replica_gradient(struct replica *r)
             run_layer(r, l, true);
         run_layer_backward(r, l);
     }
-    launch_embed_backward(r);
-    mark(r, PHASE_EMBEDDING);
+    run_embedding_backward(r);
     float *states = r->states;
     r->states = r->after;
     r->after = states;

@@ -1,5 +1,5 @@
 /* train_loss.cu -- the two ends of the model: the loss and its gradient, and
- * the gradient of the embedding.
+ * bytes as rows.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,7 +7,6 @@
 
 #include "cuda/common/reduce.cuh"
 #include "cuda/train/fast_math.cuh"
-#include "cuda/train/train_rows.cuh"
 
 enum {
     ROW_THREADS = 256, /* each row has a warp */
@@ -100,44 +99,30 @@ void launch_loss(const struct replica *r)
         1.0f / (float)r->all_rows);
 }
 
-/* ---- the embedding ------------------------------------------------------- */
+/* ---- bytes as rows ------------------------------------------------------- */
 
-struct embed_job {
-    const float *dh; /* [t][d]              */
+struct one_hot_job {
+    void *to; /* [n][256] numbers */
     const uint8_t *bytes;
-    float *partial; /* [spans][256][d]     */
-    int n_t, n_rows, d;
+    int n_t, first, n;
 };
 
-/* A warp sums WARP columns over EMBED_SPAN rows, in the order of the rows. */
-static __global__ void embed_backward(struct embed_job j)
+/* A thread has four columns of a row. */
+template <typename T> static __global__ void one_hot(struct one_hot_job j)
 {
-    __shared__ float table[N_BYTES_VOCAB][WARP];
-    int lane = threadIdx.x, column = blockIdx.y * WARP + lane;
-    int start = blockIdx.x * EMBED_SPAN;
-    int end = min(start + EMBED_SPAN, j.n_rows);
-    for (int i = 0; i < N_BYTES_VOCAB; i++)
-        table[i][lane] = 0.0f;
-    if (column >= j.d)
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int row = i / (N_BYTES_VOCAB / 4), c = i % (N_BYTES_VOCAB / 4) * 4;
+    if (row >= j.n)
         return;
-#pragma unroll 8
-    for (int row = start; row < end; row++)
-        table[__ldg(byte_of(j.bytes, row, j.n_t))][lane] +=
-            __ldg(j.dh + (size_t)row * j.d + column);
-    float *out = j.partial + (size_t)blockIdx.x * N_BYTES_VOCAB * j.d + column;
-    for (int i = 0; i < N_BYTES_VOCAB; i++)
-        out[(size_t)i * j.d] = table[i][lane];
+    int at = *byte_of(j.bytes, j.first + row, j.n_t) - c;
+    put4((T *)j.to + (size_t)row * N_BYTES_VOCAB + c,
+         make_float4(at == 0 ? 1.0f : 0.0f, at == 1 ? 1.0f : 0.0f,
+                     at == 2 ? 1.0f : 0.0f, at == 3 ? 1.0f : 0.0f));
 }
 
-/* Where lm_head is tied, its part of the gradient is there already. */
-void launch_embed_backward(const struct replica *r)
+void launch_one_hot(const struct replica *r, int first, int n)
 {
-    int d = r->config.d_model, spans = ceil_div(r->n_rows, EMBED_SPAN);
-    struct embed_job job = {r->dh, r->bytes, r->partial, r->n_t, r->n_rows, d};
-    dim3 grid(spans, ceil_div(d, WARP));
-    embed_backward<<<grid, WARP, 0, r->stream>>>(job);
-    launch_sum_partial(
-        r, r->gradient + parameters_embedding(r->parameters)->offset,
-        r->partial, spans, N_BYTES_VOCAB * d, N_BYTES_VOCAB * d,
-        r->config.is_tied);
+    struct one_hot_job job = {r->dlogits, r->bytes, r->n_t, first, n};
+    int blocks = ceil_div(n * (N_BYTES_VOCAB / 4), ROW_THREADS);
+    START_BY_NUMBER(r, one_hot, blocks, ROW_THREADS, job);
 }

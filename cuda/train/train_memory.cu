@@ -88,7 +88,6 @@ static size_t partial_floats(const struct replica *r)
     size_t d_model = r->config.d_model;
     size_t needs[] = {
         2 * d_model * NORM_BLOCKS,
-        ceil_div(r->n_rows, EMBED_SPAN) * N_BYTES_VOCAB * d_model,
         r->mixer->partial_floats(r),
     };
     size_t most = 0;
@@ -104,9 +103,8 @@ static void carve_scratch(struct replica *r, struct carver *carver)
     r->muon_room = carver->base ? carver->base + start : NULL;
     r->o = carve_numbers(r, carver, c->d_model);
     r->amax = (uint32_t *)carve(carver, n, sizeof *r->amax);
-    r->dh = carve_floats(carver, n, c->d_model);
     r->loss = carve_floats(carver, n, 1);
-    r->dho = carve_numbers(r, carver, c->d_model);
+    r->dh = carve_numbers(r, carver, c->d_model);
     r->dx = carve_numbers(r, carver, c->d_model);
     r->dy = carve_numbers(r, carver, c->d_inner);
     r->dprojected = carve_numbers(r, carver, projected_ld(r));

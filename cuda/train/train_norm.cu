@@ -1,8 +1,8 @@
 /* train_norm.cu -- RMSNorm and LayerNorm of training, forward and backward.
  *
  * The forward kernel also adds the output of the layer before, or looks bytes
- * up in the embedding, and quantises.  The backward one also makes dho, which
- * the layer before reads.
+ * up in the embedding, and quantises.  The backward one changes dh in place,
+ * and the scale that it is kept with: replica.cuh.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -192,11 +192,10 @@ struct norm_backward_job {
     const float *x_inverse; /* [t]                                          */
     const float *h, *mean, *r;
     const float *weight;
-    float *dh;            /* [t][d]                                       */
-    bool is_first;        /* dh is set, not added to                      */
-    void *dho;            /* [t][d]: dh times o_scale; or NULL            */
-    const float *o_scale; /* [t]                                          */
-    float *partial;       /* [blocks][2][d]: dweight, dbias               */
+    void *dh;                /* [t][d]                                  */
+    const float *dh_inverse; /* [t], of the dh that is there; NULL: none */
+    const float *dh_scale;   /* [t], of the new one; NULL: 1            */
+    float *partial;          /* [blocks][2][d]: dweight, dbias          */
     bool has_bias;
     int d, n_rows;
 };
@@ -219,6 +218,14 @@ put_partial(const struct norm_backward_job &j, const float4 dweight[FOURS],
     }
 }
 
+/* dh of a row of zeros, whose scale is 0, is kept as it is. */
+static __device__ __forceinline__ float scale_of_dh(const float *scales,
+                                                    int row)
+{
+    float s = scales ? scales[row] : 1.0f;
+    return s == 0.0f ? 1.0f : s;
+}
+
 /* With c = (h - mean) r and e = dx weight:
  * dh += r (e - mean of e - c * mean of e c); without mean in RMSNorm.
  * A block takes every gridDim-th row. */
@@ -234,6 +241,8 @@ static __global__ void norm_backward(struct norm_backward_job j)
         float4 c[FOURS], e[FOURS], dh[FOURS];
         float along_1 = 0.0f, along_c = 0.0f;
         float mean = j.mean[row], r = j.r[row], inverse = j.x_inverse[row];
+        float from = scale_of_dh(j.dh_inverse, row);
+        float to = scale_of_dh(j.dh_scale, row);
 #pragma unroll
         for (int k = 0; k < FOURS; k++) {
             int i = first + k * step;
@@ -241,8 +250,8 @@ static __global__ void norm_backward(struct norm_backward_job j)
             if (i >= j.d)
                 continue;
             size_t at = (size_t)row * j.d + i;
-            if (!j.is_first)
-                dh[k] = get4(j.dh + at);
+            if (j.dh_inverse)
+                dh[k] = scaled(get4((const T *)j.dh + at), from);
             float4 dx = scaled(get4((const T *)j.dx + at), inverse);
             float4 w = get4(j.weight + i);
             c[k] = centred(get4(j.h + at), mean, r);
@@ -254,7 +263,6 @@ static __global__ void norm_backward(struct norm_backward_job j)
         }
         float ec = block_sum(along_c, room) / j.d;
         float e_mean = j.has_bias ? block_sum(along_1, room) / j.d : 0.0f;
-        float scale = j.dho ? j.o_scale[row] : 0.0f;
 #pragma unroll
         for (int k = 0; k < FOURS; k++) {
             int i = first + k * step;
@@ -265,9 +273,7 @@ static __global__ void norm_backward(struct norm_backward_job j)
             dh[k].y = fmaf(r, fmaf(-c[k].y, ec, e[k].y - e_mean), dh[k].y);
             dh[k].z = fmaf(r, fmaf(-c[k].z, ec, e[k].z - e_mean), dh[k].z);
             dh[k].w = fmaf(r, fmaf(-c[k].w, ec, e[k].w - e_mean), dh[k].w);
-            put4(j.dh + at, dh[k]);
-            if (j.dho)
-                put4((T *)j.dho + at, scaled(dh[k], scale));
+            put4((T *)j.dh + at, scaled(dh[k], to));
         }
     }
     put_partial(j, dweight, dbias);
@@ -285,9 +291,8 @@ void launch_norm_backward(const struct replica *r, int l)
     job.r = tape->r;
     job.weight = r->weights + norm_weight(r, l)->offset;
     job.dh = r->dh;
-    job.is_first = is_head(r, l);
-    job.dho = l > 0 ? r->dho : NULL;
-    job.o_scale = l > 0 ? tape[-1].y_scale.scale : NULL;
+    job.dh_inverse = is_head(r, l) ? NULL : tape->y_scale.inverse;
+    job.dh_scale = l > 0 ? tape[-1].y_scale.scale : NULL;
     job.partial = r->partial;
     job.has_bias = bias->n > 0;
     job.d = r->config.d_model;

@@ -12,7 +12,7 @@ enum { NORM_BLOCKS = 2112 }; /* of the backward norm, at most */
 /* h and x of layer l, or of lm_head; again: h is there. */
 void launch_norm(const struct replica *r, int l, bool again);
 
-/* From dx: dh, dho for the layer before, and the gradients of the norm. */
+/* From dx: dh for the layer before, and the gradients of the norm. */
 void launch_norm_backward(const struct replica *r, int l);
 
 #endif
