@@ -189,8 +189,8 @@ void run_conv_backward(const struct replica *r,
     int n_taps = job->d_conv * job->channels, ld = n_taps + job->channels;
     int spans = r->n_windows * ceil_div(r->n_t, CONV_SPAN);
     BY_NUMBER(r, backward_by_ways, r, *job);
-    launch_sum_partial(r, gradient_at(r, l, P_CONV), r->partial, spans, ld,
-                       n_taps, false);
-    launch_sum_partial(r, gradient_at(r, l, P_CONV_BIAS), r->partial + n_taps,
-                       spans, ld, job->channels, false);
+    const struct column_sums to[] = {
+        {gradient_at(r, l, P_CONV), n_taps},
+        {gradient_at(r, l, P_CONV_BIAS), job->channels}};
+    launch_column_sums(r, to, 2, r->partial, spans, ld);
 }

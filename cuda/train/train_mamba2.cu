@@ -320,12 +320,11 @@ static void mamba2_forward(struct replica *r, int l)
 /* The sums over chunks of what dt_bias, A_log and D get. */
 static void sum_decays(const struct replica *r, int l)
 {
-    static const enum place places[] = {P_DT_BIAS, P_A_LOG, P_D};
     int n_heads = r->config.n_heads, n_chunks = n_places(r) / CHUNK;
-    for (int i = 0; i < 3; i++)
-        launch_sum_partial(r, gradient_at(r, l, places[i]),
-                           r->partial + i * n_heads, n_chunks, 3 * n_heads,
-                           n_heads, false);
+    const struct column_sums to[] = {{gradient_at(r, l, P_DT_BIAS), n_heads},
+                                     {gradient_at(r, l, P_A_LOG), n_heads},
+                                     {gradient_at(r, l, P_D), n_heads}};
+    launch_column_sums(r, to, 3, r->partial, n_chunks, 3 * n_heads);
 }
 
 static void mamba2_backward(struct replica *r, int l)
@@ -337,8 +336,9 @@ static void mamba2_backward(struct replica *r, int l)
     int d_inner = r->config.d_inner;
 
     int blocks = launch_gate_back(&gate, r->in_float, r->stream);
-    launch_sum_partial(r, gradient_at(r, l, P_GATE_NORM), r->partial, blocks,
-                       d_inner, d_inner, false);
+    const struct column_sums dweight = {gradient_at(r, l, P_GATE_NORM),
+                                        d_inner};
+    launch_column_sums(r, &dweight, 1, r->partial, blocks, d_inner);
     mark(r, PHASE_GATE_BACK);
     launch_chunk_dparts(&chunks, r->in_float, r->stream);
     mark(r, PHASE_PARTS_BACK);

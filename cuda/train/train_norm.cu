@@ -300,9 +300,9 @@ void launch_norm_backward(const struct replica *r, int l)
     int threads = norm_threads(job.d);
     int blocks = r->n_rows < NORM_BLOCKS ? r->n_rows : NORM_BLOCKS;
     START_BY_NUMBER(r, norm_backward, blocks, threads, job);
-    launch_sum_partial(r, r->gradient + norm_weight(r, l)->offset, r->partial,
-                       blocks, 2 * job.d, job.d, false);
-    if (job.has_bias)
-        launch_sum_partial(r, r->gradient + bias->offset, r->partial + job.d,
-                           blocks, 2 * job.d, job.d, false);
+    const struct column_sums to[] = {
+        {r->gradient + norm_weight(r, l)->offset, job.d},
+        {r->gradient + bias->offset, job.d}};
+    launch_column_sums(r, to, job.has_bias ? 2 : 1, r->partial, blocks,
+                       2 * job.d);
 }

@@ -11,7 +11,8 @@ enum {
     ROW_THREADS = 256,
     SOME_ROWS = 4, /* of a block that quantises */
     SUM_COLUMNS = 32,
-    SUM_THREADS = 32
+    SUM_THREADS = 32,
+    SUM_LOADS = 8 /* under way together */
 };
 
 /* ---- weights, made ready ------------------------------------------------ */
@@ -102,22 +103,31 @@ void launch_fill(const struct replica *r, float *x, size_t n, float value)
 /* ---- sums down the columns ----------------------------------------------- */
 
 struct sum_job {
-    float *out;
+    struct column_sums to[SUMS_MAX];
     const float *partial;
-    int n_partial, ld, n;
-    bool adds;
+    int n_partial, ld, n; /* n: columns of all */
 };
 
 /* Of the threads of a column, number k sums the rows k, k + SUM_THREADS, ..;
- * then a tree. */
-static __global__ void sum_partial(struct sum_job j)
+ * then a tree.  There are few threads, so each has many loads under way. */
+static __global__ void sum_partial(const __grid_constant__ struct sum_job j)
 {
     __shared__ float sums[SUM_THREADS][SUM_COLUMNS];
     int part = threadIdx.x / SUM_COLUMNS, column = threadIdx.x % SUM_COLUMNS;
-    int i = blockIdx.x * SUM_COLUMNS + column;
+    int i = blockIdx.x * SUM_COLUMNS + column, k = 0;
+    const float *from = j.partial + min(i, j.n - 1);
     float sum = 0.0f;
-    for (int p = part; p < j.n_partial && i < j.n; p += SUM_THREADS)
-        sum += j.partial[(size_t)p * j.ld + i];
+    for (int p = part; p < j.n_partial; p += SUM_LOADS * SUM_THREADS) {
+        float x[SUM_LOADS];
+#pragma unroll
+        for (int l = 0; l < SUM_LOADS; l++) {
+            int row = p + l * SUM_THREADS;
+            x[l] = row < j.n_partial ? from[(size_t)row * j.ld] : 0.0f;
+        }
+#pragma unroll
+        for (int l = 0; l < SUM_LOADS; l++)
+            sum += x[l];
+    }
     sums[part][column] = sum;
     for (int s = SUM_THREADS / 2; s > 0; s /= 2) {
         __syncthreads();
@@ -126,16 +136,23 @@ static __global__ void sum_partial(struct sum_job j)
     }
     if (part > 0 || i >= j.n)
         return;
-    sum = sums[0][column];
-    j.out[i] = j.adds ? j.out[i] + sum : sum;
+    while (i >= j.to[k].n)
+        i -= j.to[k++].n;
+    j.to[k].out[i] = sums[0][column];
 }
 
-void launch_sum_partial(const struct replica *r, float *out,
-                        const float *partial, int n_partial, int ld, int n,
-                        bool adds)
+void launch_column_sums(const struct replica *r, const struct column_sums *to,
+                        int n, const float *partial, int n_partial, int ld)
 {
-    struct sum_job job = {out, partial, n_partial, ld, n, adds};
-    sum_partial<<<ceil_div(n, SUM_COLUMNS), SUM_COLUMNS * SUM_THREADS, 0,
+    struct sum_job job = {};
+    for (int i = 0; i < n; i++) {
+        job.to[i] = to[i];
+        job.n += to[i].n;
+    }
+    job.partial = partial;
+    job.n_partial = n_partial;
+    job.ld = ld;
+    sum_partial<<<ceil_div(job.n, SUM_COLUMNS), SUM_COLUMNS * SUM_THREADS, 0,
                   r->stream>>>(job);
 }
 

@@ -18,10 +18,14 @@ void launch_fill(const struct replica *r, float *x, size_t n, float value);
 void launch_quantise_rows(const struct replica *r, void *y,
                           struct row_scale scale, int d);
 
-/* out[i] = the sum over p of partial[p * ld + i], in a fixed order; added to
- * out when adds. */
-void launch_sum_partial(const struct replica *r, float *out,
-                        const float *partial, int n_partial, int ld, int n,
-                        bool adds);
+/* The sums over p of partial[p * ld + i], in a fixed order: the first columns
+ * go to out of the first of `to`, the next ones to the next. */
+enum { SUMS_MAX = 3 };
+struct column_sums {
+    float *out; /* [n] */
+    int n;
+};
+void launch_column_sums(const struct replica *r, const struct column_sums *to,
+                        int n, const float *partial, int n_partial, int ld);
 
 #endif
