@@ -59,6 +59,29 @@ step=$(sed -n 's/.*interrupted at step \([0-9]*\).*/\1/p' err)
 run train --resume --steps="$step" --checkpoint=run -o model text
 same "the run that was saved" "0 " "$status $(cat err)"
 
+# Only one run at a time writes a file, by whatever name.  A claim ends with its
+# run, however that ends, and leaves nothing behind.
+mkdir place
+ln -s place other
+train_behind --steps=1M -o place/model text
+refused="1 mambyte-train: place/model: another run is going to write it"
+for option in --steps=4 --force --resume; do
+	run train $option -o place/model text
+	same "a second run, $option" "$refused" "$status $(cat err)"
+done
+run train --steps=4 --checkpoint=other/model.checkpoint -o model text
+same "a second run with the same checkpoint" "1 mambyte-train: \
+other/model.checkpoint: another run is going to write it" "$status $(cat err)"
+run train --steps=4 -o place/second text
+same "a run beside it" "0 " "$status $(cat err)"
+kill -s KILL $pid
+ends 137 "a run that was killed"
+run train --steps=4 -o place/model text
+same "the next run" "0 " "$status $(cat err)"
+same "what is there" "model model.checkpoint second second.checkpoint" \
+	"$(ls -A place | xargs)"
+rm -r place other
+
 # ---- places that fail late
 
 run train -f --steps=4 --checkpoint=run -o /dev/full text

@@ -16,6 +16,8 @@ libmambyte_a_SOURCES += \
   src/base/escape.c \
   src/base/escape.h \
   src/base/exact.h \
+  src/base/file_claim.c \
+  src/base/file_claim.h \
   src/base/file_group.c \
   src/base/file_group.h \
   src/base/file_pair.c \

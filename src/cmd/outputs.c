@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/atomic_file.h"
+#include "base/file_claim.h"
 
 void outputs_add(struct outputs *outputs, const char *option, const char *path,
                  enum own_file kind)
@@ -96,5 +97,17 @@ enum status outputs_check(const struct outputs *outputs)
 {
     for (int i = 0; i < outputs->n; i++)
         TRY(check_output(outputs, i));
+    return OK;
+}
+
+enum status outputs_claim(const struct outputs *outputs)
+{
+    for (int i = 0; i < outputs->n; i++) {
+        const struct file_place *place = &outputs->items[i].place;
+        const char *path = outputs->items[i].path;
+        bool is_file = !place->is_there || S_ISREG(place->mode);
+        if (is_file && !file_claim(path))
+            return fail(E_IO, "%s: another run is going to write it", path);
+    }
     return OK;
 }

@@ -46,4 +46,8 @@ enum status outputs_check_input(const struct outputs *outputs,
 /* Everything else. */
 enum status outputs_check(const struct outputs *outputs);
 
+/* Claims the files among the outputs until the program ends: E_IO when another
+ * program has one of them (file_claim.h). */
+enum status outputs_claim(const struct outputs *outputs);
+
 #endif

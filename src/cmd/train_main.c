@@ -93,6 +93,7 @@ static enum status check_run(const struct train_command *command)
     for (int i = 0; i < o->valids.n; i++)
         TRY(check_operand(&outputs, o->valids.items[i], &takes_input));
     TRY(outputs_check(&outputs));
+    TRY(outputs_claim(&outputs));
     return check_checkpoint(command);
 }
 
@@ -108,7 +109,8 @@ static enum status check_head(const struct train_command *command)
     if (o->test)
         TRY(check_standard_input(o->test, &takes_input));
     TRY(outputs_check_input(&outputs, o->model));
-    return outputs_check(&outputs);
+    TRY(outputs_check(&outputs));
+    return outputs_claim(&outputs);
 }
 
 /* --init: a file, or else a name that --list-models shows. */
