@@ -65,7 +65,8 @@ static void enter(enum sandbox_kind kind, const char *in, const char *out)
         sandbox_allow_reading(&sandbox, in);
     if (out)
         sandbox_allow_writing(&sandbox, out);
-    sandbox_enter(&sandbox);
+    if (sandbox_enter(&sandbox) != OK)
+        exit(1);
 }
 
 static int reads_only_this(void)

@@ -4,6 +4,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck source=tests/cli.sh
 . "${srcdir:?}/tests/cli.sh"
+: "${MAMBYTE_TRAIN:?}"
 export MAMBYTE_MODEL="$tiny"
 printf 'text\n' >text
 
@@ -116,6 +117,39 @@ same "stderr closed" "0 5" "$status $(wc -c <out | xargs)"
 # A state is not saved when the output could not be written.
 "$MAMBYTE" -n 5 --save-state=never.state text >/dev/full 2>err
 test -e never.state && bad "a state was saved after a write error"
+
+# ---- descriptors
+
+# within N COMMAND... -- with no descriptor from N on.
+within()
+{
+	# shellcheck disable=SC2016
+	run sh -c 'ulimit -n "$0" && exec "$@"' "$@"
+}
+
+# Whatever lacks a descriptor says so, and nothing else: a sandbox that lacks one
+# does not make files seem forbidden.
+train="$MAMBYTE_TRAIN --device=cpu --d-model=16 --n-layer=1 --windows=1
+	--length=2 --valid-bytes=1 --steps=1 -o model"
+"$MAMBYTE" -z <text >text.mbz
+# shellcheck disable=SC2086
+$train text >out 2>err || bad "training: $(cat err)"
+for n in 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+	within $n "$MAMBYTE" --version
+	test "$status" = 0 || continue
+	for command in "$MAMBYTE -dc text.mbz" "$MAMBYTE -df text.mbz" \
+		"$MAMBYTE -l text.mbz" "$train --resume text" \
+		"$train --force --checkpoint=model.checkpoint text"; do
+		cp text.mbz kept
+		# shellcheck disable=SC2086
+		within $n $command
+		mv kept text.mbz
+		test "$status" = 0 && continue
+		same "status of $command within $n" 1 "$status"
+		same "sentence of $command within $n" "Too many open files" \
+			"$(sed -n '1s/.*: //p' err)"
+	done
+done
 
 # ---- the model
 

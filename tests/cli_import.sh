@@ -230,6 +230,9 @@ same_files "-V and --version" out version
 mkdir none
 imports_not 1 "none: the folder has no model.safetensors and no \
 pytorch_model.bin, nor an index of one" none
+mkdir loop
+ln -s model.safetensors loop/model.safetensors
+imports_not 1 "loop/model.safetensors: Too many levels of symbolic links" loop
 imports_not 1 "missing: No such file or directory" missing
 imports_not 1 "$tiny: is in int8 already, and mambyte runs it" "$tiny"
 imports_not 1 "missing: No such file or directory" \

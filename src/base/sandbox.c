@@ -45,6 +45,13 @@ static uint64_t rights_of(long version)
            (version >= 3 ? TRUNCATE : 0);
 }
 
+/* After a failure that need not come again when a file is opened later. */
+static void note_shortage(struct sandbox *sandbox)
+{
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+        sandbox->error = errno;
+}
+
 void sandbox_open(struct sandbox *sandbox, enum sandbox_kind kind)
 {
     *sandbox = (struct sandbox){.ruleset = -1};
@@ -59,24 +66,28 @@ void sandbox_open(struct sandbox *sandbox, enum sandbox_kind kind)
                                                   sandbox->rights};
     sandbox->ruleset = (int)syscall(SYS_landlock_create_ruleset, &attribute,
                                     sizeof attribute.handled_access_fs, 0);
+    if (sandbox->ruleset < 0)
+        note_shortage(sandbox);
 }
 
-static void allow(const struct sandbox *sandbox, const char *path,
-                  uint64_t rights)
+static void allow(struct sandbox *sandbox, const char *path, uint64_t rights)
 {
     struct landlock_path_beneath_attr rule = {
         .allowed_access = rights & sandbox->rights,
         .parent_fd = open(path, O_PATH | O_CLOEXEC)};
-    if (rule.parent_fd < 0)
+    if (rule.parent_fd < 0) {
+        note_shortage(sandbox);
         return;
-    if (rule.allowed_access != 0)
+    }
+    if (rule.allowed_access != 0 &&
         syscall(SYS_landlock_add_rule, sandbox->ruleset,
-                LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+                LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
+        note_shortage(sandbox);
     close(rule.parent_fd);
 }
 
 /* path is changed. */
-static void allow_folder_of(const struct sandbox *sandbox, char *path)
+static void allow_folder_of(struct sandbox *sandbox, char *path)
 {
     char *slash = strrchr(path, '/');
     if (slash)
@@ -102,6 +113,8 @@ void sandbox_allow_writing(struct sandbox *sandbox, const char *path)
     for (int i = 0; i < 2; i++) {
         if (names[i])
             allow_folder_of(sandbox, names[i]);
+        else
+            note_shortage(sandbox);
         free(names[i]);
     }
 }
@@ -225,12 +238,16 @@ static bool restrict_calls(void)
 
 #endif
 
-void sandbox_enter(struct sandbox *sandbox)
+enum status sandbox_enter(struct sandbox *sandbox)
 {
+    if (sandbox->error != 0)
+        return fail(E_IO, "cannot make a sandbox: %s",
+                    strerror(sandbox->error));
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     bool has_files = restrict_files(sandbox), has_calls = restrict_calls();
     message_note("sandbox %s", has_files && has_calls ? "files and calls"
                                : has_files            ? "files"
                                : has_calls            ? "calls"
                                                       : "none");
+    return OK;
 }

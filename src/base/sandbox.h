@@ -24,6 +24,8 @@
 
 #include <stdint.h>
 
+#include "base/status.h"
+
 enum sandbox_kind {
     SANDBOX_READS, /* a file has to be allowed to be read or written */
     SANDBOX_WRITES /* any file may be read, only allowed ones be written */
@@ -32,19 +34,21 @@ enum sandbox_kind {
 struct sandbox {
     int ruleset;     /* of Landlock; -1: there is none */
     uint64_t rights; /* of access to files, which it restricts */
+    int error;       /* errno of what could not be allowed; 0: none */
 };
 
 void sandbox_open(struct sandbox *sandbox, enum sandbox_kind kind);
 
-/* Allows a file to be read; links are followed.  A file that does not exist is
- * ignored. */
+/* Allows a file to be read; links are followed.  A file that cannot be opened
+ * is ignored: whoever opens it later fails in the same way. */
 void sandbox_allow_reading(struct sandbox *sandbox, const char *path);
 
 /* Allows the file at path to be written, and all that atomic_file.h does in its
  * folder. */
 void sandbox_allow_writing(struct sandbox *sandbox, const char *path);
 
-/* Restricts the program to what was allowed, and closes the sandbox. */
-void sandbox_enter(struct sandbox *sandbox);
+/* Restricts the program to what was allowed, and closes the sandbox.  E_IO when
+ * there were too few descriptors, or too little memory, to allow it all. */
+enum status sandbox_enter(struct sandbox *sandbox);
 
 #endif

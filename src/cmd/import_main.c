@@ -48,13 +48,13 @@ static enum status check_outputs(const struct import_command *command)
 
 /* Published checkpoints are made of links and of files in several folders: all
  * may be read, but only the output written. */
-static void enter_sandbox(const char *path)
+static enum status enter_sandbox(const char *path)
 {
     struct sandbox sandbox;
     sandbox_open(&sandbox, SANDBOX_WRITES);
     if (strcmp(path, "-") != 0)
         sandbox_allow_writing(&sandbox, path);
-    sandbox_enter(&sandbox);
+    return sandbox_enter(&sandbox);
 }
 
 static enum status run(int argc, char **argv)
@@ -67,7 +67,7 @@ static enum status run(int argc, char **argv)
     machine_apply(&command.machine);
     command.import.n_threads = threads_cut(command.import.n_threads);
     TRY(check_outputs(&command));
-    enter_sandbox(command.import.output);
+    TRY(enter_sandbox(command.import.output));
     return import(&command.import, &output);
 }
 

@@ -107,7 +107,7 @@ static enum status check_model(const struct task *task)
 
 /* A command that unpacks files from outside reads only these, and writes only
  * beside them. */
-static void enter_sandbox(const struct options *o)
+static enum status enter_sandbox(const struct options *o)
 {
     struct sandbox sandbox;
     bool writes = o->mode == MODE_DECOMPRESS && !o->to_stdout && !o->has_range;
@@ -117,7 +117,7 @@ static void enter_sandbox(const struct options *o)
         if (writes && strcmp(o->files[i], "-") != 0)
             sandbox_allow_writing(&sandbox, o->files[i]);
     }
-    sandbox_enter(&sandbox);
+    return sandbox_enter(&sandbox);
 }
 
 /* A GPU needs files that its driver opens when it likes. */
@@ -127,10 +127,10 @@ static enum status open_engine(struct task *task)
     bool unpacks = o->mode == MODE_DECOMPRESS || o->mode == MODE_TEST;
     bool is_cpu = engine_will_be_on_cpu(&o->engine);
     if (unpacks && is_cpu)
-        enter_sandbox(o);
+        TRY(enter_sandbox(o));
     TRY(engine_open(&task->engine, task->model, &o->engine));
     if (unpacks && !is_cpu && engine_is_on_cpu(task->engine))
-        enter_sandbox(o);
+        TRY(enter_sandbox(o));
     return OK;
 }
 
@@ -221,7 +221,7 @@ static enum status with_model_file(const struct options *options)
 static enum status list(const struct options *options)
 {
     struct task task = {.options = options, .out = &output};
-    enter_sandbox(options);
+    TRY(enter_sandbox(options));
     TRY(task_list(&task));
     return verdict(&task);
 }

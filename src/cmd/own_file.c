@@ -28,22 +28,19 @@ static const struct {
     {"<svg", OWN_PLOT},
 };
 
-static enum own_file kind_of_start(const char *path)
+static enum status kind_of_start(enum own_file *kind, const char *path)
 {
     struct source source;
     uint8_t bytes[START_BYTES];
-    size_t n = 0;
-    if (source_open(&source, path) != OK)
-        return OWN_NONE;
-    enum status status = source_read_full(&source, bytes, sizeof bytes, &n);
+    TRY(source_open(&source, path));
+    size_t n = source_peek(&source, bytes, sizeof bytes);
     source_close(&source);
     for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
         size_t length = strlen(starts[i].bytes);
-        if (status == OK && n >= length &&
-            memcmp(bytes, starts[i].bytes, length) == 0)
-            return starts[i].kind;
+        if (n >= length && memcmp(bytes, starts[i].bytes, length) == 0)
+            *kind = starts[i].kind;
     }
-    return OWN_NONE;
+    return OK;
 }
 
 static enum status kind_of_tensors(enum own_file *kind, const char *path)
@@ -52,7 +49,7 @@ static enum status kind_of_tensors(enum own_file *kind, const char *path)
     signals_guard_mapping(path);
     enum status status = safetensors_open(&file, path);
     if (status != OK)
-        return status == E_LIMIT ? status : OK;
+        return status == E_MODEL ? OK : status;
     if (is_checkpoint(file))
         *kind = OWN_CHECKPOINT;
     else if (is_linear_classifier(file))
@@ -69,7 +66,7 @@ enum status own_file_find(enum own_file *kind, const char *path)
     *kind = OWN_NONE;
     if (!place.is_there || !S_ISREG(place.mode))
         return OK;
-    *kind = kind_of_start(path);
+    TRY(kind_of_start(kind, path));
     return *kind == OWN_NONE ? kind_of_tensors(kind, path) : OK;
 }
 

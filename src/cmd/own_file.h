@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 enum own_file {
-    OWN_NONE, /* none of these, or not to be read */
+    OWN_NONE, /* none of these */
     OWN_MODEL,
     OWN_HEAD,
     OWN_CHECKPOINT,
@@ -17,11 +17,12 @@ enum own_file {
     OWN_PLOT /* any picture of the kinds that --plot draws */
 };
 
-enum own_file own_file_of(const char *path);
-
-/* The same, but E_LIMIT where only --memlimit keeps the file from being read.
- */
+/* The failure where the file cannot be read: E_IO, or E_LIMIT where only
+ * --memlimit forbids it. */
 enum status own_file_find(enum own_file *kind, const char *path);
+
+/* The same, but OWN_NONE where the file cannot be read. */
+enum own_file own_file_of(const char *path);
 
 /* Where a model is expected: E_MODEL if the file is a head, a checkpoint or a
  * saved state, with a sentence that says which program or option takes it. */

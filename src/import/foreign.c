@@ -61,6 +61,8 @@ static enum status resolve(char **file, const char *path)
         TRY(folder_join(file, path, file_names[i]));
         if (stat(*file, &info) == 0)
             return OK;
+        if (errno != ENOENT)
+            return fail(E_IO, "%s: %s", *file, strerror(errno));
         free(*file);
         *file = NULL;
     }
