@@ -49,7 +49,7 @@ take_heads(const struct byte_block &k, struct head_input &in,
         int2 read = read_states<n_states>(k, rows, h, group);
         load_bytes(rows, k, h);
         float m_scale = mix<false>(k, in, byte, scores, h, group);
-        int2 mixed = mix_bytes<false>(k, rows, byte);
+        int2 mixed = mix_bytes(k, rows, byte);
         const struct head_output out = in.out;
         struct head_zx zx;
         __syncwarp(); /* m^ is read */

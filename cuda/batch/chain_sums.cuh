@@ -97,30 +97,43 @@ mix(const struct byte_block &k, const struct head_input &in,
  * multiplied by four columns: column c has m^ at place c, and zeros.  Rows of
  * the product are words: row g is word 2 g, row g + 8 is word 2 g + 1.  Columns
  * 4 to 7 are 0 to 3 again, which gives each lane its channels in half of what
- * it has.  The byte's own x^ is in shared memory with the others. */
-template <bool is_shared>
+ * it has. */
+
+/* Adds two bytes of the lane's words x and y: bytes j and j + 1 of m.  shift:
+ * 4 times the lane's column. */
+static __device__ __forceinline__ void
+mix_words(int32_t sum[4], uint32_t m, int j, int shift, uint2 x, uint2 y)
+{
+    /* Byte j of m to place g % 4, zeros elsewhere. */
+    const uint32_t b[2] = {__byte_perm(m, 0, 0x4444 ^ (4 ^ j) << shift),
+                           __byte_perm(m, 0, 0x4444 ^ (4 ^ (j + 1)) << shift)};
+    const uint32_t a[4] = {x.x, x.y, y.x, y.y};
+    product_16x8x32(sum, a, b);
+}
+
+/* Of what two products added to, the lane's. */
+static __device__ __forceinline__ int2 mixed_sums(const int32_t sum[2][4],
+                                                  int t)
+{
+    const bool is_low = t < 2;
+    return make_int2(is_low ? sum[0][0] + sum[1][0] : sum[0][2] + sum[1][2],
+                     is_low ? sum[0][1] + sum[1][1] : sum[0][3] + sum[1][3]);
+}
+
 static __device__ __forceinline__ int2 mix_bytes(const struct byte_block &k,
                                                  const struct head_rows &rows,
                                                  const struct head_byte &byte)
 {
     const uint4 m = *(const uint4 *)(k.mix() + 16 * k.t);
     const uint32_t words[4] = {m.x, m.y, m.z, m.w};
-    const int now = is_shared ? 0 : k.mix()[k.place], shift = k.g % 4 * 4;
+    const int now = k.mix()[k.place], shift = k.g % 4 * 4;
     int32_t sum[2][4] = {};
 #pragma unroll
-    for (int j = 0; j < 2 * LOADS; j += 2) {
-        /* Byte j % 4 of the word to place g % 4, zeros elsewhere. */
-        const uint32_t b[2] = {
-            __byte_perm(words[j / 4], 0, 0x4444 ^ (4 ^ j % 4) << shift),
-            __byte_perm(words[j / 4], 0, 0x4444 ^ (4 ^ (j + 1) % 4) << shift)};
-        const uint32_t a[4] = {rows.x[j].x, rows.x[j].y, rows.x[j + 1].x,
-                               rows.x[j + 1].y};
-        product_16x8x32(sum[j / 2 % 2], a, b);
-    }
-    const bool is_low = k.t < 2;
-    int x = is_low ? sum[0][0] + sum[1][0] : sum[0][2] + sum[1][2];
-    int y = is_low ? sum[0][1] + sum[1][1] : sum[0][3] + sum[1][3];
-    return make_int2(x + now * byte.x.x, y + now * byte.x.y);
+    for (int j = 0; j < 2 * LOADS; j += 2)
+        mix_words(sum[j / 2 % 2], words[j / 4], j % 4, shift, rows.x[j],
+                  rows.x[j + 1]);
+    const int2 own = mixed_sums(sum, k.t);
+    return make_int2(own.x + now * byte.x.x, own.y + now * byte.x.y);
 }
 
 /* ---- v ------------------------------------------------------------------- */
