@@ -10,9 +10,10 @@
  *
  * What the heads of a stream share comes from four more warps, the helpers:
  * B^, C^, the scores and the decays of a stream while the heads work on the
- * one before it, and its norm while they work on the one after it.  So a
- * part needs one barrier, and of what one role writes and the other reads there
- * are two, of streams in turn:
+ * one before it, and its norm while they work on the one after it.  Of what one
+ * role writes and the other reads there are two, of streams in turn, and
+ * mbarriers say when it is there (struct stream_signals).  So warps with heads
+ * do not wait for each other: a slow one may be a stream behind.
  *
  *     in shared memory          written by            read by
  *     v, squares, maxima        heads                 helpers, a stream later
@@ -40,7 +41,7 @@ enum { HELPERS = 4, THREADS_MAX = (WARPS_MAX + HELPERS) * WARP };
 struct stream_part {
     struct chain_stream stream;
     int first;
-    int parity; /* of the stream's arrays */
+    int number; /* of the stream, of those of the block */
 };
 
 struct streams_job {
@@ -52,9 +53,15 @@ struct streams_job {
     int n; /* streams */
     char *shared;
 
-    __device__ __forceinline__ struct streams_memory memory(int parity) const
+    __device__ __forceinline__ struct streams_memory memory(int number) const
     {
-        return memory_of_stream(shape.memory, parity);
+        return memory_of_stream(shape.memory, number);
+    }
+
+    __device__ __forceinline__ struct stream_signals signals(void) const
+    {
+        return {(uint64_t *)(shared + shape.memory.is_shared),
+                (uint64_t *)(shared + shape.memory.is_v)};
     }
 
     /* The block for a warp with heads, or for a helper. */
@@ -68,7 +75,7 @@ struct streams_job {
                 m,
                 layer,
                 layer_state_of(part.stream.image, shape.offsets),
-                memory(part.parity).at,
+                memory(part.number).at,
                 shared,
                 (size_t)row,
                 b.uz + (ptrdiff_t)row * m.zx_stride,
@@ -86,11 +93,19 @@ struct streams_job {
     after(const struct stream_part &part) const
     {
         if (part.first + rows.part_heads < m.n_heads)
-            return {part.stream, part.first + rows.part_heads, part.parity};
+            return {part.stream, part.first + rows.part_heads, part.number};
         const int row = part.stream.row + gridDim.x;
         if (row >= n)
-            return {{row, part.stream.image, 0}, m.n_heads, part.parity ^ 1};
-        return {stream_of(b, rows, row), 0, part.parity ^ 1};
+            return {{row, part.stream.image, 0}, m.n_heads, part.number + 1};
+        return {stream_of(b, rows, row), 0, part.number + 1};
+    }
+
+    /* The first part of the next stream. */
+    __device__ __forceinline__ struct stream_part
+    stream_after(struct stream_part part) const
+    {
+        part.first = m.n_heads;
+        return after(part);
     }
 };
 
@@ -267,7 +282,6 @@ static __device__ __forceinline__ void end_stream(const struct byte_block &k)
 
 /* ---- the kernel ---------------------------------------------------------- */
 
-/* The two roles meet at the same barriers. */
 template <int n_states, bool is_ahead>
 static __device__ __forceinline__ void
 work_on_heads(const struct streams_job &job)
@@ -279,19 +293,21 @@ work_on_heads(const struct streams_job &job)
     float *norm = (float *)(job.shared + memory.norm);
     struct stream_part now = {stream_of(job.b, job.rows, blockIdx.x), 0, 0};
     struct stream_part next = job.after(now);
-    const int each = AHEAD_ROWS * HEADDIM;
+    const struct stream_signals signals = job.signals();
+    float *ahead = (float *)(job.shared + memory.ahead);
     struct head_warp<n_states, is_ahead> own = {
-        job, (float *)(job.shared + memory.ahead) + warp *each,
-            job.rows.part_heads == m.n_heads,
-        {
-        }
+        job
     };
+    own.ahead = ahead + warp * (AHEAD_ROWS * HEADDIM);
+    own.is_whole = job.rows.part_heads == m.n_heads;
     {
         const struct byte_block k = own.block(now);
         own.start(k, warp);
         keep_layer(d, norm, k, job.rows.part_heads);
         await_previous();
         own.go_on(k, warp);
+        barrier_sync(2, job.rows.part_heads * WARP); /* D and the norm are
+                                                      * there */
     }
 #pragma unroll 1
     for (;;) {
@@ -302,47 +318,52 @@ work_on_heads(const struct streams_job &job)
         struct head_byte byte;
         own.convolve(byte, k, h);
         own.ask_ahead(next, h_next);
-        __syncthreads(); /* what heads of this stream share is there */
-        own.take(k, (const int2 *)(job.shared + job.memory(now.parity).scores),
+        signals.await(signals.is_shared, now.number);
+        own.take(k, (const int2 *)(job.shared + job.memory(now.number).scores),
                  (const float2 *)d, (const float2 *)norm, byte, h,
                  own.block(next), h_next);
+        if (next.number != now.number) {
+            __syncwarp(); /* the warp's part of v is there */
+            if (k.lane == 0)
+                signals.signal(signals.is_v, now.number);
+        }
         if (next.first >= m.n_heads)
             break;
         now = next;
         next = then;
     }
-    __syncthreads(); /* v of the last stream is there */
 }
 
-/* While the heads work on `now`; `before` is of the stream before that one. */
+/* For a stream after the other; `before` is the last one but one. */
 template <int n_states>
 static __device__ __forceinline__ void help(const struct streams_job &job)
 {
-    /* At first the heads have nothing. */
-    struct stream_part before = {}, now = {{-1, NULL, 0}, job.m.n_heads, 1};
-    struct stream_part next = {stream_of(job.b, job.rows, blockIdx.x), 0, 0};
+    const struct stream_signals signals = job.signals();
+    struct stream_part before = {}, last = {};
+    struct stream_part now = {stream_of(job.b, job.rows, blockIdx.x), 0, 0};
 #pragma unroll 1
-    for (;;) {
-        const bool is_new = next.first == 0;
+    for (; now.first < job.m.n_heads;
+         before = last, last = now, now = job.stream_after(now)) {
+        const struct byte_block k = job.block<n_states>(now, true);
         vector_input<n_states> vector;
-        if (is_new)
-            start_shared<n_states>(job.block<n_states>(next, true), vector);
-        if (now.stream.row < 0)
+        start_shared<n_states>(k, vector);
+        if (now.number == 0)
             await_previous();
-        if (now.first == 0 && before.stream.image)
+        if (now.number >= 2) {
+            signals.await(signals.is_v, before.number);
             end_stream(job.block<n_states>(before, true));
-        if (is_new)
-            make_shared<n_states>(job.block<n_states>(next, true), vector,
-                                  job.memory(next.parity).scores);
-        __syncthreads(); /* v of a stream is there */
-        if (next.first >= job.m.n_heads)
-            break;
-        if (is_new)
-            before = now;
-        now = next;
-        next = job.after(now);
+        }
+        make_shared<n_states>(k, vector, job.memory(now.number).scores);
+        barrier_sync(1, HELPERS * WARP); /* all is there, and B^ is read */
+        if (k.warp == 0 && k.lane == 0)
+            signals.signal(signals.is_shared, now.number);
     }
-    end_stream(job.block<n_states>(now, true));
+    if (last.number >= 1) {
+        signals.await(signals.is_v, before.number);
+        end_stream(job.block<n_states>(before, true));
+    }
+    signals.await(signals.is_v, last.number);
+    end_stream(job.block<n_states>(last, true));
 }
 
 template <int n_states, bool is_ahead>
@@ -353,6 +374,9 @@ static __global__ void __launch_bounds__(THREADS_MAX)
 {
     extern __shared__ __align__(128) char shared[];
     const struct streams_job job = {b, m, rows, layer, shape, n, shared};
+    if (threadIdx.x == 0)
+        job.signals().make(rows.part_heads);
+    __syncthreads(); /* the mbarriers are made */
     if ((int)threadIdx.x / WARP < rows.part_heads)
         work_on_heads<n_states, is_ahead>(job);
     else

@@ -33,6 +33,7 @@ struct streams_memory {
     int scores;             /* i32 [n_groups][CHUNK], of a stream: g        */
     int step;               /* from arrays of a stream to those of the other */
     int d, norm;            /* f32 [d_inner], of the layer                  */
+    int is_shared, is_v; /* u64 [2]: mbarriers, see struct stream_signals   */
     int end;
     /* Where a block takes a stream after the other: */
     int ahead; /* f32 [warps][AHEAD_ROWS][HEADDIM]                          */
@@ -65,18 +66,20 @@ streams_memory_of(const struct mamba2_batch &m, int d_inner, int d_state,
     at.s = round_up(at.mix + heads * CHUNK, 128);
     at.x = at.s + heads * HEADDIM * d_state;
     at.come = at.x + heads * X_BYTES;
-    a.end = at.come + heads * (int)sizeof(uint64_t);
+    a.is_shared = at.come + heads * (int)sizeof(uint64_t);
+    a.is_v = a.is_shared + 2 * (int)sizeof(uint64_t);
+    a.end = a.is_v + 2 * (int)sizeof(uint64_t);
     a.ahead = round_up(a.end, 16);
     a.end_of_ahead = a.ahead + heads * AHEAD_ROWS * HEADDIM * f;
     return a;
 }
 
-/* The arrays for a stream; parity: which of two. */
+/* The arrays for stream `number` of the block. */
 static __device__ __forceinline__ struct streams_memory
-memory_of_stream(const struct streams_memory &first, int parity)
+memory_of_stream(const struct streams_memory &first, int number)
 {
     struct streams_memory a = first;
-    const int by = parity ? first.step : 0;
+    const int by = number & 1 ? first.step : 0;
     a.at.v += by;
     a.at.c += by;
     a.scores += by;
@@ -195,6 +198,41 @@ read_own_states(const struct byte_block &k, struct head_rows &rows, int group)
     }
     return sums_from(sums, k.lane);
 }
+
+/* ---- roles that wait for each other --------------------------------------
+ *
+ * Streams of a block are numbered from 0 on.  Both mbarriers of a pair take
+ * every other stream.
+ */
+struct stream_signals {
+    uint64_t *is_shared; /* what heads share is there: one helper arrives   */
+    uint64_t *is_v;      /* v is there: each warp with heads arrives        */
+
+    /* By one thread, before a barrier of the block. */
+    __device__ __forceinline__ void make(int heads) const
+    {
+#ifdef HAS_CLUSTER
+        for (int i = 0; i < 2; i++) {
+            mbarrier_init(is_shared + i, 1);
+            mbarrier_init(is_v + i, heads);
+        }
+        mbarrier_publish();
+#endif
+    }
+    /* By one thread of those that signal, after a barrier of them. */
+    static __device__ __forceinline__ void signal(uint64_t *pair, int number)
+    {
+#ifdef HAS_CLUSTER
+        mbarrier_arrive(pair + number % 2);
+#endif
+    }
+    static __device__ __forceinline__ void await(uint64_t *pair, int number)
+    {
+#ifdef HAS_CLUSTER
+        mbarrier_wait(pair + number % 2, number / 2 % 2);
+#endif
+    }
+};
 
 /* ---- x^ ------------------------------------------------------------------ */
 

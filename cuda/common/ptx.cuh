@@ -227,12 +227,14 @@ static __device__ __forceinline__ void fence_async_proxy(void)
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* Makes an mbarrier, in shared memory, at which one thread arrives. */
-static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier)
+/* Makes an mbarrier, in shared memory, at which n threads arrive. */
+static __device__ __forceinline__ void mbarrier_init(uint64_t *mbarrier,
+                                                     int n = 1)
 {
-    asm volatile(
-        "mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(mbarrier))
-        : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(
+                     shared_address(mbarrier)),
+                 "r"(n)
+                 : "memory");
 }
 
 /* Makes the mbarriers that this thread has made visible to the cluster. */
@@ -250,6 +252,14 @@ static __device__ __forceinline__ void mbarrier_expect(uint64_t *mbarrier,
             "r"(shared_address(mbarrier)),
         "r"(bytes)
         : "memory");
+}
+
+/* Arrives, when all that this thread knows of is done. */
+static __device__ __forceinline__ void mbarrier_arrive(uint64_t *mbarrier)
+{
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(
+                     shared_address(mbarrier))
+                 : "memory");
 }
 
 /* Waits for the end of the phase of this parity: all have arrived, and all

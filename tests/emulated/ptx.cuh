@@ -154,21 +154,23 @@ static inline void fence_async_proxy(void)
 {
 }
 
-/* ---- mbarriers: bit 63 is the phase, bit 62 says that the arrival is still to
- * come, the low 32 bits count bytes that are still to come ----------------- */
+/* ---- mbarriers: bit 63 is the phase, bits 47 on say how many arrive in one,
+ * bits 32 on how many of them are still to come, the low 32 bits count bytes
+ * that are still to come --------------------------------------------------- */
 
 static inline void emulated_count(uint64_t *mbarrier, uint32_t bytes)
 {
     *mbarrier = (*mbarrier & 0xffffffff00000000) |
                 (uint32_t)((uint32_t)*mbarrier + bytes);
-    if (!(*mbarrier >> 62 & 1) && (uint32_t)*mbarrier == 0)
-        *mbarrier ^= (uint64_t)3 << 62;
+    if ((*mbarrier & 0x7fffffffffff) == 0)
+        *mbarrier = (*mbarrier ^ (uint64_t)1 << 63) | (*mbarrier >> 47 & 0x7fff)
+                                                          << 32;
 }
 
-static inline void mbarrier_init(uint64_t *mbarrier)
+static inline void mbarrier_init(uint64_t *mbarrier, int n = 1)
 {
     emulated::check_aligned(mbarrier, 8);
-    *mbarrier = (uint64_t)1 << 62;
+    *mbarrier = (uint64_t)n << 47 | (uint64_t)n << 32;
 }
 
 static inline void mbarrier_publish(void)
@@ -177,10 +179,15 @@ static inline void mbarrier_publish(void)
 
 static inline void mbarrier_expect(uint64_t *mbarrier, uint32_t bytes)
 {
-    if (!(*mbarrier >> 62 & 1))
-        emulated::complain("two arrivals in a phase of an mbarrier");
-    *mbarrier ^= (uint64_t)1 << 62;
+    if ((*mbarrier >> 32 & 0x7fff) == 0)
+        emulated::complain("too many arrivals in a phase of an mbarrier");
+    *mbarrier -= (uint64_t)1 << 32;
     emulated_count(mbarrier, bytes);
+}
+
+static inline void mbarrier_arrive(uint64_t *mbarrier)
+{
+    mbarrier_expect(mbarrier, 0);
 }
 
 static inline void mbarrier_wait(uint64_t *mbarrier, uint32_t parity)
