@@ -252,7 +252,7 @@ END_TEST
 /* ---- records ------------------------------------------------------------- */
 
 enum {
-    N_RECORDS = 120,
+    N_RECORDS = 240,
     GPU_MB = 24,
     BALLAST_MAX = 4096 /* states */
 };

@@ -39,6 +39,7 @@ enum columns { COLUMNS_Z, COLUMNS_CONV, COLUMNS_PLAIN, COLUMNS_DT };
 
 /* A row of a block: its distance from the start of its span, 3 at most;
  * whether the span ends within three rows; the span. */
+static_assert(ROWS_MAX <= 1 << 13, "a note has room for the number of a span");
 struct row_note {
     uint16_t bits;
 

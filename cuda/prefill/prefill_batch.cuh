@@ -19,7 +19,7 @@ extern "C" {
 }
 
 enum {
-    ROWS_MAX = 4096, /* of a microbatch                                    */
+    ROWS_MAX = 8192, /* of a microbatch                                    */
     ROWS_UNIT = 128, /* memory for rows comes in multiples of it           */
     STRIP = 8        /* rows of a strip, at most                           */
 };

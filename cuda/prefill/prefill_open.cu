@@ -6,7 +6,7 @@
 #include "cuda/prefill/prefill_parts.cuh"
 
 enum {
-    ROW_LAYERS = 65536, /* rows under way in all layers together           */
+    ROW_LAYERS = 131072, /* rows under way in all layers together          */
     /* Rows of a stream in a microbatch, where it has them: to fetch a state for
      * fewer does not pay.  Those of Mamba-2 are larger, and a part of a chunk
      * costs as much as all of it. */
