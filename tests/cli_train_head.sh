@@ -76,6 +76,20 @@ warning: odd: nothing is held out of 1 label with fewer than 5 records" \
 run "$MAMBYTE_TRAIN" -q --head odd -o again.head
 same "quiet" "" "$(cat err)"
 
+# Lines that end in CRLF have the same labels, and the same records are blank.
+{
+	cat labels
+	echo "digits${TAB}"
+	echo __label__digits
+	echo
+} | sed 's/$/\r/' >crlf
+run "$MAMBYTE_TRAIN" --no-features --head crlf -o again.head
+same "CRLF" "0 mambyte-train: warning: crlf: left out 3 records without text" \
+	"$status $(cat err)"
+run "$MAMBYTE" --eval --classify=again.head crlf
+same "labels of CRLF" "digits letters" \
+	"$(sed -n 's/^\(digits\|letters\)	60	.*/\1/p' out | head -n 2 | xargs)"
+
 # ---- what is refused
 
 printf 'a\tx\nno label here\n' >none

@@ -68,9 +68,11 @@ static enum status split(uint8_t *line, size_t n, const char **label,
     bool is_fasttext =
         n >= strlen(PREFIX) && memcmp(line, PREFIX, strlen(PREFIX)) == 0;
     size_t begin = is_fasttext ? strlen(PREFIX) : 0, end = begin;
-    while (end < n && line[end] != '\t' && !(is_fasttext && line[end] == ' '))
+    size_t most = n - (n > 0 && line[n - 1] == '\r'); /* of the label */
+    while (end < most && line[end] != '\t' &&
+           !(is_fasttext && line[end] == ' '))
         end++;
-    if (end == n && !is_fasttext)
+    if (end == most && !is_fasttext)
         return fail(E_FORMAT, "there is no label: a line is LABEL, a tab and "
                               "TEXT, or " PREFIX "LABEL TEXT");
     if (memchr(line + begin, '\0', end - begin))
