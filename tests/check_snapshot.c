@@ -217,7 +217,7 @@ START_TEST(what_is_no_file_is_refused)
                      E_IO);
     ck_assert_str_eq(status_message(), "none: No such file or directory");
     ck_assert_int_eq(snapshot_load(&snapshot, ".", &model, N_FLOATS, 0), E_IO);
-    ck_assert_str_eq(status_message(), ".: Is a directory");
+    ck_assert_str_eq(status_message(), ".: is a directory, not a file");
     assert_refused("/dev/null", ": not a state snapshot");
     assert_refused("/dev/zero", ": not a state snapshot");
 }

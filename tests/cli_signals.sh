@@ -5,6 +5,7 @@
 # shellcheck source=tests/cli.sh
 . "${srcdir:?}/tests/cli.sh"
 export MAMBYTE_MODEL="$tiny"
+: "${MAMBYTE_TRAIN:?}"
 printf 'text\n' >text
 
 # ends_by SIGNAL STATUS COMMAND... -- sends it once there is output.
@@ -49,7 +50,7 @@ write_labels >labels
 head -c 10000000 /dev/zero | tr '\000' x >record
 printf 'letters\t%s\n' "$(cat record)" >>labels
 mkdir kept
-ends_after 1 "${MAMBYTE_TRAIN:?}" -m "$large" --head=labels -o kept/new.head
+ends_after 1 "$MAMBYTE_TRAIN" -m "$large" --head=labels -o kept/new.head
 head -c 16000000 /dev/urandom >kept/random
 ends_after 1 "$MAMBYTE" -z -B 16M kept/random
 same "what is left" "random" "$(ls -A kept)"
@@ -62,9 +63,15 @@ ends_after 1 "$MAMBYTE" --score pipe
 kill $sleep_pid
 ends_after 1 "$MAMBYTE" --score pipe
 
-# A signal that came while it started ends that wait too.
+# A signal that came while it started ends that wait too, and that for the reader
+# of a log.
+train="$MAMBYTE_TRAIN --device=cpu --d-model=16 --n-layer=1 --windows=1
+	--length=2 --log=pipe -o kept/model text"
 for seconds in 0.005 0.01 0.015 0.02 0.03 0.05; do
 	ends_after $seconds "$MAMBYTE" -m "$large" --score pipe
+	ends_after $seconds "$MAMBYTE" -m "$large" --load-state=pipe text
+	# shellcheck disable=SC2086
+	ends_after $seconds $train
 done
 
 # The same where a file that cannot be opened is left out.

@@ -75,6 +75,12 @@ grep -q 'another model' err || bad "no sentence: $(cat err)"
 refuses 1 "missing: No such file or directory" \
 	"$MAMBYTE" --load-state=missing text
 
+# Standard input gives a state, or a text.
+"$MAMBYTE" -n 0 --load-state=- --save-state=input.state end <half.state
+same_files "a state from standard input" whole.state input.state
+refuses 2 "standard input can be read only once" \
+	"$MAMBYTE" --load-state=- <half.state
+
 # A state is saved only if everything before it went well.
 cp half.state good.state
 for mode in --perplexity --score --surprisal; do

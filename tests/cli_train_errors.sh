@@ -155,8 +155,8 @@ mkdir none
 	mkfifo fifo
 	trains_not 2 "/dev/fd/3: is not a regular file, so the run needs a \
 --checkpoint=FILE" $small -o /dev/fd/3 text 3<>fifo
-	trains_not 1 "/dev/full: No space left on device" $small --log=/dev/full -f \
-		text
+	trains_not 1 "/dev/full: write error: No space left on device" $small \
+		--log=/dev/full -f text
 	status=0
 	"$MAMBYTE_TRAIN" $small -o m text >/dev/full 2>err || status=$?
 	same "a full stdout" "1 mambyte-train: write error: No space left on device" \

@@ -130,7 +130,7 @@ if within size=8k : 2>/dev/null; then
 	run within size=8k '"$MAMBYTE_TRAIN" $small --steps=400 -f -o model \
 		--log=full/log text && cp full/log log'
 	same "a disk without room for the log" \
-		"0 full/log: No space left on device" \
+		"0 full/log: write error: No space left on device" \
 		"$status $(sed -n 's/.*warning: \(.*\): the log.*/\1/p' err)"
 	same "half a line" "" "$(awk -F '\t' 'NF != 7' log)$(tail -c 1 log)"
 
@@ -151,7 +151,8 @@ mkfifo pipe
 run train -f --d-model=4 --windows=1 --length=8 --steps=4000 --log=pipe \
 	-o model text
 same "a log without a reader" 0 "$status"
-grep -q '^mambyte-train: warning: pipe: Broken pipe: the log lacks step' err ||
+grep -q '^mambyte-train: warning: pipe: write error: Broken pipe: the log lacks' \
+	err ||
 	bad "the log: $(cat err)"
 same "warnings" 1 "$(wc -l <err | xargs)"
 

@@ -16,7 +16,10 @@
 
 #include "base/signals.h"
 
-enum { READ_BYTES = 1 << 16 }; /* at a time, where all is read */
+enum {
+    READ_BYTES = 1 << 16, /* at a time, where all is read */
+    LOOK_AGAIN_MS = 50    /* for somebody who reads from a pipe */
+};
 
 void byteio_guard_standard(void)
 {
@@ -194,6 +197,29 @@ static enum status write_failed(const struct sink *sink)
     return fail(errno == EPIPE ? E_CLOSED : E_IO, "%s%swrite error: %s",
                 sink->name ? sink->name : "", sink->name ? ": " : "",
                 strerror(errno));
+}
+
+/* A named pipe that nobody reads cannot be opened without waiting. */
+static bool lacks_reader(const char *path)
+{
+    struct stat st;
+    return errno == ENXIO && stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+enum status sink_open(struct sink *sink, const char *path)
+{
+    const int flags = O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    int fd;
+    while ((fd = open(path, flags, 0666)) < 0 && lacks_reader(path)) {
+        struct pollfd p = {.fd = signals_fd(), .events = POLLIN};
+        poll(&p, 1, LOOK_AGAIN_MS);
+        TRY(signals_check());
+    }
+    if (fd < 0)
+        return fail(E_IO, "%s: %s", path, strerror(errno));
+    sink_init(sink, fd);
+    sink->name = path;
+    return OK;
 }
 
 /* A signal does not stop a write that can proceed: what follows an

@@ -74,6 +74,11 @@ struct sink {
 
 void sink_init(struct sink *sink, int fd);
 
+/* Opens a file to be written where it begins, and makes it if it is not there;
+ * what it has stays.  Waits for somebody who reads from a named pipe.  path
+ * must outlive the sink.  On failure there is nothing to close. */
+enum status sink_open(struct sink *sink, const char *path);
+
 enum status sink_write(struct sink *sink, const void *bytes, size_t n);
 enum status sink_text(struct sink *sink, const char *text);
 

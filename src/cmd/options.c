@@ -442,7 +442,7 @@ static enum status set_temperature(struct options *options)
 /* Two readers of standard input would get a part of it each. */
 static enum status check_input(const struct options *options)
 {
-    int n = 0;
+    int n = options->load_state && strcmp(options->load_state, "-") == 0;
     for (int i = 0; i < options->n_files; i++)
         n += strcmp(options->files[i], "-") == 0;
     return n <= 1 ? OK : fail(E_USAGE, "standard input can be read only once");

@@ -19,18 +19,16 @@
  */
 #include "engine/snapshot.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "base/atomic_file.h"
+#include "base/byteio.h"
 #include "base/exact.h"
 #include "base/little_endian.h"
-#include "base/signals.h"
 #include "base/text.h"
 
 enum {
@@ -44,11 +42,6 @@ enum {
     CHECKSUM_BYTES = 8,
     MAGIC_BYTES = 8
 };
-
-static enum status system_error(void)
-{
-    return fail(E_IO, "%s", strerror(errno));
-}
 
 /* The sizes of a file of n floats and m int8. */
 struct extent {
@@ -171,16 +164,10 @@ enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
 static enum status read_file(const char *path, uint8_t *bytes, size_t size,
                              size_t *n)
 {
-    FILE *in;
-    do { /* a pipe opens once somebody writes to it */
-        TRY(signals_check());
-        in = fopen(path, "rb");
-    } while (!in && errno == EINTR);
-    if (!in)
-        return system_error();
-    *n = fread(bytes, 1, size, in);
-    enum status status = ferror(in) ? system_error() : OK;
-    fclose(in);
+    struct source source;
+    TRY(source_open(&source, path));
+    enum status status = source_read_full(&source, bytes, size, n);
+    source_close(&source);
     return status;
 }
 
@@ -196,10 +183,13 @@ enum status snapshot_load(struct snapshot *snapshot, const char *path,
     if (!bytes)
         return fail_memory("a state");
     enum status status = read_file(path, bytes, size, &n);
-    if (status == OK)
+    if (status == OK) {
         status = snapshot_parse(snapshot, bytes, n, model, n_floats, n_int8s);
+        if (status != OK)
+            status_prefix(status, path);
+    }
     free(bytes);
-    return status == OK ? OK : status_prefix(status, path);
+    return status;
 }
 
 bool snapshot_find_model(struct fingerprint *model, const uint8_t *bytes,

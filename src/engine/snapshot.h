@@ -33,9 +33,10 @@ struct snapshot {
  * (/dev/stdout, a pipe) is written directly. */
 enum status snapshot_save(const char *path, const struct snapshot *snapshot);
 
-/* Reads a snapshot of this model, with n_floats floats and n_int8s int8
- * numbers; every other file is refused.  On success the floats are the
- * caller's: see snapshot_free().  On failure *snapshot is all zero. */
+/* Reads a snapshot ("-": from standard input) of this model, with n_floats
+ * floats and n_int8s int8 numbers; every other file is refused.  On success the
+ * floats are the caller's: see snapshot_free().  On failure *snapshot is all
+ * zero. */
 enum status snapshot_load(struct snapshot *snapshot, const char *path,
                           const struct fingerprint *model, size_t n_floats,
                           size_t n_int8s);

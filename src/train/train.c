@@ -501,7 +501,8 @@ static enum status go(struct run *run, struct sink *out)
 
 enum status train(const struct train_options *options, struct sink *out)
 {
-    struct run run = {.options = options, .started = clock_now()};
+    struct run run = {
+        .options = options, .started = clock_now(), .log.sink.fd = -1};
     signals_fail_writes();
     enum status status = go(&run, out);
     signals_be_patient(false);

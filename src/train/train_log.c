@@ -6,167 +6,135 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/escape.h"
-#include "base/memory_stream.h"
+#include "base/file_place.h"
 #include "base/message.h"
-#include "base/signals.h"
 
 enum { NAME_CHARS = 4096 };
 
 /* ---- opening ------------------------------------------------------------- */
 
-static enum status log_error(const struct train_log *log)
+static enum status write_header(struct sink *sink, const struct dataset *valid)
 {
-    return fail(E_IO, "%s: %s", log->path, strerror(errno));
-}
-
-static enum status write_header(struct train_log *log,
-                                const struct dataset *valid)
-{
-    fputs(TRAIN_LOG_START "gradient_norm\tlearning_rate\tseconds", log->file);
+    TRY(sink_text(sink,
+                  TRAIN_LOG_START "gradient_norm\tlearning_rate\tseconds"));
     for (int i = 0; i < valid->n; i++) {
         char shown[NAME_CHARS];
-        fprintf(log->file, "\tvalid:%s",
-                escape_into(shown, sizeof shown, valid->sources[i].name));
+        TRY(sink_text(sink, "\tvalid:"));
+        TRY(sink_text(
+            sink, escape_into(shown, sizeof shown, valid->sources[i].name)));
     }
-    fputc('\n', log->file);
-    return fflush(log->file) == 0 ? OK : log_error(log);
+    TRY(sink_text(sink, "\n"));
+    return sink_flush(sink);
 }
 
-/* Cuts the log after the last line of a step up to first_step; a line without
- * an end was not written to its end.  *end: where the log ends now. */
-static enum status cut_lines(struct train_log *log, uint64_t first_step,
-                             long *end)
+/* Where the lines of a log of n bytes and a NUL end that are of steps up to
+ * last_step; a line without an end was not written to its end. */
+static size_t find_end(const char *bytes, size_t n, uint64_t last_step)
 {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    bool is_header = true, is_cut = false;
-    *end = 0;
-    while (!is_cut && (n = getline(&line, &room, log->file)) > 0) {
-        is_cut = line[n - 1] != '\n' ||
-                 (!is_header && strtoull(line, NULL, 10) > first_step);
-        is_header = false;
-        *end = is_cut ? *end : ftell(log->file);
+    size_t end = 0;
+    for (const char *newline; (newline = memchr(bytes + end, '\n', n - end));
+         end = (size_t)(newline - bytes) + 1) {
+        bool is_header = end == 0;
+        if (!is_header && strtoull(bytes + end, NULL, 10) > last_step)
+            break;
     }
-    free(line);
-    bool is_read = is_cut || feof(log->file);
-    int fd = fileno(log->file);
-    if (!is_read || ftruncate(fd, *end) != 0 ||
-        lseek(fd, *end, SEEK_SET) != *end)
-        return log_error(log);
-    return OK;
+    return end;
+}
+
+/* *end: how much of the log at path is kept. */
+static enum status read_log(size_t *end, const char *path, uint64_t last_step)
+{
+    struct source source;
+    uint8_t *bytes;
+    size_t n;
+    TRY(source_open(&source, path));
+    enum status status = source_read_all(&source, &bytes, &n);
+    source_close(&source);
+    if (status == OK) {
+        bytes[n] = '\0';
+        *end = find_end((const char *)bytes, n, last_step);
+    }
+    free(bytes);
+    return status;
+}
+
+/* Of a regular file. */
+static enum status cut(const struct sink *sink, off_t end)
+{
+    if (ftruncate(sink->fd, end) == 0 && lseek(sink->fd, end, SEEK_SET) == end)
+        return OK;
+    return fail(E_IO, "%s: %s", sink->name, strerror(errno));
 }
 
 /* A log that is there goes on; an empty one starts anew. */
-static enum status go_on(struct train_log *log, uint64_t first_step,
-                         const struct dataset *valid)
+static enum status start(struct train_log *log, const char *path,
+                         uint64_t first_step, const struct dataset *valid)
 {
-    long end = 0;
-    TRY(cut_lines(log, first_step, &end));
-    return end > 0 ? OK : write_header(log, valid);
+    struct file_place place = file_place_of(path);
+    bool is_file = place.is_there && S_ISREG(place.mode);
+    size_t end = 0;
+    if (is_file && first_step > 0)
+        TRY(read_log(&end, path, first_step));
+    TRY(sink_open(&log->sink, path));
+    if (is_file)
+        TRY(cut(&log->sink, (off_t)end));
+    return end > 0 ? OK : write_header(&log->sink, valid);
 }
 
 enum status train_log_open(struct train_log *log, const char *path,
                            uint64_t first_step, const struct dataset *valid)
 {
-    *log = (struct train_log){.path = path, .n_valid = valid->n};
-    if (!path)
-        return OK;
-    if (first_step > 0)
-        log->file = fopen(path, "r+");
-    bool is_kept = log->file != NULL;
-    while (!log->file) { /* a pipe opens once somebody reads from it */
-        TRY(signals_check());
-        log->file = fopen(path, "w");
-        if (!log->file && errno != EINTR)
-            return log_error(log);
-    }
-    enum status status =
-        is_kept ? go_on(log, first_step, valid) : write_header(log, valid);
-    if (status != OK) {
-        fclose(log->file);
-        log->file = NULL;
+    log->n_valid = valid->n;
+    log->has_failed = false;
+    sink_init(&log->sink, -1);
+    enum status status = path ? start(log, path, first_step, valid) : OK;
+    if (status != OK && log->sink.fd >= 0) {
+        close(log->sink.fd);
+        log->sink.fd = -1;
     }
     return status;
 }
 
 /* ---- lines --------------------------------------------------------------- */
 
-static void print_row(FILE *out, const struct train_log_row *row, int n_valid)
+static enum status write_row(struct sink *sink, const struct train_log_row *row,
+                             int n_valid)
 {
-    fprintf(out, "%" PRIu64 "\t%" PRIu64 "\t%.8f\t%.8f\t%.8g\t%.3f", row->step,
-            row->n_bytes, row->bits_per_byte, row->gradient_norm,
-            row->learning_rate, row->seconds);
+    TRY(sink_format(sink, "%" PRIu64 "\t%" PRIu64 "\t%.8f\t%.8f\t%.8g\t%.3f",
+                    row->step, row->n_bytes, row->bits_per_byte,
+                    row->gradient_norm, row->learning_rate, row->seconds));
     for (int i = 0; i < n_valid; i++) {
-        fputc('\t', out);
+        TRY(sink_text(sink, "\t"));
         if (row->valid)
-            fprintf(out, "%.6f", row->valid[i]);
+            TRY(sink_format(sink, "%.6f", row->valid[i]));
     }
-    fputc('\n', out);
-}
-
-/* *line is to be freed. */
-static enum status make_line(char **line, size_t *n,
-                             const struct train_log *log,
-                             const struct train_log_row *row)
-{
-    FILE *out = memory_stream_open(line, n);
-    if (!out)
-        return fail_memory(log->path);
-    print_row(out, row, log->n_valid);
-    return memory_stream_close(out, line, log->path);
-}
-
-/* The whole line, or nothing where the file can be cut. */
-static enum status add_line(const struct train_log *log, const char *line,
-                            size_t n)
-{
-    int fd = fileno(log->file);
-    off_t begin = lseek(fd, 0, SEEK_CUR);
-    while (n > 0) {
-        ssize_t w = write(fd, line, n);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0) {
-            enum status status = log_error(log);
-            if (begin >= 0 && ftruncate(fd, begin) == 0)
-                lseek(fd, begin, SEEK_SET);
-            return status;
-        }
-        line += w;
-        n -= (size_t)w;
-    }
-    return OK;
+    TRY(sink_text(sink, "\n"));
+    return sink_flush(sink);
 }
 
 void train_log_write(struct train_log *log, const struct train_log_row *row)
 {
-    char *line = NULL;
-    size_t n = 0;
-    if (!log->file)
+    struct sink *sink = &log->sink;
+    if (sink->fd < 0)
         return;
-    enum status status = make_line(&line, &n, log, row);
-    if (status == OK)
-        status = add_line(log, line, n);
-    free(line);
+    off_t before = lseek(sink->fd, 0, SEEK_CUR);
+    enum status status = write_row(sink, row, log->n_valid);
     if (status != OK && !log->has_failed)
         message_warning("%s: the log lacks step %" PRIu64, status_message(),
                         row->step);
+    if (status != OK && before >= 0)
+        (void)cut(sink, before);
     log->has_failed = status != OK;
 }
 
 void train_log_close(struct train_log *log)
 {
-    FILE *file = log->file;
-    log->file = NULL;
-    if (file && fclose(file) != 0) {
-        log_error(log);
+    if (log->sink.fd >= 0 && sink_close(&log->sink) != OK)
         message_warning("%s", status_message());
-    }
 }

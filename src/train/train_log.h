@@ -11,8 +11,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
+#include "base/byteio.h"
 #include "base/status.h"
 #include "train/dataset.h"
 
@@ -20,10 +20,9 @@
 #define TRAIN_LOG_START "step\tbytes\tbits_per_byte\t"
 
 struct train_log {
-    FILE *file; /* NULL: nothing is logged */
-    const char *path;
-    int n_valid;     /* sources that are validated */
-    bool has_failed; /* the last line was left out */
+    struct sink sink; /* fd -1: nothing is logged */
+    int n_valid;      /* sources that are validated */
+    bool has_failed;  /* the last line was left out */
 };
 
 struct train_log_row {
