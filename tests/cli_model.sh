@@ -61,6 +61,7 @@ mkdir -p usr/bin usr/share/mambyte/weights
 cp "$MAMBYTE" usr/bin/mambyte || exit 99
 "$MAKE_MODEL" --d-model=32 --n-layer=1 usr/share/mambyte/weights/b.safetensors
 "$MAKE_MODEL" --d-model=64 --n-layer=1 usr/share/mambyte/weights/zz.safetensors
+printf unfinished >usr/share/mambyte/weights/.c.safetensors
 here=$(pwd -P)
 weights=$here/usr/bin/../share/mambyte/weights
 run usr/bin/mambyte --list-models

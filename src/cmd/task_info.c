@@ -158,7 +158,7 @@ enum status task_list_models(struct sink *out)
             status = sink_text(out, "\n");
     }
     if (status == OK && catalog.unread)
-        status = fail(E_IO, "%s: %s", catalog.unread, strerror(catalog.error));
+        status = fail(E_IO, "%s", catalog.unread);
     catalog_close(&catalog);
     return status;
 }

@@ -4,7 +4,6 @@
  */
 #include "model/catalog.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -14,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/folder.h"
 #include "base/text.h"
 
 static const char *const suffixes[] = {
@@ -36,79 +36,86 @@ lookup(const struct catalog *catalog, const char *name, enum catalog_kind kind)
     return NULL;
 }
 
-/* Takes over name and path. */
 static enum status append(struct catalog *catalog, enum catalog_kind kind,
-                          char *name, char *path, uint64_t size)
+                          const char *name, const char *path, uint64_t size)
 {
     size_t n = catalog->n;
     struct catalog_entry *entries =
         realloc(catalog->entries, (n + 1) * sizeof *entries);
-    if (!entries) {
-        free(name);
-        free(path);
+    if (!entries)
         return fail_memory("the list of models");
-    }
-    entries[n] = (struct catalog_entry){kind, name, path, size};
+    entries[n] = (struct catalog_entry){kind, strdup(name), strdup(path), size};
     catalog->entries = entries;
     catalog->n++;
-    return OK;
+    return entries[n].name && entries[n].path
+               ? OK
+               : fail_memory("the list of models");
 }
 
-/* Keeps the first place that is there but cannot be read, and why. */
-static enum status note_unread(struct catalog *catalog, const char *path,
-                               int error)
+/* Keeps why the first place that is there cannot be read: the sentence of the
+ * last failure. */
+static enum status note_unread(struct catalog *catalog)
 {
-    if (error == ENOMEM)
-        return fail_memory("the list of models");
-    if (error == ENOENT || error == ENOTDIR || catalog->unread)
-        return OK;
-    catalog->unread = strdup(path);
-    catalog->error = error;
+    if (!catalog->unread)
+        catalog->unread = strdup(status_message());
     return catalog->unread ? OK : fail_memory("the list of models");
 }
 
-static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
-                            const char *folder, const char *file)
+/* Nothing is there, or only a link to nothing. */
+static bool is_missing(int error)
 {
-    struct stat st;
-    char *path, *name;
-    if (asprintf(&path, "%s/%s", folder, file) < 0)
-        return fail_memory("the list of models");
-    bool is_there = stat(path, &st) == 0;
-    if (!is_there || !S_ISREG(st.st_mode)) {
-        enum status status = is_there ? OK : note_unread(catalog, path, errno);
-        free(path);
-        return status;
-    }
-    name = strndup(file, strlen(file) - strlen(suffixes[kind]));
-    if (!name) {
-        free(path);
-        return fail_memory("the list of models");
-    }
-    if (lookup(catalog, name, kind)) {
-        free(name);
-        free(path);
-        return OK;
-    }
-    return append(catalog, kind, name, path, (uint64_t)st.st_size);
+    return error == ENOENT || error == ENOTDIR;
 }
 
-static enum status add_folder(struct catalog *catalog, const char *folder)
+static enum status add_file(struct catalog *catalog, enum catalog_kind kind,
+                            const char *file, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        if (is_missing(errno))
+            return OK;
+        fail(E_IO, "%s: %s", path, strerror(errno));
+        return note_unread(catalog);
+    }
+    char *name = strndup(file, strlen(file) - strlen(suffixes[kind]));
+    if (!name)
+        return fail_memory("the list of models");
+    enum status status = OK;
+    if (S_ISREG(st.st_mode) && !lookup(catalog, name, kind))
+        status = append(catalog, kind, name, path, (uint64_t)st.st_size);
+    free(name);
+    return status;
+}
+
+static enum status add_files(struct catalog *catalog,
+                             const struct folder *folder)
 {
     enum status status = OK;
-    DIR *dir = opendir(folder);
-    if (!dir)
-        return note_unread(catalog, folder, errno);
-    struct dirent *d;
-    for (errno = 0; status == OK && (d = readdir(dir)); errno = 0) {
-        if (has_suffix(d->d_name, CATALOG_MODEL))
-            status = add_file(catalog, CATALOG_MODEL, folder, d->d_name);
-        else if (has_suffix(d->d_name, CATALOG_HEAD))
-            status = add_file(catalog, CATALOG_HEAD, folder, d->d_name);
+    for (size_t i = 0; i < folder->n && status == OK; i++) {
+        const char *file = folder->names[i];
+        bool is_model = has_suffix(file, CATALOG_MODEL);
+        if (!is_model && !has_suffix(file, CATALOG_HEAD))
+            continue;
+        char *path;
+        TRY(folder_path(folder, i, &path));
+        status = add_file(catalog, is_model ? CATALOG_MODEL : CATALOG_HEAD,
+                          file, path);
+        free(path);
     }
-    if (status == OK && errno != 0)
-        status = note_unread(catalog, folder, errno);
-    closedir(dir);
+    return status;
+}
+
+static enum status add_folder(struct catalog *catalog, const char *path)
+{
+    struct folder folder;
+    if (access(path, F_OK) != 0 && is_missing(errno))
+        return OK;
+    enum status status = folder_open(&folder, path);
+    if (status == E_IO)
+        return note_unread(catalog);
+    TRY(status);
+    status = add_files(catalog, &folder);
+    folder_close(&folder);
     return status;
 }
 
@@ -201,8 +208,8 @@ static enum status fail_unknown(const struct catalog *catalog, const char *name,
         return fail(E_MODEL, "there is no %s named '%s'; the file is ./%s",
                     noun, name, name);
     if (catalog->unread)
-        return fail(E_MODEL, "no %s named '%s' can be read: %s: %s", noun, name,
-                    catalog->unread, strerror(catalog->error));
+        return fail(E_MODEL, "no %s named '%s' can be read: %s", noun, name,
+                    catalog->unread);
     return fail(E_MODEL, "there is no %s named '%s'; see --list-models", noun,
                 name);
 }
@@ -219,8 +226,7 @@ static enum status find(char **path, const char *name, enum catalog_kind kind)
     else if (name)
         status = fail_unknown(&catalog, name, kind);
     else if (catalog.unread)
-        status = fail(E_MODEL, "no model can be read: %s: %s", catalog.unread,
-                      strerror(catalog.error));
+        status = fail(E_MODEL, "no model can be read: %s", catalog.unread);
     else
         status = fail(E_MODEL, "no model is installed; name a weight file "
                                "with --model or MAMBYTE_MODEL");

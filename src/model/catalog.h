@@ -6,7 +6,7 @@
  *     EXE/../share/mambyte/weights      where it was moved to;
  *     EXE/weights, EXE/../weights       in a build tree,
  * EXE being the folder of the running program.  A name in an earlier place
- * hides the same name in a later one.
+ * hides the same name in a later one; files that begin with a dot are left out.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -30,8 +30,8 @@ struct catalog_entry {
 struct catalog {
     struct catalog_entry *entries; /* [n], models first, by name */
     size_t n;
-    char *unread; /* the first place that could not be read, or NULL */
-    int error;    /* its errno */
+    char
+        *unread; /* why the first place that is there cannot be read, or NULL */
 };
 
 enum status catalog_open(struct catalog *catalog);
