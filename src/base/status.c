@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_MAX = 1024 };
-
-static _Thread_local char message[MESSAGE_MAX];
+static _Thread_local char message[STATUS_CHARS];
 
 enum status fail(enum status status, const char *format, ...)
 {
@@ -33,7 +31,7 @@ const char *status_message(void)
 
 enum status status_prefix(enum status status, const char *prefix)
 {
-    char rest[MESSAGE_MAX];
+    char rest[STATUS_CHARS];
     strcpy(rest, message);
     if (snprintf(message, sizeof message, "%s: %s", prefix, rest) < 0)
         strcpy(message, rest);

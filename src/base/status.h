@@ -24,6 +24,8 @@ enum status {
     E_CLOSED       /* nobody reads our output any more: not an error */
 };
 
+enum { STATUS_CHARS = 1024 }; /* of a sentence, its NUL included */
+
 /* Records the sentence (no newline, no program name) for this thread and
  * returns its first argument. */
 enum status fail(enum status status, const char *format, ...)

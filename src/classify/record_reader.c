@@ -9,10 +9,7 @@
 
 #include "base/signals.h"
 
-enum {
-    RECORDS_TO_SHARE = 16, /* fewer are not worth sharing  */
-    SENTENCE_MAX = 1024
-};
+enum { RECORDS_TO_SHARE = 16 }; /* fewer are not worth sharing  */
 
 enum status record_reader_open(struct record_reader *reader,
                                struct engine *engine,
@@ -86,7 +83,7 @@ struct reading {
     record_reader_meanwhile *meanwhile;
     void *context;
     enum status engine, grams, caller; /* what came of the work of each */
-    char sentence[SENTENCE_MAX];       /* of the engine, when it failed */
+    char sentence[STATUS_CHARS];       /* of the engine, when it failed */
 };
 
 static enum status fill_bags(const struct reading *reading)

@@ -27,8 +27,6 @@
 #include "engine/on_cpu.h"
 #include "model/model.h"
 
-enum { SENTENCE_CHARS = 1024 };
-
 static struct sink output;
 
 static enum status run_task(struct task *task)
@@ -169,7 +167,7 @@ static enum status check_outputs(const struct options *options,
 /* Says what a file is that could not be opened as a model. */
 static enum status refuse_kind(enum status status, const char *path)
 {
-    char sentence[SENTENCE_CHARS];
+    char sentence[STATUS_CHARS];
     snprintf(sentence, sizeof sentence, "%s", status_message());
     TRY(own_file_check_model(path));
     return fail(status, "%s", sentence);
