@@ -76,8 +76,20 @@ refuses 1 "missing: No such file or directory" \
 	"$MAMBYTE" --load-state=missing text
 
 # Standard input gives a state, or a text.
-"$MAMBYTE" -n 0 --load-state=- --save-state=input.state end <half.state
-same_files "a state from standard input" whole.state input.state
+for mode in "-n 20" "-n 20 --utf8" --score --surprisal --perplexity --next; do
+	# shellcheck disable=SC2002,SC2086
+	{
+		"$MAMBYTE" $mode --load-state=half.state -f \
+			--save-state=file.state end >expected
+		cat half.state | "$MAMBYTE" $mode --load-state=- -f \
+			--save-state=input.state end >out
+	}
+	same_files "$mode after a state from a pipe" expected out
+	same_files "the state of that" file.state input.state
+done
+head -c 100 half.state >short.state
+refuses 1 "standard input: state snapshot is truncated: 100 bytes, expected $(
+	wc -c <half.state | xargs)" "$MAMBYTE" --load-state=- text <short.state
 refuses 2 "standard input can be read only once" \
 	"$MAMBYTE" --load-state=- <half.state
 

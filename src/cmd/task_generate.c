@@ -169,7 +169,7 @@ static enum status run(struct generator *g)
 {
     TRY(stream_open(&g->stream, g->task));
     if (g->keeps_behind)
-        TRY(stream_open(&g->behind, g->task));
+        TRY(stream_open_copy(&g->behind, &g->stream, g->task));
     TRY(read_prompts(g));
     TRY(write_continuation(g));
     return save(g);

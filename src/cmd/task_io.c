@@ -128,6 +128,18 @@ enum status stream_copy(struct stream *to, const struct stream *from,
     return engine_state_copy(task->engine, to->state, from->state);
 }
 
+enum status stream_open_copy(struct stream *stream, const struct stream *from,
+                             struct task *task)
+{
+    *stream = (struct stream){0};
+    if (task->engine)
+        TRY(engine_state_new(task->engine, &stream->state));
+    enum status status = stream_copy(stream, from, task);
+    if (status != OK)
+        stream_close(stream, task);
+    return status;
+}
+
 int task_count_streams(const struct task *task, int most)
 {
     size_t n_bytes = model_state_size(&task->model->config);
@@ -270,7 +282,7 @@ enum status task_each_file(struct task *task, visit_file *visit, void *context)
     TRY(reader_open(&reader, task));
     enum status status = stream_open(&first, task);
     if (status == OK)
-        status = stream_open(&stream, task);
+        status = stream_open_copy(&stream, &first, task);
     if (status == OK)
         status = visit_all(&reader, &first, &stream, visit, context);
     if (status == OK)

@@ -54,9 +54,14 @@ struct stream {
     uint64_t position;   /* bytes read, those of a loaded state included */
 };
 
-/* A stream at its start, or where --load-state says. */
+/* A stream at its start, or where --load-state says; once in a task, since the
+ * state may come from a pipe. */
 enum status stream_open(struct stream *stream, struct task *task);
 void stream_close(struct stream *stream, struct task *task);
+
+/* A new stream that is where another is; and the same of an open one. */
+enum status stream_open_copy(struct stream *stream, const struct stream *from,
+                             struct task *task);
 enum status stream_copy(struct stream *to, const struct stream *from,
                         struct task *task);
 

@@ -161,34 +161,34 @@ enum status snapshot_parse(struct snapshot *snapshot, const uint8_t *bytes,
     return OK;
 }
 
-static enum status read_file(const char *path, uint8_t *bytes, size_t size,
-                             size_t *n)
+/* Reads the file into bytes, [size]. */
+static enum status load(struct snapshot *snapshot, struct source *source,
+                        uint8_t *bytes, size_t size,
+                        const struct fingerprint *model, size_t n_floats,
+                        size_t n_int8s)
 {
-    struct source source;
-    TRY(source_open(&source, path));
-    enum status status = source_read_full(&source, bytes, size, n);
-    source_close(&source);
-    return status;
+    size_t n;
+    TRY(source_read_full(source, bytes, size, &n));
+    enum status status =
+        snapshot_parse(snapshot, bytes, n, model, n_floats, n_int8s);
+    return status == OK ? OK : status_prefix(status, source->name);
 }
 
 enum status snapshot_load(struct snapshot *snapshot, const char *path,
                           const struct fingerprint *model, size_t n_floats,
                           size_t n_int8s)
 {
+    struct source source;
     *snapshot = (struct snapshot){.floats = NULL};
+    TRY(source_open(&source, path));
     /* one more, to notice other bytes after it */
     size_t size = extent_of(n_floats, n_int8s).file + 1;
-    size_t n = 0;
     uint8_t *bytes = malloc(size);
-    if (!bytes)
-        return fail_memory("a state");
-    enum status status = read_file(path, bytes, size, &n);
-    if (status == OK) {
-        status = snapshot_parse(snapshot, bytes, n, model, n_floats, n_int8s);
-        if (status != OK)
-            status_prefix(status, path);
-    }
+    enum status status =
+        bytes ? load(snapshot, &source, bytes, size, model, n_floats, n_int8s)
+              : fail_memory("a state");
     free(bytes);
+    source_close(&source);
     return status;
 }
 
