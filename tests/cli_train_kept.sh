@@ -78,8 +78,10 @@ kill -s KILL $pid
 ends 137 "a run that was killed"
 run train --steps=4 -o place/model text
 same "the next run" "0 " "$status $(cat err)"
-same "what is there" "model model.checkpoint second second.checkpoint" \
-	"$(ls -A place | xargs)"
+same "what is there" "model
+model.checkpoint
+second
+second.checkpoint" "$(ls -A place)"
 rm -r place other
 
 # ---- places that fail late
