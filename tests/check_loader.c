@@ -90,6 +90,9 @@ START_TEST(a_name_may_hold_an_equals_sign)
     open_one(&d, "a=3=7");
     ck_assert_double_eq(d.sources[0].weight, 7);
     dataset_close(&d);
+    open_one(&d, "a=3=5e-1");
+    ck_assert_double_eq(d.sources[0].weight, 0.5);
+    dataset_close(&d);
 }
 END_TEST
 
@@ -101,11 +104,15 @@ START_TEST(what_is_not_there_is_refused)
     assert_refused("none", E_IO, "none: there are no bytes to learn from");
     assert_refused("empty", E_IO, "empty: there are no bytes to learn from");
     assert_refused("empty=x", E_USAGE,
-                   "'empty=x': the weight is not a number above 0");
+                   "'empty=x': the weight is not a number from 1e-30 to 1e30");
     assert_refused("empty=0", E_USAGE,
-                   "'empty=0': the weight is not a number above 0");
-    assert_refused("empty=nan", E_USAGE,
-                   "'empty=nan': the weight is not a number above 0");
+                   "'empty=0': the weight is not a number from 1e-30 to 1e30");
+    assert_refused(
+        "empty=nan", E_USAGE,
+        "'empty=nan': the weight is not a number from 1e-30 to 1e30");
+    assert_refused("empty=1e31", E_USAGE,
+                   "'empty=1e31': the weight is not a number from 1e-30 to "
+                   "1e30");
 }
 END_TEST
 

@@ -104,7 +104,8 @@ mkdir none
 	trains_not 1 "none: there are no bytes to learn from" $small none
 	trains_not 1 "text: has 3688 bytes to learn from, less than a window of 5000" \
 		$small --length=5000 text
-	trains_not 2 "'text=x': the weight is not a number above 0" $small text=x
+	trains_not 2 "'text=x': the weight is not a number from 1e-30 to 1e30" \
+		$small text=x
 	trains_not 1 "missing: No such file or directory" $small --valid=missing \
 		text
 	trains_not 2 "standard input can be read only once" $small -- - -=2

@@ -20,6 +20,7 @@
 #include "base/array.h"
 #include "base/byteio.h"
 #include "base/folder.h"
+#include "base/number.h"
 #include "base/signals.h"
 
 /* Smaller files are read: the number of mappings has a limit. */
@@ -152,11 +153,12 @@ enum status dataset_parse_weight(char *name, double *weight)
     *weight = 0;
     if (!equals || stat(name, &info) == 0)
         return OK;
-    char *end;
-    double value = strtod(equals + 1, &end);
-    bool is_decimal = strspn(equals + 1, "0123456789.") == strlen(equals + 1);
-    if (end == equals + 1 || *end != '\0' || !is_decimal || value <= 0)
-        return fail(E_USAGE, "'%s': the weight is not a number above 0", name);
+    double value;
+    const char *end = number_parse_real(equals + 1, &value);
+    if (!end || *end != '\0' || !(value >= 1e-30 && value <= 1e30))
+        return fail(E_USAGE,
+                    "'%s': the weight is not a number from 1e-30 to 1e30",
+                    name);
     *equals = '\0';
     *weight = value;
     return OK;
