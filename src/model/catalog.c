@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/folder.h"
 #include "base/text.h"
 
@@ -39,17 +40,14 @@ lookup(const struct catalog *catalog, const char *name, enum catalog_kind kind)
 static enum status append(struct catalog *catalog, enum catalog_kind kind,
                           const char *name, const char *path, uint64_t size)
 {
-    size_t n = catalog->n;
-    struct catalog_entry *entries =
-        realloc(catalog->entries, (n + 1) * sizeof *entries);
+    struct catalog_entry *entries = array_grow(catalog->entries, catalog->n,
+                                               &catalog->room, sizeof *entries);
     if (!entries)
         return fail_memory("the list of models");
-    entries[n] = (struct catalog_entry){kind, strdup(name), strdup(path), size};
     catalog->entries = entries;
-    catalog->n++;
-    return entries[n].name && entries[n].path
-               ? OK
-               : fail_memory("the list of models");
+    struct catalog_entry *entry = &entries[catalog->n++];
+    *entry = (struct catalog_entry){kind, strdup(name), strdup(path), size};
+    return entry->name && entry->path ? OK : fail_memory("the list of models");
 }
 
 /* Keeps why the first place that is there cannot be read: the sentence of the

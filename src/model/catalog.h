@@ -29,9 +29,8 @@ struct catalog_entry {
 
 struct catalog {
     struct catalog_entry *entries; /* [n], models first, by name */
-    size_t n;
-    char
-        *unread; /* why the first place that is there cannot be read, or NULL */
+    size_t n, room;
+    char *unread; /* why a place that is there cannot be read, or NULL */
 };
 
 enum status catalog_open(struct catalog *catalog);
