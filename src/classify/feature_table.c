@@ -109,8 +109,9 @@ void feature_table_free(struct feature_table *table)
     *table = (struct feature_table){0};
 }
 
-/* Adds up whole records, [n_features] each; returns how many there are. */
-static double add_up(const struct feature_table *table, double *pooled,
+/* Adds up the features of whole records, and their squares, [n_features] each;
+ * returns how many records there are. */
+static double add_up(const struct feature_table *table, double *sums,
                      double *squares)
 {
     size_t size = table->n_features, n = 0;
@@ -120,7 +121,7 @@ static double add_up(const struct feature_table *table, double *pooled,
         n++;
         for (size_t j = 0; j < size; j++) {
             double x = (double)table->x[i * size + j];
-            pooled[j] += x;
+            sums[j] += x;
             squares[j] += x * x;
         }
     }
@@ -131,17 +132,17 @@ enum status feature_table_measure(const struct feature_table *table,
                                   float *mean, float *inverse)
 {
     size_t size = table->n_features;
-    double *pooled = calloc(2 * size + 1, sizeof *pooled);
-    if (!pooled)
+    double *sums = calloc(2 * size + 1, sizeof *sums);
+    if (!sums)
         return fail_memory("the features");
-    double *squares = pooled + size, n = add_up(table, pooled, squares);
+    double *squares = sums + size, n = add_up(table, sums, squares);
     for (size_t j = 0; j < size; j++) {
-        double center = pooled[j] / n,
-               variance = squares[j] / n - center * center;
+        double center = sums[j] / n;
+        double variance = squares[j] / n - center * center;
         double spread = variance > 0 ? sqrt(variance) : 0;
         mean[j] = (float)center;
         inverse[j] = spread > SMALLEST_SPREAD ? (float)(1 / spread) : 0.0f;
     }
-    free(pooled);
+    free(sums);
     return OK;
 }

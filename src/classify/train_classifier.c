@@ -59,13 +59,11 @@ static void warn(const struct training *t, const char *before, size_t n,
 
 static void warn_rare(const struct training *t)
 {
-    size_t n_rare = 0;
-    for (int k = 0; k < t->examples.n_labels; k++) {
-        size_t n = 0;
-        for (size_t i = 0; i < t->examples.n; i++)
-            n += t->examples.items[i].label == k;
-        n_rare += n < HELD_FIRST;
-    }
+    size_t n_each[LABELS_MAX] = {0}, n_rare = 0;
+    for (size_t i = 0; i < t->examples.n; i++)
+        n_each[t->examples.items[i].label]++;
+    for (int k = 0; k < t->examples.n_labels; k++)
+        n_rare += n_each[k] < HELD_FIRST;
     warn(t, "nothing is held out of", n_rare, "label",
          " with fewer than 5 records");
 }
