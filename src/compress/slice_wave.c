@@ -190,8 +190,9 @@ static enum status start_slice(struct wave *w, struct slice *slice,
     return engine_state_begin(w->engine, slice->state);
 }
 
+/* The next group of the wave. */
 static enum status start_group(struct wave *w, const struct slicing *slicing,
-                               uint32_t i, uint32_t first_slice)
+                               uint32_t first_slice)
 {
     struct slice_group *group = &w->groups[w->n_groups];
     uint32_t end = (uint32_t)size_least(first_slice + slicing->group_slices,
@@ -206,7 +207,7 @@ static enum status start_group(struct wave *w, const struct slicing *slicing,
                                    : (uint32_t)size_ceil_div(GIVE_UP_BYTES,
                                                              group->n_slices);
     group->has_failed = false;
-    w->n_groups = i + 1;
+    w->n_groups++;
     for (uint32_t k = first_slice; k < end; k++)
         TRY(start_slice(w, &w->slices[w->n_slices++], slicing, k));
     return OK;
@@ -257,7 +258,6 @@ enum status wave_start(struct wave *w, const struct slicing *slicing,
     TRY(make_groups(w, n_groups));
     TRY(make_logits(w, n_slices));
     for (uint32_t i = 0; i < n_groups; i++)
-        TRY(start_group(w, slicing, i,
-                        first_slice + i * slicing->group_slices));
+        TRY(start_group(w, slicing, first_slice + i * slicing->group_slices));
     return OK;
 }

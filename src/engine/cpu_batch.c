@@ -302,7 +302,6 @@ static void gather(struct cpu_engine *e, const struct segment *segments,
             *offset = 0;
         }
     }
-    choose_team(e);
 }
 
 static enum status check_finite(const struct cpu_engine *e)
@@ -324,6 +323,7 @@ enum status cpu_feed(struct engine *engine, const struct segment *segments,
         gather(e, segments, n_segments, &i, &offset);
         if (e->n_rows == 0)
             continue;
+        choose_team(e);
         if (e->mixer->plan)
             e->mixer->plan(e);
         run(e);
