@@ -1,9 +1,9 @@
 /* train_kernels.h -- the array operations of training on a CPU.
  *
- * One text, train_kernels.c and train_mamba2.c, compiled once for each level of
- * instructions.  Every sum has a stated order and every product a stated
- * rounding, as in exact.h, so that all levels give the same bits; the forward
- * pass gives the same bits as the engine (cpu_scalar.c).
+ * One text, train_kernels.c, train_scan.c and train_mamba2.c, compiled once for
+ * each level of instructions.  Every sum has a stated order and every product a
+ * stated rounding, as in exact.h, so that all levels give the same bits; the
+ * forward pass gives the same bits as the engine (cpu_scalar.c).
  *
  * A gradient is named d and what it is of: dy is the derivative of the loss by
  * y.  Channels are handled in blocks of LANES; block b has the channels from
@@ -63,7 +63,7 @@ struct conv_pass {
     float *da;            /* [t][LANES], room for one block */
 };
 
-/* The selective scan over one window of one stream. */
+/* The selective scan over one window of one stream: train_scan.c. */
 struct scan_pass {
     const float *v; /* [t][d_inner]: dt_proj's product */
     const float *u; /* [t][d_inner] */

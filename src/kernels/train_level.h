@@ -7,6 +7,9 @@
 #ifndef MAMBYTE_TRAIN_LEVEL_H
 #define MAMBYTE_TRAIN_LEVEL_H
 
+#include <math.h>
+#include <string.h>
+
 #include "base/exact.h"
 #include "kernels/train_kernels.h"
 
@@ -17,6 +20,13 @@
 
 #define TRAIN_PASTE(a, b) a##b
 #define TRAIN_JOIN(a, b)  TRAIN_PASTE(a, b)
+
+/* train_scan.c */
+#define SCAN          TRAIN_JOIN(TRAIN_LEVEL, _scan)
+#define SCAN_BACKWARD TRAIN_JOIN(TRAIN_LEVEL, _scan_backward)
+
+void SCAN(const struct scan_pass *job, int index);
+void SCAN_BACKWARD(const struct scan_pass *job, int index);
 
 /* train_mamba2.c */
 #define CHUNK_BACKWARD       TRAIN_JOIN(TRAIN_LEVEL, _chunk_backward)
@@ -54,6 +64,44 @@ static inline float silu_slope(float x)
 {
     float s = sigmoid(x);
     return s * fmaf(x, 1.0f - s, 1.0f);
+}
+
+/* ---- blocks of channels ------------------------------------------------- */
+
+/* The channels [c, c + n) of a block. */
+struct block {
+    int c, n;
+};
+
+static inline struct block block_of(int index, int d_inner)
+{
+    int c = index * LANES;
+    return (struct block){c, least(LANES, d_inner - c)};
+}
+
+/* Lanes from a row of channels; zeros beyond the last channel. */
+static inline void load(float x[LANES], const float *row, struct block block)
+{
+    if (block.n == LANES) {
+        memcpy(x, row + block.c, sizeof(float) * LANES);
+        return;
+    }
+    for (int j = 0; j < LANES; j++)
+        x[j] = j < block.n ? row[block.c + j] : 0.0f;
+}
+
+static inline void store(float *row, const float x[LANES], struct block block)
+{
+    if (block.n == LANES)
+        memcpy(row + block.c, x, sizeof(float) * LANES);
+    else
+        memcpy(row + block.c, x, sizeof(float) * (size_t)block.n);
+}
+
+static inline void add_to(float *row, const float x[LANES], struct block block)
+{
+    for (int j = 0; j < block.n; j++)
+        row[block.c + j] += x[j];
 }
 
 #endif
