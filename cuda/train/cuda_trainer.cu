@@ -18,12 +18,10 @@ extern "C" {
 #include "base/threads.h"
 }
 
-enum { SENTENCE_CHARS = 512 };
-
 /* How the work of a thread ended. */
 struct outcome {
     enum status status;
-    char sentence[SENTENCE_CHARS];
+    char sentence[STATUS_CHARS];
 };
 
 struct cuda_trainer {
@@ -60,7 +58,7 @@ static void work_one(void *context, int i)
     if (outcome->status == OK)
         outcome->status = t->work(t, i);
     if (outcome->status != OK)
-        snprintf(outcome->sentence, SENTENCE_CHARS, "%s", status_message());
+        snprintf(outcome->sentence, STATUS_CHARS, "%s", status_message());
 }
 
 /* Does work for all GPUs at the same time.  Of several failures the first
