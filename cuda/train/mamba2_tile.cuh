@@ -242,18 +242,6 @@ multiply_tiles(float (&c)[N][4], const T *a, int row, const T *b, int k_begin,
     }
 }
 
-/* Terms 16 i .. 16 i + 15 of a left operand, from a result of 16 x 64. */
-template <typename T>
-static __device__ __forceinline__ void
-left_of(left<T> &a, const float c[SIDE / 8][4], int i)
-{
-#pragma unroll
-    for (int k = 0; k < 2; k++) {
-        put(a.at[2 * k], c[2 * i + k][0], c[2 * i + k][1]);
-        put(a.at[2 * k + 1], c[2 * i + k][2], c[2 * i + k][3]);
-    }
-}
-
 /* ---- to and from memory -------------------------------------------------- */
 
 /* Starts copying rows of cols numbers, cols a multiple of 8, to a tile; what
