@@ -184,12 +184,12 @@ START_TEST(shares_are_even_and_whole)
         for (int team = 1; team < 9; team++) {
             int at = 0;
             for (int i = 0; i < team; i++) {
-                int begin, end;
-                threads_split(&begin, &end, n, i, team);
-                ck_assert_int_eq(begin, at);
-                ck_assert_int_ge(end - begin, n / team);
-                ck_assert_int_le(end - begin, (n + team - 1) / team);
-                at = end;
+                struct range share = threads_split(n, i, team);
+                int n_share = share.end - share.begin;
+                ck_assert_int_eq(share.begin, at);
+                ck_assert_int_ge(n_share, n / team);
+                ck_assert_int_le(n_share, (n + team - 1) / team);
+                at = share.end;
             }
             ck_assert_int_eq(at, n);
         }

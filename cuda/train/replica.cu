@@ -30,8 +30,7 @@ enum status replica_describe(struct replica *r,
                              const struct trainer_options *options, int i,
                              int n_replicas)
 {
-    int start, end;
-    threads_split(&start, &end, options->n_windows, i, n_replicas);
+    struct range windows = threads_split(options->n_windows, i, n_replicas);
     r->parameters = parameters;
     r->config = parameters->config;
     r->device = options->cuda_index + i;
@@ -42,7 +41,7 @@ enum status replica_describe(struct replica *r,
     }
     r->n_t = options->n_t;
     r->all_rows = options->n_windows * options->n_t;
-    replica_set_windows(r, start, end - start);
+    replica_set_windows(r, windows.begin, windows.end - windows.begin);
     r->tapes =
         (struct train_tape *)calloc(r->config.n_layer + 1, sizeof *r->tapes);
     if (!r->tapes)

@@ -60,13 +60,19 @@ void threads_keep_pace(struct threads *threads);
  * before, all of them see afterwards. */
 void threads_barrier(struct threads *threads);
 
-/* The share of member index of a team in n units: [*begin, *end).  Shares
- * differ by at most one unit. */
-static inline void threads_split(int *begin, int *end, int n, int index,
-                                 int team)
+/* [begin, end) of rows, channels, heads, .. */
+struct range {
+    int begin, end;
+};
+
+/* The share of member index of a team in n units.  Shares differ by at most one
+ * unit. */
+static inline struct range threads_split(int n, int index, int team)
 {
-    *begin = (int)((long long)n * index / team);
-    *end = (int)((long long)n * (index + 1) / team);
+    struct range share;
+    share.begin = (int)((long long)n * index / team);
+    share.end = (int)((long long)n * (index + 1) / team);
+    return share;
 }
 
 #endif

@@ -252,15 +252,14 @@ static void compute_share(void *context, int index, int n_members)
     struct classifier *c = context;
     struct record_set *set = record_reader_aside(&c->reader);
     const struct gram_bag *bags = record_reader_bags(&c->reader);
-    int begin, end;
-    threads_split(&begin, &end, set->n, index, n_members);
-    for (int i = begin; i < end; i++)
+    struct range mine = threads_split(set->n, index, n_members);
+    for (int i = mine.begin; i < mine.end; i++)
         grams_evidence(&c->linear.grams, &bags[i], -1,
                        c->evidence + (size_t)i * (size_t)c->n_labels);
     if (c->linear.n_features > 0)
-        records_average(&c->reader.records, begin, end);
+        records_average(&c->reader.records, mine.begin, mine.end);
     linear_classifier_compute(&c->linear, c->logits, set->pooled, c->evidence,
-                              (size_t)begin, (size_t)end);
+                              (size_t)mine.begin, (size_t)mine.end);
 }
 
 enum status classifier_compute(struct classifier *classifier)

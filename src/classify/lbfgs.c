@@ -57,10 +57,9 @@ static void work_on_blocks(void *context, int index)
 {
     const struct vector_job *job = context;
     struct search *s = job->search;
-    int begin, end,
-        n_members = s->problem->team ? threads_count(s->problem->team) : 1;
-    threads_split(&begin, &end, s->n_blocks, index, n_members);
-    for (int i = begin; i < end; i++) {
+    int n_members = s->problem->team ? threads_count(s->problem->team) : 1;
+    struct range mine = threads_split(s->n_blocks, index, n_members);
+    for (int i = mine.begin; i < mine.end; i++) {
         size_t at = (size_t)i * BLOCK, left = s->problem->n - at;
         double *to = job->to ? job->to + at : &s->sums[i];
         job->work(to, job->a + at, job->b + at, job->factor,

@@ -208,9 +208,8 @@ static void take_weights(struct fit *fit, int index, int n_members)
 {
     const struct regression *r = fit->problem;
     size_t k = (size_t)r->n_classes;
-    int begin, end;
-    threads_split(&begin, &end, r->n_inputs, index, n_members);
-    for (size_t i = (size_t)begin * k; i < (size_t)end * k; i++)
+    struct range mine = threads_split(r->n_inputs, index, n_members);
+    for (size_t i = (size_t)mine.begin * k; i < (size_t)mine.end * k; i++)
         fit->floats[i] = (float)fit->w[i];
 }
 
@@ -218,15 +217,15 @@ static void work(void *context, int index)
 {
     struct fit *fit = context;
     const struct regression *r = fit->problem;
-    int begin, end, n_members = threads_count(r->team);
+    int n_members = threads_count(r->team);
+    struct range examples = threads_split((int)r->n, index, n_members);
+    struct range inputs = threads_split(r->n_inputs, index, n_members);
     take_weights(fit, index, n_members);
     threads_barrier(r->team);
-    threads_split(&begin, &end, (int)r->n, index, n_members);
-    if (begin < end)
-        find_residuals(fit, (size_t)begin, (size_t)end);
+    if (examples.begin < examples.end)
+        find_residuals(fit, (size_t)examples.begin, (size_t)examples.end);
     threads_barrier(r->team);
-    threads_split(&begin, &end, r->n_inputs, index, n_members);
-    find_slope(fit, begin, end);
+    find_slope(fit, inputs.begin, inputs.end);
 }
 
 /* The mean over the examples plus the penalty; and the gradient of biases. */

@@ -126,9 +126,8 @@ static void code_group(const struct wave *w, struct slice_group *group,
 /* Codes the share of member index, of n. */
 static void code_share(const struct wave *w, int index, int n)
 {
-    int begin, end;
-    threads_split(&begin, &end, (int)w->n_groups, index, n);
-    for (int i = begin; i < end; i++)
+    struct range mine = threads_split((int)w->n_groups, index, n);
+    for (int i = mine.begin; i < mine.end; i++)
         code_group(w, &w->groups[i], w->coding);
 }
 

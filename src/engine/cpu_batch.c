@@ -31,9 +31,8 @@ enum { MIN_ROWS_A_THREAD = 16 };
 
 struct range cpu_split(const struct cpu_engine *e, int n, int unit, int thread)
 {
-    struct range r;
-    threads_split(&r.begin, &r.end, (n + unit - 1) / unit, thread,
-                  threads_count(e->team));
+    struct range r =
+        threads_split((n + unit - 1) / unit, thread, threads_count(e->team));
     r.begin *= unit;
     r.end = r.end * unit < n ? r.end * unit : n;
     return r;

@@ -119,10 +119,6 @@ static inline const struct model_config *config_of(const struct cpu_engine *e)
     return &e->base.model->config;
 }
 
-struct range {
-    int begin, end;
-};
-
 /* ---- cpu_batch.c, for the mixers ---------------------------------------- */
 
 /* Reads the bytes of all segments. */

@@ -52,7 +52,7 @@ static void run_layer(struct backward *b, int thread, int l)
     struct activations x = {b->x, d_model};
     struct activations in = {tape->in, (size_t)b->d_in};
     struct activations next = {b->tapes[l + 1].h, d_model};
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     size_t begin = (size_t)t.begin * d_model, end = (size_t)t.end * d_model;
 
     norm_forward(b, thread, l);

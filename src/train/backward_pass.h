@@ -125,18 +125,12 @@ struct mixer_pass {
 
 /* ---- who does what ------------------------------------------------------ */
 
-struct share {
-    int begin, end;
-};
-
-static inline struct share share_of(const struct backward *b, int n, int thread)
+static inline struct range share_of(const struct backward *b, int n, int thread)
 {
-    struct share s;
-    threads_split(&s.begin, &s.end, n, thread, threads_count(b->team));
-    return s;
+    return threads_split(n, thread, threads_count(b->team));
 }
 
-static inline struct share rows_of(const struct backward *b, int thread)
+static inline struct range rows_of(const struct backward *b, int thread)
 {
     return share_of(b, b->n_rows, thread);
 }

@@ -19,7 +19,7 @@ static uint8_t byte_at(const struct backward *b, int row, int offset)
 
 void embed(struct backward *b, int thread)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     size_t d = (size_t)config_of(b)->d_model;
     const float *embedding =
         b->weights + parameters_embedding(b->parameters)->offset;
@@ -31,7 +31,7 @@ void embed(struct backward *b, int thread)
 void embed_backward(struct backward *b, int thread)
 {
     size_t d = (size_t)config_of(b)->d_model;
-    struct share mine = share_of(b, (int)d, thread);
+    struct range mine = share_of(b, (int)d, thread);
     float *gradient = b->gradient + parameters_embedding(b->parameters)->offset;
     for (int row = 0; row < b->n_rows; row++) {
         float *to = gradient + byte_at(b, row, 0) * d;
@@ -66,7 +66,7 @@ void predict(struct backward *b, int thread)
 {
     int n_layer = config_of(b)->n_layer;
     size_t d = (size_t)config_of(b)->d_model;
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     struct activations x = {b->x, d}, dx = {b->dx, d};
     struct activations logits = {b->logits, N_BYTES_VOCAB};
     norm_forward(b, thread, n_layer);

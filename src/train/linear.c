@@ -30,7 +30,7 @@ void linear_lay_out(struct backward *b, struct carver *carver,
     w->projection.panels = n_panels > 0 ? carve(carver, n_panels, 1) : NULL;
 }
 
-static void round_rows(struct linear *w, const float *from, struct share rows)
+static void round_rows(struct linear *w, const float *from, struct range rows)
 {
     for (int r = rows.begin; r < rows.end; r++) {
         size_t at = (size_t)r * (size_t)w->cols;
@@ -42,7 +42,7 @@ static void round_rows(struct linear *w, const float *from, struct share rows)
 }
 
 static void transpose_rows(struct linear *w, const float *from,
-                           struct share rows)
+                           struct range rows)
 {
     for (int i = 0; i < w->cols; i++) {
         float *to = w->transposed + (size_t)i * (size_t)w->rows;
@@ -54,7 +54,7 @@ static void transpose_rows(struct linear *w, const float *from,
 void linear_prepare(struct backward *b, int thread, struct linear *linear)
 {
     const float *from = b->weights + linear->parameter->offset;
-    struct share mine = share_of(b, linear->rows, thread);
+    struct range mine = share_of(b, linear->rows, thread);
     if (b->imitates)
         round_rows(linear, from, mine);
     else
@@ -85,7 +85,7 @@ void linear_multiply(struct backward *b, int thread, struct activations y,
                      const struct linear *linear, const struct quantised *q,
                      bool accumulate)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     if (t.begin < t.end)
         b->int8->matmul(y.x, y.ld, &linear->projection, q, accumulate, t.begin,
                         t.end, 0, linear->rows);
@@ -95,7 +95,7 @@ void linear_forward(struct backward *b, int thread, struct activations y,
                     const struct linear *linear, struct activations x,
                     bool accumulate)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     if (t.begin == t.end)
         return;
     if (b->imitates) {
@@ -123,7 +123,7 @@ void linear_forward(struct backward *b, int thread, struct activations y,
 static struct activations see(struct backward *b, int thread,
                               struct activations x, int n)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     if (!b->imitates)
         return x;
     struct activations seen = {b->seen, (size_t)n};
@@ -144,8 +144,8 @@ void linear_backward(struct backward *b, int thread,
                      bool accumulate)
 {
     struct activations seen = see(b, thread, x, linear->cols);
-    struct share t = rows_of(b, thread);
-    struct share rows = share_of(b, linear->rows, thread);
+    struct range t = rows_of(b, thread);
+    struct range rows = share_of(b, linear->rows, thread);
     struct product by_x = {
         .c = dx.x,
         .ld_c = dx.ld,

@@ -217,7 +217,7 @@ static struct scan_pass scan_of(struct backward *b, int l, int w, int thread)
 static void convolve(struct backward *b, int thread, int l)
 {
     int n_blocks = blocks_of(config_of(b)->d_inner);
-    struct share mine = share_of(b, b->n_windows * n_blocks, thread);
+    struct range mine = share_of(b, b->n_windows * n_blocks, thread);
     for (int i = mine.begin; i < mine.end; i++) {
         struct conv_pass job = conv_of(b, l, i / n_blocks, thread);
         b->kernels->conv(&job, i % n_blocks);
@@ -227,7 +227,7 @@ static void convolve(struct backward *b, int thread, int l)
 static void scan(struct backward *b, int thread, int l)
 {
     int n_blocks = blocks_of(config_of(b)->d_inner);
-    struct share mine = share_of(b, b->n_windows * n_blocks, thread);
+    struct range mine = share_of(b, b->n_windows * n_blocks, thread);
     for (int i = mine.begin; i < mine.end; i++) {
         struct scan_pass job = scan_of(b, l, i / n_blocks, thread);
         b->kernels->scan(&job, i % n_blocks);
@@ -237,7 +237,7 @@ static void scan(struct backward *b, int thread, int l)
 /* Backward: the windows of a block add to the same weights, in turn. */
 static void convolve_backward(struct backward *b, int thread, int l)
 {
-    struct share mine = share_of(b, blocks_of(config_of(b)->d_inner), thread);
+    struct range mine = share_of(b, blocks_of(config_of(b)->d_inner), thread);
     for (int block = mine.begin; block < mine.end; block++) {
         for (int w = 0; w < b->n_windows; w++) {
             struct conv_pass job = conv_of(b, l, w, thread);
@@ -248,7 +248,7 @@ static void convolve_backward(struct backward *b, int thread, int l)
 
 static void scan_backward(struct backward *b, int thread, int l)
 {
-    struct share mine = share_of(b, blocks_of(config_of(b)->d_inner), thread);
+    struct range mine = share_of(b, blocks_of(config_of(b)->d_inner), thread);
     for (int block = mine.begin; block < mine.end; block++) {
         for (int w = 0; w < b->n_windows; w++) {
             struct scan_pass job = scan_of(b, l, w, thread);
@@ -262,7 +262,7 @@ static void sum_blocks(struct backward *b, int thread)
 {
     const struct model_config *c = config_of(b);
     const struct mamba1 *m = b->mamba1;
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     int n_blocks = blocks_of(c->d_inner), n = 2 * c->d_state;
     for (int row = t.begin; row < t.end; row++) {
         float *to = m->ddtbc + (size_t)row * ld_dtbc(b) + c->dt_rank;

@@ -96,7 +96,7 @@ static void sum_heads(struct backward *b, int thread)
 {
     const struct model_config *c = config_of(b);
     const struct mamba2 *m = b->mamba2;
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     int n = c->d_state, a_group = c->n_heads / c->n_groups;
     for (int row = t.begin; row < t.end; row++) {
         float *db =
@@ -134,7 +134,7 @@ static void convolve_backward(struct backward *b, int thread, int l)
     const struct mamba2 *m = b->mamba2;
     const struct mamba2_tape *tape = &m->tapes[l];
     size_t channels = (size_t)conv_channels(c), d_in = (size_t)b->d_in;
-    struct share mine = share_of(b, blocks_of((int)channels), thread);
+    struct range mine = share_of(b, blocks_of((int)channels), thread);
     for (int block = mine.begin; block < mine.end; block++) {
         for (int w = 0; w < b->n_windows; w++) {
             size_t row = mamba2_first_row(b, w, 0);
@@ -161,9 +161,9 @@ static void convolve_backward(struct backward *b, int thread, int l)
 void mamba2_backward(struct backward *b, int thread, int l)
 {
     const struct model_config *c = config_of(b);
-    struct share t = rows_of(b, thread);
-    struct share heads = share_of(b, b->n_windows * c->n_heads, thread);
-    struct share columns = share_of(b, c->d_inner, thread);
+    struct range t = rows_of(b, thread);
+    struct range heads = share_of(b, b->n_windows * c->n_heads, thread);
+    struct range columns = share_of(b, c->d_inner, thread);
     struct gate_pass gate = gate_of(b, l);
 
     b->kernels->gate_backward(&gate, t.begin, t.end);

@@ -30,8 +30,8 @@ static void take_input(struct backward *b, int thread, int l)
 {
     const struct model_config *c = config_of(b);
     const struct mamba2 *m = b->mamba2;
-    struct share t = rows_of(b, thread);
-    struct share windows = share_of(b, b->n_windows, thread);
+    struct range t = rows_of(b, thread);
+    struct range windows = share_of(b, b->n_windows, thread);
     size_t d_in = (size_t)b->d_in;
     for (int row = t.begin; row < t.end; row++) {
         int w = row / b->n_t, i = row % b->n_t;
@@ -149,8 +149,8 @@ void mamba2_forward(struct backward *b, int thread, int l)
 {
     const struct model_config *c = config_of(b);
     int n_in = c->n_heads + c->n_groups;
-    struct share in = share_of(b, b->n_windows * n_in, thread);
-    struct share heads = share_of(b, b->n_windows * c->n_heads, thread);
+    struct range in = share_of(b, b->n_windows * n_in, thread);
+    struct range heads = share_of(b, b->n_windows * c->n_heads, thread);
     take_input(b, thread, l);
     meet(b);
     for (int i = in.begin; i < in.end; i++)
@@ -201,7 +201,7 @@ void mamba2_output(struct backward *b, int thread, int l,
 {
     const struct linear *out_proj = &b->tapes[l].out_proj;
     struct activations y = {b->tapes[l].y, (size_t)config_of(b)->d_inner};
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     struct quantised q = {0};
     if (b->imitates)
         q = linear_room(b, out_proj->cols, t.begin);

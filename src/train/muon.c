@@ -97,7 +97,7 @@ static void normalise(struct muon *mu, const float *g, int rows, int cols)
 
 /* c = a b, this thread's rows; b and c have n_j columns. */
 static void multiply(const struct muon *mu, float *c, const float *a,
-                     const float *b, int n_j, int n_k, int begin, int end)
+                     const float *b, int n_j, int n_k, struct range mine)
 {
     struct product job = {
         .c = c,
@@ -110,7 +110,7 @@ static void multiply(const struct muon *mu, float *c, const float *a,
         .n_j = n_j,
         .n_k = n_k,
     };
-    mu->kernels->product(&job, begin, end);
+    mu->kernels->product(&job, mine.begin, mine.end);
 }
 
 /* Rows [first, last) of X become columns, a line of the cache at a time. */
@@ -132,18 +132,17 @@ static void newton_schulz(void *context, int thread)
 {
     struct muon *mu = context;
     size_t m = (size_t)mu->m, n = (size_t)mu->n;
-    int begin, end;
-    threads_split(&begin, &end, mu->m, thread, threads_count(mu->team));
-    size_t first = (size_t)begin, last = (size_t)end;
+    struct range mine = threads_split(mu->m, thread, threads_count(mu->team));
+    size_t first = (size_t)mine.begin, last = (size_t)mine.end;
 
     transpose(mu, first, last);
     threads_barrier(mu->team);
-    multiply(mu, mu->gram, mu->x, mu->transposed, mu->m, mu->n, begin, end);
+    multiply(mu, mu->gram, mu->x, mu->transposed, mu->m, mu->n, mine);
     threads_barrier(mu->team);
-    multiply(mu, mu->square, mu->gram, mu->gram, mu->m, mu->m, begin, end);
+    multiply(mu, mu->square, mu->gram, mu->gram, mu->m, mu->m, mine);
     for (size_t i = first * m; i < last * m; i++)
         mu->square[i] = MUON_B * mu->gram[i] + MUON_C * mu->square[i];
-    multiply(mu, mu->next, mu->square, mu->x, mu->n, mu->m, begin, end);
+    multiply(mu, mu->next, mu->square, mu->x, mu->n, mu->m, mine);
     for (size_t i = first * n; i < last * n; i++)
         mu->next[i] += MUON_A * mu->x[i];
 }

@@ -27,16 +27,16 @@ static struct norm_pass norm_of(struct backward *b, int l)
 
 void norm_forward(struct backward *b, int thread, int l)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     struct norm_pass job = norm_of(b, l);
     b->kernels->norm(&job, t.begin, t.end);
 }
 
 void norm_backward(struct backward *b, int thread, int l)
 {
-    struct share t = rows_of(b, thread);
+    struct range t = rows_of(b, thread);
     struct norm_pass job = norm_of(b, l);
-    struct share columns = share_of(b, job.d, thread);
+    struct range columns = share_of(b, job.d, thread);
     float *dweight = b->gradient + (job.weight - b->weights);
     float *dbias = job.bias ? b->gradient + (job.bias - b->weights) : NULL;
     b->kernels->norm_backward(&job, b->dh, b->dx, t.begin, t.end);
