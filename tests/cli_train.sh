@@ -203,4 +203,13 @@ printf '#!/bin/sh\ngrep -q "^plot .q.log" && echo drawn\n' >bin/gnuplot
 PATH=$PWD/bin:$PATH run train -f --steps=3 --log=q.log --plot=q.svg -o q verses
 same "the new plot" "0 drawn" "$status $(cat q.svg)"
 
+# A caller that ignores the ends of its children has ours ignore them too.
+if env --ignore-signal=CHLD true 2>/dev/null; then
+	echo old >q.svg
+	PATH=$PWD/bin:$PATH run env --ignore-signal=CHLD "$MAMBYTE_TRAIN" -f \
+		--device=cpu --d-model=16 --n-layer=1 --windows=2 --length=32 \
+		--steps=3 --log=q.log --plot=q.svg -o q verses
+	same "a plot where SIGCHLD is ignored" "0 drawn" "$status $(cat q.svg)"
+fi
+
 finish

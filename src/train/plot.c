@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,11 @@ enum status plot_check(const char *path)
 {
     if (!terminal_for(path) || strchr(path, '\n'))
         return fail(E_USAGE, "--plot: '%s' does not end in .svg or .png", path);
-    if (system("command -v gnuplot >/dev/null 2>&1") != 0)
+    signal(SIGCHLD, SIG_DFL); /* ignored, it leaves no child to wait for */
+    int how = system("command -v gnuplot >/dev/null 2>&1");
+    if (how < 0)
+        return fail(E_IO, "--plot: %s", strerror(errno));
+    if (how != 0)
         return fail(E_IO, "--plot: gnuplot is not installed");
     return OK;
 }
