@@ -91,6 +91,18 @@ same "names" "one two total" "$(cut -f 1 out | xargs)"
 same "sentences" "mambyte: missing: No such file or directory
 mambyte: .: is a directory, not a file" "$(cat err)"
 
+# Fewer are open together where there are few descriptors.
+mkdir many
+for i in 1 2 3 4 5 6; do
+	for k in 1 2 3 4 5 6 7 8; do
+		echo $k >many/$i$k
+	done
+done
+# shellcheck disable=SC2016
+run sh -c 'ulimit -n 40 && exec "$@"' sh "$MAMBYTE" --perplexity many/*
+same "many files within few descriptors" "0 49" \
+	"$status $(wc -l <out | xargs)"
+
 # The locale changes nothing.
 LC_ALL=de_DE.UTF-8 "$MAMBYTE" --perplexity one >out
 printf '%s\n' "$one" | cut -f 1-5 | cmp - out || bad "the locale matters"

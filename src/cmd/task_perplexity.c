@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/escape.h"
 #include "base/message.h"
@@ -245,14 +246,22 @@ static enum status do_round(struct file_ring *ring)
 
 /* ---- all of it ---------------------------------------------------------- */
 
+/* How many files may be open together: half of the descriptors are for others.
+ */
+static int count_files(const struct task *task)
+{
+    long n_files = task->options->n_files, n_open = sysconf(_SC_OPEN_MAX) / 2;
+    long n = n_files < FILES_MAX ? n_files : FILES_MAX;
+    return n_open < 1 || n < n_open ? (int)n : (int)n_open;
+}
+
 /* A smaller ring where the engine's memory ends. */
 static enum status make_files(struct file_ring *ring)
 {
     struct task *task = ring->task;
     struct state *states[FILES_MAX];
     size_t n_made;
-    int n_files = task->options->n_files;
-    int n = task_count_streams(task, n_files < FILES_MAX ? n_files : FILES_MAX);
+    int n = task_count_streams(task, count_files(task));
     ring->files = calloc((size_t)n, sizeof *ring->files);
     if (!ring->files)
         return fail_memory("reading");
