@@ -505,6 +505,48 @@ START_TEST(a_state_that_is_none_is_refused)
 }
 END_TEST
 
+/* Of the bytes from the place on, a state knows nothing: in place of what was
+ * read there, 0. */
+START_TEST(a_state_that_knows_more_is_refused)
+{
+    open_spec(SPEC_2);
+    const struct model_config *c = &tiny.model->config;
+    struct engine *engine = open_engine(NULL, 1);
+    struct state *state = new_state(engine);
+    float *image = calloc(1, image_size);
+    int8_t *int8s = state_int8s(c, image);
+    size_t n_int8s = model_state_int8s(c), n_a_layer = n_int8s / 2;
+    float *w = state_s(c, image, 1) + c->d_inner * c->d_state;
+    float *e = w + c->n_heads * CHUNK;
+    int8_t *x = int8s + n_a_layer, *b = x + CHUNK * c->d_inner;
+    ck_assert_int_eq(c->n_layer, 2);
+    for (int place = 0; place < CHUNK; place += 21) {
+        int8s[n_int8s - 1] = (int8_t)place;
+        float *floats[] = {w + place, w + 2 * CHUNK - 1, e};
+        for (size_t i = 0; i < 3; i++) {
+            bool is_fine = floats[i] == e && place > 0;
+            *floats[i] = 0.5f;
+            ck_assert_int_eq(engine_state_set(engine, state, image),
+                             is_fine ? OK : E_FORMAT);
+            *floats[i] = 0;
+        }
+        int8_t *unread[] = {x + place * c->d_inner, b - 1,
+                            b + place * c->n_groups * c->d_state,
+                            int8s + n_int8s - 2};
+        for (size_t i = 0; i < 4; i++) {
+            *unread[i] = 1;
+            ck_assert_int_eq(engine_state_set(engine, state, image), E_FORMAT);
+            *unread[i] = 0;
+        }
+        ck_assert_int_eq(engine_state_set(engine, state, image), OK);
+    }
+    free(image);
+    engine_state_free(engine, state);
+    engine_close(engine);
+    close_spec();
+}
+END_TEST
+
 /* Calls of one length, 1 to 200, on every level. */
 START_TEST(all_lengths_of_calls_agree)
 {
@@ -651,6 +693,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_state_moves_between_engines, 0, 5);
     tcase_add_loop_test(tcase, a_state_goes_on_from_every_place, 0, 2);
     tcase_add_test(tcase, a_state_that_is_none_is_refused);
+    tcase_add_test(tcase, a_state_that_knows_more_is_refused);
     tcase_add_loop_test(tcase, all_lengths_of_calls_agree, 0, 4);
     tcase_add_test(tcase, without_begin_byte_the_first_costs_8_bits);
     tcase_add_test(tcase, an_unknown_level_is_refused);

@@ -142,9 +142,6 @@ enum status cuda_states_set(struct cuda_states *states, struct state *state,
                             const float *image)
 {
     bool is_mamba2 = states->config->mixer == MIXER_MAMBA2;
-    if (is_mamba2)
-        TRY(state_int8s_check(states->config,
-                              state_int8s(states->config, (float *)image)));
     TRY(transfer(states, state->image, image, cudaMemcpyHostToDevice));
     if (!is_mamba2)
         return OK;

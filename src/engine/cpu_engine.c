@@ -102,10 +102,9 @@ static enum status cpu_state_set(struct engine *engine, struct state *state,
 {
     struct cpu_engine *e = (struct cpu_engine *)engine;
     memcpy(state->floats, image, floats_size(engine));
-    if (!e->mixer->derive)
-        return OK;
-    return e->mixer->derive(e, state,
-                            state_int8s(config_of(e), (float *)image));
+    if (e->mixer->derive)
+        e->mixer->derive(e, state, state_int8s(config_of(e), (float *)image));
+    return OK;
 }
 
 static void cpu_describe(const struct engine *engine, char text[160])

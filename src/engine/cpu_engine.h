@@ -81,8 +81,8 @@ struct cpu_mixer {
     /* state->derived: its bytes, and its content from and to the int8 of an
      * image.  NULL: there is none. */
     size_t (*derived_size)(const struct model_config *config);
-    enum status (*derive)(struct cpu_engine *e, struct state *state,
-                          const int8_t *int8s);
+    void (*derive)(struct cpu_engine *e, struct state *state,
+                   const int8_t *int8s);
     void (*save)(const struct cpu_engine *e, const struct state *state,
                  int8_t *int8s);
 };

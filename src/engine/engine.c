@@ -7,6 +7,7 @@
 #include "config.h"
 #include "engine/engine_ops.h"
 #include "engine/on_cpu.h"
+#include "engine/state_image.h"
 
 #if !HAVE_CUDA
 enum status cuda_engine_open(struct engine **engine, const struct model *model,
@@ -163,6 +164,7 @@ enum status engine_state_get(struct engine *engine, const struct state *state,
 enum status engine_state_set(struct engine *engine, struct state *state,
                              const float *image)
 {
+    TRY(state_image_check(&engine->model->config, image));
     TRY(engine_feed_finish(engine));
     return engine->ops->state_set(engine, state, image);
 }

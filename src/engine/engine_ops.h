@@ -20,6 +20,7 @@ struct engine_ops {
                               const struct state *from);
     enum status (*state_get)(struct engine *, const struct state *,
                              float *image);
+    /* of an image that state_image_check() has accepted */
     enum status (*state_set)(struct engine *, struct state *,
                              const float *image);
     enum status (*feed)(struct engine *, const struct segment *segments,

@@ -27,6 +27,7 @@ libmambyte_a_SOURCES += \
   src/engine/scorer.h \
   src/engine/snapshot.c \
   src/engine/snapshot.h \
+  src/engine/state_image.c \
   src/engine/state_image.h \
   src/engine/team_choice.c \
   src/engine/team_choice.h

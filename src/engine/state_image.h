@@ -56,19 +56,10 @@ static inline float *state_logits(const struct model_config *c, float *image)
     return image + (size_t)c->n_layer * state_layer_floats(c);
 }
 
-/* E_FORMAT when the int8 of an image of Mamba-2 are no state's: x and b go from
- * -127 to 127, which a file may not keep to. */
-static inline enum status state_int8s_check(const struct model_config *c,
-                                            const int8_t *int8s)
-{
-    size_t n = model_state_int8s(c);
-    int place = int8s[n - 1];
-    bool is_state = place >= 0 && place < CHUNK;
-    for (size_t i = 0; i < n; i++)
-        is_state = is_state && int8s[i] != -128;
-    return is_state ? OK
-                    : fail(E_FORMAT, "not a state of the model: one of its "
-                                     "numbers is out of range");
-}
+/* E_FORMAT when an image, which may come from a file, is none of Mamba-2: x and
+ * b go from -127 to 127, the place from 0 to CHUNK - 1, and what has to be 0 is
+ * 0.  Levels and devices compute alike only then: they differ in how far past
+ * the place they look. */
+enum status state_image_check(const struct model_config *c, const float *image);
 
 #endif
