@@ -107,23 +107,30 @@ same "many files within few descriptors" "0 49" \
 LC_ALL=de_DE.UTF-8 "$MAMBYTE" --perplexity one >out
 printf '%s\n' "$one" | cut -f 1-5 | cmp - out || bad "the locale matters"
 
-# Progress goes to stderr, and is quiet unless asked for.
+# Progress goes to stderr, and is quiet unless asked for.  A long name loses its
+# end, but not half of a character.
 head -c 100000 /dev/zero >zeros
 run "$MAMBYTE" --perplexity zeros
 same "no progress in a pipe" "" "$(cat err)"
-mkfifo pipe
-"$MAMBYTE" --perplexity --progress <pipe >out 2>err &
-exec 3>pipe
+nineteen=ééééééééééééééééééé
+mkfifo pipe "a$nineteen$nineteen"
 # shellcheck disable=SC2317 # through wait_for
 more()
 {
 	printf a >&3
 	test -s err
 }
-wait_for more
-exec 3>&-
-wait $! || bad "status of --progress"
-same "progress of standard input" "standard input" \
-	"$(sed -n '1s/:.*//p' err)"
+# progress_names NAME PIPE FILE -- while FILE reads what comes through PIPE
+progress_names()
+{
+	"$MAMBYTE" --perplexity --progress "$3" <pipe >out 2>err &
+	exec 4>pipe 3>"$2"
+	wait_for more
+	exec 3>&- 4>&-
+	wait $! || bad "status of --progress $3"
+	same "progress of $3" "$1" "$(sed -n '1s/:.*//p' err)"
+}
+progress_names "standard input" pipe -
+progress_names "a$nineteen" "a$nineteen$nineteen" "a$nineteen$nineteen"
 
 finish

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/utf8.h"
 
 #define PROGRESS_DELAY    1.0  /* seconds before the line first appears */
 #define PROGRESS_INTERVAL 0.2  /* and between two of them on a terminal */
@@ -22,7 +23,8 @@
 enum {
     LINE_MAX_BYTES = 2048,
     SHOWN_MAX_BYTES = 2 * LINE_MAX_BYTES,
-    PROGRAM_CHARS = 64
+    PROGRAM_CHARS = 64,
+    NAME_BYTES = 40 /* of a name in a line of progress */
 };
 
 static char program[PROGRAM_CHARS] = "mambyte"; /* escaped */
@@ -133,6 +135,17 @@ static void describe_left(char text[32], double left, double speed)
                  (int)seconds % 60);
 }
 
+/* A long name loses its end, by whole characters. */
+static void shorten(char start[NAME_BYTES + 1], const char *name)
+{
+    size_t n = strlen(name);
+    if (n > NAME_BYTES)
+        n = NAME_BYTES -
+            utf8_incomplete_tail((const uint8_t *)name, NAME_BYTES);
+    memcpy(start, name, n);
+    start[n] = '\0';
+}
+
 static void show_progress(const char *name, uint64_t done, uint64_t size)
 {
     char so_far[16], per_second[16], left[32] = "", percent[16] = "";
@@ -143,8 +156,8 @@ static void show_progress(const char *name, uint64_t done, uint64_t size)
                  100.0 * (double)done / (double)size);
         describe_left(left, (double)(size - done), speed);
     }
-    char start[41], shown[160];
-    snprintf(start, sizeof start, "%s", name);
+    char start[NAME_BYTES + 1], shown[4 * NAME_BYTES + 1];
+    shorten(start, name);
     fprintf(stderr, "%s%s: %s%s, %s/s%s%s",
             progress.is_terminal ? CLEAR_LINE : "",
             escape_into(shown, sizeof shown, start),
