@@ -2,9 +2,10 @@
  * documents.
  *
  * A data source is one operand of the command: a file, all files below a
- * folder, or standard input.  Its documents, in the order of their names,
- * follow each other with a NUL between; a document may hold several that are
- * separated by NULs already.  Large files are mapped, small ones read.
+ * folder, or standard input.  Its documents follow each other in the order of
+ * their names, with a NUL after each that lacks one; a document may hold
+ * several that are separated by NULs already.  Large files are mapped, small
+ * ones read.
  *
  * SPDX-License-Identifier: MIT
  */
