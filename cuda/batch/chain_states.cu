@@ -57,26 +57,45 @@ static __device__ __forceinline__ void turn(uint32_t word[4])
     word[3] = __byte_perm(high, high2, 0x7632);
 }
 
-/* Turns the rows of a chunk, n bytes of each: a thread has four bytes of four
- * rows, a warp 32 bytes of 16. */
-template <int n>
-static __device__ __forceinline__ void
-load_turned(int8_t *to, const int8_t *from, int stride)
-{
-    constexpr int fours = n / 4;
-#pragma unroll
-    for (int i = threadIdx.x; i < CHUNK / 4 * fours; i += THREADS) {
-        int s = i % 4 * 4 + i / 4 / fours * 16, c = i / 4 % fours * 4;
-        uint32_t word[4];
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            word[j] = *(const uint32_t *)(from + (size_t)(s + j) * stride + c);
-        turn(word);
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-            *(uint32_t *)(to + (c + j) * STRIDE + s) = word[j];
+/* What a thread has of the rows of a chunk, n bytes of each: four bytes of four
+ * rows, some times; a warp has 32 bytes of 16. */
+template <int n> struct chunk_rows {
+    enum { FOURS = n / 4, TIMES = CHUNK / 4 * FOURS / THREADS };
+    uint32_t word[TIMES][4];
+
+    static __device__ __forceinline__ int row(int i)
+    {
+        return i % 4 * 4 + i / 4 / FOURS * 16;
     }
-}
+    static __device__ __forceinline__ int column(int i)
+    {
+        return i / 4 % FOURS * 4;
+    }
+    __device__ __forceinline__ void load(const int8_t *from, int stride)
+    {
+#pragma unroll
+        for (int k = 0; k < TIMES; k++) {
+            const int i = threadIdx.x + k * THREADS;
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                word[k][j] =
+                    *(const uint32_t *)(from + (size_t)(row(i) + j) * stride +
+                                        column(i));
+        }
+    }
+    __device__ __forceinline__ void store_turned(int8_t *to)
+    {
+#pragma unroll
+        for (int k = 0; k < TIMES; k++) {
+            const int i = threadIdx.x + k * THREADS;
+            turn(word[k]);
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                *(uint32_t *)(to + (column(i) + j) * STRIDE + row(i)) =
+                    word[k][j];
+        }
+    }
+};
 
 /* Four neighbours: in one piece where layers allow that. */
 static __device__ __forceinline__ float4 load_four(const float *from,
@@ -227,44 +246,56 @@ static __device__ __forceinline__ void end_chunk(const ended_head<n_states> &k)
     some_states<n_states> s;
     float scales[2] = {};
     uint32_t amax[2] = {};
+    chunk_rows<HEADDIM> x;
+    chunk_rows<n_states> b;
     load_states<n_states, is_aligned>(s, k);
+    x.load(k.state.x + k.h * HEADDIM, k.b.d_inner);
+    b.load(k.state.b + k.group * n_states, k.m.n_groups * n_states);
+    const float e = k.state.e[k.h];
     if (threadIdx.x < CHUNK)
         k.w[threadIdx.x] = k.state.w[k.h * CHUNK + threadIdx.x];
-    load_turned<HEADDIM>(k.x, k.state.x + k.h * HEADDIM, k.b.d_inner);
-    load_turned<n_states>(k.turned, k.state.b + k.group * n_states,
-                          k.m.n_groups * n_states);
+    x.store_turned(k.x);
+    b.store_turned(k.turned);
     __syncthreads(); /* x^, B^ and w are there */
     weigh(k, scales);
-    add_chunk(s, k, k.state.e[k.h], scales, amax);
+    add_chunk(s, k, e, scales, amax);
     store_states<n_states, is_aligned>(s, k, amax);
     __syncthreads(); /* v^ and B^ are read */
 }
 
-/* The state of item i: a head of a layer of a stream. */
-static __device__ __forceinline__ struct mamba2_layer_state
-state_of(const struct prefill_batch &b, const struct mamba2_batch &m,
-         const struct chain_rows &rows, int i)
+/* Item i: a head of a layer of a stream. */
+struct ended_item {
+    struct mamba2_layer_state state;
+    int h;
+};
+
+static __device__ __forceinline__ struct ended_item
+item_of(const struct prefill_batch &b, const struct mamba2_batch &m,
+        const struct chain_rows &rows, int i)
 {
-    int layer = i / m.n_heads % b.n_layer;
+    int h = i % m.n_heads, layer = i / m.n_heads % b.n_layer;
     int row = rows.ended[1 + i / m.n_heads / b.n_layer];
-    return mamba2_layer_state(b.slots->spans[row].image, m.state, layer);
+    return {mamba2_layer_state(b.slots->spans[row].image, m.state, layer), h};
 }
 
-/* Asks the L2 cache for S and x^ of a head: a line a thread. */
+/* Asks the L2 cache for S and x^ of a head: lines of each thread. */
 template <int n_states>
 static __device__ __forceinline__ void
-prefetch_states(const struct mamba2_layer_state &s, int h, int d_inner)
+prefetch_states(const struct ended_item &next, int d_inner)
 {
-    enum { LINE = 128, BYTES = HEADDIM * n_states * 4 };
-    const char *from = (const char *)s.s + (size_t)h * BYTES;
-    for (int at = threadIdx.x * LINE; at < BYTES; at += THREADS * LINE)
-        prefetch_line(from + at);
+    enum { LINE = 128, LINES = HEADDIM * n_states * 4 / LINE };
+    const char *from = (const char *)next.state.s +
+                       ((size_t)next.h * LINES + threadIdx.x) * LINE;
+#pragma unroll
+    for (int i = 0; i < LINES / THREADS; i++)
+        prefetch_line(from + i * THREADS * LINE);
     if (threadIdx.x < CHUNK)
-        prefetch_line(s.x + (size_t)threadIdx.x * d_inner + h * HEADDIM);
+        prefetch_line(next.state.x + (size_t)threadIdx.x * d_inner +
+                      next.h * HEADDIM);
 }
 
 template <int n_states, bool is_aligned>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, n_states == 64 ? 5 : 3)
     end_chunks(struct prefill_batch b, struct mamba2_batch m,
                struct chain_rows rows)
 {
@@ -274,14 +305,23 @@ static __global__ void __launch_bounds__(THREADS)
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     await_previous();
     const int n = rows.ended[0] * b.n_layer * m.n_heads;
-    for (int i = blockIdx.x; i < n; i += gridDim.x) {
-        int h = i % m.n_heads, next = i + gridDim.x;
-        if (next < n)
-            prefetch_states<n_states>(state_of(b, m, rows, next),
-                                      next % m.n_heads, b.d_inner);
-        end_chunk<n_states, is_aligned>(
-            {state_of(b, m, rows, i), b, m, x, turned, w, h,
-             h / (m.n_heads / m.n_groups), lane, warp * 16});
+    int i = blockIdx.x;
+    if (i >= n)
+        return;
+    struct ended_item now = item_of(b, m, rows, i);
+    for (;;) {
+        struct ended_item next = now;
+        i += gridDim.x;
+        if (i < n) {
+            next = item_of(b, m, rows, i);
+            prefetch_states<n_states>(next, b.d_inner);
+        }
+        end_chunk<n_states, is_aligned>({now.state, b, m, x, turned, w, now.h,
+                                         now.h / (m.n_heads / m.n_groups), lane,
+                                         warp * 16});
+        if (i >= n)
+            return;
+        now = next;
     }
 }
 
