@@ -90,6 +90,7 @@ cuda_headers = \
   cuda/batch/chain.cuh \
   cuda/batch/chain_block.cuh \
   cuda/batch/chain_conv.cuh \
+  cuda/batch/chain_feed.cuh \
   cuda/batch/chain_head.cuh \
   cuda/batch/chain_norm.cuh \
   cuda/batch/chain_streams.cuh \

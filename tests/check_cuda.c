@@ -31,12 +31,12 @@
 enum {
     LENGTH = 700,
     N_SPECS_1 = 12, /* of Mamba-1, then */
-    N_SPECS_2 = 13, /* of Mamba-2 */
+    N_SPECS_2 = 14, /* of Mamba-2 */
     N_SPECS = N_SPECS_1 + N_SPECS_2,
     N_STREAM_SPECS_1 = 7,
     N_STREAM_SPECS = 12,
     N_LITTLE_SPECS = 4,
-    N_PLACE_SPECS = 3,
+    N_PLACE_SPECS = 4,
     N_OVERFLOW_SPECS = 9,
     TIMEOUT_S = 1800
 };
@@ -71,13 +71,13 @@ static struct tiny_spec mamba2_at(int i)
 {
     static const int shape[N_SPECS_2][7] = {
         /* d_model, n_layer, d_inner, d_state, d_conv, headdim, n_groups */
-        {64, 2, 128, 64, 4, 64, 1},    {64, 2, 128, 32, 4, 16, 1},
+        {64, 2, 256, 64, 4, 64, 1},    {64, 2, 128, 32, 4, 16, 1},
         {36, 3, 72, 16, 4, 8, 3},      {100, 5, 200, 48, 3, 40, 5},
         {4, 1, 8, 16, 2, 8, 1},        {132, 2, 256, 256, 4, 128, 2},
         {68, 1, 192, 80, 8, 24, 8},    {96, 7, 192, 64, 4, 48, 2},
         {512, 3, 1024, 64, 4, 64, 1},  {60, 2, 120, 16, 5, 24, 1},
         {1024, 2, 2048, 64, 4, 64, 1}, {1024, 2, 2048, 128, 4, 64, 4},
-        {1792, 2, 3584, 64, 4, 64, 1},
+        {1792, 2, 3584, 64, 4, 64, 1}, {64, 2, 128, 64, 4, 64, 1},
     };
     struct tiny_spec spec = tiny_spec_mamba2(64, 1, (uint64_t)i + 1);
     spec.d_model = shape[i][0];
@@ -716,7 +716,7 @@ static void assert_places(size_t n, size_t rounds)
 
 START_TEST(streams_agree_at_all_places)
 {
-    static const int specs[N_PLACE_SPECS] = {19, 12, 22};
+    static const int specs[N_PLACE_SPECS] = {19, 12, 22, 23};
     open_spec(specs[_i]);
     assert_places(1, 140);
     assert_places(2, 140);

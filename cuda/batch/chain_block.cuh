@@ -30,9 +30,11 @@ struct heads_memory {
     int squares, largest; /* f32, u32 [n_heads]                            */
     int mix;              /* i8 [warps][CHUNK]: m^                         */
     /* Of chain_streams.cu: */
-    int s;    /* i8 [warps][HEADDIM][d_state]: S^                          */
-    int x;    /* i8 [warps][CHUNK][HEADDIM]: x^                            */
-    int come; /* u64 [warps]: the mbarriers that count bytes of S^         */
+    int s;         /* i8 [warps][HEADDIM][d_state]: S^                  */
+    int x, x_row;  /* i8 [CHUNK][x_row], HEADDIM of a warp: x^          */
+    int come;      /* u64 [warps]: mbarriers that count bytes of S^     */
+    int ahead;     /* f32 [rows][ahead_row / 4], HEADDIM of a warp      */
+    int ahead_row; /* in bytes                                          */
 };
 
 static __host__ __device__ __forceinline__ struct heads_memory
@@ -126,26 +128,28 @@ block_of(const struct prefill_batch &b, const struct mamba2_batch &m,
             m.n_groups == 1 ? m.n_heads : m.n_heads / m.n_groups};
 }
 
-/* Sums of products of 64 rows with a vector. */
+/* Sums of products of 64 rows with a vector: lanes of a g have those of
+ * rows[j], j from 0 on. */
 struct row_sums {
-    int32_t sum[4][4];
+    int32_t sum[LOADS];
 };
 
 /* Adds those of 64 numbers a row.  Lanes of a g have numbers 16 t on of a row
- * in rows[j], and of the vector.  The tensor cores get that as eight equal
- * columns, so that all these lanes have the sum. */
+ * in rows[j], and of the vector.  The tensor cores get words 0 and 2 of them as
+ * row g, words 1 and 3 as row g + 8, and the vector's so as even and as odd
+ * columns.  So a load is an operand as it is. */
 static __device__ __forceinline__ void
 add_rows(struct row_sums &s, const uint4 rows[LOADS], uint4 vector)
 {
-    const uint32_t low[2] = {vector.x, vector.y};
-    const uint32_t high[2] = {vector.z, vector.w};
+    const bool is_odd = threadIdx.x / 4 % 2;
+    const uint32_t v[2] = {is_odd ? vector.y : vector.x,
+                           is_odd ? vector.w : vector.z};
 #pragma unroll
-    for (int i = 0; i < LOADS / 2; i++) {
-        const uint4 a = rows[2 * i], b = rows[2 * i + 1];
-        const uint32_t first[4] = {a.x, b.x, a.y, b.y};
-        const uint32_t second[4] = {a.z, b.z, a.w, b.w};
-        product_16x8x32(s.sum[i], first, low);
-        product_16x8x32(s.sum[i], second, high);
+    for (int j = 0; j < LOADS; j++) {
+        const uint32_t a[4] = {rows[j].x, rows[j].y, rows[j].z, rows[j].w};
+        int32_t c[4] = {};
+        product_16x8x32(c, a, v);
+        s.sum[j] += c[0] + c[3];
     }
 }
 
@@ -153,10 +157,10 @@ add_rows(struct row_sums &s, const uint4 rows[LOADS], uint4 vector)
  * are the lane's. */
 static __device__ __forceinline__ int2 own_sums(const struct row_sums &s, int t)
 {
-    int2 low = t & 1 ? make_int2(s.sum[1][0], s.sum[1][2])
-                     : make_int2(s.sum[0][0], s.sum[0][2]);
-    int2 high = t & 1 ? make_int2(s.sum[3][0], s.sum[3][2])
-                      : make_int2(s.sum[2][0], s.sum[2][2]);
+    int2 low =
+        t & 1 ? make_int2(s.sum[2], s.sum[3]) : make_int2(s.sum[0], s.sum[1]);
+    int2 high =
+        t & 1 ? make_int2(s.sum[6], s.sum[7]) : make_int2(s.sum[4], s.sum[5]);
     return t & 2 ? high : low;
 }
 

@@ -40,22 +40,29 @@ load_conv(struct conv_input &in, const struct byte_block &k, int c)
     load_taps(in, k.layer.conv + c, k.m.conv_channels, k.layer.conv_bias + c);
 }
 
-/* conv; the past moves on. */
-static __device__ __forceinline__ float2 convolve(const struct byte_block &k,
-                                                  const struct conv_input &in,
-                                                  float2 now, int c)
+/* conv */
+static __device__ __forceinline__ float2
+convolve_inputs(const struct conv_input &in, float2 now)
 {
-    const int n = k.m.conv_channels;
     float2 sum = in.bias;
 #pragma unroll
     for (int j = 0; j < TAPS; j++) {
         float2 x = j < TAPS - 1 ? in.past[j] : now;
         sum.x = fmaf(in.weight[j].x, x.x, sum.x);
         sum.y = fmaf(in.weight[j].y, x.y, sum.y);
-        if (j > 0)
-            *(float2 *)(k.state.past + (j - 1) * n + c) = x;
     }
     return sum;
+}
+
+/* The past moves on. */
+static __device__ __forceinline__ void keep_past(const struct byte_block &k,
+                                                 const struct conv_input &in,
+                                                 float2 now, int c)
+{
+#pragma unroll
+    for (int j = 1; j < TAPS; j++)
+        *(float2 *)(k.state.past + (j - 1) * k.m.conv_channels + c) =
+            j < TAPS - 1 ? in.past[j] : now;
 }
 
 /* B or C of a group, by a warp: 2 lane and the next of each 64 of its states.
@@ -88,8 +95,10 @@ convolve_vector(const struct byte_block &k, const vector_input<n_states> &in,
     for (int i = 0; i < pairs; i++)
         a[i] = *(const float2 *)(zx + c + i * 64);
 #pragma unroll
-    for (int i = 0; i < pairs; i++)
-        a[i] = convolve(k, in.pair[i], a[i], c + i * 64);
+    for (int i = 0; i < pairs; i++) {
+        keep_past(k, in.pair[i], a[i], c + i * 64);
+        a[i] = convolve_inputs(in.pair[i], a[i]);
+    }
     silu_all<2 * pairs>(&a[0].x);
 #pragma unroll
     for (int i = 0; i < pairs; i++)

@@ -130,17 +130,23 @@ load_zx(const struct byte_block &k, int h)
 }
 
 static __device__ __forceinline__ struct head_byte
-convolve_head(const struct byte_block &k, const struct head_input &in,
-              const struct head_zx &zx, int h)
+convolve_head(const struct head_input &in, const struct head_zx &zx)
 {
     struct head_byte byte;
-    float2 a[2] = {convolve(k, in.conv, zx.x, h * HEADDIM + 2 * k.lane), zx.z};
+    float2 a[2] = {convolve_inputs(in.conv, zx.x), zx.z};
     silu_all<4>(&a[0].x);
     struct exact_scale s = scale_of(warp_max(magnitude2(a[0])));
     byte.gate = a[1];
     byte.x = quantised(a[0], s);
     byte.x_scale = s.scale;
     return byte;
+}
+
+static __device__ __forceinline__ void
+keep_head_past(const struct byte_block &k, const struct head_input &in,
+               const struct head_zx &zx, int h)
+{
+    keep_past(k, in.conv, zx.x, h * HEADDIM + 2 * k.lane);
 }
 
 #endif

@@ -62,7 +62,8 @@ take_heads(const struct byte_block &k, struct head_input &in,
         if (next >= k.m.n_heads)
             return;
         h = next;
-        byte = convolve_head(k, in, zx, h);
+        keep_head_past(k, in, zx, h);
+        byte = convolve_head(in, zx);
         keep_byte(k, byte, h);
     }
 }
@@ -102,7 +103,8 @@ static __global__ void __launch_bounds__(WARPS_MAX *WARP)
         convolve_vectors<n_states>(k, vector);
     if (has_decays)
         find_decays(k);
-    struct head_byte byte = convolve_head(k, in, zx, k.warp);
+    keep_head_past(k, in, zx, k.warp);
+    struct head_byte byte = convolve_head(in, zx);
     keep_byte(k, byte, k.warp);
     copy_wait<0>();
     __syncthreads(); /* B^, C^ and the decays are there */

@@ -2,13 +2,14 @@
  * Mamba-2: blocks that stay, and take a stream after the other.
  *
  * A warp has a head of a stream, then one of the next.  As soon as it has read
- * something of its head, it starts to copy that of its next one to the same
- * place in shared memory.  So memory is at work all the time, no warp waits for
- * what another one copies, and each copy has almost all of a stream's time.
+ * S^ of its head, it starts to copy that of its next one to the same place in
+ * shared memory.  A warp of its own copies the rest for all heads, row by row,
+ * as soon as all warps have read the last (chain_feed.cuh).  So memory is at
+ * work all the time, and each copy has most of a stream's time.
  * Where a stream has more heads than a block has room for, it is taken in
  * parts.
  *
- * What the heads of a stream share comes from four more warps, the helpers:
+ * What the heads of a stream share comes from further warps, the helpers:
  * B^, C^, the scores and the decays of a stream while the heads work on the
  * one before it, and its norm while they work on the one after it.  Of what one
  * role writes and the other reads there are two, of streams in turn, and
@@ -19,95 +20,19 @@
  *     v, squares, maxima        heads                 helpers, a stream later
  *     C^, scores, decays        helpers               heads, a stream later
  *     B^                        helpers               helpers
- *     S^, x^, m^ of a warp      the warp's copies     the warp
- *     numbers ahead             the lane's copies     the lane
- *
- * A lane's copies are groups in this order, one of each for a head, be it
- * empty, so that of two groups the older one has come when one may be missing:
- *
- *     numbers ahead             after the convolution, which used the last ones
- *     x^                        after the sums over bytes
+ *     S^, m^ of a warp          the warp              the warp
+ *     x^                        the warp that feeds, and of the byte the warp
+ *     numbers ahead             the warp that feeds   the warp
  *
  * SPDX-License-Identifier: MIT
  */
+#include "cuda/batch/chain_feed.cuh"
 #include "cuda/batch/chain_norm.cuh"
-#include "cuda/batch/chain_streams.cuh"
 
-enum { HELPERS = 4, THREADS_MAX = (WARPS_MAX + HELPERS) * WARP };
+/* Helpers, and among those of a block that is fed the warp that feeds. */
+enum { OTHERS = 4 };
 
 /* ---- a head -------------------------------------------------------------- */
-
-/* A stream's heads from `first` on. */
-struct stream_part {
-    struct chain_stream stream;
-    int first;
-    int number; /* of the stream, of those of the block */
-};
-
-struct streams_job {
-    const struct prefill_batch &b;
-    const struct mamba2_batch &m;
-    const struct chain_rows &rows;
-    const struct cuda_layer &layer;
-    const struct streams_shape &shape;
-    int n; /* streams */
-    char *shared;
-
-    __device__ __forceinline__ struct streams_memory memory(int number) const
-    {
-        return memory_of_stream(shape.memory, number);
-    }
-
-    __device__ __forceinline__ struct stream_signals signals(void) const
-    {
-        return {(uint64_t *)(shared + shape.memory.is_shared),
-                (uint64_t *)(shared + shape.memory.is_v)};
-    }
-
-    /* The block for a warp with heads, or for a helper. */
-    template <int n_states>
-    __device__ __forceinline__ struct byte_block
-    block(const struct stream_part &part, bool is_helper) const
-    {
-        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        const int row = shape.row + part.stream.row;
-        return {b,
-                m,
-                layer,
-                layer_state_of(part.stream.image, shape.offsets),
-                memory(part.number).at,
-                shared,
-                (size_t)row,
-                b.uz + (ptrdiff_t)row * m.zx_stride,
-                part.stream.place,
-                is_helper ? warp - rows.part_heads : warp,
-                is_helper ? (int)HELPERS : rows.part_heads,
-                lane,
-                lane / 4,
-                lane % 4,
-                shape.heads_each};
-    }
-
-    /* Past the last head, and without a byte, after the last part. */
-    __device__ __forceinline__ struct stream_part
-    after(const struct stream_part &part) const
-    {
-        if (part.first + rows.part_heads < m.n_heads)
-            return {part.stream, part.first + rows.part_heads, part.number};
-        const int row = part.stream.row + gridDim.x;
-        if (row >= n)
-            return {{row, part.stream.image, 0}, m.n_heads, part.number + 1};
-        return {stream_of(b, rows, row), 0, part.number + 1};
-    }
-
-    /* The first part of the next stream. */
-    __device__ __forceinline__ struct stream_part
-    stream_after(struct stream_part part) const
-    {
-        part.first = m.n_heads;
-        return after(part);
-    }
-};
 
 /* What a warp knows of its head; zx and the state's numbers are of the next one
  * after read_out(), where they do not come ahead. */
@@ -117,18 +42,19 @@ struct head_work {
     uint32_t phase; /* of the mbarrier: its parity */
 };
 
-/* A warp of a block that takes streams in turn (is_ahead: numbers come through
- * shared memory, a stream ahead), or one stream alone. */
-template <int n_states, bool is_ahead> struct head_warp {
-    const struct streams_job &job;
-    float *ahead;  /* shared [AHEAD_ROWS][HEADDIM] */
-    bool is_whole; /* the block has all heads: the warp's is always the same */
+/* A warp of a block that takes streams in turn (is_fed: but for S^ another warp
+ * copies what it needs, a stream ahead), or one stream alone. */
+template <class job_type, bool is_fed> struct head_warp {
+    enum { n_states = job_type::n_states };
+    const job_type &job;
+    const struct feed_signals fed;
     struct head_work work;
+    int part; /* as struct feed_signals numbers them */
 
     __device__ __forceinline__ struct byte_block
     block(const struct stream_part &part) const
     {
-        return job.block<n_states>(part, false);
+        return job.block(part, 0, job.rows.part_heads);
     }
 
     /* The first head, before in_proj has ended, and after it. */
@@ -137,27 +63,33 @@ template <int n_states, bool is_ahead> struct head_warp {
         const bool is_now = h < k.m.n_heads;
         make_mbarrier(k);
         work.phase = 0;
-        if (is_now) {
+        part = 0;
+        if (is_now)
             fetch_states<n_states>(k, h);
+        if (is_now && !is_fed) {
             fetch_bytes(k, h);
-        }
-        copy_commit();
-        if (is_now && is_ahead) {
-            fetch_head_state(ahead, k, h);
-            fetch_taps(ahead, k, h);
-        } else if (is_now) {
             load_head_state(work.in, k, h);
         }
+        copy_commit();
     }
     __device__ __forceinline__ void go_on(const struct byte_block &k, int h)
     {
-        if (h < k.m.n_heads && is_ahead)
-            fetch_zx(ahead, k, h);
-        else if (h < k.m.n_heads)
+        if (h < k.m.n_heads && !is_fed)
             work.zx = load_zx(k, h);
-        if (is_ahead) {
-            copy_commit();
-            copy_commit(); /* x^ came before: one more, empty */
+    }
+
+    /* What head h needs at once. */
+    __device__ __forceinline__ void receive(const struct byte_block &k, int h)
+    {
+        const int c = h * HEADDIM + 2 * k.lane;
+        if (is_fed) {
+            if (h < k.m.n_heads)
+                take_ahead(work.in, work.zx, k);
+            fed.say_read(fed.numbers_read, k.lane);
+        } else if (h < k.m.n_heads) {
+            load_taps(work.in.conv, k.layer.conv + c, k.m.conv_channels,
+                      k.layer.conv_bias + c);
+            keep_head_past(k, work.in, work.zx, h);
         }
     }
 
@@ -165,35 +97,36 @@ template <int n_states, bool is_ahead> struct head_warp {
     __device__ __forceinline__ void convolve(struct head_byte &byte,
                                              const struct byte_block &k, int h)
     {
-        if (is_ahead)
-            copy_wait<1>();
+        receive(k, h);
         if (h >= k.m.n_heads)
             return;
-        if (is_ahead) {
-            take_ahead(work.in, work.zx, ahead, k);
-        } else {
-            const int c = h * HEADDIM + 2 * k.lane;
-            load_taps(work.in.conv, k.layer.conv + c, k.m.conv_channels,
-                      k.layer.conv_bias + c);
-        }
-        byte = convolve_head(k, work.in, work.zx, h);
+        byte = convolve_head(work.in, work.zx);
         keep_own_byte(k, byte, h);
     }
 
-    /* Numbers of the next head, where they come ahead. */
-    __device__ __forceinline__ void ask_ahead(const struct stream_part &next,
-                                              int h)
+    /* The sum over bytes, of head h of k; x^ of head h_next of `next` may come
+     * then. */
+    __device__ __forceinline__ int2 mixed(const struct byte_block &k, int h,
+                                          const struct byte_block &next,
+                                          int h_next)
     {
-        if (!is_ahead)
-            return;
-        if (h < job.m.n_heads) {
-            const struct byte_block k = block(next);
-            fetch_head_state(ahead, k, h);
-            fetch_zx(ahead, k, h);
-            if (!is_whole)
-                fetch_taps(ahead, k, h);
+        int2 sum = {};
+        if (is_fed)
+            fed.await(fed.x, part);
+        else
+            copy_wait<0>();
+        if (h < k.m.n_heads) {
+            __syncwarp(); /* x^ has come to all lanes */
+            sum = mix_own_bytes(k);
+        }
+        if (is_fed) {
+            fed.say_read(fed.x_read, k.lane);
+        } else if (h_next < k.m.n_heads) {
+            __syncwarp(); /* x^ and m^ are read */
+            fetch_bytes(next, h_next);
         }
         copy_commit();
+        return sum;
     }
 
     /* v of head h of k, or of none where it is past the last; then the copies
@@ -206,7 +139,7 @@ template <int n_states, bool is_ahead> struct head_warp {
         const bool is_now = h < k.m.n_heads, is_next = h_next < k.m.n_heads;
         const int group = is_now ? k.group_of(h) : 0;
         struct head_output out;
-        int2 read, mixed;
+        int2 read;
         float m_scale;
         if (is_now) {
             struct head_rows rows;
@@ -220,26 +153,19 @@ template <int n_states, bool is_ahead> struct head_warp {
         if (is_now) {
             const int2 scores = all_scores[group * CHUNK / 2 + k.lane];
             m_scale = mix<true>(k, work.in, byte, scores, h, group);
-        }
-        copy_wait<is_ahead ? 1 : 0>();
-        if (is_now) {
-            __syncwarp(); /* x^ has come to all lanes */
-            mixed = mix_own_bytes(k);
             out.s_scale = work.in.out.s_scale;
-            __syncwarp(); /* x^ and m^ are read */
         }
-        if (is_next)
-            fetch_bytes(next, h_next);
-        copy_commit();
-        if (is_next && !is_ahead) {
+        const int2 sum = mixed(k, h, next, h_next);
+        if (is_next && !is_fed) {
             load_head_state(work.in, next, h_next);
             work.zx = load_zx(next, h_next);
         }
         if (is_now) {
             out.d = d[h * HEADDIM / 2 + k.lane];
             out.norm = norm[h * HEADDIM / 2 + k.lane];
-            read_out(k, out, byte, m_scale, mixed, read, h, group);
+            read_out(k, out, byte, m_scale, sum, read, h, group);
         }
+        part++;
     }
 };
 
@@ -253,7 +179,7 @@ start_shared(const struct byte_block &k, vector_input<n_states> &vector)
     fetch_b(k, n_states);
     if (k.warp < 2 * k.m.n_groups)
         load_vector(vector, k, vector_at(k, k.warp));
-    if (k.warp == HELPERS - 1)
+    if (k.warp == k.n_warps - 1)
         prefetch_line(k.state.e + min(k.lane, k.m.n_heads - 1));
 }
 
@@ -263,12 +189,12 @@ make_shared(const struct byte_block &k, vector_input<n_states> &vector,
             int scores)
 {
     convolve_vectors<n_states>(k, vector);
-    if (k.warp == HELPERS - 1)
+    if (k.warp == k.n_warps - 1)
         find_decays(k);
     copy_wait<0>();
-    barrier_sync(1, HELPERS * WARP); /* B^ and C^ are there */
+    barrier_sync(1, k.n_warps * WARP); /* B^ and C^ are there */
 #pragma unroll 1
-    for (int i = k.warp; i < k.m.n_groups; i += HELPERS)
+    for (int i = k.warp; i < k.m.n_groups; i += k.n_warps)
         ((int2 *)(k.shared + scores))[i * CHUNK / 2 + k.lane] =
             score<n_states>(k, i);
 }
@@ -282,28 +208,25 @@ static __device__ __forceinline__ void end_stream(const struct byte_block &k)
 
 /* ---- the kernel ---------------------------------------------------------- */
 
-template <int n_states, bool is_ahead>
-static __device__ __forceinline__ void
-work_on_heads(const struct streams_job &job)
+template <bool is_fed, class job_type>
+static __device__ __forceinline__ void work_on_heads(const job_type &job)
 {
     const struct mamba2_batch &m = job.m;
     const struct streams_memory &memory = job.shape.memory;
     const int warp = threadIdx.x / WARP;
     float *d = (float *)(job.shared + memory.d);
     float *norm = (float *)(job.shared + memory.norm);
-    struct stream_part now = {stream_of(job.b, job.rows, blockIdx.x), 0, 0};
-    struct stream_part next = job.after(now);
+    struct stream_part now = job.first_part(), next = {};
     const struct stream_signals signals = job.signals();
-    float *ahead = (float *)(job.shared + memory.ahead);
-    struct head_warp<n_states, is_ahead> own = {
-        job
+    struct head_warp<job_type, is_fed> own = {
+        job, job.feed()
     };
-    own.ahead = ahead + warp * (AHEAD_ROWS * HEADDIM);
-    own.is_whole = job.rows.part_heads == m.n_heads;
     {
         const struct byte_block k = own.block(now);
         own.start(k, warp);
         keep_layer(d, norm, k, job.rows.part_heads);
+        if (!is_fed)
+            next = job.after(now);
         await_previous();
         own.go_on(k, warp);
         barrier_sync(2, job.rows.part_heads * WARP); /* D and the norm are
@@ -311,13 +234,15 @@ work_on_heads(const struct streams_job &job)
     }
 #pragma unroll 1
     for (;;) {
-        /* Where the stream after the next one lies is asked for early. */
-        const struct stream_part then = job.after(next);
+        if (is_fed) {
+            own.fed.await(own.fed.numbers, own.part);
+            now = job.told(own.part);
+            next = job.told(own.part + 1);
+        }
         const struct byte_block k = own.block(now);
         const int h = now.first + warp, h_next = next.first + warp;
         struct head_byte byte;
         own.convolve(byte, k, h);
-        own.ask_ahead(next, h_next);
         signals.await(signals.is_shared, now.number);
         own.take(k, (const int2 *)(job.shared + job.memory(now.number).scores),
                  (const float2 *)d, (const float2 *)norm, byte, h,
@@ -329,78 +254,120 @@ work_on_heads(const struct streams_job &job)
         }
         if (next.first >= m.n_heads)
             break;
-        now = next;
-        next = then;
+        if (!is_fed) {
+            now = next;
+            next = job.after(next);
+        }
     }
 }
 
 /* For a stream after the other; `before` is the last one but one. */
-template <int n_states>
-static __device__ __forceinline__ void help(const struct streams_job &job)
+template <int n, class job_type>
+static __device__ __forceinline__ void help(const job_type &job)
 {
+    enum { n_states = job_type::n_states };
+    const int first = job.rows.part_heads; /* warp */
     const struct stream_signals signals = job.signals();
     struct stream_part before = {}, last = {};
-    struct stream_part now = {stream_of(job.b, job.rows, blockIdx.x), 0, 0};
+    struct stream_part now = job.first_part();
 #pragma unroll 1
     for (; now.first < job.m.n_heads;
          before = last, last = now, now = job.stream_after(now)) {
-        const struct byte_block k = job.block<n_states>(now, true);
+        const struct byte_block k = job.block(now, first, n);
         vector_input<n_states> vector;
         start_shared<n_states>(k, vector);
         if (now.number == 0)
             await_previous();
         if (now.number >= 2) {
             signals.await(signals.is_v, before.number);
-            end_stream(job.block<n_states>(before, true));
+            end_stream(job.block(before, first, n));
         }
         make_shared<n_states>(k, vector, job.memory(now.number).scores);
-        barrier_sync(1, HELPERS * WARP); /* all is there, and B^ is read */
+        barrier_sync(1, n * WARP); /* all is there, and B^ is read */
         if (k.warp == 0 && k.lane == 0)
             signals.signal(signals.is_shared, now.number);
     }
     if (last.number >= 1) {
         signals.await(signals.is_v, before.number);
-        end_stream(job.block<n_states>(before, true));
+        end_stream(job.block(before, first, n));
     }
     signals.await(signals.is_v, last.number);
-    end_stream(job.block<n_states>(last, true));
+    end_stream(job.block(last, first, n));
 }
 
-template <int n_states, bool is_ahead>
-static __global__ void __launch_bounds__(THREADS_MAX)
+template <int n_states, int HEADS, bool is_fed>
+static __global__ void __launch_bounds__((HEADS + OTHERS) * WARP)
     take_streams(struct prefill_batch b, struct mamba2_batch m,
                  struct chain_rows rows, struct cuda_layer layer,
                  struct streams_shape shape, int n)
 {
     extern __shared__ __align__(128) char shared[];
-    const struct streams_job job = {b, m, rows, layer, shape, n, shared};
-    if (threadIdx.x == 0)
+    const struct streams_job<n_states, HEADS> job = {
+        b, m, rows, layer, shape, n, shared
+    };
+    const int warp = threadIdx.x / WARP;
+    if (threadIdx.x == 0) {
         job.signals().make(rows.part_heads);
+        if (is_fed)
+            job.feed().make(rows.part_heads);
+    }
     __syncthreads(); /* the mbarriers are made */
-    if ((int)threadIdx.x / WARP < rows.part_heads)
-        work_on_heads<n_states, is_ahead>(job);
+    if (warp < rows.part_heads)
+        work_on_heads<is_fed>(job);
+    else if (!is_fed)
+        help<OTHERS>(job);
+    else if (warp < rows.part_heads + OTHERS - 1)
+        help<OTHERS - 1>(job);
+#ifdef HAS_CLUSTER
     else
-        help<n_states>(job);
+        feed(job);
+#endif
 }
 
 typedef void streams_kernel(struct prefill_batch, struct mamba2_batch,
                             struct chain_rows, struct cuda_layer,
                             struct streams_shape, int);
 
-static streams_kernel *kernel_of(const struct prefill_batch *b, bool is_ahead)
+/* A kernel, and its shared memory: a block with one stream takes less, so that
+ * blocks of in_proj fit beside. */
+struct streams_form {
+    streams_kernel *kernel;
+    int fixed; /* bytes */
+};
+
+template <int n_states, int HEADS>
+static struct streams_form form_with(bool is_fed)
 {
-    if (b->d_state == 64)
-        return is_ahead ? take_streams<64, true> : take_streams<64, false>;
-    return is_ahead ? take_streams<128, true> : take_streams<128, false>;
+    using fixed = warps_memory<n_states, HEADS>;
+    if (is_fed)
+        return {take_streams<n_states, HEADS, true>, fixed::END_OF_AHEAD};
+    return {take_streams<n_states, HEADS, false>, fixed::END};
 }
 
-/* A block with one stream takes less, so that blocks of in_proj fit beside. */
-static int shared_of(const struct prefill_batch *b,
-                     const struct mamba2_batch *m, int heads, bool is_ahead)
+template <int n_states>
+static struct streams_form form_for(int heads, bool is_fed)
 {
-    struct streams_memory a =
-        streams_memory_of(*m, b->d_inner, b->d_state, heads);
-    return is_ahead ? a.end_of_ahead : a.end;
+    if (heads <= 4)
+        return form_with<n_states, 4>(is_fed);
+    if (heads <= 8)
+        return form_with<n_states, 8>(is_fed);
+    if (heads <= 12)
+        return form_with<n_states, 12>(is_fed);
+    return form_with<n_states, WARPS_MAX>(is_fed);
+}
+
+static struct streams_form form_of(const struct prefill_batch *b, int heads,
+                                   bool is_fed)
+{
+    return b->d_state == 64 ? form_for<64>(heads, is_fed)
+                            : form_for<128>(heads, is_fed);
+}
+
+static struct streams_memory memory_with(const struct prefill_batch *b,
+                                         const struct mamba2_batch *m,
+                                         const struct streams_form &form)
+{
+    return streams_memory_of(*m, b->d_inner, b->d_state, form.fixed);
 }
 
 enum status launch_chain_streams(struct queue q, const struct prefill_batch *b,
@@ -410,15 +377,13 @@ enum status launch_chain_streams(struct queue q, const struct prefill_batch *b,
                                  struct tick tick)
 {
     int blocks = tick.rows < b->n_processors ? tick.rows : b->n_processors;
-    bool is_ahead = tick.rows > blocks;
+    struct streams_form form = form_of(b, rows->part_heads, tick.rows > blocks);
     struct streams_shape shape = {
-        streams_memory_of(*m, b->d_inner, b->d_state, rows->part_heads),
-        layer_offsets_of(m->state, tick.number), tick.first * b->rows,
-        m->n_heads / m->n_groups};
-    return launch(
-        "the heads", q, dim3(blocks), (rows->part_heads + HELPERS) * WARP,
-        shared_of(b, m, rows->part_heads, is_ahead), kernel_of(b, is_ahead), *b,
-        *m, *rows, *layer, shape, tick.rows);
+        memory_with(b, m, form), layer_offsets_of(m->state, tick.number),
+        tick.first * b->rows, m->n_heads / m->n_groups};
+    return launch("the heads", q, dim3(blocks),
+                  (rows->part_heads + OTHERS) * WARP, (size_t)shape.memory.end,
+                  form.kernel, *b, *m, *rows, *layer, shape, tick.rows);
 }
 
 /* The most heads at once that fit; all parts but the last have as many. */
@@ -427,7 +392,8 @@ static int part_heads_of(const struct prefill_batch *b,
 {
     for (int parts = 1; parts <= m->n_heads; parts++) {
         int heads = ceil_div(m->n_heads, parts);
-        if (heads <= WARPS_MAX && shared_of(b, m, heads, true) <= b->max_shared)
+        if (heads <= WARPS_MAX &&
+            memory_with(b, m, form_of(b, heads, true)).end <= b->max_shared)
             return heads;
     }
     return 0;
@@ -435,12 +401,13 @@ static int part_heads_of(const struct prefill_batch *b,
 
 static enum status allow_shared(const struct prefill_batch *b,
                                 const struct mamba2_batch *m, int heads,
-                                bool is_ahead)
+                                bool is_fed)
 {
+    struct streams_form form = form_of(b, heads, is_fed);
     return cuda_status(
-        cudaFuncSetAttribute((const void *)kernel_of(b, is_ahead),
+        cudaFuncSetAttribute((const void *)form.kernel,
                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             shared_of(b, m, heads, is_ahead)),
+                             memory_with(b, m, form).end),
         "the heads");
 }
 
@@ -448,11 +415,12 @@ enum status chain_streams_prepare(const struct prefill_batch *b,
                                   const struct mamba2_batch *m, int *part_heads)
 {
     struct cudaFuncAttributes attributes;
-    CUDA_TRY(cudaFuncGetAttributes(&attributes, kernel_of(b, true)),
+    CUDA_TRY(cudaFuncGetAttributes(&attributes, form_of(b, 1, true).kernel),
              "the heads");
-    *part_heads = attributes.ptxVersion >= 90 /* it has bulk copies */
-                      ? part_heads_of(b, m)
-                      : 0;
+    /* It has bulk copies, and rows lie so that these can be used. */
+    const bool is_able =
+        attributes.ptxVersion >= 90 && m->state.layer_floats % 4 == 0;
+    *part_heads = is_able ? part_heads_of(b, m) : 0;
     if (*part_heads == 0)
         return OK;
     TRY(allow_shared(b, m, *part_heads, false));

@@ -9,47 +9,67 @@
 #include "cuda/batch/chain_sums.cuh"
 
 enum {
-    X_BYTES = CHUNK * HEADDIM, /* x^ of a head                              */
     X_CELL = 16,
-    PAST_ROWS = TAPS - 1
+    PAST_ROWS = TAPS - 1,
+    ALL_BANKS = 128 /* bytes */
 };
 
-/* Rows of a warp's numbers ahead: past inputs, .., taps of the convolution, and
- * its bias. */
+/* Rows of the numbers ahead, a channel or a byte a number.  Past inputs and x
+ * of in_proj follow each other: all but the first are the past of the next
+ * byte. */
 enum {
-    AHEAD_W = PAST_ROWS,
-    AHEAD_S_SCALE,
-    AHEAD_X,
+    AHEAD_X = PAST_ROWS,
     AHEAD_Z,
+    AHEAD_W,
+    AHEAD_S_SCALE,
     AHEAD_TAPS,
     AHEAD_BIAS = AHEAD_TAPS + TAPS,
     AHEAD_ROWS
 };
 
-/* The arrays of a block: those of the first of two streams that it works on, or
- * of both. */
+/* Where the arrays of the warps with heads lie, up to HEADS of them.  Rows of
+ * x^ are such that lanes that read four of them, 32 bytes of each, read from
+ * all banks. */
+template <int n_states, int HEADS> struct warps_memory {
+    enum {
+        S = 0, /* i8 [HEADS][HEADDIM][n_states]: S^                         */
+        X = HEADS * HEADDIM * n_states, /* i8 [CHUNK][..HEADDIM]: x^        */
+        X_ROW = HEADS * HEADDIM +
+                (ALL_BANKS + ALL_BANKS / 4 - HEADS * HEADDIM % ALL_BANKS) %
+                    ALL_BANKS,
+        MIX = X + CHUNK * X_ROW,      /* i8 [HEADS][CHUNK]: m^               */
+        COME = MIX + HEADS * CHUNK,   /* u64 [HEADS]: mbarriers of S^        */
+        IS_SHARED = COME + HEADS * 8, /* u64 [2]: struct stream_signals     */
+        IS_V = IS_SHARED + 16,
+        FED = IS_V + 16,  /* u64 [4]: struct feed_signals                  */
+        PARTS = FED + 32, /* struct fed_part [2]                           */
+        END = PARTS + 32,
+        /* Where a block takes a stream after the other: */
+        AHEAD = END, /* f32 [AHEAD_ROWS][HEADS][HEADDIM]                    */
+        AHEAD_ROW = HEADS * HEADDIM * 4,
+        END_OF_AHEAD = AHEAD + AHEAD_ROWS * AHEAD_ROW
+    };
+};
+
+/* The arrays of a block whose size the model says: those of the first of two
+ * streams that it works on, or of both. */
 struct streams_memory {
-    struct heads_memory at; /* b, and from mix on: of both                  */
+    struct heads_memory at; /* b: of both                                   */
     int scores;             /* i32 [n_groups][CHUNK], of a stream: g        */
     int step;               /* from arrays of a stream to those of the other */
     int d, norm;            /* f32 [d_inner], of the layer                  */
-    int is_shared, is_v; /* u64 [2]: mbarriers, see struct stream_signals   */
     int end;
-    /* Where a block takes a stream after the other: */
-    int ahead; /* f32 [warps][AHEAD_ROWS][HEADDIM]                          */
-    int end_of_ahead;
 };
 
-/* heads: warps that have one. */
 static inline struct streams_memory
 streams_memory_of(const struct mamba2_batch &m, int d_inner, int d_state,
-                  int heads)
+                  int start)
 {
     struct streams_memory a = {};
     struct heads_memory &at = a.at;
     const int f = sizeof(float), groups = m.n_groups;
-    at.b = 0;
-    at.v = CHUNK * groups * d_state;
+    at.b = start;
+    at.v = at.b + CHUNK * groups * d_state;
     at.c = at.v + d_inner * f;
     a.scores = at.c + groups * d_state;
     at.b_scale = a.scores + groups * CHUNK * f;
@@ -62,15 +82,7 @@ streams_memory_of(const struct mamba2_batch &m, int d_inner, int d_state,
     a.step = round_up(at.largest + m.n_heads * f - at.v, 16);
     a.d = at.v + 2 * a.step;
     a.norm = a.d + d_inner * f;
-    at.mix = a.norm + d_inner * f;
-    at.s = round_up(at.mix + heads * CHUNK, 128);
-    at.x = at.s + heads * HEADDIM * d_state;
-    at.come = at.x + heads * X_BYTES;
-    a.is_shared = at.come + heads * (int)sizeof(uint64_t);
-    a.is_v = a.is_shared + 2 * (int)sizeof(uint64_t);
-    a.end = a.is_v + 2 * (int)sizeof(uint64_t);
-    a.ahead = round_up(a.end, 16);
-    a.end_of_ahead = a.ahead + heads * AHEAD_ROWS * HEADDIM * f;
+    a.end = a.norm + d_inner * f;
     return a;
 }
 
@@ -167,8 +179,8 @@ static __device__ __forceinline__ void fetch_states(const struct byte_block &k,
     enum { BYTES = HEADDIM * n_states };
     if (k.lane == 0) {
         mbarrier_expect(come_of(k), BYTES);
-        bulk_copy(k.bytes(k.at.s) + k.warp * BYTES,
-                  k.state.s_q + (size_t)h * BYTES, BYTES, come_of(k));
+        bulk_copy_once(k.bytes(k.at.s) + k.warp * BYTES,
+                       k.state.s_q + (size_t)h * BYTES, BYTES, come_of(k));
     }
 #endif
 }
@@ -234,19 +246,162 @@ struct stream_signals {
     }
 };
 
+/* Where a part of a stream lies: as much of struct stream_part as warps with
+ * heads want. */
+struct fed_part {
+    alignas(16) float *image;
+    int place;
+    short first, number;
+};
+
+/* What the warp that feeds and those with heads tell each other.  Parts of
+ * streams are numbered from 0 on, as the block takes them; of part i + 1 is
+ * known where it lies when the numbers of part i are there. */
+struct feed_signals {
+    uint64_t *numbers, *numbers_read, *x, *x_read;
+    struct fed_part *parts; /* [2] */
+
+    /* By one thread, before a barrier of the block. */
+    __device__ __forceinline__ void make(int heads) const
+    {
+#ifdef HAS_CLUSTER
+        mbarrier_init(numbers);
+        mbarrier_init(x);
+        mbarrier_init(numbers_read, heads);
+        mbarrier_init(x_read, heads);
+        mbarrier_publish();
+#endif
+    }
+    /* By a warp that has read its part. */
+    static __device__ __forceinline__ void say_read(uint64_t *is_read, int lane)
+    {
+        __syncwarp();
+#ifdef HAS_CLUSTER
+        if (lane == 0)
+            mbarrier_arrive(is_read);
+#endif
+    }
+    static __device__ __forceinline__ void await(uint64_t *which, int part)
+    {
+#ifdef HAS_CLUSTER
+        mbarrier_wait(which, part % 2);
+#endif
+    }
+};
+
+/* ---- what a block works on ----------------------------------------------- */
+
+/* A stream's heads from `first` on. */
+struct stream_part {
+    struct chain_stream stream;
+    int first;
+    int number; /* of the stream, of those of the block */
+};
+
+template <int n_states_, int HEADS> struct streams_job {
+    enum { n_states = n_states_ };
+    using fixed = warps_memory<n_states, HEADS>;
+    const struct prefill_batch &b;
+    const struct mamba2_batch &m;
+    const struct chain_rows &rows;
+    const struct cuda_layer &layer;
+    const struct streams_shape &shape;
+    int n; /* streams */
+    char *shared;
+
+    __device__ __forceinline__ struct streams_memory memory(int number) const
+    {
+        struct streams_memory a = memory_of_stream(shape.memory, number);
+        a.at.mix = fixed::MIX;
+        a.at.s = fixed::S;
+        a.at.x = fixed::X;
+        a.at.x_row = fixed::X_ROW;
+        a.at.come = fixed::COME;
+        a.at.ahead = fixed::AHEAD;
+        a.at.ahead_row = fixed::AHEAD_ROW;
+        return a;
+    }
+
+    __device__ __forceinline__ struct stream_signals signals(void) const
+    {
+        return {(uint64_t *)(shared + fixed::IS_SHARED),
+                (uint64_t *)(shared + fixed::IS_V)};
+    }
+
+    __device__ __forceinline__ struct feed_signals feed(void) const
+    {
+        uint64_t *at = (uint64_t *)(shared + fixed::FED);
+        return {at, at + 1, at + 2, at + 3,
+                (struct fed_part *)(shared + fixed::PARTS)};
+    }
+
+    /* What the warp that feeds says of a part. */
+    __device__ __forceinline__ struct stream_part told(int i) const
+    {
+        const struct fed_part p = feed().parts[i % 2];
+        return {{0, p.image, p.place}, p.first, p.number};
+    }
+
+    /* The block for one of n warps: those with heads, or helpers. */
+    __device__ __forceinline__ struct byte_block
+    block(const struct stream_part &part, int first_warp, int n_warps) const
+    {
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+        const int row = shape.row + part.stream.row;
+        return {b,
+                m,
+                layer,
+                layer_state_of(part.stream.image, shape.offsets),
+                memory(part.number).at,
+                shared,
+                (size_t)row,
+                b.uz + (ptrdiff_t)row * m.zx_stride,
+                part.stream.place,
+                warp - first_warp,
+                n_warps,
+                lane,
+                lane / 4,
+                lane % 4,
+                shape.heads_each};
+    }
+
+    __device__ __forceinline__ struct stream_part first_part(void) const
+    {
+        return {stream_of(b, rows, blockIdx.x), 0, 0};
+    }
+
+    /* Past the last head, and without a byte, after the last part. */
+    __device__ __forceinline__ struct stream_part
+    after(const struct stream_part &part) const
+    {
+        if (part.first + rows.part_heads < m.n_heads)
+            return {part.stream, part.first + rows.part_heads, part.number};
+        const int row = part.stream.row + gridDim.x;
+        if (row >= n)
+            return {{row, part.stream.image, 0}, m.n_heads, part.number + 1};
+        return {stream_of(b, rows, row), 0, part.number + 1};
+    }
+
+    /* The first part of the next stream. */
+    __device__ __forceinline__ struct stream_part
+    stream_after(struct stream_part part) const
+    {
+        part.first = m.n_heads;
+        return after(part);
+    }
+};
+
 /* ---- x^ ------------------------------------------------------------------ */
 
-/* Where the warp's x^ of channels c to c + 15 is, of a byte.  Cells change
- * places in two of four rows, so that lanes read from different banks. */
+/* Where the warp's x^ of channels c to c + 15 is, of a byte. */
 static __device__ __forceinline__ int8_t *x_cell(const struct byte_block &k,
                                                  int byte, int c)
 {
-    return k.bytes(k.at.x) + k.warp * X_BYTES + byte * HEADDIM +
-           ((c / X_CELL) ^ (byte & 2)) * X_CELL;
+    return k.bytes(k.at.x) + byte * k.at.x_row + k.warp * HEADDIM + c;
 }
 
-/* Starts to copy x^ of a head, of the chunk so far: eight bytes at a time,
- * after which the order of cells is the same.  The caller ends the group. */
+/* Starts to copy x^ of a head, of the chunk so far.  The caller ends the group.
+ */
 static __device__ __forceinline__ void fetch_bytes(const struct byte_block &k,
                                                    int h)
 {
@@ -256,7 +411,7 @@ static __device__ __forceinline__ void fetch_bytes(const struct byte_block &k,
         k.state.x + (size_t)k.g * k.b.d_inner + h * HEADDIM + c;
     int8_t *to = x_cell(k, k.g, c);
 #pragma unroll 1
-    for (int i = k.g; i < k.place; i += 8, from += step, to += 8 * HEADDIM)
+    for (int i = k.g; i < k.place; i += 8, from += step, to += 8 * k.at.x_row)
         copy16(to, from, true);
 }
 
@@ -267,7 +422,7 @@ static __device__ __forceinline__ int2 mix_own_bytes(const struct byte_block &k)
 {
     const uint4 m = *(const uint4 *)(k.mix() + 16 * k.t);
     const uint32_t words[4] = {m.x, m.y, m.z, m.w};
-    const int8_t *x = x_cell(k, k.t, 8 * k.g) + 8 * k.g % X_CELL;
+    const int8_t *x = x_cell(k, k.t, 8 * k.g);
     const int shift = k.g % 4 * 4;
     int32_t sum[2][4] = {};
 #pragma unroll
@@ -277,7 +432,7 @@ static __device__ __forceinline__ int2 mix_own_bytes(const struct byte_block &k)
         uint2 of[4];
 #pragma unroll
         for (int j = 0; j < 4; j++)
-            of[j] = *(const uint2 *)(x + 4 * (4 * i + j) * HEADDIM);
+            of[j] = *(const uint2 *)(x + 4 * (4 * i + j) * k.at.x_row);
         mix_words(sum[0], words[i], 0, shift, of[0], of[1]);
         mix_words(sum[1], words[i], 2, shift, of[2], of[3]);
     }
@@ -291,71 +446,35 @@ keep_own_byte(const struct byte_block &k, const struct head_byte &byte, int h)
     const int c = 2 * k.lane;
     store_pair(k.state.x + (size_t)k.place * k.b.d_inner + h * HEADDIM + c,
                byte.x);
-    store_pair(x_cell(k, k.place, c) + c % X_CELL, byte.x);
+    store_pair(x_cell(k, k.place, c), byte.x);
 }
 
-/* ---- numbers ahead -------------------------------------------------------
- *
- * What a head needs at once, a byte or a channel a number: a lane copies those
- * of its two, and reads no others, so it waits for its own copies only.
- */
+/* ---- numbers ahead ------------------------------------------------------- */
 
-static __device__ __forceinline__ float2 *ahead_at(float *ahead, int row)
+/* A row of them, of the warp's head. */
+static __device__ __forceinline__ float2 ahead_of(const struct byte_block &k,
+                                                  int row)
 {
-    return (float2 *)(ahead + row * HEADDIM) + threadIdx.x % WARP;
+    const char *at = k.shared + k.at.ahead + row * k.at.ahead_row;
+    return ((const float2 *)at)[k.warp * WARP + k.lane];
 }
 
-/* Starts to copy those of the state. */
-static __device__ __forceinline__ void
-fetch_head_state(float *ahead, const struct byte_block &k, int h)
-{
-    const int c = h * HEADDIM + 2 * k.lane;
-#pragma unroll
-    for (int j = 0; j < PAST_ROWS; j++)
-        copy_bytes<8>(ahead_at(ahead, j),
-                      k.state.past + j * k.m.conv_channels + c);
-    if (2 * k.lane < k.place)
-        copy_bytes<8>(ahead_at(ahead, AHEAD_W), k.state.w + c);
-    copy_bytes<8>(ahead_at(ahead, AHEAD_S_SCALE), k.state.s_scale + c);
-}
-
-/* Starts to copy those of in_proj. */
-static __device__ __forceinline__ void
-fetch_zx(float *ahead, const struct byte_block &k, int h)
-{
-    const int c = h * HEADDIM + 2 * k.lane;
-    copy_bytes<8>(ahead_at(ahead, AHEAD_X), k.zx + k.b.d_inner + c);
-    copy_bytes<8>(ahead_at(ahead, AHEAD_Z), k.zx + c);
-}
-
-/* Starts to copy those of the layer. */
-static __device__ __forceinline__ void
-fetch_taps(float *ahead, const struct byte_block &k, int h)
-{
-    const int c = h * HEADDIM + 2 * k.lane;
-#pragma unroll
-    for (int j = 0; j < TAPS; j++)
-        copy_bytes<8>(ahead_at(ahead, AHEAD_TAPS + j),
-                      k.layer.conv + j * k.m.conv_channels + c);
-    copy_bytes<8>(ahead_at(ahead, AHEAD_BIAS), k.layer.conv_bias + c);
-}
-
-/* All of them have come. */
 static __device__ __forceinline__ void take_ahead(struct head_input &in,
                                                   struct head_zx &zx,
-                                                  float *ahead,
                                                   const struct byte_block &k)
 {
 #pragma unroll
     for (int j = 0; j < PAST_ROWS; j++)
-        in.conv.past[j] = *ahead_at(ahead, j);
-    load_taps(in.conv, (const float *)ahead_at(ahead, AHEAD_TAPS), HEADDIM,
-              (const float *)ahead_at(ahead, AHEAD_BIAS));
+        in.conv.past[j] = ahead_of(k, j);
+#pragma unroll
+    for (int j = 0; j < TAPS; j++)
+        in.conv.weight[j] = ahead_of(k, AHEAD_TAPS + j);
+    in.conv.bias = ahead_of(k, AHEAD_BIAS);
     in.w = make_float2(0.0f, 0.0f);
     if (2 * k.lane < k.place)
-        in.w = *ahead_at(ahead, AHEAD_W);
-    in.out.s_scale = *ahead_at(ahead, AHEAD_S_SCALE);
-    zx = {*ahead_at(ahead, AHEAD_X), *ahead_at(ahead, AHEAD_Z)};
+        in.w = ahead_of(k, AHEAD_W);
+    in.out.s_scale = ahead_of(k, AHEAD_S_SCALE);
+    zx = {ahead_of(k, AHEAD_X), ahead_of(k, AHEAD_Z)};
 }
 
 /* ---- of the layer -------------------------------------------------------- */

@@ -293,6 +293,49 @@ bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *mbarrier)
         : "memory");
 }
 
+/* bulk_copy() of what is used once: the L2 cache gives it up first. */
+static __device__ __forceinline__ void
+bulk_copy_once(void *to, const void *from, uint32_t bytes, uint64_t *mbarrier)
+{
+    asm volatile(
+        "{\n"
+        ".reg .b64 policy;\n"
+        "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".L2::cache_hint [%0], [%1], %2, [%3], policy;\n"
+        "}" ::"r"(shared_address(to)),
+        "l"(from), "r"(bytes), "r"(shared_address(mbarrier))
+        : "memory");
+}
+
+/* Starts to copy `bytes`, a multiple of 16, from shared memory.  The caller
+ * ends the group. */
+static __device__ __forceinline__ void bulk_store(void *to, const void *from,
+                                                  uint32_t bytes)
+{
+    asm volatile(
+        "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+        "r"(shared_address(from)), "r"(bytes)
+        : "memory");
+}
+
+/* Ends a group of bulk stores of this thread. */
+static __device__ __forceinline__ void bulk_store_commit(void)
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+/* Waits until all of them have read what they store, or have stored it. */
+static __device__ __forceinline__ void bulk_store_wait_read(void)
+{
+    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
+static __device__ __forceinline__ void bulk_store_wait(void)
+{
+    asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 /* Asks for `bytes`, a multiple of 16, for the L2 cache. */
 static __device__ __forceinline__ void bulk_prefetch(const void *from,
                                                      uint32_t bytes)

@@ -210,6 +210,47 @@ static inline void bulk_copy(void *to, const void *from, uint32_t bytes,
     });
 }
 
+static inline void bulk_copy_once(void *to, const void *from, uint32_t bytes,
+                                  uint64_t *mbarrier)
+{
+    bulk_copy(to, from, bytes, mbarrier);
+}
+
+/* Stores that are under way, of all threads of a file. */
+static inline int &emulated_bulk_stores(void)
+{
+    static int n;
+    return n;
+}
+
+static inline void bulk_store(void *to, const void *from, uint32_t bytes)
+{
+    emulated::check_aligned(to, 16);
+    emulated::check_aligned(from, 16);
+    if (bytes % 16 != 0 || bytes == 0)
+        emulated::complain("a bulk store of a length that is not allowed");
+    emulated_bulk_stores()++;
+    emulated::do_late(to, [=] {
+        memcpy(to, from, bytes);
+        emulated_bulk_stores()--;
+    });
+}
+
+static inline void bulk_store_commit(void)
+{
+}
+
+static inline void bulk_store_wait(void)
+{
+    while (emulated_bulk_stores() > 0)
+        emulated::pause();
+}
+
+static inline void bulk_store_wait_read(void)
+{
+    bulk_store_wait();
+}
+
 static inline void bulk_prefetch(const void *from, uint32_t bytes)
 {
     emulated::check_aligned(from, 16);
