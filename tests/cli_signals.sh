@@ -5,7 +5,7 @@
 # shellcheck source=tests/cli.sh
 . "${srcdir:?}/tests/cli.sh"
 export MAMBYTE_MODEL="$tiny"
-: "${MAMBYTE_TRAIN:?}"
+: "${MAMBYTE_TRAIN:?}" "${MAMBYTE_IMPORT:?}"
 printf 'text\n' >text
 
 # ends_by SIGNAL STATUS COMMAND... -- sends it once there is output.
@@ -54,6 +54,66 @@ ends_after 1 "$MAMBYTE_TRAIN" -m "$large" --head=labels -o kept/new.head
 head -c 16000000 /dev/urandom >kept/random
 ends_after 1 "$MAMBYTE" -z -B 16M kept/random
 same "what is left" "random" "$(ls -A kept)"
+
+# While it opens a model.  make_endless TYPE FILE -- one of zeros in TYPE, more
+# than it can check within a minute, but none of them on the disk.
+make_endless()
+{
+	awk -v type="$1" '
+	function put(name, type, n, shape) {
+		n *= type == "F32" ? 4 : 1
+		printf "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],", \
+			at ? "," : "{", name, type, shape
+		printf "\"data_offsets\":[%.0f,%.0f]}", at, at + n
+		at += n
+	}
+	function put_matrix(name, rows, cols) {
+		put(name ".weight", type, rows * cols, rows "," cols)
+		if (type == "I8")
+			put(name ".weight_scale", "F32", rows, rows)
+	}
+	BEGIN {
+		d = 16384
+		n = d + 64
+		put("backbone.embedding.weight", "F32", 256 * d, 256 "," d)
+		put("backbone.norm_f.weight", "F32", d, d)
+		for (l = 0; l < 256; l++) {
+			layer = "backbone.layers." l "."
+			mixer = layer "mixer."
+			put(layer "norm.weight", "F32", d, d)
+			put_matrix(mixer "in_proj", d + n + d / 128, d)
+			put(mixer "conv1d.weight", "F32", 4 * n, n ",1,4")
+			put(mixer "conv1d.bias", "F32", n, n)
+			put(mixer "dt_bias", "F32", d / 128, d / 128)
+			put(mixer "A_log", "F32", d / 128, d / 128)
+			put(mixer "D", "F32", d / 128, d / 128)
+			put(mixer "norm.weight", "F32", d, d)
+			put_matrix(mixer "out_proj", d, d)
+		}
+		printf "}"
+		printf "%.0f", at >"size"
+	}' >header
+	n=$(wc -c <header)
+	# shellcheck disable=SC2059
+	{
+		for i in 0 8 16 24; do
+			printf "\\$(printf %o $((n >> i & 255)))"
+		done
+		printf '\000\000\000\000'
+		cat header
+	} >"$2"
+	truncate -s $((8 + n + $(cat size))) "$2"
+}
+if make_endless I8 "$dir/i8.safetensors" &&
+	make_endless F32 "$dir/f32.safetensors"; then
+	ends_after 1 "$MAMBYTE" -m "$dir/i8.safetensors" --info
+	same "what is said of a model that was not opened" "" "$(cat term.out)"
+	ends_after 1 "$MAMBYTE" -m "$dir/i8.safetensors" -n 1 text
+	ends_after 1 "$MAMBYTE_IMPORT" --quantize=none -o kept/new \
+		"$dir/f32.safetensors"
+	same "what is left of an import" "random" "$(ls -A kept)"
+fi
+rm -f "$dir/i8.safetensors" "$dir/f32.safetensors"
 
 # While it waits at a pipe, for input or for a writer.
 mkfifo pipe

@@ -26,7 +26,7 @@ enum {
 };
 
 static volatile sig_atomic_t caught; /* the number of the signal, or 0 */
-static volatile sig_atomic_t is_patient;
+static volatile sig_atomic_t is_patient, is_hasty;
 static int wake[2] = {-1, -1};       /* a pipe: readable once one came */
 static char mapped_path[PATH_BYTES]; /* escaped */
 static void (*clean_up)(void);       /* or NULL */
@@ -76,6 +76,10 @@ static void come_again(int number)
 static void note_signal(int number)
 {
     int saved = errno;
+    if (is_hasty) {
+        die(number);
+        return;
+    }
     caught = number;
     ssize_t ignored = write(wake[1], "", 1);
     (void)ignored;
@@ -142,6 +146,11 @@ enum status signals_check(void)
 void signals_be_patient(bool patient)
 {
     is_patient = patient;
+}
+
+void signals_be_hasty(bool hasty)
+{
+    is_hasty = hasty;
 }
 
 void signals_fail_writes(void)

@@ -3,7 +3,8 @@
  *   SIGINT, SIGTERM, SIGHUP    set a flag that loops look at; main cleans up
  *                              and dies of that very signal, so that the shell
  *                              sees the cause; a second one kills at once,
- *                              unless we are patient
+ *                              unless we are patient, and the first one does
+ *                              while we are hasty
  *   SIGPIPE, SIGXFSZ, SIGQUIT  kill, as if we did nothing about them
  *   SIGBUS                     see signals_guard_mapping()
  *
@@ -30,6 +31,10 @@ int signals_fd(void);
 /* While patient, a second SIGINT, SIGTERM or SIGHUP does not kill: what the
  * first one stopped can still be saved.  SIGQUIT does. */
 void signals_be_patient(bool patient);
+
+/* While hasty, the first of them kills: where nobody looks at the flag for
+ * long, and there is nothing to be saved. */
+void signals_be_hasty(bool hasty);
 
 /* From now on SIGPIPE and SIGXFSZ do not kill: the write fails. */
 void signals_fail_writes(void);

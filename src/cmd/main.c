@@ -137,6 +137,7 @@ static enum status with_engine(struct task *task)
     TRY(check_model(task));
     TRY(open_engine(task));
     note_engine(task);
+    signals_be_hasty(false);
     double started = clock_now();
     enum status status = run_task(task);
     if (status == OK && !converts(task->options))
@@ -178,6 +179,7 @@ static enum status with_model(const struct options *options, const char *path)
     struct model *model;
     struct task task = {.options = options, .out = &output};
     signals_guard_mapping(path);
+    signals_be_hasty(true); /* a large model takes a while to open */
     enum own_file kind =
         options->mode == MODE_INFO ? own_file_of(path) : OWN_NONE;
     if (kind == OWN_HEAD || kind == OWN_CHECKPOINT)

@@ -76,8 +76,10 @@ static enum status measure_float(const struct import_job *job)
     struct tally tally;
     if (job->sample.n == 0)
         return OK;
+    signals_be_hasty(false);
     TRY(measure(&tally, job->adopted.model, &job->sample,
                 job->options->n_threads, "float"));
+    signals_be_hasty(true);
     return print_bits(job, "float", &tally);
 }
 
@@ -177,8 +179,11 @@ static enum status quantise(struct quantiser *q)
             "%s: has the norm before the gate, which int8 models cannot "
             "have: --quantize=none imports it",
             job->foreign.path);
-    if (job->sample.n > 0)
+    if (job->sample.n > 0) {
+        signals_be_hasty(false);
         TRY(choose_remedy(q));
+        signals_be_hasty(true);
+    }
     struct provenance origin = origin_of(q, &list);
     TRY(export_file(job->options->output, &q->parameters, q->weights, &origin));
     TRY(describe_key(job->out, "written"));
@@ -220,6 +225,8 @@ static enum status go(struct import_job *job)
 {
     const struct import_options *o = job->options;
     signals_guard_mapping(o->input);
+    signals_be_hasty(
+        true); /* but not where it calibrates, which takes longest */
     if (o->calibrate)
         TRY(sample_open(&job->sample, o->calibrate, o->calibrate_bytes));
     TRY(foreign_open(&job->foreign, o->input));

@@ -14,6 +14,7 @@
 
 #include "base/file_group.h"
 #include "base/number.h"
+#include "base/signals.h"
 #include "import/tokenizer_json.h"
 #include "import/torch_write.h"
 #include "model/json_text.h"
@@ -260,8 +261,10 @@ enum status publish(const char *folder, enum naming naming,
     enum status status = write_tensors(&group, naming, parameters, weights);
     if (status == OK)
         status = write_configs(&group, naming, &parameters->config);
-    if (status == OK)
+    if (status == OK) {
+        signals_be_hasty(false); /* all files, or none */
         return file_group_commit(&group);
+    }
     file_group_abandon(&group);
     return status;
 }
