@@ -207,7 +207,8 @@ check-emulated: libmambyte.a tests/libtest.a
 	+$(emulated) sources
 	+$(emulated) check small race
 	+$(emulated) ARCH=750 out=emulated/750 SEEDS=1 check small
-	+$(emulated) PART=train ARCH=800 out=emulated/train train
+	+$(emulated) PART=train out=emulated/train train
+	+$(emulated) PART=train ARCH=800 out=emulated/train-800 train-mamba2
 .PHONY: check-emulated check-faults
 
 EXTRA_DIST += \

@@ -18,16 +18,22 @@ enum { N_BARRIERS = 16 };
 
 struct block;
 
-struct copy {
+struct late_act {
     std::function<void()> act;
+    int group;
+};
+
+/* What a thread has under way; group: of what comes next. */
+struct late_acts {
+    std::vector<late_act> acts;
     int group;
 };
 
 struct thread {
     void *stack_pointer;
     block *home;
-    int id, group; /* group: of its copies */
-    std::vector<copy> copies;
+    int id;
+    late_acts copies, products;
 };
 
 struct barrier {

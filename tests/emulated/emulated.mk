@@ -11,8 +11,7 @@
 #   train     with PART=train: case few of the trainer's tests passes
 #
 # ARCH is the architecture that the kernels are compiled for: 900, or one
-# without clusters.  The trainer takes 800: products of a warpgroup of floats are
-# not emulated.
+# without clusters and products of a warpgroup; the trainer takes 800 or more.
 #
 # SPDX-License-Identifier: MIT
 

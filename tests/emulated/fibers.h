@@ -75,6 +75,11 @@ void copy_late(const std::function<void()> &copy);
 void end_copy_group();
 void wait_for_copies(int pending);
 
+/* The same of products of a warpgroup, which keep their order. */
+void multiply_late(const std::function<void()> &product);
+void end_product_group();
+void wait_for_products(int pending);
+
 /* ---- shared memory ------------------------------------------------------- */
 
 /* What `extern __shared__' names. */

@@ -94,8 +94,9 @@ static void start_thread(block *b, int id, uint8_t *stack)
     thread &t = b->threads[(size_t)id];
     t.home = b;
     t.id = id;
-    t.group = 0;
-    t.copies.clear();
+    t.copies.group = t.products.group = 0;
+    t.copies.acts.clear();
+    t.products.acts.clear();
     set_stack(&t, stack, STACK_BYTES, enter);
     wake(&t);
 }

@@ -41,28 +41,55 @@ void do_late(const void *address, const std::function<void()> &act)
         deliver_one();
 }
 
+static void add(late_acts &to, const std::function<void()> &act)
+{
+    to.acts.push_back({act, to.group});
+}
+
+static void wait_for(late_acts &all, int pending)
+{
+    std::vector<late_act> kept;
+    for (late_act &a : all.acts) {
+        if (a.group < all.group - pending || pending < 0)
+            a.act();
+        else
+            kept.push_back(a);
+    }
+    all.acts.swap(kept);
+}
+
 void copy_late(const std::function<void()> &act)
 {
     if (draw(2))
         act();
     else
-        current->copies.push_back({act, current->group});
+        add(current->copies, act);
 }
 
 void end_copy_group()
 {
-    current->group++;
+    current->copies.group++;
 }
 
 void wait_for_copies(int pending)
 {
-    std::vector<copy> kept;
-    for (copy &c : current->copies) {
-        if (c.group < current->group - pending || pending < 0)
-            c.act();
-        else
-            kept.push_back(c);
-    }
-    current->copies.swap(kept);
+    wait_for(current->copies, pending);
+}
+
+void multiply_late(const std::function<void()> &act)
+{
+    add(current->products, act);
+    if (draw(2))
+        wait_for(current->products, -1);
+}
+
+void end_product_group()
+{
+    current->products.group++;
+}
+
+void wait_for_products(int pending)
+{
+    wait_for(current->products, pending);
 }
 } // namespace emulated

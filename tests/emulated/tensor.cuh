@@ -1,5 +1,5 @@
-/* tensor.cuh -- stands in for the products of cuda/common/tensor.cuh: int8, of
- * a warp and of a warpgroup; bf16 and tf32, of a warp.  Where the numbers lie
+/* tensor.cuh -- stands in for the products of cuda/common/tensor.cuh: int8 and
+ * bf16, of a warp and of a warpgroup; tf32, of a warp.  Where the numbers lie
  * is said there.
  *
  * A product of a warpgroup is computed when it is asked for, or when it is
@@ -144,12 +144,17 @@ static inline void group_begin(void)
 
 static inline void group_commit(void)
 {
-    emulated::end_copy_group();
+    emulated::end_product_group();
 }
 
 static inline void group_wait(void)
 {
-    emulated::wait_for_copies(-1);
+    emulated::wait_for_products(-1);
+}
+
+template <int pending> static inline void group_wait_for()
+{
+    emulated::wait_for_products(pending);
 }
 
 /* Cell c of row r lies at place c ^ (r % 8). */
@@ -180,13 +185,77 @@ static inline void group_product_64x128x32(int32_t (*c)[4], uint64_t a,
     int column = 2 * (emulated::lane() % 4);
     if (!adds)
         memset(c, 0, 16 * sizeof *c);
-    emulated::copy_late([=] {
+    emulated::multiply_late([=] {
         for (int n = 0; n < 16; n++) {
             for (int i = 0; i < 4; i++)
                 c[n][i] +=
                     emulated_dot(a, row + i / 2 * 8, b, 8 * n + column + i % 2);
         }
     });
+}
+
+/* ---- products of a warpgroup, of floats ---------------------------------- */
+
+static inline void group_hold(float (&)[8][4])
+{
+}
+
+/* Term k of row r of a side. */
+template <bool TRANSPOSED>
+static inline float emulated_term(uint64_t rows, int r, int k)
+{
+    int row = TRANSPOSED ? k : r, col = TRANSPOSED ? r : k;
+    uint16_t x;
+    memcpy(&x, emulated_cell(rows, row, col / 8) + col % 8 * 2, 2);
+    return exact_float((uint32_t)x << 16);
+}
+
+/* c = a b, or c += a b: a(i, k) are terms of the rows g + 8 i of a warp. */
+template <bool B_TRANSPOSED, class Left>
+static inline void emulated_group_product(float (*c)[4], uint64_t b, bool adds,
+                                          Left a)
+{
+    int column = 2 * (emulated::lane() % 4);
+    emulated::multiply_late([=] {
+        for (int n = 0; n < 8; n++) {
+            for (int i = 0; i < 4; i++) {
+                float sum = adds ? c[n][i] : 0.0f;
+                for (int k = 0; k < 16; k++)
+                    sum += a(i / 2, k) * emulated_term<B_TRANSPOSED>(
+                                             b, 8 * n + column + i % 2, k);
+                c[n][i] = sum;
+            }
+        }
+    });
+}
+
+template <bool A_TRANSPOSED, bool B_TRANSPOSED>
+static inline void group_product_64x64x16(float (&c)[8][4], uint64_t a,
+                                          uint64_t b, bool adds)
+{
+    int row = (int)threadIdx.x % 128 / 32 * 16 + emulated::lane() / 4;
+    emulated_group_product<B_TRANSPOSED>(c, b, adds, [=](int i, int k) {
+        return emulated_term<A_TRANSPOSED>(a, row + 8 * i, k);
+    });
+}
+
+template <bool B_TRANSPOSED>
+static inline void group_product_64x64x16(float (&c)[8][4], const uint32_t a[4],
+                                          uint64_t b, bool adds)
+{
+    struct left {
+        uint32_t x[4];
+    } own, row[4];
+    memcpy(own.x, a, sizeof own.x);
+    const emulated::slot *all =
+        emulated::warp_exchange("group_product", &own, sizeof own);
+    for (int q = 0; q < 4; q++)
+        row[q] = emulated::taken<left>(all, emulated::lane() / 4 * 4 + q);
+    auto term = [=](int i, int k) {
+        uint32_t two = row[k % 8 / 2].x[i + k / 8 * 2];
+        return exact_float(k % 2 ? two & 0xffff0000u : two << 16);
+    };
+    emulated_group_product<B_TRANSPOSED>(c, b, adds, term);
 }
 
 #endif
