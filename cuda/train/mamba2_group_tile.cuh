@@ -96,6 +96,8 @@ store_group_rows(__nv_bfloat16 *to, size_t ld, int rows, __nv_bfloat16 *tile,
                  int row, const float c[8][4])
 {
     const int lane = lane_of(), g = lane / 4, q = lane % 4;
+    const int first = lane / 8, cell = lane % 8;
+    int4 x[4];
     __syncwarp();
 #pragma unroll
     for (int j = 0; j < 8; j++) {
@@ -103,13 +105,16 @@ store_group_rows(__nv_bfloat16 *to, size_t ld, int rows, __nv_bfloat16 *tile,
         *group_pair(tile, row + g + 8, j, q) = pack2(c[j][2], c[j][3]);
     }
     __syncwarp();
+    tile += (row + first) * SIDE;
+    to += (row + first) * ld + cell * CELL;
 #pragma unroll
-    for (int i = 0; i < 16; i += 4) {
-        const int r = row + i + lane / 8, cell = lane % 8;
-        if (i + lane / 8 < rows)
-            *(int4 *)(to + (size_t)r * ld + cell * CELL) =
-                *(const int4 *)(tile + r * SIDE + (cell ^ r % 8) * CELL);
-    }
+    for (int i = 0; i < 4; i++)
+        x[i] = *(const int4 *)(tile + 4 * i * SIDE +
+                               (cell ^ (first + 4 * i) % 8) * CELL);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (first + 4 * i < rows)
+            *(int4 *)(to + 4 * i * ld) = x[i];
 }
 
 /* ---- products ------------------------------------------------------------ */
