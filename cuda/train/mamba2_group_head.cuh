@@ -38,13 +38,14 @@ struct group_head {
     __nv_bfloat16 states[GROUP_TILE], dstates[GROUP_TILE];
 };
 
-/* The tiles first: they start at multiples of 1024. */
+/* The tiles first: they start at multiples of 1024.  Of the rest there are this
+ * head's and the next or the last one's. */
 struct group_room {
     __nv_bfloat16 b[GROUP_TILE], c[GROUP_TILE], m[GROUP_TILE];
     struct group_head heads[2];
     struct back_floats floats[2];
-    struct back_factors factors;
-    struct group_sums sums;
+    struct back_factors factors[2];
+    struct group_sums sums[2];
     float b_scale[SIDE], c_scale[SIDE];
 };
 
@@ -85,26 +86,23 @@ copy_back_floats(struct back_floats *to, const struct chunk_job &j,
         copy16(to->cum + row * SIDE + i, from + i, true);
 }
 
-/* Starts copying what a head needs. */
+/* Starts copying the tiles of a head. */
 static __device__ __forceinline__ void
-copy_group_head(struct group_room *room, int turn, const struct chunk_job &j,
+copy_group_head(struct group_head *to, const struct chunk_job &j,
                 const struct group_place &at, int head)
 {
     const int d_inner = j.n_heads * SIDE, rows = at.c.rows;
-    struct group_head *to = &room->heads[turn];
     const size_t state = state_at(j, at.chunk, head);
-    copy_group_tile(to->dstates, (const __nv_bfloat16 *)j.dstates + state, SIDE,
-                    SIDE);
-    copy_group_tile(
-        to->dy, (const __nv_bfloat16 *)j.dy + at.c.row * d_inner + head * SIDE,
-        d_inner, rows);
-    copy_group_tile(
+    copy_group_rows(
         to->x, (const __nv_bfloat16 *)j.xbc + at.c.row * j.ld + head * SIDE,
         j.ld, rows);
-    copy_group_tile(to->states, (const __nv_bfloat16 *)j.states + state, SIDE,
+    copy_group_rows(
+        to->dy, (const __nv_bfloat16 *)j.dy + at.c.row * d_inner + head * SIDE,
+        d_inner, rows);
+    copy_group_rows(to->dstates, (const __nv_bfloat16 *)j.dstates + state, SIDE,
                     SIDE);
-    copy_back_floats(&room->floats[turn], j, at, head);
-    copy_commit();
+    copy_group_rows(to->states, (const __nv_bfloat16 *)j.states + state, SIDE,
+                    SIDE);
 }
 
 /* Starts copying B and C, and loads their scales. */
@@ -123,36 +121,43 @@ static __device__ __forceinline__ void copy_group(struct group_room *room,
 
 /* ---- factors ------------------------------------------------------------- */
 
-/* Half of the threads have a place each, the others a channel. */
-static __device__ __forceinline__ void
-make_factors(struct group_room *room, const struct back_floats &from,
-             bool imitates)
+/* small_scale() in fewer instructions; without IMITATES 1. */
+template <bool IMITATES>
+static __device__ __forceinline__ struct exact_scale scale_back(float amax)
 {
-    struct back_factors *to = &room->factors;
+    if (!IMITATES)
+        return {1.0f, 1.0f};
+    amax = fmaxf(amax, 1e-30f);
+    return {amax * (1.0f / 127.0f), 127.0f * fast_inverse(amax)};
+}
+
+/* Half of the threads have a place each, the others a channel. */
+template <bool IMITATES>
+static __device__ __forceinline__ void
+make_factors(struct back_factors *to, const struct back_floats &from,
+             const struct group_room *room)
+{
     const int s = threadIdx.x % SIDE;
     if (threadIdx.x < SIDE) {
-        const float x_scale = imitates ? from.x_scale[s] : 1.0f;
+        const float cum = from.cum[s];
+        const float x_scale = IMITATES ? from.x_scale[s] : 1.0f;
         const float w_scale = x_scale * room->b_scale[s];
         const float w = from.delta[s] * w_scale;
-        const float tail = fast_exp2(from.cum[CHUNK - 1] - from.cum[s]);
-        struct exact_scale m = {1.0f, 1.0f};
-        if (imitates)
-            m = small_scale(from.m_largest[s]);
-        to->cum[s] = from.cum[s];
+        const float tail = fast_exp2(from.cum[CHUNK - 1] - cum);
+        const struct exact_scale m = scale_back<IMITATES>(from.m_largest[s]);
+        to->cum[s] = cum;
         to->w[s] = w;
         to->w_scale[s] = w_scale;
         to->x_scale[s] = x_scale;
-        to->x_inverse[s] = x_scale > 0.0f ? 1.0f / x_scale : 0.0f;
-        to->decay[s] = fast_exp2(from.cum[s]);
+        to->x_inverse[s] = x_scale > 1e-30f ? fast_inverse(x_scale) : 0.0f;
+        to->decay[s] = fast_exp2(cum);
         to->tail[s] = tail;
         to->v_factor[s] = tail * w;
         to->m_inverse[s] = m.inverse;
         to->m_scale[s] = m.scale * room->c_scale[s];
     } else {
-        struct exact_scale v = {1.0f, 1.0f};
-        if (imitates)
-            v = small_scale(from.v_largest[s]);
-        to->state_scale[s] = imitates ? from.state_scale[s] : 1.0f;
+        const struct exact_scale v = scale_back<IMITATES>(from.v_largest[s]);
+        to->state_scale[s] = IMITATES ? from.state_scale[s] : 1.0f;
         to->v_inverse[s] = v.inverse;
         to->v_scale[s] = v.scale;
     }
