@@ -98,32 +98,56 @@ make_output_factors(struct output_factors *to,
     }
 }
 
-/* m of a warp; largest: of its rows. */
+/* m of warp W, which has rows from 16 W on; largest: of its rows. */
+template <int W>
 static __device__ __forceinline__ void
-weigh_rows(float (&m)[8][4], float largest[2], const float (&gram)[8][4],
-           const float *cum, const float *w, const struct output_place &at)
+weigh_rows_of(float (&m)[8][4], float largest[2], const float (&gram)[8][4],
+              const float *cum, const float *w, const struct output_place &at)
 {
-    const float cum_t[2] = {cum[at.row + at.g], cum[at.row + at.g + 8]};
+    const int row = 16 * W + at.g;
+    const float cum_t[2] = {cum[row], cum[row + 8]};
     largest[0] = largest[1] = 0.0f;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
         m[j][0] = m[j][1] = m[j][2] = m[j][3] = 0.0f;
-        if (8 * j >= at.row + 16)
+        if (j >= 2 * W + 2)
             continue;
         const float2 cum_s = *(const float2 *)(cum + 8 * j + 2 * at.q);
         const float2 w_s = *(const float2 *)(w + 8 * j + 2 * at.q);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            const int s = 8 * j + 2 * at.q + e % 2;
-            const int t = at.row + at.g + e / 2 * 8;
-            float decay =
-                decay_between(cum_t[e / 2], e % 2 ? cum_s.y : cum_s.x, t, s);
+            const int s = 8 * j + 2 * at.q + e % 2, t = row + e / 2 * 8;
+            if (j > 2 * W + e / 2)
+                continue;
+            float decay = fast_exp2(cum_t[e / 2] - (e % 2 ? cum_s.y : cum_s.x));
+            if (j == 2 * W + e / 2 && s > t)
+                decay = 0.0f;
             m[j][e] = gram[j][e] * decay * (e % 2 ? w_s.y : w_s.x);
             largest[e / 2] = fmaxf(largest[e / 2], fabsf(m[j][e]));
         }
     }
     largest[0] = row_max(largest[0]);
     largest[1] = row_max(largest[1]);
+}
+
+/* The same: each warp has code of its own, without branches. */
+static __device__ __forceinline__ void
+weigh_rows(float (&m)[8][4], float largest[2], const float (&gram)[8][4],
+           const float *cum, const float *w, const struct output_place &at)
+{
+    switch (at.row / 16) {
+    case 0:
+        weigh_rows_of<0>(m, largest, gram, cum, w, at);
+        break;
+    case 1:
+        weigh_rows_of<1>(m, largest, gram, cum, w, at);
+        break;
+    case 2:
+        weigh_rows_of<2>(m, largest, gram, cum, w, at);
+        break;
+    default:
+        weigh_rows_of<3>(m, largest, gram, cum, w, at);
+    }
 }
 
 /* m^ as the left side of a product; scale: of the rows g and g + 8. */
