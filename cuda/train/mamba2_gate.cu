@@ -301,7 +301,7 @@ put_row(const struct gate_job &j, size_t at, const struct gate_row<T> &row,
  * on one.  Sums of a row have room of their own beside those of the row before,
  * so that a row takes one barrier. */
 template <typename T, int THREADS>
-static __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 3)
+static __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2)
     gate_back(const __grid_constant__ struct gate_job j)
 {
     __shared__ __align__(16) float sums[2][GATE_GROUPS_MAX][GATE_WARPS];

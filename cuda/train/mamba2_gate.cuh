@@ -15,7 +15,7 @@
 enum {
     GATE_D_MAX = 8192, /* channels                                        */
     GATE_GROUPS_MAX = 8,
-    GATE_BLOCKS = 792 /* of the way back: each leaves sums of its rows   */
+    GATE_BLOCKS = 528 /* of the way back: each leaves sums of its rows   */
 };
 
 struct gate_job {
