@@ -225,8 +225,8 @@ static enum status go(struct import_job *job)
 {
     const struct import_options *o = job->options;
     signals_guard_mapping(o->input);
-    signals_be_hasty(
-        true); /* but not where it calibrates, which takes longest */
+    /* Calibration looks for signals itself. */
+    signals_be_hasty(true);
     if (o->calibrate)
         TRY(sample_open(&job->sample, o->calibrate, o->calibrate_bytes));
     TRY(foreign_open(&job->foreign, o->input));
