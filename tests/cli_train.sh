@@ -199,9 +199,12 @@ echo '<svg>old' >q.svg
 PATH=$PWD/bin:$PATH run train --steps=3 --log=q.log --plot=q.svg -o q verses
 same "status when gnuplot fails" 1 "$status"
 same "the old plot" "<svg>old" "$(cat q.svg)"
-printf '#!/bin/sh\ngrep -q "^plot .q.log" && echo drawn\n' >bin/gnuplot
+printf '#!/bin/sh\ngrep -q "^plot .[.]/<*q.log" && echo drawn\n' >bin/gnuplot
 PATH=$PWD/bin:$PATH run train -f --steps=3 --log=q.log --plot=q.svg -o q verses
 same "the new plot" "0 drawn" "$status $(cat q.svg)"
+PATH=$PWD/bin:$PATH run train --steps=3 --log="<q.log" --plot=r.svg -o r verses
+same "the plot of a log with the name of a command" "0 drawn" \
+	"$status $(cat r.svg)"
 
 # A caller that ignores the ends of its children has ours ignore them too.
 if env --ignore-signal=CHLD true 2>/dev/null; then

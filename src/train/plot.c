@@ -44,10 +44,10 @@ enum status plot_check(const char *path)
     return OK;
 }
 
-/* A string, quoted for gnuplot. */
-static void print_quoted(FILE *out, const char *text)
+/* A string after a prefix, quoted for gnuplot. */
+static void print_quoted(FILE *out, const char *prefix, const char *text)
 {
-    fputc('\'', out);
+    fprintf(out, "'%s", prefix);
     for (; *text; text++) {
         if (*text == '\'')
             fputc('\'', out);
@@ -63,12 +63,13 @@ static void print_script(FILE *out, const char *path, const char *log_path,
     fputs("set datafile separator \"\\t\"\nset grid\n"
           "set xlabel 'bytes'\nset ylabel 'bits per byte'\nplot ",
           out);
-    print_quoted(out, log_path);
+    /* '<NAME' would be a command that gnuplot starts, '-' no file. */
+    print_quoted(out, *log_path == '/' ? "" : "./", log_path);
     fputs(" every ::1 using 2:3 with dots title 'training'", out);
     for (int i = 0; i < valid->n; i++) {
         fprintf(out, ", '' every ::1 using 2:%d with linespoints title ",
                 N_COLUMNS + 1 + i);
-        print_quoted(out, valid->sources[i].name);
+        print_quoted(out, "", valid->sources[i].name);
     }
     fputc('\n', out);
 }
