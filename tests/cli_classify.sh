@@ -182,6 +182,7 @@ refuses 2 "--prior is for states, not for a head" \
 	"$MAMBYTE" --classify=./small.head --prior=1,2
 refuses 2 "states/digits.state: a single state leaves no choice: name several, \
 with commas between" "$MAMBYTE" --classify=states/digits.state
+refuses 2 "a name of a state is empty" "$MAMBYTE" --classify=letters,
 refuses 2 "two states have the label 'letters'" \
 	"$MAMBYTE" --classify=letters,./letters
 refuses 1 "missing: No such file or directory" \

@@ -75,8 +75,11 @@ static enum status load_state(struct classifier *c, const char *path)
 /* paths: a copy of the choice, to be cut. */
 static enum status load_states(struct classifier *c, char *paths)
 {
-    for (char *next; (next = strsep(&paths, ","));)
+    for (char *next; (next = strsep(&paths, ","));) {
+        if (*next == '\0')
+            return fail(E_USAGE, "a name of a state is empty");
         TRY(load_state(c, next));
+    }
     return OK;
 }
 
