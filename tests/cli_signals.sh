@@ -104,7 +104,8 @@ make_endless()
 	} >"$2"
 	truncate -s $((8 + n + $(cat size))) "$2"
 }
-if make_endless I8 "$dir/i8.safetensors" &&
+if [ "$(stat -f -c %T "$dir")" != tmpfs ] && # its holes take memory
+	make_endless I8 "$dir/i8.safetensors" &&
 	make_endless F32 "$dir/f32.safetensors"; then
 	ends_after 1 "$MAMBYTE" -m "$dir/i8.safetensors" --info
 	same "what is said of a model that was not opened" "" "$(cat term.out)"
