@@ -4,7 +4,7 @@
  * size (small_gpu.cu).  A call then does its work another way, with the same
  * bits as the CPU, or it returns E_MEMORY, and succeeds when memory is there
  * again.  Whatever happens, all is freed.  Records are read with the streams
- * for which there is room.
+ * for which there is room, and microbatches have few rows.
  *
  * Skipped where there is no GPU, unless MAMBYTE_REQUIRE_GPU=1.  MAMBYTE_SLOW
  * prints what had no memory.  Tests do not fork: a CUDA context does not
@@ -331,6 +331,55 @@ START_TEST(records_need_few_streams)
 }
 END_TEST
 
+/* ---- small microbatches -------------------------------------------------- */
+
+enum { LONG_STREAMS = 9, LONG_BYTES = 600 };
+
+/* All bytes of n streams, in one call; logits: [LONG_BYTES][256] */
+static void read_streams(enum device device, int n, float *logits)
+{
+    static uint8_t text[LONG_BYTES];
+    struct engine_options options = {.device = device};
+    struct engine *engine;
+    struct segment s[LONG_STREAMS];
+    size_t each = (size_t)(LONG_BYTES / n);
+    for (size_t i = 0; i < LONG_BYTES; i++)
+        text[i] = (uint8_t)(random_at(3, i) >> 56);
+    assert_ok(engine_open(&engine, tiny.model, &options));
+    for (int i = 0; i < n; i++) {
+        size_t at = (size_t)i * each;
+        s[i] = (struct segment){.bytes = text + at,
+                                .n = each - (size_t)i,
+                                .logits = logits + at * 256};
+        assert_ok(engine_state_new(engine, &s[i].state));
+    }
+    assert_ok(engine_feed(engine, s, (size_t)n));
+    for (int i = 0; i < n; i++)
+        engine_state_free(engine, s[i].state);
+    engine_close(engine);
+}
+
+/* Several microbatches are in the layers at a time, and so few multiprocessors
+ * that these take the kernels for many rows: in one group of layers, and in
+ * two. */
+START_TEST(small_microbatches_agree)
+{
+    struct tiny_spec spec = tiny_spec_mamba2(512, 3, 1);
+    size_t n = (size_t)LONG_BYTES * 256;
+    float *wanted = calloc(n, sizeof *wanted), *got = calloc(n, sizeof *got);
+    int n_streams = _i == 0 ? 1 : LONG_STREAMS;
+    assert_ok(tiny_model_open(&tiny, &spec));
+    read_streams(DEVICE_CPU, n_streams, wanted);
+    setenv("MAMBYTE_SMALL_GPU", "memory=48,processors=4", 1);
+    read_streams(DEVICE_CUDA, n_streams, got);
+    limit_nothing();
+    ck_assert(is_same(got, wanted, n * sizeof *got));
+    free(wanted);
+    free(got);
+    tiny_model_close(&tiny);
+}
+END_TEST
+
 static Suite *memory_suite(void)
 {
     Suite *suite = suite_create("cuda_memory");
@@ -344,6 +393,10 @@ static Suite *memory_suite(void)
     tcase_set_timeout(records, TIMEOUT_S);
     tcase_add_test(records, records_need_few_streams);
     suite_add_tcase(suite, records);
+    TCase *small = tcase_create("small");
+    tcase_set_timeout(small, TIMEOUT_S);
+    tcase_add_loop_test(small, small_microbatches_agree, 0, 2);
+    suite_add_tcase(suite, small);
     return suite;
 }
 

@@ -78,6 +78,7 @@ signal: $(out)/check_cuda
 memory: $(out)/check_cuda_memory
 	$(run) CK_RUN_CASE=tests ./$<
 	$(run) CK_RUN_CASE=records ./$<
+	$(run) CK_RUN_CASE=small ./$<
 
 race: $(out)/racy
 	for seed in $(SEEDS); do \
