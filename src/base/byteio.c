@@ -154,6 +154,17 @@ enum status source_read_all(struct source *source, uint8_t **bytes, size_t *n)
     return OK;
 }
 
+enum status source_read_file(const char *path, uint8_t **bytes, size_t *n)
+{
+    struct source source;
+    TRY(source_open(&source, path));
+    enum status status = source_read_all(&source, bytes, n);
+    source_close(&source);
+    if (status != OK)
+        free(*bytes);
+    return status;
+}
+
 size_t source_peek(const struct source *source, uint8_t *bytes, size_t n)
 {
     off_t at = source->is_regular ? lseek(source->fd, 0, SEEK_CUR) : -1;

@@ -48,6 +48,10 @@ enum status source_read_full(struct source *source, uint8_t *bytes, size_t n,
  * too; it has room for one byte more than *n. */
 enum status source_read_all(struct source *source, uint8_t **bytes, size_t *n);
 
+/* The same of a file from its start; after a failure there is nothing to free.
+ */
+enum status source_read_file(const char *path, uint8_t **bytes, size_t *n);
+
 /* The next bytes of a regular file, n at most, which stay unread; returns how
  * many, 0 where there is no such file. */
 size_t source_peek(const struct source *source, uint8_t *bytes, size_t n);

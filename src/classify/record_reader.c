@@ -9,7 +9,7 @@
 
 #include "base/signals.h"
 
-enum { RECORDS_TO_SHARE = 16 }; /* fewer are not worth sharing  */
+enum { RECORDS_TO_SHARE = 16 }; /* fewer are not worth sharing */
 
 enum status record_reader_open(struct record_reader *reader,
                                struct engine *engine,

@@ -63,16 +63,9 @@ static enum status take(struct data_source *s, uint8_t *bytes, size_t n,
 
 static enum status read_document(struct data_source *s, const char *path)
 {
-    struct source source;
     uint8_t *bytes;
     size_t n;
-    TRY(source_open(&source, path));
-    enum status status = source_read_all(&source, &bytes, &n);
-    source_close(&source);
-    if (status != OK) {
-        free(bytes);
-        return status;
-    }
+    TRY(source_read_file(path, &bytes, &n));
     return take(s, bytes, n, false);
 }
 

@@ -50,18 +50,13 @@ static size_t find_end(const char *bytes, size_t n, uint64_t last_step)
 /* *end: how much of the log at path is kept. */
 static enum status read_log(size_t *end, const char *path, uint64_t last_step)
 {
-    struct source source;
     uint8_t *bytes;
     size_t n;
-    TRY(source_open(&source, path));
-    enum status status = source_read_all(&source, &bytes, &n);
-    source_close(&source);
-    if (status == OK) {
-        bytes[n] = '\0';
-        *end = find_end((const char *)bytes, n, last_step);
-    }
+    TRY(source_read_file(path, &bytes, &n));
+    bytes[n] = '\0';
+    *end = find_end((const char *)bytes, n, last_step);
     free(bytes);
-    return status;
+    return OK;
 }
 
 /* Of a regular file. */
