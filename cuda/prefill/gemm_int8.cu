@@ -25,6 +25,7 @@ struct int8_product {
 using large_tile = tile<128, 128, 16, 128, 3>;
 using small_tile = tile<64, 64, 32, 32, 3>;
 using deep_small_tile = tile<64, 64, 32, 32, 6>;
+using deep_mid_tile = tile<32, 64, 16, 32, 8>;
 using tiny_tile = tile<32, 32, 16, 16, 3>;
 using deep_tiny_tile = tile<32, 32, 16, 16, 8>;
 
@@ -319,8 +320,19 @@ static bool is_large(const struct prefill_batch *b, int rows, int cols,
            blocks_of<large_tile>(rows, cols) * n_layers >= ENOUGH_BLOCKS;
 }
 
-/* For batch decode, which has one slot: whether the deep tile gives every other
- * multiprocessor a block, and all its blocks run at once. */
+/* For out_proj of batch decode, which has one slot: whether all blocks of the
+ * mid tile run at once, one on every multiprocessor at least, and each asks for
+ * all of its rows at once. */
+static bool is_deep_mid(const struct prefill_batch *b, int rows, int cols)
+{
+    const int n = blocks_of<deep_mid_tile>(rows, cols);
+    return b->n_slots == 1 && fits<deep_mid_tile>(b) &&
+           ceil_div(b->u_stride, DEPTH) <= deep_mid_tile::stages &&
+           n >= ENOUGH_BLOCKS && n <= 2 * b->n_processors;
+}
+
+/* For batch decode: whether the deep tile gives every other multiprocessor a
+ * block, and all its blocks run at once. */
 static bool is_deep_small(const struct prefill_batch *b, int rows, int cols)
 {
     const int n = blocks_of<deep_small_tile>(rows, cols);
@@ -336,6 +348,10 @@ static enum status launch_best(struct queue q, const struct prefill_batch *b,
 {
     if (kind != PRODUCT_X && is_large(b, tick.rows, n_cols, tick.count))
         return launch_tile<large_tile, kind>(q, b, tick, p, n_cols);
+    if constexpr (kind == PRODUCT_OUT) {
+        if (is_deep_mid(b, tick.rows, n_cols))
+            return launch_tile<deep_mid_tile, kind>(q, b, tick, p, n_cols);
+    }
     if (is_deep_small(b, tick.rows, n_cols))
         return launch_tile<deep_small_tile, kind>(q, b, tick, p, n_cols);
     if (blocks_of<small_tile>(tick.rows, n_cols) * tick.count >= ENOUGH_BLOCKS)
@@ -420,6 +436,7 @@ enum status products_prepare(const struct prefill_batch *b)
     TRY(prepare_kind<PRODUCT_IN>(b));
     TRY(prepare_kind<PRODUCT_X>(b));
     TRY(prepare_kind<PRODUCT_OUT>(b));
+    TRY((prepare_tile<deep_mid_tile, PRODUCT_OUT>(b)));
     TRY(prepare_kind<PRODUCT_MAMBA2_IN>(b));
     TRY(prepare_kind<PRODUCT_MAMBA2_GATED>(b));
     return prepare_kind<PRODUCT_HEAD>(b);

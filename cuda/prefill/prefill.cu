@@ -3,9 +3,9 @@
  * At tick k layer l works on microbatch k - l (prefill_batch.cuh).  The layers
  * are cut into groups, each with a CUDA stream, so that the products of one
  * group run beside the scan of another.  Few streams, whose scans leave
- * multiprocessors idle, do better with all layers in one group.  Group g needs
- * at tick k what group g - 1 made at tick k - 1: an event for each group says
- * when that is done.
+ * multiprocessors idle, and Mamba-2 do better with all layers in one group.
+ * Group g needs at tick k what group g - 1 made at tick k - 1: an event for
+ * each group says when that is done.
  *
  * The host builds a microbatch, sends it, and stays RESULTS microbatches ahead
  * of the results it has taken; memory does not depend on the length of the
@@ -352,7 +352,8 @@ static enum status start(struct prefill *p, const struct segment *segments,
     backlog_open(backlog, segments, n);
     if (backlog->left == 0)
         return drain(p);
-    int n_groups = backlog->n_active < FEW_STREAMS ? 1 : GROUPS;
+    bool is_one = p->is_mamba2 || backlog->n_active < FEW_STREAMS;
+    int n_groups = is_one ? 1 : GROUPS;
     if (n_groups != p->n_groups || p->n_ticks > TICKS_MAX)
         TRY(drain(p));
     bool is_alone = p->n_calls == 0;
